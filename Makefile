@@ -1,0 +1,62 @@
+# Two commands matter: `make repro` runs the pipeline, `make test` the tests. Each sets up what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+# Stages are run as `python`: the environment's own must come first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup repro test check format ui lock bench
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/.runtime ## create .venv from requirements.txt
+
+repro: .venv/.runtime ## run the pipeline: fetch to register, only what changed
+	@dvc repro
+
+test: .venv/.dev ## run the tests
+	@pytest
+
+check: .venv/.dev ## lint, format and type check
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+format: .venv/.dev ## rewrite the code in the one format
+	@ruff check --fix .
+	@ruff format .
+
+ui: .venv/.runtime ## open the registry in MLflow's web page
+	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
+	  http*) echo "The registry has a page of its own: $$MLFLOW_TRACKING_URI" ;; \
+	  *) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" ;; esac
+
+bench: .venv/.runtime ## time the pipeline beside a four-script tutorial
+	@python -m benchmarks.cold_run
+
+lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
+	@for name in requirements requirements-dev; do \
+	  uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	    $$name.in --output-file $$name.txt || exit 1; done
+
+# Installed once, and again only when the lock changes.
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Creating .venv with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear .venv
+	@mkdir -p -m 700 .cache  # DVC makes a folder in it that anyone may write to
+	@touch $@
+
+.venv/.runtime: requirements.txt | .venv/.python
+	@echo "Installing requirements.txt into .venv (about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.runtime
+	@echo "Installing requirements-dev.txt into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
+	@touch $@
