@@ -1,0 +1,39 @@
+"""DuckDB in this process, in bounded memory: the engine of fetch and of validate."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+
+MEMORY_LIMIT = "1GB"
+SQL_TYPES = {  # of the contract's types
+    "string": "VARCHAR",
+    "category": "VARCHAR",
+    "integer": "BIGINT",
+    "number": "DOUBLE",
+    "boolean": "BOOLEAN",
+}
+
+
+@contextmanager
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection that spills to a temporary folder instead of growing beyond MEMORY_LIMIT."""
+    with (
+        tempfile.TemporaryDirectory() as spill,
+        duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": spill}) as connection,
+    ):
+        # A bar on long queries, and only where a person is looking.
+        connection.execute(f"SET enable_progress_bar = {str(sys.stdout.isatty()).lower()}")
+        yield connection
+
+
+def identifier(name: str) -> str:
+    """Quote a column's name for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Quote a text for SQL."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,158 @@
+"""What the tests share: a small table that keeps the contract, and a clone in which the pipeline has run."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # two test processes with two threads each would wait for one another
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from churn.contract import Contract, load_contract
+from churn.params import Params, load_params
+from stages.prepare import add_features
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    return load_contract(ROOT / "contract.yaml")
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def after_change(name, load, folder):
+    """Return a function that changes the values of a YAML file of the repository and loads the result."""
+
+    def loaded(change):
+        values = YAML(typ="safe").load(ROOT / name)
+        change(values)
+        YAML(typ="safe").dump(values, folder / name)
+        return load(folder / name)
+
+    return loaded
+
+
+def make_customers(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
+    """Return customers that keep the contract, sorted by key, features computed; about 30 % churn."""
+    random = np.random.default_rng(seed)
+    frame = pd.DataFrame({"customer_id": [f"{seed:02}-{number:06}" for number in range(rows)]})
+    for name, column in contract.columns.items():
+        if column.type == "category":
+            frame[name] = pd.Series(random.choice(list(column.values), rows), dtype="str")
+        elif column.type == "boolean":
+            frame[name] = random.random(rows) < 0.5
+    frame["tenure_months"] = random.integers(1, 73, rows)
+    frame["monthly_charges"] = random.uniform(20, 110, rows).round(2)
+    frame["total_charges"] = (frame["tenure_months"] * frame["monthly_charges"]).round(2)
+    frame.loc[::50, "tenure_months"] = 0
+    frame.loc[::50, "total_charges"] = np.nan
+    chance = 0.1 + 0.5 * (frame["contract"] == "Month-to-month") * (frame["tenure_months"] < 30)
+    frame["churn"] = (random.random(rows) < chance).astype("int64")
+    return add_features(frame)[list(contract.columns)]
+
+
+@pytest.fixture
+def customers(contract) -> pd.DataFrame:
+    return make_customers(contract, 2_000)
+
+
+class Clone:
+    """A checkout of the repository in a folder of its own, with commands run in it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        home = folder.parent / "home"
+        home.mkdir(exist_ok=True)
+        self.environment = {
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@example.invalid",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@example.invalid",
+        }
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command; stdout and stderr together are its `stdout`."""
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def ok(self, *command: str, **environment: str) -> str:
+        """Run a command that must succeed and return what it printed."""
+        done = self.run(*command, **environment)
+        assert done.returncode == 0, f"{command} exited with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def commit(self, message: str = "Change") -> None:
+        self.ok("git", "add", "--all")
+        self.ok("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def text(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Replace a text that occurs exactly once in a file."""
+        text = self.text(path)
+        assert text.count(old) == 1, f"{path} has {old!r} {text.count(old)} times"
+        (self.folder / path).write_text(text.replace(old, new), encoding="utf-8")
+
+    def stages_run(self) -> list[str]:
+        """Run `dvc repro` and return the stages that were not skipped."""
+        printed = self.ok("dvc", "repro")
+        return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+
+def clone_of_tree(folder: Path) -> Clone:
+    """Return a clone of the tree as it stands, with what is not committed yet, as one commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    clone = Clone(folder)
+    clone.ok("git", "init", "--quiet", "--initial-branch", "main")
+    clone.commit("Start")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Clone:
+    """A clone in which `dvc repro` has run once, from nothing but what Git holds. Read it, don't change it."""
+    clone = clone_of_tree(tmp_path_factory.mktemp("finished") / "repository")
+    clone.first_run = clone.ok("dvc", "repro")
+    return clone
+
+
+@pytest.fixture
+def clone(finished, tmp_path) -> Clone:
+    """A copy of the finished clone, to change; its registry is empty, since paths in it are absolute."""
+    shutil.copytree(finished.folder, tmp_path / "repository", symlinks=True)
+    copy = Clone(tmp_path / "repository")
+    (copy.folder / "mlflow.db").unlink()
+    shutil.rmtree(copy.folder / "mlartifacts")
+    return copy

@@ -1,0 +1,88 @@
+import math
+
+import pytest
+
+from churn.params import METRICS, load_params
+from churn.stage import StageError
+from tests.conftest import ROOT, after_change
+
+
+@pytest.fixture
+def changed(tmp_path):
+    return after_change("params.yaml", load_params, tmp_path)
+
+
+def sentence(changed, change) -> str:
+    with pytest.raises(StageError) as told:
+        changed(change)
+    return str(told.value).replace(str(told.value).split(":")[0], "params.yaml", 1)
+
+
+def test_unchanged_values_load(changed):
+    assert changed(lambda values: None) == load_params(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v["train"].update(sede=1), "train.sede: is no known key"),
+        (lambda v: v["train"].pop("seed"), "train.seed: is missing"),
+        (lambda v: v.pop("gate"), "gate: is missing"),
+        (lambda v: v["train"].update(seed="42"), "train.seed: input should be a valid integer, but it is '42'"),
+        (lambda v: v["train"].update(seed=4.0), "train.seed: input should be a valid integer, but it is 4.0"),
+        (lambda v: v["prepare"].update(holdout_share=1.5), "prepare.holdout_share: input should be less than 1"),
+        (lambda v: v["evaluate"].update(threshold=math.nan), "evaluate.threshold: input should be"),
+        (lambda v: v["prepare"].update(salt=""), "prepare.salt: string should have at least 1 character"),
+        (lambda v: v["gate"].update(overall={}), "gate.overall: dictionary should have at least 1 item"),
+        (lambda v: v["gate"]["overall"].update(auc={"min": 0.8}), "gate.overall.auc: is no metric; evaluate computes"),
+        (lambda v: v["gate"]["overall"].update(f1={}), "gate.overall.f1: needs a min, a max or both"),
+        (
+            lambda v: v["gate"]["overall"].update(f1={"min": 0.9, "max": 0.5}),
+            "gate.overall.f1: min 0.9 is above max 0.5: no value could pass",
+        ),
+        (
+            lambda v: v["gate"]["slices"]["new_customers"].update(recal={"min": 0.5}),
+            "gate.slices.new_customers.recal: is no metric",
+        ),
+    ],
+)
+def test_a_wrong_key_is_one_sentence_with_its_path(changed, change, said):
+    told = sentence(changed, change)
+    assert said in told
+    assert "\n" not in told
+
+
+def test_several_wrong_keys_are_all_told(changed):
+    told = sentence(changed, lambda v: (v["train"].pop("seed"), v["fetch"].update(sauce="x")))
+    assert "train.seed: is missing" in told
+    assert "fetch.sauce: is no known key" in told
+
+
+def test_a_key_given_twice_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("fetch:\n  source: a.csv\n  source: b.csv\n")
+    with pytest.raises(StageError, match="duplicate key"):
+        load_params(path)
+
+
+@pytest.mark.parametrize("content", ["fetch: [", "", "- a list", "fetch: \xff".encode("latin-1")])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(StageError, match=r"params\.yaml"):
+        load_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StageError, match=r"nowhere\.yaml does not exist"):
+        load_params(tmp_path / "nowhere.yaml")
+
+
+def test_params_are_frozen(params):
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.seed = 1
+
+
+def test_every_metric_can_have_a_rule(changed):
+    loaded = changed(lambda v: v["gate"].update(overall={name: {"min": 0.1} for name in METRICS}))
+    assert list(loaded.gate.overall) == sorted(METRICS)

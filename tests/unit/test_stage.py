@@ -1,0 +1,55 @@
+import gc
+import math
+import sys
+
+import pytest
+
+from churn.stage import StageError, read_json, replacing, run, write_json
+
+
+def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "folder" / "file.txt"
+    with replacing(path) as beside:
+        beside.write_text("first")
+    with pytest.raises(RuntimeError), replacing(path) as beside:  # noqa: PT012 - the fault comes half way
+        beside.write_text("sec")
+        raise RuntimeError
+    assert path.read_text() == "first"
+    assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_json_is_sorted_and_refuses_what_json_cannot_hold(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"b": 1, "a": [None, 0.5]})
+    assert path.read_text() == '{\n  "a": [\n    null,\n    0.5\n  ],\n  "b": 1\n}\n'
+    with pytest.raises(ValueError, match="nan"):
+        write_json(path, {"a": math.nan})
+    assert read_json(path) == {"a": [None, 0.5], "b": 1}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", ""])
+def test_a_broken_json_file_is_one_sentence(tmp_path, content):
+    path = tmp_path / "file.json"
+    path.write_text(content)
+    with pytest.raises(StageError, match=r"file\.json .*dvc repro --force"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (StageError("no customers."), "train: no customers."),
+        (FileNotFoundError(2, "No such file", "data/x"), "train: data/x does not exist; `dvc repro` makes what a"),
+        (OSError(28, "No space left on device", "data/x"), "train: No space left on device: data/x."),
+        (KeyboardInterrupt(), "train: interrupted."),
+    ],
+)
+def test_a_fault_of_the_user_is_one_sentence_after_the_stages_name(monkeypatch, fault, said):
+    def main():
+        raise fault
+
+    monkeypatch.setattr(sys, "argv", ["stages/train.py"])
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # this process goes on
+    with pytest.raises(SystemExit) as exit_:
+        run(main)
+    assert str(exit_.value.code).startswith(said)
