@@ -1,0 +1,153 @@
+"""prepare: the features of every customer, in two tables, and the account of every row.
+
+In: the snapshot. Out: data/features/train.parquet and test.parquet, metrics/rows.json. The snapshot goes
+through batch by batch, so that memory does not grow with it. Fails when a feature function loses, adds or
+reorders rows, when a result is not of its contract's type, and when the account does not balance.
+
+To add a feature: write a function here, name it in FEATURES, and declare its column in contract.yaml.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from churn.conditions import rows_where
+from churn.contract import Contract, load_contract
+from churn.params import Prepare, load_params
+from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, replacing, run, write_json
+
+BATCH_ROWS = 262_144
+ARROW_TYPES = {
+    "string": pa.string(),
+    "category": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+}
+
+
+def add_num_products(customers: pd.DataFrame) -> pd.DataFrame:
+    """Add num_products: how many of the nine services the customer subscribes to."""
+    services = ["phone_service", "multiple_lines", "online_security", "online_backup", "device_protection"]
+    services += ["has_tech_support", "streaming_tv", "streaming_movies"]
+    has_internet = customers["internet_service"] != "No"
+    return customers.assign(num_products=customers[services].sum(axis="columns") + has_internet)
+
+
+# Each gives the frame back with more columns; a row's result depends on that row alone, so that batches, and a
+# single customer at scoring time, give the same.
+FEATURES: Sequence[Callable[[pd.DataFrame], pd.DataFrame]] = (add_num_products,)
+
+
+def add_features(customers: pd.DataFrame) -> pd.DataFrame:
+    """Apply every function of FEATURES. Raises StageError when one changes what was there: rows or columns."""
+    for function in FEATURES:
+        before, customers = customers, function(customers.copy())
+        if not isinstance(customers, pd.DataFrame):
+            raise StageError(f"{function.__name__} gives back {type(customers).__name__}, not a pandas frame.")
+        if not customers.index.equals(before.index):
+            raise StageError(
+                f"{function.__name__} was given {len(before):,} rows and gave back {len(customers):,}, or in"
+                " another order: a feature function keeps every row; declare what is missing, don't drop it."
+            )
+        for name in before.columns:
+            if name not in customers or not customers[name].equals(before[name]):
+                raise StageError(f"{function.__name__} changes {name}: a feature gets a column of its own.")
+    return customers
+
+
+def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_]:
+    """Say of each key whether it belongs to the holdout: shape (rows,).
+
+    The first 8 bytes of BLAKE2b(salt + newline + key), as a number, lie below `share` of their range: a
+    customer's side depends on nothing but the key and the salt.
+    """
+    limit = int(share * 2**64)
+    hashes = (hashlib.blake2b(f"{salt}\n{key}".encode(), digest_size=8).digest() for key in keys)
+    return np.fromiter((int.from_bytes(digest, "big") < limit for digest in hashes), bool, len(keys))
+
+
+def drop_declared(customers: pd.DataFrame, reasons: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Drop the rows for which a condition of `reasons` holds; return the rest and the count for each reason.
+
+    A row that fits several reasons counts for the first. Raises StageError when a condition cannot be read.
+    """
+    dropped = {}
+    for reason, condition in reasons.items():
+        holds = rows_where(customers, condition, f"prepare.drop.{reason}")
+        dropped[reason] = int(holds.sum())
+        customers = customers[~holds]
+    return customers, dropped
+
+
+def to_arrow(customers: pd.DataFrame, contract: Contract) -> pa.Table:
+    """Return the frame as a table of the contract's types; a column that it does not declare becomes text.
+
+    Validate refuses that by name. Raises StageError when a value does not fit its type, as a fraction in an integer.
+    """
+    arrays = {}
+    for name in customers.columns:
+        declared = contract.columns[name].type if name in contract.columns else "string"
+        values = customers[name] if name in contract.columns else customers[name].astype("str")
+        try:
+            arrays[name] = pa.Array.from_pandas(values, type=ARROW_TYPES[declared])
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise StageError(f"{name} is declared {declared}, but prepare made something else: {error}.") from error
+    return pa.table(arrays)
+
+
+def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Path) -> dict[str, Any]:
+    """Write both tables from the snapshot and return the row account.
+
+    Raises StageError when fetched rows are not train + test + dropped, or when a table is empty.
+    """
+    with ExitStack() as stack:
+        try:
+            source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
+        except pa.ArrowInvalid as error:
+            raise StageError(f"{raw} is no Parquet file: {error}; `dvc repro --force` makes it again.") from error
+        fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
+        paths = {"train": stack.enter_context(replacing(train)), "test": stack.enter_context(replacing(test))}
+        writers: dict[str, pq.ParquetWriter] = {}
+        progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
+        for batch in source.iter_batches(BATCH_ROWS):
+            customers, lost = drop_declared(batch.to_pandas(), params.drop)
+            dropped.update(lost)
+            table = to_arrow(add_features(customers), contract)
+            holdout = in_holdout(customers[contract.key], params.salt, params.holdout_share)
+            for name, mask in (("train", ~holdout), ("test", holdout)):
+                if name not in writers:
+                    writer = pq.ParquetWriter(paths[name], table.schema, compression="zstd")
+                    writers[name] = stack.enter_context(writer)
+                part = table.filter(pa.array(mask))
+                writers[name].write_table(part)
+                kept[name] += part.num_rows
+            progress.update(batch.num_rows)
+        account = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
+        if kept.total() + dropped.total() != fetched:
+            raise StageError(f"the row account does not balance: {account}.")
+        if empty := [name for name in paths if not kept[name]]:
+            raise StageError(f"the {empty[0]} table is empty: {account}; look at prepare in params.yaml.")
+    return account
+
+
+def main() -> None:
+    """Prepare both tables and write the account."""
+    account = split(RAW, load_params().prepare, load_contract(), TRAIN, TEST)
+    write_json(ROWS, account)
+    dropped = "".join(f" + {rows:,} dropped ({reason})" for reason, rows in account["dropped"].items())
+    print(f"prepare: {account['fetched']:,} fetched = {account['train']:,} train + {account['test']:,} test{dropped}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,102 @@
+"""validate: whether both tables keep the contract.
+
+In: both tables, contract.yaml, the row account and the snapshot that it accounts for. Out:
+metrics/validation.json. All broken rules are reported together, and then the stage fails. The file holds
+counts, never a customer's value; the terminal also shows a few row numbers.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+import duckdb
+
+from churn.contract import Contract, load_contract
+from churn.duck import connection, identifier, literal
+from churn.rules import Finding, table_findings
+from churn.stage import (
+    CONTRACT,
+    RAW,
+    ROWS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    StageError,
+    read_json,
+    run,
+    sha256_of,
+    write_json,
+)
+
+TABLES = {"train": TRAIN, "test": TEST}
+
+
+def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[Finding]:
+    """Yield a finding when customers are in both tables."""
+    key = identifier(contract.key)
+    shared = database.execute(f"SELECT count(*) FROM test SEMI JOIN train USING ({key})").fetchall()[0][0]
+    if shared:
+        total = database.execute("SELECT count(*) FROM test").fetchall()[0][0]
+        says = f"{shared:,} customers of the holdout are in the training table too"
+        yield Finding("test", "disjoint", contract.key, shared, round(shared / total, 6), says)
+
+
+def row_findings(account: Mapping[str, object], counted: Mapping[str, int], min_rows: int) -> Iterator[Finding]:
+    """Yield what is wrong with the numbers of rows: `counted` has those of fetched, train and test.
+
+    The account balances when fetched = train + test + dropped, each as counted here.
+    """
+    total = counted["train"] + counted["test"]
+    for name, rows in counted.items():
+        if (said := account.get(name)) != rows:
+            off = abs(rows - said) if isinstance(said, int) else rows
+            says = f"the row account says {said} rows {name}, but there are {rows:,}"
+            yield Finding(name, "row_account", "", off, round(off / max(rows, 1), 6), says)
+    dropped = account.get("dropped")
+    declared = sum(rows for rows in dropped.values() if isinstance(rows, int)) if isinstance(dropped, dict) else 0
+    if lost := counted["fetched"] - total - declared:
+        says = (
+            f"{lost:,} of {counted['fetched']:,} fetched rows are neither in a table nor dropped for a declared reason"
+        )
+        yield Finding("fetched", "row_account", "", abs(lost), round(abs(lost) / max(counted["fetched"], 1), 6), says)
+    if total < min_rows:
+        says = f"{total:,} rows are fewer than the {min_rows:,} that the contract wants"
+        yield Finding("train and test", "min_rows", "", total, 1.0, says)
+
+
+def validate(contract: Contract, account: Mapping[str, object]) -> tuple[dict[str, int], list[Finding]]:
+    """Return the numbers of rows and every broken rule. Raises StageError when a table cannot be read."""
+    with connection() as database:
+        counted = {}
+        for name, path in {"fetched": RAW, **TABLES}.items():
+            try:
+                database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet({literal(str(path))})")
+                counted[name] = database.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
+            except duckdb.Error as error:
+                raise StageError(f"{path} cannot be read; run `dvc repro`, which makes it first.") from error
+        findings = [finding for table in TABLES for finding in table_findings(database, table, contract)]
+        if not any(finding.column == contract.key and finding.rule in ("required", "type") for finding in findings):
+            findings += key_findings(database, contract)
+    return counted, [*findings, *row_findings(account, counted, contract.rules.min_rows)]
+
+
+def main() -> None:
+    """Validate, write the result, and fail when a rule is broken."""
+    contract = load_contract()
+    counted, findings = validate(contract, read_json(ROWS))
+    result = {
+        "passed": not findings,
+        "tables": {name: {"rows": counted[name], "sha256": sha256_of(path)} for name, path in TABLES.items()},
+        "broken": [{key: value for key, value in asdict(finding).items() if key != "rows"} for finding in findings],
+    }
+    write_json(VALIDATION, result)
+    for finding in findings:
+        rows = f", rows {', '.join(map(str, finding.rows))}" if finding.rows else ""
+        print(f"validate: {finding.table}: {finding.sentence} ({finding.share:.2%}{rows})", file=sys.stderr)
+    if findings:
+        raise StageError(f"{len(findings)} rules of {CONTRACT} are broken; see above and {VALIDATION}.")
+    print(f"validate: {counted['train']:,} + {counted['test']:,} rows keep {CONTRACT}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,182 @@
+import random
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+
+import churn.duck
+from churn.contract import Contract
+from churn.stage import StageError
+from stages.fetch import snapshot
+
+CONTRACT = YAML(typ="safe").load("""
+columns:
+  id: {role: key, type: string}
+  churn: {role: label, type: integer}
+  charges: {role: feature, type: number, nulls: allow, because: not billed yet}
+  paperless: {role: feature, type: boolean}
+  plan: {role: feature, type: category, values: [a, b]}
+  products: {role: feature, type: integer, computed: true}
+rules:
+  min_rows: 1
+  label_rate: {min: 0.1, max: 0.9}
+  ranges: {charges: {min: 0, max: 100}, products: {min: 0, max: 9}}
+  relations: {}
+""")
+HEADER = "id,churn,charges,paperless,plan"
+ROWS = ["c,0,3.5,Yes,a", "a,1,,No,b", "b,0,12,Yes,a"]
+QUERY = "SELECT id, churn, charges, paperless, plan FROM source;"
+
+
+@pytest.fixture
+def fetched(tmp_path):
+    """Return a function that makes a snapshot of the text of a CSV file, and the path of the snapshot."""
+
+    def fetch(content, query=QUERY, name="customers.csv"):
+        source, sql, target = tmp_path / name, tmp_path / "source.sql", tmp_path / "raw" / "customers.parquet"
+        source.write_bytes(content if isinstance(content, bytes) else content.encode())
+        sql.write_text(query)
+        return snapshot(str(source), sql, Contract.model_validate(CONTRACT, strict=False), target), target
+
+    return fetch
+
+
+def csv(*rows: str) -> str:
+    return "\n".join([HEADER, *rows]) + "\n"
+
+
+def test_rows_are_typed_by_the_contract_and_sorted_by_key(fetched):
+    rows, target = fetched(csv(*ROWS))
+    table = pq.read_table(target)
+    assert rows == 3
+    assert table.to_pylist() == [
+        {"id": "a", "churn": 1, "charges": None, "paperless": False, "plan": "b"},
+        {"id": "b", "churn": 0, "charges": 12.0, "paperless": True, "plan": "a"},
+        {"id": "c", "churn": 0, "charges": 3.5, "paperless": True, "plan": "a"},
+    ]
+    assert [str(field.type) for field in table.schema] == ["string", "int64", "double", "bool", "string"]
+
+
+def test_the_same_rows_in_another_order_give_the_same_bytes(fetched, monkeypatch):
+    generator = random.Random(0)
+    rows = [f"{number:07},{number % 2},{number % 100}.5,Yes,a" for number in range(300_000)]  # several row groups
+    rows += rows[:10]  # of equal keys
+    before = fetched(csv(*rows))[1].read_bytes()
+    generator.shuffle(rows)
+    connect = duckdb.connect
+    monkeypatch.setattr(churn.duck.duckdb, "connect", lambda config: connect(config=config | {"threads": 1}))
+    assert fetched(csv(*rows))[1].read_bytes() == before
+
+
+def test_values_that_look_like_another_type_are_not_sniffed(fetched):
+    _, target = fetched(csv("001,0,1,1,a", "002,1,2,0,b"))
+    assert pq.read_table(target)["id"].to_pylist() == ["001", "002"]
+    assert pq.read_table(target)["paperless"].to_pylist() == [True, False]
+
+
+def test_a_parquet_file_is_read_as_it_is(fetched, tmp_path):
+    duckdb.sql(
+        "COPY (SELECT 'a' AS id, 1 AS churn, 2.5 AS charges, true AS paperless, 'b' AS plan)"
+        f" TO '{tmp_path / 'made.parquet'}' (FORMAT parquet)"
+    )
+    rows, target = fetched((tmp_path / "made.parquet").read_bytes(), name="customers.parquet")
+    assert rows == 1
+    assert pq.read_table(target).to_pylist() == [
+        {"id": "a", "churn": 1, "charges": 2.5, "paperless": True, "plan": "b"}
+    ]
+
+
+def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_refuse(fetched):
+    _, target = fetched(csv(*ROWS), query="SELECT *, 1 AS days_since_last_purchase FROM source")
+    assert pq.read_table(target).column_names[-1] == "days_since_last_purchase"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "customers.csv is empty: it has no header line."),
+        (HEADER + "\n", "gives no rows through"),
+        ("id,churn,churn\na,1,1\n", "has the column churn more than once"),
+        ("id;churn;charges\na;1;2\n", "has no column id, which"),
+        (csv("a,1,2,Yes,a").replace("churn", "left", 1), "has no column churn, which"),
+        (csv("a,1,2,Yes,a", "b,1,2"), "line 3: Expected Number of Columns: 5 Found: 3."),
+        (csv("a,1,2,Yes,a", 'b,1,"2,Yes,a'), "line 3: unterminated quote."),
+        (csv("a,1,2,Yes,\xe9").encode("latin-1"), "line 2: Invalid unicode."),
+        ("\xe9\n".encode("latin-1"), "is no CSV file in UTF-8"),
+        (csv("a,1,1.5,Yes,a", "b,0.5,2,Yes,a"), "churn has 1 values that are no integer."),
+        (
+            csv("a,1,n/a,maybe,a"),
+            "charges has 1 values that are no number; paperless has 1 values that are no boolean.",
+        ),
+        (csv('a,1,"1,5",Yes,a'), "charges has 1 values that are no number."),
+        (csv("a,1,2,2,a"), "paperless has 1 values that are no boolean."),
+        ("id,churn,,plan\na,1,2,a\n", "has a column without a name: number 3 of its header."),
+        ("id,churn,Churn\na,1,1\n", "has the column churn more than once"),
+    ],
+)
+def test_a_bad_csv_file_is_one_sentence_and_no_snapshot(fetched, tmp_path, content, said):
+    with pytest.raises(StageError) as told:
+        fetched(content)
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "raw" / "customers.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT id, churn, charges, paperless FROM source", "gives no column plan, which contract.yaml declares"),
+        ("SELECT id, churn, charge FROM source", "has no column charge, which"),
+        ("SELEC id FROM source", "does not run: Parser Error: syntax error at or near"),
+        (
+            "SELECT CAST(id AS INTEGER) AS id FROM source",
+            'line 2: converting column "id".',
+        ),
+        ("SELECT * FROM customers", "does not run: Catalog Error: Table with name customers does not exist!"),
+    ],
+)
+def test_a_bad_query_is_one_sentence(fetched, query, said):
+    with pytest.raises(StageError) as told:
+        fetched(csv(*ROWS), query=query)
+    assert said in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("customers.parquet", "no parquet", "customers.parquet cannot be read"),
+        ("customers.json", "{}", "customers.json ends in .json, not in .csv or .parquet."),
+    ],
+)
+def test_a_file_of_another_kind_is_one_sentence(fetched, name, content, said):
+    with pytest.raises(StageError) as told:
+        fetched(content, name=name)
+    assert said in str(told.value)
+
+
+def test_a_missing_source_is_named(tmp_path):
+    contract = Contract.model_validate(CONTRACT, strict=False)
+    with pytest.raises(StageError, match=r"fetch\.source: .*nowhere\.csv does not exist"):
+        snapshot(str(tmp_path / "nowhere.csv"), tmp_path / "source.sql", contract, tmp_path / "out.parquet")
+
+
+def test_a_url_is_refused_without_its_password(tmp_path):
+    contract = Contract.model_validate(CONTRACT, strict=False)
+    with pytest.raises(StageError, match=r"fetch\.source: postgresql:// cannot be read") as told:
+        snapshot("postgresql://me:secret@host/db", tmp_path / "source.sql", contract, tmp_path / "out.parquet")
+    assert "secret" not in str(told.value)
+
+
+def test_the_sentence_never_shows_a_customers_row(fetched):
+    with pytest.raises(StageError) as told:
+        fetched(csv("a,1,2,Yes,a", "secret-customer,1"))
+    assert "secret" not in str(told.value)
+
+
+def test_a_failed_fetch_leaves_the_former_snapshot(fetched):
+    _, target = fetched(csv(*ROWS))
+    before = target.read_bytes()
+    with pytest.raises(StageError):
+        fetched(csv("a,1,n/a,Yes,a"))
+    assert target.read_bytes() == before
