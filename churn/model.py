@@ -1,0 +1,122 @@
+"""The model as stages share it: the frame that it takes, and the file that it is written to and read from.
+
+The file is in skops' format: not a pickle, so that reading it runs no code of the file's choosing. Types
+that skops does not trust by itself are read only when they are listed here.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from churn.contract import Contract
+from churn.stage import StageError
+
+# What scikit-learn's classifiers need beyond what skops trusts by itself. Reading one of these runs nothing
+# but scikit-learn's own constructors. Add a type after reading what it does, never because a file asks for it.
+TRUSTED_TYPES = (
+    "functools.partial",
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+)
+
+
+def model_frame(table: pa.Table, contract: Contract) -> pd.DataFrame:
+    """Return the features in the contract's order as the model takes them: shape (rows, features).
+
+    Categories are text, booleans bool, numbers int64 or float64; where the contract allows nulls, a missing
+    value is NaN. Raises StageError when a feature is missing.
+    """
+    if missing := [name for name in contract.features if name not in table.column_names]:
+        raise StageError(f"the table has no column {', '.join(missing)}, which contract.yaml declares a feature.")
+    frame: pd.DataFrame = table.select(contract.features).to_pandas()
+    for name in contract.features_of("boolean"):
+        if contract.columns[name].nullable:
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), np.nan)
+    return frame
+
+
+def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """Read a table of customers: the frame for the model, the labels (0 or 1) and the keys, row by row.
+
+    Raises StageError when the file is no Parquet or lacks a column.
+    """
+    try:
+        with path.open("rb") as file:
+            table = pq.read_table(file)
+        labels, keys = table[contract.label].to_pandas(), table[contract.key].to_pandas()
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise StageError(f"{path} is broken: {error}; `dvc repro --force` makes it again.") from error
+    return model_frame(table, contract), labels, keys
+
+
+def load_model(path: Path) -> Any:
+    """Read the model at `path`. Raises StageError when it holds a type that is not trusted, or is broken."""
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise StageError(
+            f"{path}: {error} TRUSTED_TYPES in churn/model.py lists what may be read: use another estimator, or add"
+            " the type after reading what it does."
+        ) from error
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise StageError(f"{path} is no model in skops' format: {error}.") from error
+
+
+def reproducible_bytes(model: Any) -> bytes:
+    """Return the model in skops' format, free of memory addresses, dates and compression.
+
+    skops names objects and array files by memory address; they are renumbered in the order in which the
+    schema mentions them. Entries are stored, not deflated, since zlib's output differs between its builds.
+    """
+    import skops.io
+
+    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(model))) as given:
+        schema = json.loads(given.read("schema.json"))
+        numbers: dict[str, int] = {}
+        files: dict[str, str] = {}
+        for node in _nodes(schema):
+            if "__id__" in node:
+                node["__id__"] = numbers.setdefault(node["__id__"], len(numbers))
+            if "file" in node:
+                suffix = node["file"].rpartition(".")[2]
+                node["file"] = files.setdefault(node["file"], f"{len(files)}.{suffix}")
+        contents = {new: given.read(old) for old, new in files.items()}
+    contents["schema.json"] = json.dumps(schema).encode()
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as target:
+        for name, content in contents.items():
+            target.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+    return written.getvalue()
+
+
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every mapping of a JSON value, outermost first."""
+    if isinstance(value, dict):
+        yield value
+        for part in value.values():
+            yield from _nodes(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _nodes(part)

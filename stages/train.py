@@ -1,0 +1,130 @@
+"""train: a classifier that has seen every row of the training table.
+
+In: the training table and its passed validation. Out: models/churn.skops, the same bytes on every run and
+for every number of threads. Fails when the validation did not pass or was of another table, when params.yaml
+names no classifier that can do the work, and when the model saw fewer rows than the table has.
+"""
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from churn.contract import Contract, load_contract
+from churn.model import load_model, read_table, reproducible_bytes
+from churn.params import Train, load_params
+from churn.stage import MODEL, TRAIN, VALIDATION, StageError, read_json, replacing, run, sha256_of
+
+NOT_YOURS = {  # parameters that the pipeline sets
+    "random_state": "set train.seed instead",
+    "categorical_features": "the contract says which features are categories",
+    "early_stopping": "it holds rows back in silence, and no row may be dropped; set max_iter instead",
+}
+
+
+def build_classifier(params: Train) -> Any:
+    """Return the unfitted classifier of params.yaml, its random state set to `params.seed` if it has one.
+
+    Early stopping is off: scikit-learn's own default holds a tenth of every larger table back in silence.
+    Raises StageError when the path names no classifier with probabilities, or a parameter is unknown.
+    """
+    from sklearn.base import BaseEstimator, is_classifier
+
+    path, name = params.estimator.rpartition(".")[::2]
+    try:
+        classifier = getattr(importlib.import_module(path), name)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise StageError(f"params.yaml: train.estimator: {params.estimator} cannot be made: {error}.") from error
+    is_estimator = isinstance(classifier, BaseEstimator) and is_classifier(classifier)
+    if not is_estimator or not hasattr(classifier, "predict_proba"):
+        raise StageError(f"params.yaml: train.estimator: {params.estimator} is no classifier with predict_proba.")
+    known = classifier.get_params(deep=False)
+    for parameter in params.parameters:
+        if parameter in NOT_YOURS:
+            raise StageError(f"params.yaml: train.parameters.{parameter}: {NOT_YOURS[parameter]}.")
+        if parameter not in known:
+            raise StageError(
+                f"params.yaml: train.parameters.{parameter}: {name} has no such parameter; it has {', '.join(known)}."
+            )
+    settings: dict[str, Any] = {**params.parameters, "random_state": params.seed, "early_stopping": False}
+    if isinstance(weights := settings.get("class_weight"), dict):
+        settings["class_weight"] = {int(label): weight for label, weight in weights.items()}
+    return classifier.set_params(**{name: value for name, value in settings.items() if name in known})
+
+
+def build_model(classifier: Any, contract: Contract) -> Any:
+    """Return an unfitted pipeline from the contract's frame to the classifier.
+
+    Gradient boosting on histograms takes categories and missing values natively. Any other classifier gets
+    categories one-hot, missing numbers as their median with a flag beside, and all numbers standardised. The
+    categories come from the contract, not from the data.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+    def values(name: str) -> list[Any]:
+        column = contract.columns[name]
+        return [*(column.values or (False, True)), *([np.nan] if column.nullable else [])]
+
+    categories, numbers = contract.features_of("category"), contract.features_of("integer", "number")
+    booleans = contract.features_of("boolean")
+    native = "categorical_features" in classifier.get_params(deep=False)
+    one_hot = OneHotEncoder(categories=[values(name) for name in categories], sparse_output=False)
+    codes = OrdinalEncoder(categories=[values(name) for name in categories])
+    flags = OrdinalEncoder(categories=[np.array(values(name), dtype=object) for name in booleans])
+    fill = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
+    encoder = ColumnTransformer(
+        [
+            ("categories", codes if native else one_hot, categories),
+            ("booleans", flags if native else make_pipeline(flags, fill), booleans),
+            ("numbers", "passthrough" if native else fill, numbers),
+        ]
+    )
+    if native:
+        classifier.set_params(categorical_features=list(range(len(categories))))
+    return make_pipeline(encoder, classifier)
+
+
+def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any:
+    """Fit the model on all `rows` rows and return it.
+
+    BLAS runs on one thread, since the last bits of its sums depend on how many there are; gradient boosting
+    has threads of its own, on which its result does not depend. Raises StageError when a row is missing or
+    when scikit-learn refuses the parameters or the data.
+    """
+    from threadpoolctl import threadpool_limits
+
+    if not len(features) == len(labels) == rows:
+        raise StageError(f"the model would see {len(features):,} of the {rows:,} rows of the table; drop none.")
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            model.fit(features, labels)
+    except ValueError as error:
+        raise StageError(f"the model cannot be fitted: {' '.join(str(error).split())}") from error
+    if hasattr(model[-1], "_bin_mapper"):
+        model[-1]._bin_mapper.n_threads = 1  # the one trace of the machine in a fitted gradient boosting
+    return model
+
+
+def main() -> None:
+    """Train on the validated table and write the model."""
+    params, contract, validation = load_params().train, load_contract(), read_json(VALIDATION)
+    validated = validation.get("tables", {}).get("train", {})
+    if validation.get("passed") is not True or validated.get("sha256") != sha256_of(TRAIN):
+        raise StageError(f"{VALIDATION} holds no passed validation of {TRAIN}; run `dvc repro`.")
+    model = build_model(build_classifier(params), contract)
+    features, labels, _ = read_table(TRAIN, contract)
+    name = params.estimator.rpartition(".")[2]
+    print(f"train: {name} on {len(features):,} customers, {len(contract.features)} features ...", flush=True)
+    model = fit(model, features, labels, validated["rows"])
+    with replacing(MODEL) as beside:
+        beside.write_bytes(reproducible_bytes(model))
+        load_model(beside)  # refused now rather than by the next stage
+    print(f"train: {MODEL}, {MODEL.stat().st_size // 1024:,} KiB")
+
+
+if __name__ == "__main__":
+    run(main)

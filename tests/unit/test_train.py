@@ -1,0 +1,232 @@
+import io
+import subprocess
+import sys
+import warnings
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils import all_estimators
+
+from churn.contract import Contract
+from churn.model import load_model, model_frame, reproducible_bytes
+from churn.params import Train
+from churn.stage import StageError
+from stages.evaluate import scores_of
+from stages.prepare import to_arrow
+from stages.train import build_classifier, build_model, fit
+from tests.conftest import ROOT, make_customers
+
+BOOSTING = "sklearn.ensemble.HistGradientBoostingClassifier"
+LOGISTIC = "sklearn.linear_model.LogisticRegression"
+
+
+def settings(estimator=BOOSTING, **parameters) -> Train:
+    return Train(estimator=estimator, parameters=parameters, seed=1)
+
+
+def frame_of(contract, rows=600):
+    customers = make_customers(contract, rows)
+    return model_frame(to_arrow(customers, contract), contract), customers["churn"]
+
+
+def trained(contract, estimator=BOOSTING, **parameters):
+    features, labels = frame_of(contract)
+    model = build_model(build_classifier(settings(estimator, **parameters)), contract)
+    return fit(model, features, labels, len(features))
+
+
+UNFIT = {  # to the standardised, collinear features of a general table
+    "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+    "sklearn.naive_bayes.CategoricalNB",
+    "sklearn.naive_bayes.ComplementNB",
+    "sklearn.naive_bayes.MultinomialNB",
+    "sklearn.neighbors._classification.RadiusNeighborsClassifier",
+}
+
+
+def classifiers_with_probabilities() -> list[str]:
+    found = []
+    for name, kind in all_estimators("classifier"):
+        try:
+            made = kind()
+        except TypeError:  # needs an estimator of its own
+            continue
+        if hasattr(made, "predict_proba"):
+            found.append(f"{kind.__module__}.{name}")
+    return found
+
+
+@pytest.mark.parametrize("estimator", sorted(set(classifiers_with_probabilities()) - UNFIT))
+def test_any_classifier_of_scikit_learn_can_be_named_saved_and_read_back(estimator, contract, tmp_path):
+    path = tmp_path / "model.skops"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of those that don't converge on a small table
+        model = trained(contract, estimator)
+        path.write_bytes(reproducible_bytes(model))
+        assert path.read_bytes() == reproducible_bytes(trained(contract, estimator))
+    features, _ = frame_of(contract)
+    assert np.array_equal(load_model(path).predict_proba(features), model.predict_proba(features))
+
+
+@pytest.mark.parametrize("estimator", sorted(UNFIT))
+def test_a_classifier_that_cannot_take_the_features_says_so_in_one_sentence(estimator, contract):
+    features, _ = frame_of(contract)
+    with pytest.raises(StageError, match=r"the model cannot (be fitted|score the holdout): "):
+        scores_of(trained(contract, estimator), features.assign(monthly_charges=1e6))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters", "said"),
+    [
+        ("sklearn.ensemble.NoSuchClassifier", {}, "train.estimator: sklearn.ensemble.NoSuchClassifier cannot be made"),
+        ("sklearn.nowhere.Classifier", {}, "train.estimator: sklearn.nowhere.Classifier cannot be made"),
+        ("LogisticRegression", {}, "train.estimator: LogisticRegression cannot be made"),
+        ("sklearn.ensemble.VotingClassifier", {}, "train.estimator: sklearn.ensemble.VotingClassifier cannot be made"),
+        ("sklearn.linear_model.LinearRegression", {}, "is no classifier with predict_proba"),
+        ("sklearn.svm.LinearSVC", {}, "is no classifier with predict_proba"),
+        ("pathlib.Path", {}, "is no classifier with predict_proba"),
+        (BOOSTING, {"lerning_rate": 0.1}, "train.parameters.lerning_rate: HistGradientBoostingClassifier has no such"),
+        (BOOSTING, {"random_state": 1}, "train.parameters.random_state: set train.seed instead"),
+        (BOOSTING, {"categorical_features": [0]}, "train.parameters.categorical_features: the contract says which"),
+        (BOOSTING, {"early_stopping": True}, "train.parameters.early_stopping: it holds rows back in silence"),
+    ],
+)
+def test_what_cannot_be_made_is_one_sentence_with_its_key(estimator, parameters, said):
+    with pytest.raises(StageError) as told:
+        build_classifier(settings(estimator, **parameters))
+    assert said in str(told.value)
+    assert "params.yaml: " in str(told.value)
+
+
+def test_an_impossible_parameter_is_one_sentence(contract):
+    with pytest.raises(StageError, match="the model cannot be fitted: The 'learning_rate' parameter"):
+        trained(contract, learning_rate=-1.0)
+
+
+def test_no_row_is_held_back_in_silence_and_weights_are_by_label():
+    classifier = build_classifier(settings(class_weight={"0": 1, "1": 3}))
+    assert classifier.early_stopping is False
+    assert classifier.class_weight == {0: 1, 1: 3}
+
+
+def test_parameters_and_seed_reach_the_classifier():
+    classifier = build_classifier(settings(max_iter=7))
+    assert (classifier.max_iter, classifier.random_state) == (7, 1)
+
+
+@pytest.mark.parametrize("estimator", [BOOSTING, LOGISTIC])
+def test_missing_values_are_values_and_no_row_is_lost(contract, estimator):
+    features, _ = frame_of(contract)
+    missing = features["total_charges"].isna()
+    assert 0 < missing.sum() < len(features)
+    scores = trained(contract, estimator, max_iter=50).predict_proba(features)
+    assert np.isfinite(scores).all()
+    assert len(scores) == len(features)
+
+
+def test_a_linear_model_sees_that_a_value_is_missing(contract):
+    features, labels = frame_of(contract)
+    labels = features["total_charges"].isna().astype(int)
+    model = fit(build_model(LogisticRegression(), contract), features.drop(columns=[]), labels, len(features))
+    assert (model.predict_proba(features)[labels == 1, 1] > 0.5).all()
+
+
+def test_a_lost_row_is_refused(contract):
+    features, labels = frame_of(contract)
+    kept = features["total_charges"].notna()
+    with pytest.raises(StageError, match="the model would see 588 of the 600 rows of the table"):
+        fit(build_model(LogisticRegression(), contract), features[kept], labels[kept], len(features))
+
+
+@pytest.mark.parametrize("estimator", [BOOSTING, LOGISTIC])
+def test_nullable_columns_of_every_type_can_be_missing(contract, estimator):
+    nullable = {"nulls": "allow", "because": "a test"}
+    columns = {
+        name: column.model_copy(update=nullable) if column.role == "feature" else column
+        for name, column in contract.columns.items()
+    }
+    changed = Contract.model_construct(columns=columns, rules=contract.rules)
+    customers = make_customers(contract, 600)
+    table = to_arrow(customers.astype(object).mask(np.random.default_rng(0).random(customers.shape) < 0.1), changed)
+    features = model_frame(table, changed)
+    assert features.isna().any().all()
+    model = build_model(build_classifier(settings(estimator, max_iter=50)), changed)
+    scores = fit(model, features, customers["churn"], 600).predict_proba(features)
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("kind", ["integer", "boolean", "category"])
+@pytest.mark.parametrize("estimator", [BOOSTING, LOGISTIC])
+def test_features_may_all_be_of_one_type(contract, estimator, kind):
+    columns = {name: column for name, column in contract.columns.items() if column.type == kind}
+    changed = Contract.model_construct(columns=columns, rules=contract.rules)
+    customers = make_customers(contract, 600)
+    features = model_frame(to_arrow(customers, contract), changed)
+    model = build_model(build_classifier(settings(estimator)), changed)
+    assert fit(model, features, customers["churn"], 600).predict_proba(features).shape == (600, 2)
+
+
+def test_a_category_is_encoded_as_the_contract_lists_it_not_as_the_data_happens_to_be(contract):
+    features, labels = frame_of(contract)
+    only = features.assign(contract=pd.Series(["One year"] * len(features), dtype="str"))
+    model = fit(build_model(build_classifier(settings()), contract), only, labels, len(only))
+    encoder = model[0].named_transformers_["categories"]
+    assert list(encoder.categories_[0]) == list(contract.columns["contract"].values)
+
+
+def test_the_model_file_is_no_pickle_and_holds_no_trace_of_time_or_memory(contract):
+    content = reproducible_bytes(trained(contract))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        names = [entry.filename for entry in archive.infolist()]
+        assert names == [*(f"{number}.npy" for number in range(len(names) - 1)), "schema.json"]
+        assert all(archive.read(name)[:6] == b"\x93NUMPY" for name in names[:-1])
+
+
+def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_threads(contract):
+    program = (
+        "import hashlib;"
+        "from churn.contract import load_contract;"
+        "from churn.model import reproducible_bytes;"
+        "from tests.unit.test_train import trained;"
+        "print(hashlib.sha256(reproducible_bytes(trained(load_contract()))).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={"OMP_NUM_THREADS": threads, "PYTHONHASHSEED": threads, "PYTHONPATH": str(ROOT)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_a_type_that_is_not_trusted_is_refused_by_name(tmp_path, contract):
+    model = trained(contract)
+    model.set_params(columntransformer__remainder=_Foreign())
+    path = tmp_path / "model.skops"
+    path.write_bytes(reproducible_bytes(model))
+    with pytest.raises(StageError, match=r"_Foreign.*TRUSTED_TYPES in churn/model\.py"):
+        load_model(path)
+
+
+class _Foreign:
+    """A type that nobody has read."""
+
+    def __init__(self):
+        self.value = 1
+
+
+@pytest.mark.parametrize("content", [b"", b"half a fi", b"PK\x03\x04"])
+def test_a_broken_model_file_is_one_sentence(tmp_path, content):
+    path = tmp_path / "model.skops"
+    path.write_bytes(content)
+    with pytest.raises(StageError, match="is no model in skops' format"):
+        load_model(path)
