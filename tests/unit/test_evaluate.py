@@ -1,0 +1,99 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from churn.model import model_frame, read_table
+from churn.params import Slices
+from churn.stage import StageError
+from stages.evaluate import permutation_importance, scores_of, slice_masks
+from stages.prepare import to_arrow
+from tests.conftest import make_customers
+
+
+class Model:
+    """A classifier whose probabilities are given by a function of the frame."""
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def predict_proba(self, frame):
+        scores = np.asarray(self.scores(frame))
+        return np.column_stack([1 - scores, scores])
+
+
+@pytest.fixture
+def features(contract, customers) -> pd.DataFrame:
+    return model_frame(to_arrow(customers, contract), contract)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        (lambda frame: np.where(frame["tenure_months"] == 0, np.nan, 0.5), "40 of 2,000 scores are no probabilities"),
+        (lambda frame: np.where(frame["tenure_months"] == 0, np.inf, 0.5), "40 of 2,000 scores are no probabilities"),
+        (lambda frame: np.where(frame["tenure_months"] == 0, -0.1, 0.5), "40 of 2,000 scores are no probabilities"),
+        (lambda frame: np.full(len(frame), 0.25), "all 2,000 scores are 0.25"),
+        (lambda frame: np.linspace(0, 1, len(frame) - 1), "the model gave 1,999 scores for 2,000 rows"),
+    ],
+)
+def test_scores_that_say_nothing_are_refused(features, scores, said):
+    with pytest.raises(StageError, match=said):
+        scores_of(Model(scores), features)
+
+
+def test_scores_are_the_probability_of_churn(features):
+    assert scores_of(Model(lambda frame: frame["tenure_months"] / 100), features).max() == 0.72
+
+
+def test_slices_are_the_values_of_columns_conditions_and_what_is_missing(contract, features):
+    slices = Slices(columns=("contract", "senior_citizen"), conditions={"new_customers": "tenure_months < 6"})
+    masks = dict(slice_masks(features, slices, contract))
+    assert list(masks) == [
+        "contract=Month-to-month",
+        "contract=One year",
+        "contract=Two year",
+        "senior_citizen=false",
+        "senior_citizen=true",
+        "new_customers",
+        "total_charges is missing",
+    ]
+    assert sum(masks[name].sum() for name in masks if name.startswith("contract=")) == len(features)
+    assert (masks["new_customers"] == (features["tenure_months"] < 6)).all()
+    assert masks["total_charges is missing"].sum() == 40
+
+
+def test_a_value_that_no_customer_has_is_an_empty_slice_and_not_absent(contract, features):
+    few = features[features["contract"] != "Two year"]
+    masks = dict(slice_masks(few, Slices(columns=("contract",), conditions={}), contract))
+    assert masks["contract=Two year"].sum() == 0
+
+
+@pytest.mark.parametrize("column", ["tenure_months", "nowhere", "churn"])
+def test_a_column_without_fixed_values_is_no_slice(contract, features, column):
+    with pytest.raises(StageError, match=rf"evaluate\.slices\.columns: {column} is no category or boolean"):
+        list(slice_masks(features, Slices(columns=(column,), conditions={}), contract))
+
+
+def test_importance_is_the_loss_without_the_feature(features):
+    labels = (features["tenure_months"] > 30).astype(int)
+    table = permutation_importance(Model(lambda frame: frame["tenure_months"] / 100), features, labels)
+    falls = table.set_index("feature")["fall_in_roc_auc"]
+    assert table["feature"].iloc[0] == "tenure_months"
+    assert falls["tenure_months"] == pytest.approx(0.5, abs=0.05)
+    assert (falls.drop("tenure_months") == 0).all()
+
+
+def test_importance_is_the_same_each_time(features):
+    labels = (features["tenure_months"] > 30).astype(int)
+    model = Model(lambda frame: (frame["tenure_months"] + frame["monthly_charges"]) / 200)
+    first, second = (permutation_importance(model, features, labels) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_table_without_a_feature_or_label_is_one_sentence(contract, tmp_path):
+    customers = make_customers(contract, 10)
+    for column in ("partner", "churn"):
+        path = tmp_path / "table.parquet"
+        customers.drop(columns=column).to_parquet(path)
+        with pytest.raises(StageError, match=column):
+            read_table(path, contract)
