@@ -1,0 +1,149 @@
+"""register: an MLflow version of the model, with its whole origin, and the alias champion on it.
+
+In: the model, both tables, the predictions, the evaluation, the plots and the verdict. Out: the version, in the
+registry that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), and a receipt that stays out of Git
+and of DVC's cache, so that no other machine takes it for its own. Fails when there is no passed verdict on exactly
+this model and these tables, when the version, loaded back, predicts something else, and when the registry fails.
+The same model and data make no second version.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from churn.contract import Contract, load_contract
+from churn.model import read_table
+from churn.origin import commit_tags, lock_digest
+from churn.params import METRICS, Params, load_params
+from churn.registry import experiment_id, find_version, load_version, log_model, registry
+from churn.stage import (
+    EVALUATION,
+    GATE,
+    LOCK,
+    MODEL,
+    PLOTS,
+    PREDICTIONS,
+    REGISTRATION,
+    TEST,
+    TRAIN,
+    StageError,
+    read_json,
+    run,
+    sha256_of,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ALIAS = "champion"
+BATCH = 100  # the most parameters that MLflow takes at once
+
+
+def content_of(verdict: Mapping[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of the model and of both tables. Raises StageError unless `verdict` passed just these."""
+    if verdict.get("verdict") != "passed":
+        raise StageError(f"{GATE} says {verdict.get('verdict')!r}, not 'passed': nothing is registered.")
+    files = {"model_sha256": MODEL, "train_sha256": TRAIN, "test_sha256": TEST}
+    content = {name: sha256_of(path) for name, path in files.items()}
+    for name, path in files.items():
+        if verdict.get(name) != content[name]:
+            raise StageError(f"{GATE} is the verdict on another {path}: nothing is registered; run `dvc repro`.")
+    return content
+
+
+def mlflow_name(text: str) -> str:
+    """Return `text` in the characters that MLflow takes in a name, the others by their code point, `+` as `_2B_`."""
+    return re.sub(r"[^\w .:-]", lambda found: f"_{ord(found[0]):X}_", text.replace("=", ": "))
+
+
+def metrics_of(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield every metric that has a value: by name, then by slice and name."""
+    for part in [evaluation, *evaluation["slices"]]:
+        for metric in METRICS:
+            if part[metric] is not None:
+                yield (f"{mlflow_name(part['name'])}/{metric}" if "name" in part else metric), part[metric]
+
+
+def parameters_of(params: Params) -> dict[str, str]:
+    """Return params.yaml as dotted keys and JSON values."""
+
+    def flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict) and value:
+            for key, part in value.items():
+                yield from flat(f"{prefix}.{key}" if prefix else key, part)
+        else:
+            yield prefix, json.dumps(value)
+
+    return dict(flat("", params.model_dump(mode="json", by_alias=True)))
+
+
+def create_version(client: "MlflowClient", params: Params, contract: Contract, tags: Mapping[str, str]) -> str:
+    """Log a run with everything the model came from, make a version of it, and return the version's number."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+
+    from churn.picture import draw
+
+    model, evaluation = params.registration.model, read_json(EVALUATION)
+    run = client.create_run(experiment_id(client, model), run_name=f"{model} {tags['commit'][:8]}", tags=dict(tags))
+    run_id = run.info.run_id
+    metrics = [Metric(name, value, run.info.start_time, 0) for name, value in metrics_of(evaluation)]
+    parameters = [Param(mlflow_name(name), value) for name, value in parameters_of(params).items()]
+    for start in range(0, max(len(metrics), len(parameters)), BATCH):
+        client.log_batch(run_id, metrics[start : start + BATCH], parameters[start : start + BATCH])
+    tables = {"training": (TRAIN, tags["train_sha256"]), "evaluation": (TEST, tags["test_sha256"])}
+    datasets = [
+        DatasetInput(Dataset(path.stem, digest[:36], "local", str(path)), [InputTag("mlflow.data.context", context)])
+        for context, (path, digest) in tables.items()
+    ]
+    client.log_inputs(run_id, datasets)
+    with tempfile.TemporaryDirectory() as folder:
+        draw(PLOTS).savefig(Path(folder) / "evaluation.png", dpi=100)
+        client.log_artifacts(run_id, folder, "plots")
+    client.log_artifacts(run_id, str(PLOTS), "plots")
+    for file in (EVALUATION, GATE, LOCK, Path("requirements.txt")):
+        if file.exists():
+            client.log_artifact(run_id, str(file))
+    model_id = log_model(client, run_id, MODEL, contract)
+    client.set_terminated(run_id)
+    version = client.create_model_version(model, f"models:/{model_id}", run_id, dict(tags), model_id=model_id)
+    return str(version.version)
+
+
+def verify(model: str, number: str, contract: Contract, sha256: str) -> None:
+    """Load the version back and score the holdout. Raises StageError when a score differs from the pipeline's."""
+    features, _, _ = read_table(TEST, contract)
+    expected = pd.read_parquet(PREDICTIONS)["score"].to_numpy()
+    scores = np.asarray(load_version(model, number, sha256).predict(features))[:, 1]
+    if differing := int((scores != expected).sum()) if len(scores) == len(expected) else len(expected):
+        raise StageError(f"version {number} of {model} scores {differing:,} customers differently; {ALIAS} stays.")
+
+
+def main() -> None:
+    """Register what the gate passed, once, and move the alias to it."""
+    params, contract = load_params(), load_contract()
+    verdict = read_json(GATE)
+    content = content_of(verdict)
+    model = params.registration.model
+    with registry() as client:
+        if not client.search_registered_models(f"name='{model}'"):
+            client.create_registered_model(model)
+        known = find_version(client, model, content)
+        tags = content | commit_tags() | {"lock_sha256": lock_digest(LOCK), "verdict": "passed"}
+        number = known.version if known else create_version(client, params, contract, tags)
+        verify(model, number, contract, content["model_sha256"])
+        client.set_registered_model_alias(model, ALIAS, number)
+    write_json(REGISTRATION, {"model": model, "alias": ALIAS} | content)
+    area, rules = read_json(EVALUATION)["roc_auc"], len(verdict["rules"])
+    print(f"register: ROC AUC {area:.4f}, {rules} rules of the gate kept; `make ui` shows the registry")
+    print(f"register: {model} version {number}{' (there already)' if known else ''} is {ALIAS}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,122 @@
+import json
+import math
+
+import pytest
+
+from churn.params import Bound, Gate
+from churn.stage import MODEL, TEST, TRAIN, StageError, sha256_of
+from stages.gate import evidence_faults, judge, judge_all, origin
+from stages.register import content_of
+
+FLOOR = {"roc_auc": Bound(min=0.8)}
+
+
+def outcomes(values, bounds=FLOOR):
+    return [(rule["outcome"], rule["margin"]) for rule in judge("all customers", values, bounds)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.9", True, [0.9], {"value": 0.9}, "missing"])
+@pytest.mark.parametrize("bound", [Bound(min=0.8), Bound(max=0.8)])
+def test_what_is_no_finite_number_breaks_its_rule(value, bound):
+    values = {} if value == "missing" else {"roc_auc": value}
+    (rule,) = judge("all customers", values, {"roc_auc": bound})
+    assert (rule["outcome"], rule["value"], rule["margin"]) == ("broken", None, None)
+    assert rule["sentence"] == f"roc_auc of all customers is missing, {rule['bound']}imum 0.8"
+
+
+def test_a_value_passes_up_to_its_bound():
+    assert outcomes({"roc_auc": 0.85}) == [("passed", 0.05)]
+    assert outcomes({"roc_auc": 0.8}) == [("passed", 0.0)]
+    assert outcomes({"roc_auc": 0.7999999999}) == [("broken", -0.0)]
+    assert outcomes({"roc_auc": 1}) == [("passed", 0.2)]
+    assert outcomes({"log_loss": 0.4}, {"log_loss": Bound(max=0.45)}) == [("passed", 0.05)]
+    assert outcomes({"log_loss": 0.5}, {"log_loss": Bound(max=0.45)}) == [("broken", -0.05)]
+
+
+def test_min_and_max_are_two_rules():
+    assert outcomes({"roc_auc": 0.99}, {"roc_auc": Bound(min=0.8, max=0.95)}) == [("passed", 0.19), ("broken", -0.04)]
+
+
+def test_rules_hold_for_all_customers_and_for_each_slice():
+    rules = Gate(min_slice_rows=30, overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
+    evaluation = {"roc_auc": 0.85, "recall": 0.7, "slices": [{"name": "new_customers", "rows": 30, "recall": 0.0}]}
+    judged = judge_all(evaluation, rules)
+    assert [(rule["scope"], rule["outcome"]) for rule in judged] == [
+        ("all customers", "passed"),
+        ("new_customers", "broken"),
+    ]
+    assert judged[1]["sentence"] == "recall of new_customers is 0.0000, minimum 0.5"
+
+
+@pytest.mark.parametrize(
+    ("slices", "said"),
+    [
+        ([], "recall of new_customers (no such slice) is missing, minimum 0.5"),
+        (None, "recall of new_customers (no such slice) is missing, minimum 0.5"),
+        ([{"name": "old_customers", "rows": 99, "recall": 0.9}], "recall of new_customers (no such slice) is missing"),
+        ([{"recall": 0.9}], "recall of new_customers (no such slice) is missing"),
+        ([{"name": "new_customers", "rows": 99}], "recall of new_customers is missing"),
+        ([{"name": "new_customers", "recall": 0.9}], "recall of new_customers (not one slice) is missing"),
+        (
+            [{"name": "new_customers", "rows": 99, "recall": 0.9}] * 2,
+            "recall of new_customers (not one slice) is missing",
+        ),
+        ([{"name": "new_customers", "rows": 29, "recall": 1.0}], "recall of new_customers (29 rows, too few to judge)"),
+        ([{"name": "new_customers", "rows": 0, "recall": None}], "recall of new_customers (0 rows, too few to judge)"),
+    ],
+)
+def test_a_slice_that_cannot_be_judged_breaks_its_rules_and_says_why(slices, said):
+    rules = Gate(min_slice_rows=30, overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
+    judged = judge_all({"roc_auc": 0.85, "slices": slices}, rules)
+    assert [rule["outcome"] for rule in judged] == ["passed", "broken"]
+    assert judged[1]["sentence"].startswith(said)
+
+
+def evidence(passed=True, evaluated="holdout"):
+    evaluation = {"inputs": [[str(MODEL), "model"], [str(TEST), evaluated]]}
+    validation = {"passed": passed, "tables": {"train": {"sha256": "train"}, "test": {"sha256": "holdout"}}}
+    return evaluation, validation
+
+
+def test_evidence_that_fits_together_has_no_fault():
+    assert evidence_faults(*evidence()) == []
+    assert origin(*evidence()) == {"model_sha256": "model", "test_sha256": "holdout", "train_sha256": "train"}
+
+
+@pytest.mark.parametrize("passed", [False, None, "true", 1])
+def test_a_validation_that_did_not_pass_blocks(passed):
+    assert evidence_faults(*evidence(passed=passed)) == ["the data did not pass its validation"]
+
+
+def test_an_evaluation_of_another_holdout_blocks():
+    assert evidence_faults(*evidence(evaluated="another")) == [
+        "the model was not evaluated on the holdout that was validated"
+    ]
+
+
+def test_missing_evidence_blocks():
+    assert "no model_sha256 is recorded" in evidence_faults({}, {})
+
+
+@pytest.mark.parametrize("verdict", ["blocked", None, "", True])
+def test_register_refuses_without_a_passed_verdict(verdict):
+    with pytest.raises(StageError, match="nothing is registered"):
+        content_of({"verdict": verdict})
+
+
+@pytest.mark.parametrize("other", ["model_sha256", "train_sha256", "test_sha256"])
+def test_register_refuses_a_verdict_on_another_model_or_table(tmp_path, monkeypatch, other):
+    monkeypatch.chdir(tmp_path)
+    verdict = {"verdict": "passed"}
+    for name, path in {"model_sha256": MODEL, "train_sha256": TRAIN, "test_sha256": TEST}.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        verdict[name] = sha256_of(path)
+    assert content_of(verdict) == {name: verdict[name] for name in verdict if name != "verdict"}
+    with pytest.raises(StageError, match=r"is the verdict on another .*: nothing is registered"):
+        content_of(verdict | {other: "of another"})
+
+
+def test_every_outcome_can_be_written_as_json():
+    judged = judge_all({"roc_auc": math.nan, "slices": []}, Gate(min_slice_rows=30, overall=FLOOR, slices={}))
+    assert json.loads(json.dumps(judged, allow_nan=False)) == judged
