@@ -1,0 +1,211 @@
+"""What register leaves in the registry, a local SQLite store, and what it refuses."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from mlflow.exceptions import MlflowException
+
+from churn.contract import load_contract
+from churn.model import model_frame
+from churn.origin import lock_digest
+from churn.params import METRICS
+from stages.register import metrics_of
+
+
+@pytest.fixture
+def registered(clone, monkeypatch):
+    """A clone that has registered its model once, and the client of its registry."""
+    clone.registered = clone.ok("dvc", "repro", "--force", "--single-item", "register")
+    monkeypatch.chdir(clone.folder)
+    mlflow.set_tracking_uri(f"sqlite:///{clone.folder}/mlflow.db")
+    clone.client = mlflow.MlflowClient()
+    return clone
+
+
+def register(clone, **environment):
+    return clone.run("python", "-m", "stages.register", **environment)
+
+
+def versions(clone):
+    found = clone.client.search_model_versions("name='churn'")
+    return sorted(int(version.version) for version in found)
+
+
+def champion(clone):
+    return int(clone.client.get_model_version_by_alias("churn", "champion").version)
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_version_says_what_it_came_from(registered):
+    tags = registered.client.get_model_version("churn", "1").tags
+    assert tags == {
+        "commit": registered.ok("git", "rev-parse", "HEAD").strip(),
+        "uncommitted_changes": "false",
+        "lock_sha256": lock_digest(registered.folder / "dvc.lock"),
+        "model_sha256": sha256(registered.folder / "models/churn.skops"),
+        "train_sha256": sha256(registered.folder / "data/features/train.parquet"),
+        "test_sha256": sha256(registered.folder / "data/features/test.parquet"),
+        "verdict": "passed",
+    }
+
+
+def test_its_run_has_parameters_metrics_data_and_plots(registered):
+    version = registered.client.get_model_version("churn", "1")
+    run = registered.client.get_run(version.run_id)
+    evaluation = json.loads(registered.text("metrics/evaluation.json"))
+    assert {name: run.data.metrics[name] for name in METRICS} == {name: evaluation[name] for name in METRICS}
+    assert run.data.metrics["new_customers/recall"] == next(
+        part["recall"] for part in evaluation["slices"] if part["name"] == "new_customers"
+    )
+    assert run.data.params["train.parameters.max_iter"] == "200"
+    assert run.data.params["gate.overall.roc_auc.min"] == "0.82"
+    datasets = {entry.dataset.name: entry.dataset.digest for entry in run.inputs.dataset_inputs}
+    assert version.tags["train_sha256"].startswith(datasets["train"])
+    assert version.tags["test_sha256"].startswith(datasets["test"])
+    artifacts = {entry.path for entry in registered.client.list_artifacts(version.run_id)}
+    assert {"dvc.lock", "evaluation.json", "gate.json", "plots", "requirements.txt"} <= artifacts
+    plots = {entry.path for entry in registered.client.list_artifacts(version.run_id, "plots")}
+    assert {"plots/evaluation.png", "plots/roc.csv", "plots/importance.csv"} <= plots
+    assert run.info.status == "FINISHED"
+
+
+def test_the_registered_file_is_the_pipelines_byte_by_byte(registered):
+    folder = mlflow.artifacts.download_artifacts("models:/churn@champion")
+    assert sha256(Path(folder) / "model.skops") == sha256(registered.folder / "models/churn.skops")
+
+
+def test_whoever_serves_the_champion_gets_the_pipelines_scores(registered):
+    table = pq.read_table("data/features/test.parquet")
+    expected = pd.read_parquet("data/predictions/test.parquet")["score"]
+    served = mlflow.pyfunc.load_model("models:/churn@champion")
+    features = model_frame(table, load_contract())
+    assert np.array_equal(served.predict(features)[:, 1], expected)
+    raw = table.to_pandas()  # with the key, the label, and the columns in another order
+    assert np.array_equal(served.predict(raw[sorted(raw)])[:, 1], expected)
+
+
+def test_mlflow_predicts_from_a_csv_file_with_missing_values(registered, tmp_path):
+    table = pq.read_table("data/features/test.parquet").to_pandas()
+    chosen = sorted({*range(20), *np.flatnonzero(table["total_charges"].isna())})
+    table.iloc[chosen].to_csv(tmp_path / "customers.csv", index=False)
+    command = ["mlflow", "models", "predict", "--model-uri", "models:/churn@champion", "--content-type", "csv"]
+    command += ["--input-path", str(tmp_path / "customers.csv"), "--output-path", str(tmp_path / "scores.json")]
+    registered.ok(*command, "--env-manager", "local", MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
+    scores = [row[1] for row in json.loads((tmp_path / "scores.json").read_text())["predictions"]]
+    expected = pd.read_parquet("data/predictions/test.parquet")["score"].iloc[chosen]
+    assert table.iloc[chosen]["total_charges"].isna().any()
+    assert scores == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_the_signature_and_the_example_come_from_the_contract(registered):
+    served = mlflow.pyfunc.load_model("models:/churn@champion")
+    contract = load_contract()
+    assert served.metadata.get_input_schema().input_names() == contract.features
+    example = served.input_example
+    assert served.predict(example).shape == (1, 2)
+    with pytest.raises(MlflowException, match="missing inputs"):
+        served.predict(example.drop(columns="partner"))
+    with pytest.raises(MlflowException, match="Incompatible input types"):
+        served.predict(example.assign(tenure_months="ten"))
+
+
+def test_the_same_model_and_data_make_no_second_version(registered):
+    again = registered.ok("dvc", "repro", "--force", "--single-item", "register")
+    assert "register: churn version 1 (there already) is champion" in again
+    assert versions(registered) == [1]
+    assert champion(registered) == 1
+
+
+def test_the_champion_is_the_model_that_passed_last(registered):
+    before = registered.text("params.yaml")
+    registered.replace("params.yaml", "seed: 42", "seed: 43")
+    assert "register: churn version 2 is champion" in registered.ok("dvc", "repro")
+    assert registered.client.get_model_version("churn", "2").tags["uncommitted_changes"] == "true"
+    (registered.folder / "params.yaml").write_text(before)
+    assert "register: churn version 1 (there already) is champion" in registered.ok("dvc", "repro")
+    assert versions(registered) == [1, 2]
+    assert champion(registered) == 1
+
+
+def test_a_version_that_predicts_something_else_never_becomes_champion(clone):
+    path = clone.folder / "data/predictions/test.parquet"
+    table = pd.read_parquet(path)
+    path.unlink()  # it may be a link into DVC's cache
+    table.assign(score=table["score"].where(table.index != 3, 0.123)).to_parquet(path)
+    done = register(clone)
+    assert done.returncode == 1
+    assert "register: version 1 of churn scores 1 customers differently; champion stays." in done.stdout
+    mlflow.set_tracking_uri(f"sqlite:///{clone.folder}/mlflow.db")
+    assert dict(mlflow.MlflowClient().get_registered_model("churn").aliases) == {}
+
+
+def test_a_version_whose_file_was_replaced_never_becomes_champion(registered):
+    (file,) = (registered.folder / "mlartifacts" / "models").glob("*/artifacts/model.skops")
+    file.write_bytes(file.read_bytes() + b" ")
+    done = register(registered)
+    assert "register: version 1 of churn holds another model file: SHA-256" in done.stdout
+
+
+def test_a_model_that_the_gate_did_not_judge_is_refused(clone):
+    path = clone.folder / "models/churn.skops"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content + b" ")
+    done = register(clone)
+    assert "metrics/gate.json is the verdict on another models/churn.skops: nothing is registered" in done.stdout
+    assert not (clone.folder / "mlflow.db").exists()
+
+
+def test_a_registry_that_cannot_be_reached_is_one_sentence(clone):
+    done = register(clone, MLFLOW_TRACKING_URI="http://user:secret@127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert done.returncode == 1
+    assert "register: the registry at http://127.0.0.1:9 failed: " in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "secret" not in done.stdout
+
+
+def test_the_registry_is_the_one_that_the_environment_names(clone):
+    clone.ok("python", "-m", "stages.register", MLFLOW_TRACKING_URI="sqlite:///elsewhere.db")
+    assert (clone.folder / "elsewhere.db").exists()
+    assert not (clone.folder / "mlflow.db").exists()
+
+
+def test_a_registry_whose_files_are_gone_says_so(registered):
+    shutil.rmtree(registered.folder / "mlartifacts")
+    assert "register: the files of version 1 of churn are gone: bring them back, or" in register(registered).stdout
+
+
+def test_a_registry_that_was_made_in_another_folder_says_so(registered, tmp_path):
+    moved = registered.folder.rename(tmp_path / "moved")
+    registered.folder = moved
+    registered.replace("params.yaml", "seed: 42", "seed: 43")
+    done = registered.run("dvc", "repro")
+    assert "keeps its files in file://" in done.stdout
+    assert "move this folder back, or start anew by deleting" in done.stdout
+
+
+@pytest.mark.parametrize("names", [("a", "a+"), ("a=b", "a=b (c)"), ("x/y", "/y/"), ("é", "e")])
+def test_names_stay_apart_in_the_characters_that_mlflow_takes(names):
+    evaluation = dict.fromkeys(METRICS, 0.5) | {
+        "slices": [{"name": name} | dict.fromkeys(METRICS, 0.5) for name in names]
+    }
+    logged = [name for name, _ in metrics_of(evaluation)]
+    assert len(set(logged)) == 3 * len(METRICS)
+    for name in logged:
+        assert re.fullmatch(r"[\w .:-]+(/[\w .:-]+)?", name)
+
+
+def test_without_a_commit_there_is_nothing_to_register_under(clone):
+    done = register(clone, GIT_DIR="/nowhere")
+    assert "register: git has no commit to register the model under: commit first." in done.stdout
