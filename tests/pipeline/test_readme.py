@@ -1,0 +1,115 @@
+"""What README and docs say is what happens."""
+
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(name):
+    return [line for block in blocks(DOCS[name], "console") for line in block.splitlines() if line]
+
+
+@pytest.fixture
+def with_environment(clone):
+    """A clone that has this repository's environment, so that make need not install one."""
+    if not (ROOT / ".venv" / ".dev").exists():
+        pytest.skip("the environment was not made by make")
+    (clone.folder / ".venv").symlink_to(ROOT / ".venv")
+    return clone
+
+
+def test_make_repro_does_what_the_readme_shows(with_environment):
+    printed = with_environment.ok("make", "repro")
+    assert "register: churn version 1 is champion" not in printed  # the clone has a receipt
+    with_environment.ok("git", "clean", "-fdx", "--quiet", "--exclude", ".venv", "models", "data", ".dvc")
+    printed = with_environment.ok("make", "repro")
+    (shown,) = blocks(README, "text")
+    for line in filter(None, shown.splitlines()):
+        assert line == "..." or line in printed.splitlines()
+    assert with_environment.ok("git", "status", "--porcelain") == ""
+
+
+def test_make_test_runs_the_tests(with_environment):
+    assert with_environment.ok("make", "--dry-run", "test").strip().endswith("pytest")
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_environment_is_installed_again_only_when_the_lock_changes(with_environment):
+    assert with_environment.ok("make", "--dry-run", "repro").strip() == "dvc repro"
+    (with_environment.folder / "requirements.txt").touch()
+    assert "pip install" in with_environment.ok("make", "--dry-run", "repro")
+
+
+def test_everything_that_is_installed_is_locked_with_its_hash():
+    for name in ("requirements", "requirements-dev"):
+        lock = (ROOT / f"{name}.txt").read_text().replace("\\\n", " ")
+        pinned = [line for line in lock.splitlines() if line and not line.lstrip().startswith("#")]
+        assert all("==" in line and "--hash=sha256:" in line for line in pinned)
+        wanted = re.findall(r"^([\w.-]+)", (ROOT / f"{name}.in").read_text(), re.MULTILINE)
+        missing = {want.replace(".", "-") for want in wanted if want != "-c"} - {line.split("==")[0] for line in pinned}
+        assert missing <= {"dvc"}  # which has an extra: dvc[s3]
+
+
+def test_make_alone_lists_every_command(with_environment):
+    listed = with_environment.ok("make")
+    targets = re.findall(r"^([a-z]+):.*?##", with_environment.text("Makefile"), re.MULTILINE)
+    assert targets == re.findall(r"^  make ([a-z]+)", listed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [line for line in commands("README.md") if line.startswith("dvc")])
+def test_the_readmes_dvc_commands_work(clone, command):
+    clone.ok(*command.split())
+
+
+def test_the_command_that_sets_bounds_works(clone):
+    assert commands("adapt.md") == ["python -m benchmarks.holdout_noise"]
+    printed = clone.ok("python", "-m", "benchmarks.holdout_noise", "10")
+    assert re.search(r"^all customers roc_auc +min 0\.82 +0\.8\d+ ", printed, re.MULTILINE)
+    assert re.search(r"^honest +blocked [01] of 10$", printed, re.MULTILINE)
+    assert re.search(r"^new customers labelled late +blocked 10 of 10$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_every_make_command_that_is_named_exists(name):
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"`make ([a-z]+)`", DOCS[name]) + re.findall(r"^make ([a-z]+)$", DOCS[name], re.MULTILINE)
+    assert set(named) <= set(targets)
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_every_path_that_is_named_exists(name, finished):
+    for link in re.findall(r"\]\(([^)#]+)\)", DOCS[name]):
+        assert (ROOT / link).exists(), link
+    known = {path.name for path in finished.folder.iterdir()} | {"stages", "churn"}
+    for path in re.findall(r"`([\w.]+/[\w./]*)`", DOCS[name]):
+        if path.split("/")[0] in known - {".dvc"} and "*" not in path:
+            assert (finished.folder / path).exists(), path
+
+
+def test_the_graph_is_dvcs_own(finished):
+    (drawn,) = blocks(README, "mermaid")
+    assert drawn.split() == finished.ok("dvc", "dag", "--mermaid").split()
+
+
+def test_what_the_docs_say_of_another_model_is_what_runs(clone):
+    (example,) = [block for block in blocks(DOCS["adapt.md"], "yaml") if block.startswith("train:")]
+    text = clone.text("params.yaml")
+    start, end = text.index("train:"), text.index("evaluate:")
+    (clone.folder / "params.yaml").write_text(text[:start] + example + "\n" + text[end:])
+    assert clone.stages_run() == ["train", "evaluate", "gate", "register"]
+
+
+def test_what_the_docs_say_of_dropped_rows_is_what_runs(clone):
+    (example,) = [block for block in blocks(DOCS["adapt.md"], "yaml") if block.startswith("prepare:")]
+    text = clone.text("params.yaml")
+    (clone.folder / "params.yaml").write_text(re.sub(r"  drop: .*\n", example.split("\n", 1)[1], text))
+    assert "7,043 fetched = 5,591 train + 1,452 test + 0 dropped (test_account)" in clone.ok("dvc", "repro", "prepare")
