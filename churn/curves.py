@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from churn.metrics import CALIBRATION_BINS, Floats
+from churn.metrics import Floats, calibration_bins
 
 CURVE_POINTS = 201
 SCORE_BINS = 20
@@ -41,8 +41,7 @@ def _threshold_curves(y: Floats, p: Floats) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def _calibration(y: Floats, p: Floats) -> pd.DataFrame:
     """Return each score bin's mean score and churn rate; empty bins are left out."""
-    bins = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    table = pd.DataFrame({"mean_score": p, "churn_rate": y, "customers": 1}).groupby(bins)
+    table = pd.DataFrame({"mean_score": p, "churn_rate": y, "customers": 1}).groupby(calibration_bins(p))
     return table.agg({"mean_score": "mean", "churn_rate": "mean", "customers": "sum"}).reset_index(drop=True)
 
 

@@ -126,6 +126,11 @@ def average_precision(y: Floats, p: Floats) -> Estimate:
     return _on_logit_scale(value, float(np.sum(derivative**2)), positives)
 
 
+def calibration_bins(p: Floats) -> npt.NDArray[np.intp]:
+    """Return the number of each score's bin, shape (rows,), of CALIBRATION_BINS equal ones; 1 is in the last."""
+    return np.minimum((p * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+
+
 def expected_calibration_error(y: Floats, p: Floats) -> Estimate:
     """Return the mean over rows of |mean score - churn rate| of the row's bin, in ten equal bins of the score.
 
@@ -135,7 +140,7 @@ def expected_calibration_error(y: Floats, p: Floats) -> Estimate:
     """
     if not len(p):
         return Estimate()
-    bins = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = calibration_bins(p)
     gaps = np.bincount(bins, weights=p - y, minlength=CALIBRATION_BINS)
     found = _mean(np.sign(gaps)[bins] * (p - y))
     chance = np.sqrt(2 / np.pi * np.bincount(bins, weights=p * (1 - p))).sum() / len(p)
