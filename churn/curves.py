@@ -1,10 +1,10 @@
 """The data behind the plots: small tables, whatever the number of rows they were made from."""
 
+from churn.metrics import Floats, calibration_bins
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-
-from churn.metrics import Floats, calibration_bins
 
 CURVE_POINTS = 201
 SCORE_BINS = 20

@@ -35,14 +35,13 @@ def all_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) 
     predicted = p >= threshold
     hits, alarms, positives = float(y[predicted].sum()), float(predicted.sum()), float(y.sum())
     right = float(np.sum(predicted == (y == 1)))
-    clipped = np.clip(p, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)
     return {
         "accuracy": _proportion(right, len(y)),
         "average_precision": average_precision(y, p),
         "brier_score": _mean((p - y) ** 2),
         "expected_calibration_error": expected_calibration_error(y, p),
         "f1": _f1(hits, alarms + positives - hits),
-        "log_loss": _mean(-np.where(y == 1, np.log(clipped), np.log1p(-clipped))),
+        "log_loss": _mean(log_losses(y, p)),
         "precision": _proportion(hits, alarms),
         "recall": _proportion(hits, positives),
         "roc_auc": roc_auc(y, p),
@@ -90,15 +89,30 @@ def _on_logit_scale(value: float, variance: float, fewest: float) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def roc_auc(y: Floats, p: Floats) -> Estimate:
-    """Return the area under the ROC curve, its variance after DeLong et al. 1988, in midranks (Sun & Xu 2014)."""
+def log_losses(y: Floats, p: Floats) -> Floats:
+    """Return each row's log loss; a score of 0 or 1 counts as one just inside."""
+    clipped = np.clip(p, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)
+    return -np.where(y == 1, np.log(clipped), np.log1p(-clipped))
+
+
+def placements(y: Floats, p: Floats) -> tuple[Floats, Floats]:
+    """Return the share of stayers that each churner outranks, and of churners that outrank each stayer.
+
+    Either's mean is the area under the ROC curve; in midranks (Sun & Xu 2014), so that no pair is looked at. Both
+    outcomes must occur.
+    """
     churned, stayed = p[y == 1], p[y == 0]
     m, n = len(churned), len(stayed)
+    ranks = rankdata(np.concatenate([churned, stayed]))
+    return (ranks[:m] - rankdata(churned)) / n, 1 - (ranks[m:] - rankdata(stayed)) / m
+
+
+def roc_auc(y: Floats, p: Floats) -> Estimate:
+    """Return the area under the ROC curve, its variance after DeLong et al. 1988."""
+    m, n = int((y == 1).sum()), int((y == 0).sum())
     if not m or not n:
         return Estimate()
-    ranks = rankdata(np.concatenate([churned, stayed]))
-    above = (ranks[:m] - rankdata(churned)) / n  # the share of stayers that a churner outranks
-    below = 1 - (ranks[m:] - rankdata(stayed)) / m  # the share of churners that outrank a stayer
+    above, below = placements(y, p)
     value = float(above.mean())
     if min(m, n) < 2:
         return Estimate(value)
@@ -114,6 +128,13 @@ def average_precision(y: Floats, p: Floats) -> Estimate:
     positives = float(y.sum())
     if not positives:
         return Estimate()
+    value, derivative = average_precision_derivative(y, p)
+    return _on_logit_scale(value, float(np.sum(derivative**2)), positives)
+
+
+def average_precision_derivative(y: Floats, p: Floats) -> tuple[float, Floats]:
+    """Return the average precision and its derivative by each row's weight; at least one row churned."""
+    positives = float(y.sum())
     _, group = np.unique(-p, return_inverse=True)  # rows by descending score, ties together
     hits_in, rows_in = np.bincount(group, weights=y), np.bincount(group).astype(np.float64)
     hits, rows = hits_in.cumsum(), rows_in.cumsum()
@@ -122,13 +143,18 @@ def average_precision(y: Floats, p: Floats) -> Estimate:
     # A row weighs in the precision of every churner that scores no more than it does.
     as_hit = np.cumsum((hits_in / rows)[::-1])[::-1]
     as_row = np.cumsum((hits_in * hits / rows**2)[::-1])[::-1]
-    derivative = (y * (precision[group] - value + as_hit[group]) - as_row[group]) / positives
-    return _on_logit_scale(value, float(np.sum(derivative**2)), positives)
+    return value, (y * (precision[group] - value + as_hit[group]) - as_row[group]) / positives
 
 
 def calibration_bins(p: Floats) -> npt.NDArray[np.intp]:
     """Return the number of each score's bin, shape (rows,), of CALIBRATION_BINS equal ones; 1 is in the last."""
     return np.minimum((p * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+
+
+def calibration_residuals(y: Floats, p: Floats) -> Floats:
+    """Return each row's score - label, its sign that of its bin's sum: the mean is the expected calibration error."""
+    bins = calibration_bins(p)
+    return np.sign(np.bincount(bins, weights=p - y))[bins] * (p - y)
 
 
 def expected_calibration_error(y: Floats, p: Floats) -> Estimate:
@@ -140,10 +166,8 @@ def expected_calibration_error(y: Floats, p: Floats) -> Estimate:
     """
     if not len(p):
         return Estimate()
-    bins = calibration_bins(p)
-    gaps = np.bincount(bins, weights=p - y, minlength=CALIBRATION_BINS)
-    found = _mean(np.sign(gaps)[bins] * (p - y))
-    chance = np.sqrt(2 / np.pi * np.bincount(bins, weights=p * (1 - p))).sum() / len(p)
+    found = _mean(calibration_residuals(y, p))
+    chance = np.sqrt(2 / np.pi * np.bincount(calibration_bins(p), weights=p * (1 - p))).sum() / len(p)
     return Estimate(found.value, found.low and max(found.low - float(chance), 0.0), found.high)
 
 

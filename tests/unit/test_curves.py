@@ -1,9 +1,9 @@
-import numpy as np
-import pytest
-
 from churn.curves import CURVE_POINTS, curves
 from churn.metrics import average_precision, roc_auc
 from tests.unit.test_metrics import sample
+
+import numpy as np
+import pytest
 
 
 @pytest.mark.parametrize(("rows", "ties"), [(50, False), (20_000, False), (20_000, True)])

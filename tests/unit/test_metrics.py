@@ -1,10 +1,10 @@
+from churn.metrics import all_metrics, as_json, average_precision, roc_auc
+from churn.params import METRICS
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
 from sklearn import metrics as oracle
-
-from churn.metrics import all_metrics, as_json, average_precision, roc_auc
-from churn.params import METRICS
 
 
 def sample(rows, seed=0, ties=False):
