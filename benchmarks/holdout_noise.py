@@ -10,19 +10,20 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 
-import numpy as np
-import pandas as pd
-from tqdm import tqdm
-
 from churn.contract import Contract, load_contract
 from churn.metrics import all_metrics, as_json
 from churn.model import read_table
 from churn.params import Params, load_params
+from churn.slices import slice_masks
 from churn.stage import TEST, TRAIN
-from stages.evaluate import scores_of, slice_masks
+from stages.evaluate import scores_of
 from stages.gate import judge_all
 from stages.prepare import in_holdout
 from stages.train import build_classifier, build_model, fit
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
 Spoil = Callable[[pd.DataFrame, pd.Series], tuple[pd.DataFrame, pd.Series]]
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from churn.stage import PARAMS, StageError
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-
-from churn.stage import PARAMS, StageError
 
 
 def rows_where(customers: pd.DataFrame, condition: str, key: str) -> npt.NDArray[np.bool_]:

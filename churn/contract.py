@@ -1,13 +1,14 @@
 """contract.yaml as typed, frozen objects: what a customer row is, and what must hold of every one."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
-
 from churn.params import Section, Share, Text, read_settings
 from churn.stage import CONTRACT
+
+from pydantic import Field, model_validator
 
 # What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
 READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
@@ -115,6 +116,10 @@ class Contract(Section):
 
     def _named(self, role: str) -> Sequence[str]:
         return [name for name, column in self.columns.items() if column.role == role]
+
+    def columns_json(self) -> str:
+        """Return the declared columns as JSON, which every table carries: another declaration is another table."""
+        return json.dumps(self.model_dump(mode="json")["columns"])
 
     @property
     def key(self) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from churn.contract import Contract
+from churn.stage import StageError
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from churn.contract import Contract
-from churn.stage import StageError
 
 # What scikit-learn's classifiers need beyond what skops trusts by itself. Reading one of these runs nothing
 # but scikit-learn's own constructors. Add a type after reading what it does, never because a file asks for it.

@@ -5,9 +5,9 @@ import json
 import subprocess
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from churn.stage import LOCK, StageError
+
+from ruamel.yaml import YAML
 
 
 def lock_digest(lock: Path) -> str:

@@ -12,11 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from churn.contract import Contract
 from churn.model import TRUSTED_TYPES
 from churn.stage import StageError, sha256_of, write_json
+
+import pandas as pd
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

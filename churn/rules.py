@@ -6,11 +6,11 @@ Validate applies them to both tables; whoever scores customers can apply them to
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import duckdb
-
 from churn.contract import Contract
 from churn.duck import SQL_TYPES, identifier, literal
 from churn.stage import CONTRACT, StageError
+
+import duckdb
 
 ROWS_SHOWN = 5
 

@@ -6,19 +6,14 @@ are equal, and when the holdout has one outcome alone.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-
-from churn.conditions import rows_where
-from churn.contract import Contract, load_contract
+from churn.contract import load_contract
 from churn.curves import curves
 from churn.metrics import Floats, all_metrics, as_json, roc_auc
 from churn.model import load_model, read_table
-from churn.params import Slices, load_params
+from churn.params import load_params
+from churn.slices import slice_masks
 from churn.stage import (
     EVALUATION,
     MODEL,
@@ -29,8 +24,13 @@ from churn.stage import (
     replacing,
     run,
     sha256_of,
+    working,
     write_json,
 )
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 IMPORTANCE_ROWS = 2_000
 IMPORTANCE_REPEATS = 3
@@ -49,31 +49,6 @@ def scores_of(model: Any, features: pd.DataFrame) -> Floats:
     if np.ptp(scores) == 0:
         raise StageError(f"all {len(scores):,} scores are {scores[0]:g}: the model tells no customer from another.")
     return scores
-
-
-def slice_masks(
-    features: pd.DataFrame, slices: Slices, contract: Contract
-) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Yield each slice's name and its rows, shape (rows,).
-
-    One for each value of each column of `slices.columns`, as the contract declares the values, so that one
-    that no customer has is there and empty; one for each condition; one for each nullable feature missing.
-    Raises StageError when a column has no fixed values or a condition cannot be read.
-    """
-    for name in slices.columns:
-        column = contract.columns.get(name)
-        if column is None or column.type not in ("category", "boolean"):
-            raise StageError(f"params.yaml: evaluate.slices.columns: {name} is no category or boolean of the contract.")
-        for value in column.values or (False, True):
-            yield (
-                f"{name}={str(value).lower() if column.type == 'boolean' else value}",
-                (features[name] == value).to_numpy(bool),
-            )
-    for name, condition in slices.conditions.items():
-        yield name, rows_where(features, condition, f"evaluate.slices.conditions.{name}")
-    for name in contract.features:
-        if contract.columns[name].nullable:
-            yield f"{name} is missing", features[name].isna().to_numpy()
 
 
 def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
@@ -107,7 +82,8 @@ def main() -> None:
     params, contract = load_params().evaluate, load_contract()
     model = load_model(MODEL)
     features, labels, keys = read_table(TEST, contract)
-    scores = scores_of(model, features)
+    with working("evaluate: scoring"):
+        scores = scores_of(model, features)
     with replacing(PREDICTIONS) as beside:
         predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
         predictions.to_parquet(beside, index=False, compression="zstd")
@@ -119,13 +95,15 @@ def main() -> None:
         counts = {"rows": int(rows.sum()), "churners": int(y[rows].sum())}
         return counts | as_json(all_metrics(y[rows], scores[rows], params.threshold))
 
-    slices = [{"name": name} | measured(rows) for name, rows in slice_masks(features, params.slices, contract)]
+    with working("evaluate: measuring"):
+        slices = [{"name": name} | measured(rows) for name, rows in slice_masks(features, params.slices, contract)]
     if twice := [name for name, count in Counter(part["name"] for part in slices).items() if count > 1]:
         raise StageError(f"params.yaml: evaluate.slices: {twice[0]} is the name of two slices; rename the condition.")
     inputs = [[str(path), sha256_of(path)] for path in (MODEL, TEST)]
     overall = measured(np.ones(len(y), dtype=bool))
     write_json(EVALUATION, overall | {"threshold": params.threshold, "inputs": inputs, "slices": slices})
-    tables = curves(y, scores, params.threshold) | {"importance": permutation_importance(model, features, labels)}
+    with working("evaluate: drawing"):
+        tables = curves(y, scores, params.threshold) | {"importance": permutation_importance(model, features, labels)}
     for name, table in tables.items():
         with replacing(PLOTS / f"{name}.csv") as beside:
             table.to_csv(beside, index=False, float_format="%.6f", lineterminator="\n")

@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import duckdb
-
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
 from churn.params import load_params
 from churn.stage import RAW, StageError, replacing, run
+
+import duckdb
 
 CSV_FAULTS = r'Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote|converting column "[^"]+"'
 
@@ -97,7 +97,8 @@ def snapshot(source: str, query: Path, contract: Contract, target: Path) -> int:
         with replacing(target) as beside:
             database.execute(
                 f"COPY (SELECT {', '.join(columns)} FROM fetched ORDER BY ALL)"
-                f" TO {literal(str(beside))} (FORMAT parquet, COMPRESSION zstd)"
+                f" TO {literal(str(beside))} (FORMAT parquet, COMPRESSION zstd,"
+                f" KV_METADATA {{columns: {literal(contract.columns_json())}}})"
             )
     return rows
 

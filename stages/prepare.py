@@ -14,6 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from churn.conditions import rows_where
+from churn.contract import Contract, load_contract
+from churn.params import Prepare, load_params
+from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, replacing, run, write_json
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -21,19 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from churn.conditions import rows_where
-from churn.contract import Contract, load_contract
-from churn.params import Prepare, load_params
-from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, replacing, run, write_json
-
 BATCH_ROWS = 262_144
-ARROW_TYPES = {
-    "string": pa.string(),
-    "category": pa.string(),
-    "integer": pa.int64(),
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-}
+ARROW_TYPES = {"string": "string", "category": "string", "integer": "int64", "number": "float64", "boolean": "bool"}
 
 
 def add_num_products(customers: pd.DataFrame) -> pd.DataFrame:
@@ -102,8 +96,8 @@ def to_arrow(customers: pd.DataFrame, contract: Contract) -> pa.Table:
         try:
             arrays[name] = pa.Array.from_pandas(values, type=ARROW_TYPES[declared])
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise StageError(f"{name} is declared {declared}, but prepare made something else: {error}.") from error
-    return pa.table(arrays)
+            raise StageError(f"{name} is declared {declared}, but prepare made values that are none.") from error
+    return pa.table(arrays).replace_schema_metadata({"columns": contract.columns_json()})
 
 
 def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Path) -> dict[str, Any]:

@@ -14,9 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from churn.contract import Contract, load_contract
 from churn.model import read_table
 from churn.origin import commit_tags, lock_digest
@@ -38,6 +35,9 @@ from churn.stage import (
     sha256_of,
     write_json,
 )
+
+import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,9 +86,9 @@ def parameters_of(params: Params) -> dict[str, str]:
 
 def create_version(client: "MlflowClient", params: Params, contract: Contract, tags: Mapping[str, str]) -> str:
     """Log a run with everything the model came from, make a version of it, and return the version's number."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-
     from churn.picture import draw
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
     model, evaluation = params.registration.model, read_json(EVALUATION)
     run = client.create_run(experiment_id(client, model), run_name=f"{model} {tags['commit'][:8]}", tags=dict(tags))

@@ -8,13 +8,13 @@ names no classifier that can do the work, and when the model saw fewer rows than
 import importlib
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from churn.contract import Contract, load_contract
 from churn.model import load_model, read_table, reproducible_bytes
 from churn.params import Train, load_params
-from churn.stage import MODEL, TRAIN, VALIDATION, StageError, read_json, replacing, run, sha256_of
+from churn.stage import MODEL, TRAIN, VALIDATION, StageError, read_json, replacing, run, sha256_of, working
+
+import numpy as np
+import pandas as pd
 
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
@@ -119,7 +119,8 @@ def main() -> None:
     features, labels, _ = read_table(TRAIN, contract)
     name = params.estimator.rpartition(".")[2]
     print(f"train: {name} on {len(features):,} customers, {len(contract.features)} features ...", flush=True)
-    model = fit(model, features, labels, validated["rows"])
+    with working("train: fitting"):
+        model = fit(model, features, labels, validated["rows"])
     with replacing(MODEL) as beside:
         beside.write_bytes(reproducible_bytes(model))
         load_model(beside)  # refused now rather than by the next stage

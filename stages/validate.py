@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-import duckdb
-
 from churn.contract import Contract, load_contract
 from churn.duck import connection, identifier, literal
 from churn.rules import Finding, table_findings
@@ -27,6 +25,8 @@ from churn.stage import (
     sha256_of,
     write_json,
 )
+
+import duckdb
 
 TABLES = {"train": TRAIN, "test": TEST}
 

@@ -9,14 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from churn.contract import Contract, load_contract
+from churn.params import Params, load_params
+from stages.prepare import add_features
+
 import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
-
-from churn.contract import Contract, load_contract
-from churn.params import Params, load_params
-from stages.prepare import add_features
 
 ROOT = Path(__file__).resolve().parent.parent
 

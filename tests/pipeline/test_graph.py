@@ -3,11 +3,11 @@
 import ast
 from pathlib import Path
 
-import pytest
-from ruamel.yaml import YAML
-
 from churn.params import load_params
 from tests.conftest import ROOT
+
+import pytest
+from ruamel.yaml import YAML
 
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES = ("fetch", "prepare", "validate", "train", "evaluate", "gate", "register")

@@ -2,9 +2,9 @@
 
 import re
 
-import pytest
-
 from tests.conftest import ROOT
+
+import pytest
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -65,8 +65,8 @@ def test_make_alone_lists_every_command(with_environment):
     assert targets == re.findall(r"^  make ([a-z]+)", listed, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", [line for line in commands("README.md") if line.startswith("dvc")])
-def test_the_readmes_dvc_commands_work(clone, command):
+@pytest.mark.parametrize("command", [line for line in commands("README.md") if line.startswith(("dvc", "python"))])
+def test_the_readmes_commands_work(clone, command):
     clone.ok(*command.split())
 
 

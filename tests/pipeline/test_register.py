@@ -6,18 +6,18 @@ import re
 import shutil
 from pathlib import Path
 
+from churn.contract import load_contract
+from churn.model import model_frame
+from churn.origin import lock_digest
+from churn.params import METRICS
+from stages.register import metrics_of
+
 import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from mlflow.exceptions import MlflowException
-
-from churn.contract import load_contract
-from churn.model import model_frame
-from churn.origin import lock_digest
-from churn.params import METRICS
-from stages.register import metrics_of
 
 
 @pytest.fixture

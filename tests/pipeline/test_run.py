@@ -84,6 +84,11 @@ def change_bound(clone):
     clone.replace("contract.yaml", "tenure_months: {min: 0, max: 120}", "tenure_months: {min: 0, max: 100}")
 
 
+def change_declaration(clone):
+    """Another category, which no row has: the same data, but another encoding."""
+    clone.replace("contract.yaml", 'values: [DSL, Fiber optic, "No"]', 'values: [DSL, Fiber optic, "No", Satellite]')
+
+
 def change_feature_function(clone):
     clone.replace("stages/prepare.py", '.sum(axis="columns") + has_internet', '.sum(axis="columns")')
 
@@ -117,6 +122,7 @@ def change_readme(clone):
         (change_seed, ["train", "evaluate", "gate", "register"]),
         (change_salt, STAGES[1:]),
         (change_bound, ["validate", "register"]),
+        (change_declaration, STAGES),
         (change_feature_function, STAGES[1:]),
         (rename_variable, ["prepare"]),
         (change_data, STAGES),

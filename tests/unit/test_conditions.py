@@ -1,8 +1,8 @@
-import pandas as pd
-import pytest
-
 from churn.conditions import rows_where
 from churn.stage import StageError
+
+import pandas as pd
+import pytest
 
 CUSTOMERS = pd.DataFrame({"tenure": [1, 9, 3], "charges": [10.0, None, 30.0], "plan": ["a", "b", "a"]})
 

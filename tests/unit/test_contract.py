@@ -1,9 +1,9 @@
-import pytest
-from pandas._libs.parsers import STR_NA_VALUES
-
 from churn.contract import READ_AS_MISSING, load_contract
 from churn.stage import StageError
 from tests.conftest import after_change
+
+import pytest
+from pandas._libs.parsers import STR_NA_VALUES
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
+from churn.model import model_frame, read_table
+from churn.params import Slices
+from churn.slices import slice_masks
+from churn.stage import StageError
+from stages.evaluate import permutation_importance, scores_of
+from stages.prepare import to_arrow
+from tests.conftest import make_customers
+
 import numpy as np
 import pandas as pd
 import pytest
-
-from churn.model import model_frame, read_table
-from churn.params import Slices
-from churn.stage import StageError
-from stages.evaluate import permutation_importance, scores_of, slice_masks
-from stages.prepare import to_arrow
-from tests.conftest import make_customers
 
 
 class Model:

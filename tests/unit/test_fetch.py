@@ -1,14 +1,14 @@
 import random
 
-import duckdb
-import pyarrow.parquet as pq
-import pytest
-from ruamel.yaml import YAML
-
 import churn.duck
 from churn.contract import Contract
 from churn.stage import StageError
 from stages.fetch import snapshot
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
 
 CONTRACT = YAML(typ="safe").load("""
 columns:

@@ -1,12 +1,12 @@
 import json
 import math
 
-import pytest
-
 from churn.params import Bound, Gate
 from churn.stage import MODEL, TEST, TRAIN, StageError, sha256_of
 from stages.gate import evidence_faults, judge, judge_all, origin
 from stages.register import content_of
+
+import pytest
 
 FLOOR = {"roc_auc": Bound(min=0.8)}
 

@@ -1,10 +1,10 @@
 import math
 
-import pytest
-
 from churn.params import METRICS, load_params
 from churn.stage import StageError
 from tests.conftest import ROOT, after_change
+
+import pytest
 
 
 @pytest.fixture

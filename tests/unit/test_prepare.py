@@ -1,12 +1,12 @@
-import pandas as pd
-import pyarrow.parquet as pq
-import pytest
-
 import stages.prepare
 from churn.params import Prepare
 from churn.stage import StageError
 from stages.prepare import add_features, add_num_products, drop_declared, in_holdout, split, to_arrow
 from tests.conftest import make_customers
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
 
 SETTINGS = Prepare(holdout_share=0.2, salt="salt", drop={})
 
@@ -166,7 +166,7 @@ def test_columns_get_the_types_of_the_contract(customers, contract):
 
 
 def test_a_fraction_in_an_integer_is_refused_by_name(customers, contract):
-    with pytest.raises(StageError, match="num_products is declared integer, but prepare made something else"):
+    with pytest.raises(StageError, match="num_products is declared integer, but prepare made values that are none"):
         to_arrow(customers.assign(num_products=1.5), contract)
 
 

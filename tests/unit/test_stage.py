@@ -1,10 +1,16 @@
 import gc
+import json
 import math
+import os
+import pty
+import subprocess
 import sys
+import termios
+
+from churn.stage import LOG, StageError, read_json, replacing, run, write_json
+from tests.conftest import ROOT
 
 import pytest
-
-from churn.stage import StageError, read_json, replacing, run, write_json
 
 
 def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
@@ -16,6 +22,25 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
         raise RuntimeError
     assert path.read_text() == "first"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_long_work_shows_on_a_terminal_how_long_it_goes_on_and_is_silent_elsewhere():
+    work = """if True:
+        import time
+        from churn.stage import working
+        with working("train: fitting"):
+            time.sleep(2.5)"""
+    command = [sys.executable, "-c", work]
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    os.set_blocking(ours, False)
+    subprocess.run(command, check=True, cwd=ROOT, stdout=theirs, stderr=theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(theirs)
+    os.close(ours)
+    assert "train: fitting ... 00:02" in shown
+    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    assert done.stdout + done.stderr == b""
 
 
 def test_json_is_sorted_and_refuses_what_json_cannot_hold(tmp_path):
@@ -44,12 +69,34 @@ def test_a_broken_json_file_is_one_sentence(tmp_path, content):
         (KeyboardInterrupt(), "train: interrupted."),
     ],
 )
-def test_a_fault_of_the_user_is_one_sentence_after_the_stages_name(monkeypatch, fault, said):
+def test_a_fault_of_the_user_is_one_sentence_after_the_stages_name(monkeypatch, tmp_path, fault, said):
     def main():
         raise fault
 
     monkeypatch.setattr(sys, "argv", ["stages/train.py"])
     monkeypatch.setattr(gc, "freeze", lambda: None)  # this process goes on
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_:
         run(main)
     assert str(exit_.value.code).startswith(said)
+    assert said.startswith(f"train: {logged()[-1]['fault']}"[: len(said)])
+
+
+def logged():
+    return [json.loads(line) for line in LOG.read_text().splitlines()]
+
+
+def test_the_log_says_which_stages_ran_how_long_and_what_became_of_them(monkeypatch, tmp_path):
+    def crash():
+        raise RuntimeError("7590-VHVEG")
+
+    monkeypatch.setattr(sys, "argv", ["stages/train.py"])
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    run(lambda: None)
+    assert [line["fault"] for line in logged()] == ["was killed", None]
+    assert logged()[-1]["seconds"] >= logged()[0]["seconds"] >= 0
+    with pytest.raises(RuntimeError):
+        run(crash)
+    assert logged()[-1]["fault"] == "crashed with RuntimeError"
+    assert "7590" not in LOG.read_text()

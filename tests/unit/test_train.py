@@ -4,12 +4,6 @@ import sys
 import warnings
 import zipfile
 
-import numpy as np
-import pandas as pd
-import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.utils import all_estimators
-
 from churn.contract import Contract
 from churn.model import load_model, model_frame, reproducible_bytes
 from churn.params import Train
@@ -18,6 +12,12 @@ from stages.evaluate import scores_of
 from stages.prepare import to_arrow
 from stages.train import build_classifier, build_model, fit
 from tests.conftest import ROOT, make_customers
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils import all_estimators
 
 BOOSTING = "sklearn.ensemble.HistGradientBoostingClassifier"
 LOGISTIC = "sklearn.linear_model.LogisticRegression"

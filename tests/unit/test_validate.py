@@ -1,15 +1,15 @@
 import json
 
-import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
-import pytest
-
 from churn.contract import Contract
 from churn.stage import StageError
 from stages.prepare import to_arrow
 from stages.validate import validate
 from tests.conftest import make_customers
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
 
 TRAIN_ROWS, TEST_ROWS = 1_600, 400
 
