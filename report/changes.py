@@ -1,0 +1,74 @@
+"""What this checkout changes against main, as far as a reviewer must know, and what of it must not be missed."""
+
+from collections.abc import Iterator, Sequence
+
+from churn.stage import CONTRACT, LOCK, PARAMS
+from report.claims import first_difference, stages_of
+from report.facts import Change
+from report.git import git
+from report.state import dvc_json
+from report.words import value
+
+# Who changes one of these changes the judge, not the model.
+JUDGES = ("dvc.yaml", "stages/validate.py", "stages/evaluate.py", "stages/gate.py", "churn/", "report/")
+WORKFLOWS = (".github/",)
+
+
+def value_changes(base: str) -> tuple[Change, ...]:
+    """Return every value of params.yaml and contract.yaml that differs from the commit `base`.
+
+    Raises StageError when DVC cannot read either side.
+    """
+    differing = dvc_json("params diff", base, "--targets", str(PARAMS), str(CONTRACT))
+    return tuple(
+        Change(file, key, change.get("old"), change.get("new"))
+        for file, keys in sorted(differing.items())
+        for key, change in sorted(keys.items())
+    )
+
+
+def loosened(change: Change) -> bool:
+    """Say whether a changed value of the gate's rules or of the contract's lets more through than before."""
+    *_, last = change.key.split(".")
+    if last == "nulls":
+        return bool(change.after == "allow")
+    if change.after is None:
+        return change.key.startswith(("gate.", "rules."))
+    if not all(isinstance(side, int | float) for side in (change.before, change.after)):
+        return False
+    lower = change.after < change.before
+    return bool(lower if last in ("min", "min_rows", "min_slice_rows") else not lower and last == "max")
+
+
+def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each kind of change to what judges the model, rather than to the model."""
+    judging = {"gate rules": "gate.", "slices or threshold": "evaluate.", "rows that count": "prepare."}
+    kinds = {
+        what: [change for change in changes if change.file == str(PARAMS) and change.key.startswith(section)]
+        for what, section in judging.items()
+    }
+    kinds["data contract"] = [change for change in changes if change.file == str(CONTRACT)]
+    for what, found in kinds.items():
+        if found:
+            loose = sum(loosened(change) for change in found)
+            weaker = f", {loose} of them looser than before" if loose else ""
+            listed = ", ".join(f"{change.key} {value(change.before)} → {value(change.after)}" for change in found[:3])
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            yield f"This branch changes the {what}{weaker}: {listed}{more}"
+    for what, places in (("workflows", WORKFLOWS), ("code that judges", JUDGES)):
+        if touched := [file for file in files if file.startswith(places)]:
+            yield f"This branch changes the {what}: {', '.join(touched[:5])}{' …' if len(touched) > 5 else ''}"
+
+
+def changed_files(base: str) -> list[str]:
+    """Return the files that differ from the commit `base`, sorted; a renamed one under both names."""
+    return sorted(filter(None, (git("diff", "--name-only", "--no-renames", "-z", base) or "").split("\0")))
+
+
+def claim_notes() -> Iterator[str]:
+    """Yield a sentence when the results in the commit are not those that were computed here."""
+    committed, computed = stages_of(git("show", f"HEAD:{LOCK}") or ""), stages_of(LOCK.read_text(encoding="utf-8"))
+    if stage := first_difference(committed, computed):
+        yield f"The committed {LOCK} is not what was computed here, from {stage} on"
+    elif files := (git("diff", "--name-only", "HEAD", "--", "metrics", "plots") or "").split():
+        yield f"The committed results are not what was computed here: {', '.join(files)}"

@@ -1,0 +1,81 @@
+"""Which entries of dvc.lock to believe: the lock in a commit is a claim, the one that CI recorded is not.
+
+`python -m report.claims drop`: keep nothing, so that `dvc repro` makes everything anew or restores it from its
+run-cache. `python -m report.claims take FILE`: instead of the committed entries take those of FILE, the lock that a
+former run recorded, for the stages that cost time; what judges a model is judged anew. Either way fetch is kept
+where the source is a database, whose snapshot nobody can make again. `python -m report.claims compare COMMIT`: name
+the first stage whose entry differs from that of COMMIT, and exit with 1.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from churn.params import load_params
+from churn.stage import LOCK, StageError, replacing
+from report.git import git
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+COSTLY = ("fetch", "prepare", "train")
+ORDER = ("fetch", "prepare", "validate", "train", "evaluate", "gate")
+Stages = Mapping[str, Any]
+
+
+def stages_of(lock: str) -> dict[str, Any]:
+    """Return the entries of a lock, given as text, by stage. Raises StageError when it is no lock."""
+    try:
+        stages = (YAML(typ="safe").load(lock) or {}).get("stages", {})
+        return dict(stages)
+    except (YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise StageError(f"{LOCK} is no lock that DVC wrote.") from error
+
+
+def first_difference(one: Stages, other: Stages) -> str | None:
+    """Return the first stage before register, in the order of the pipeline, whose entries differ, or None."""
+    return next((stage for stage in ORDER if one.get(stage) != other.get(stage)), None)
+
+
+def believed(committed: Stages, recorded: Stages, source: str) -> dict[str, Any]:
+    """Return the entries to start from: `recorded` ones of COSTLY stages, and fetch's of a `source` by URL."""
+    fetched = {"fetch": committed["fetch"]} if "://" in source and "fetch" in committed else {}
+    return {stage: recorded[stage] for stage in COSTLY if stage in recorded} | fetched
+
+
+def committed_lock(commit: str) -> str:
+    """Return dvc.lock as `commit` has it; empty where it has none. Raises StageError for an unknown commit."""
+    if git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}") is None:
+        raise StageError(f"{commit} is no commit of this clone; fetch it first, with its history.")
+    return git("show", f"{commit}:{LOCK}") or ""
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the module says."""
+    match arguments:
+        case ["compare", commit]:
+            stage = first_difference(stages_of(committed_lock(commit)), stages_of(LOCK.read_text()))
+            if stage:
+                raise StageError(f"{LOCK} differs from that of {commit}, first in {stage}.")
+            print(f"claims: {LOCK} is that of {commit}")
+        case ["drop"] | ["take", _]:
+            recorded = stages_of(Path(arguments[1]).read_text()) if arguments[0] == "take" else {}
+            committed = stages_of(LOCK.read_text()) if LOCK.exists() else {}
+            try:
+                source = load_params().fetch.source
+            except StageError:  # dvc repro will say what is wrong with params.yaml
+                source = ""
+            kept = believed(committed, recorded, source)
+            with replacing(LOCK) as beside:
+                YAML().dump({"schema": "2.0", "stages": kept}, beside)
+            print(f"claims: of {LOCK} {', '.join(kept) or 'nothing'} is believed")
+        case _:
+            raise StageError("say `drop`, `take FILE` or `compare COMMIT`.")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (StageError, OSError) as error:
+        sys.exit(f"claims: {error}")

@@ -1,0 +1,84 @@
+"""What a report is made of: found out by the other modules, put into words by report/text.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from churn.drift import FeatureDrift, RowChanges
+from churn.paired import Difference
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a stage here, and its seconds where it ran."""
+
+    stage: str
+    state: Literal["ran", "reused", "failed", "not run"]
+    seconds: float | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether the model may pass, the sentence that says so or why not, and the stage that stopped it."""
+
+    passed: bool
+    sentence: str
+    stage: str | None = None
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A group of customers: its name, its number of rows in the holdout, and the differences on them."""
+
+    name: str
+    rows: int
+    differences: Mapping[str, Difference]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The branch's model beside main's on `rows` of the `holdout` rows: those that main has not trained on."""
+
+    rows: int
+    holdout: int
+    overall: Mapping[str, Difference]
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value of a YAML file before and after; None where there is none."""
+
+    file: str
+    key: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class DataChange:
+    """The customers added, removed and changed since main's snapshot, and how far each feature has moved."""
+
+    rows: RowChanges
+    drift: tuple[FeatureDrift, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of a report. What could not be found out is None, and `notes` say why."""
+
+    checkout: str
+    base: str
+    outcome: Outcome
+    notes: tuple[str, ...] = ()
+    comparison: Comparison | None = None
+    evaluation: Mapping[str, Any] | None = None
+    rules: tuple[Mapping[str, Any], ...] = ()
+    broken: tuple[Mapping[str, Any], ...] = ()
+    changes: tuple[Change, ...] = ()
+    data: DataChange | None = None
+    account: Mapping[str, Any] | None = None
+    base_account: Mapping[str, Any] | None = None
+    runs: tuple[Run, ...] = ()
+    has_picture: bool = False

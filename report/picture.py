@@ -1,0 +1,86 @@
+"""The picture of a pull request: main's model and the branch's, one over the other, in four panels.
+
+Without a background, and in middle tones that stand out from GitHub's light page and from its dark one alike. Main is
+broad and grey, the branch narrow and blue on top of it, so that either is seen where both are the same, by any eye.
+"""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+Curves = Mapping[str, pd.DataFrame]  # as churn.curves.curves returns them
+
+TEXT = "#747d8a"  # has the contrast 4.2 to white and 4.5 to GitHub's #0d1117
+MAIN = {"color": "#8b949e", "alpha": 0.65, "linewidth": 4.5}
+BRANCH = {"color": "#1f7ae0", "linewidth": 1.7}
+STYLE: Any = {
+    "axes.edgecolor": TEXT,
+    "axes.labelcolor": TEXT,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": TEXT,
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
+    "axes.titleweight": "bold",
+    "text.color": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+}
+
+
+def draw(main: Curves | None, branch: Curves, path: Path) -> None:
+    """Write the PNG of both models' curves to `path`; of the branch's alone where there is no main."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from PIL import Image  # which matplotlib brings along
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8, 6.2), layout="constrained")
+        panels = list(figure.subplots(2, 2).flat)
+        churned, stayed = branch["scores"][["churned", "stayed"]].sum()
+        _frame(panels, churned / (churned + stayed))
+        if main is not None:
+            _model(panels, main, "main", MAIN)
+        _model(panels, branch, "this branch", BRANCH)
+        lines, _ = panels[0].get_legend_handles_labels()
+        figure.legend(handles=lines, loc="outside upper right", ncols=2, frameon=False)
+        drawn = BytesIO()
+        figure.savefig(drawn, dpi=200, transparent=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A palette takes a third of the bytes, and leaves out the version that matplotlib writes into its files.
+    Image.open(drawn).quantize(method=Image.Quantize.FASTOCTREE).save(path, format="PNG", optimize=True)
+
+
+def _frame(panels: Sequence[Any], churn_rate: float) -> None:
+    """Draw what no model changes. Dotted is one that knows nothing, and in the third panel one without fault."""
+    roc, precision, calibration, scores = panels
+    guide = {"color": TEXT, "linewidth": 1, "linestyle": ":"}
+    roc.set(title="ROC: higher is better", xlabel="False positive rate", ylabel="True positive rate")
+    roc.plot([0, 1], [0, 1], **guide)
+    precision.set(title="Precision and recall: higher is better", xlabel="Recall", ylabel="Precision")
+    precision.plot([0, 1], [churn_rate, churn_rate], **guide)
+    calibration.set(title="Calibration: dotted is ideal", xlabel="Mean score", ylabel="Share that churned")
+    calibration.plot([0, 1], [0, 1], **guide)
+    for panel in (roc, precision, calibration):
+        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.03))
+    scores.set(title="Scores: further apart is better", xlabel="Score", ylabel="Share of either", xlim=(-0.02, 1.02))
+    scores.yaxis.set_major_formatter(lambda share, _: f"{abs(share):.0%}")
+    scores.axhline(0, color=TEXT, linewidth=1, zorder=3)
+    scores.text(0.02, 0.98, "churned", transform=scores.transAxes, va="top")
+    scores.text(0.98, 0.02, "stayed", transform=scores.transAxes, ha="right")
+
+
+def _model(panels: Sequence[Any], curves: Curves, name: str, line: Mapping[str, Any]) -> None:
+    """Draw a model into each panel."""
+    roc, precision, calibration, scores = panels
+    roc.plot("false_positive_rate", "true_positive_rate", data=curves["roc"], label=name, **line)
+    precision.plot("recall", "precision", data=curves["precision_recall"], **line)
+    dots = {"marker": "o", "markersize": line["linewidth"] + 3, "markeredgewidth": 0}
+    calibration.plot("mean_score", "churn_rate", data=curves["calibration"], **line, **dots)
+    table = curves["scores"]
+    edges = [number / len(table) for number in range(len(table) + 1)]
+    for group, side in (("churned", 1), ("stayed", -1)):
+        scores.stairs(side * table[group] / table[group].sum(), edges, fill=line is MAIN, **line)

@@ -1,0 +1,101 @@
+"""What this checkout's pipeline made, and whether it may pass: only results of this very state count.
+
+A file in metrics/ may be left over from the commit although its stage never ran here. So DVC is asked which stages
+are up to date, and the log of the stages that ran says what became of the others.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from churn.stage import GATE, LOG, VALIDATION, StageError, read_json
+from report.claims import ORDER
+from report.facts import Outcome, Run
+
+
+def dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
+    """Run `dvc` of this environment in `folder`; stages find the same `python` whether or not it is active."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def dvc_json(command: str, *arguments: str) -> Any:
+    """Return what a command of DVC says in JSON. Raises StageError, with DVC's own words, where it fails."""
+    done = dvc(*command.split(), "--json", *arguments)
+    if done.returncode:
+        raise StageError(f"dvc {command} says: {(done.stderr.strip() or 'nothing').splitlines()[0]}")
+    return json.loads(done.stdout or "{}")
+
+
+def outdated_stages() -> set[str]:
+    """Return the stages before register that are not up to date, and those after them, which DVC doesn't name.
+
+    Raises StageError when DVC cannot say.
+    """
+    changed = dvc_json("status", *ORDER)
+    return set(ORDER[min((ORDER.index(stage) for stage in changed), default=len(ORDER)) :])
+
+
+def logged_runs(log: Path = LOG) -> dict[str, Mapping[str, Any]]:
+    """Return the last line of each stage in the log of the stages that ran here; what is no whole line is left out."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for text in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else ():
+        with suppress(ValueError, TypeError, KeyError):  # a stage was killed while it wrote
+            line = json.loads(text)
+            found[line["stage"]] = {"seconds": float(line["seconds"]), "fault": line["fault"]}
+    return found
+
+
+def stage_runs(outdated: set[str], logged: Mapping[str, Mapping[str, Any]]) -> tuple[Run, ...]:
+    """Return what became of each stage before register.
+
+    A logged fault is history once the stage is up to date again, from another run or from a cache.
+    """
+    runs = []
+    for stage in ORDER:
+        line = logged.get(stage)
+        if stage not in outdated:
+            ran = line is not None and not line["fault"]
+            runs.append(Run(stage, "ran" if ran else "reused", line["seconds"] if line and ran else None))
+        elif line and line["fault"]:
+            runs.append(Run(stage, "failed", line["seconds"], line["fault"]))
+        else:
+            runs.append(Run(stage, "not run"))
+    return tuple(runs)
+
+
+def result_of(stage: str, path: Path, runs: Sequence[Run]) -> dict[str, Any] | None:
+    """Return what `stage` wrote to `path` on this state, also where it failed thereafter; None where it did not."""
+    states = {run.stage: run.state for run in runs}
+    return read_json(path) if states[stage] != "not run" and path.exists() else None
+
+
+def outcome_of(runs: Sequence[Run]) -> Outcome:
+    """Return the outcome: passed only when no stage failed, none is outdated, and the gate says so."""
+    failed = next((run for run in runs if run.state == "failed"), None)
+    missing = next((run for run in runs if run.state == "not run"), None)
+    if failed is not None:
+        return Outcome(False, f"Blocked: {_why(failed, runs)}", failed.stage)
+    if missing is not None:
+        return Outcome(False, f"Not judged: {missing.stage} did not run; `dvc repro gate` runs it", missing.stage)
+    verdict = result_of("gate", GATE, runs) or {}
+    if verdict.get("verdict") != "passed":
+        return Outcome(False, f"Blocked: {GATE} holds no passed verdict", "gate")
+    return Outcome(True, "Passes the gate")
+
+
+def _why(failed: Run, runs: Sequence[Run]) -> str:
+    """Say the first fault of a failed stage, and how many more there are."""
+    if failed.stage == "validate" and (validation := result_of("validate", VALIDATION, runs)):
+        faults = [str(finding["sentence"]) for finding in validation["broken"]]
+    elif failed.stage == "gate" and (verdict := result_of("gate", GATE, runs)):
+        faults = [str(fault) for fault in verdict["because"]]
+    else:
+        faults = [f"{failed.stage}: {(failed.fault or '').rstrip('.')}"]
+    return faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")

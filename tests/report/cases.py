@@ -1,0 +1,148 @@
+"""Facts to write reports from, one for each way a change can turn out.
+
+`python -m tests.report.cases` writes tests/report/golden/ anew; read the difference before committing it.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from churn.drift import FeatureDrift, RowChanges
+from churn.paired import Difference
+from churn.params import METRICS
+from report.claims import ORDER
+from report.facts import Change, Comparison, DataChange, Facts, Outcome, Run, Slice
+from report.text import markdown, terminal
+
+GOLDEN = Path(__file__).parent / "golden"
+HOSTILE = "x|y `z` <img src=x onerror=alert(1)> [a](http://b) @team #1 ~~s~~ *e* _u_\n## heading -->"
+
+
+def differences(by: float, verdict: str = "noise") -> dict[str, Difference]:
+    return {metric: Difference(0.8, 0.8 + by, by, by - 0.005, by + 0.005, verdict) for metric in METRICS}
+
+
+def rule(scope: str, metric: str, limit: float, value: float | None) -> dict:
+    margin = None if value is None else round(value - limit, 6)
+    return {
+        "scope": scope,
+        "metric": metric,
+        "bound": "min",
+        "limit": limit,
+        "value": value,
+        "margin": margin,
+        "outcome": "passed" if margin is not None and margin >= 0 else "broken",
+        "sentence": f"{metric} of {scope} is {value}, minimum {limit}",
+    }
+
+
+def runs(stopped: str | None = None, fault: str = "") -> tuple[Run, ...]:
+    """The stages of a run that reused fetch and stopped at a stage."""
+    last = ORDER.index(stopped) if stopped else len(ORDER)
+    states = [Run("fetch", "reused"), *(Run(stage, "ran", 1.5) for stage in ORDER[1:last])]
+    if stopped:
+        states += [Run(stopped, "failed", 0.3, fault), *(Run(stage, "not run") for stage in ORDER[last + 1 :])]
+    return tuple(states)
+
+
+SLICES = (
+    Slice("contract=One year", 296, differences(0.001)),
+    Slice("new_customers", 289, differences(-0.02, "worse")),
+    Slice("senior_citizen=true", 231, differences(0.0)),
+    Slice("internet_service=DSL", 480, differences(0.003)),
+    Slice("internet_service=None", 0, dict.fromkeys(METRICS, Difference())),
+)
+PASSING = Facts(
+    checkout="git fetch origin && git switch --detach 4dd13c7a",
+    base="main",
+    outcome=Outcome(True, "Passes the gate"),
+    comparison=Comparison(1452, 1452, differences(0.003), SLICES),
+    rules=(rule("all customers", "roc_auc", 0.82, 0.849), rule("new_customers", "recall", 0.6, 0.61)),
+    changes=(Change("params.yaml", "train.seed", 42, 43),),
+    account={"fetched": 7043, "train": 5591, "test": 1452, "dropped": {}},
+    base_account={"fetched": 7043, "train": 5591, "test": 1452, "dropped": {}},
+    runs=runs(),
+    has_picture=True,
+)
+SENTENCE = "total_charges has 11 nulls that the contract does not allow"
+BROKEN = {"table": "train", "rule": "nulls", "column": "total_charges", "count": 11, "share": 0.00197}
+STOPPED = Facts(PASSING.checkout, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
+
+CASES = {
+    "passes": PASSING,
+    "worse_within_the_gate": replace(
+        PASSING,
+        comparison=replace(
+            PASSING.comparison,
+            rows=1400,
+            overall=differences(0.003) | {"recall": differences(-0.05, "worse")["recall"]},
+        ),
+        notes=(
+            "This branch changes the gate rules, 1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.7",
+        ),
+    ),
+    "nothing_changed": replace(
+        PASSING,
+        comparison=Comparison(1452, 1452, {m: Difference(0.8, 0.8, 0.0, 0.0, 0.0, "noise") for m in METRICS}, ()),
+        changes=(),
+    ),
+    "no_baseline": replace(
+        PASSING,
+        comparison=None,
+        has_picture=False,
+        base_account=None,
+        evaluation=dict.fromkeys(METRICS, 0.8) | {"intervals": {metric: [0.78, None] for metric in METRICS}},
+        notes=("Nothing to compare with: this clone does not know origin/main; fetch it with its history",),
+    ),
+    "blocked_by_contract": replace(
+        STOPPED, broken=(BROKEN | {"sentence": SENTENCE},), runs=runs("validate", "1 rules are broken")
+    ),
+    "training_crashed": replace(
+        STOPPED,
+        outcome=Outcome(False, "Blocked: train: crashed with MemoryError", "train"),
+        runs=runs("train", "crashed with MemoryError"),
+    ),
+    "blocked_by_gate": replace(
+        PASSING,
+        outcome=Outcome(False, "Blocked: roc_auc of all customers is 0.7, minimum 0.82 (and 1 more)", "gate"),
+        comparison=Comparison(1452, 1452, differences(-0.1, "worse"), SLICES),
+        rules=(rule("all customers", "roc_auc", 0.82, 0.7), rule("vanished (no such slice)", "recall", 0.6, None)),
+        runs=runs("gate", "blocked"),
+    ),
+    "new_data": replace(
+        PASSING,
+        data=DataChange(
+            RowChanges(added=312, removed=4, changed=20, kept=7019),
+            (
+                FeatureDrift("tenure_months", 0.31, 0.0, 0.0, 0.0),
+                FeatureDrift("contract", 0.002, 0.4, 0.0, 0.0),
+            ),
+        ),
+        account={"fetched": 7351, "train": 5840, "test": 1500, "dropped": {"test account": 11}},
+    ),
+    "hostile_names": replace(
+        PASSING,
+        outcome=Outcome(False, f"Blocked: {HOSTILE} has 1 nulls", "validate"),
+        base=HOSTILE,
+        comparison=Comparison(1452, 1452, differences(0.0), (Slice(HOSTILE, 10, differences(0.0)),)),
+        rules=(rule(HOSTILE, "recall", 0.5, 0.6),),
+        broken=(BROKEN | {"sentence": HOSTILE, "column": HOSTILE, "table": HOSTILE},),
+        changes=(Change("contract.yaml", HOSTILE, HOSTILE, [HOSTILE]),),
+        data=DataChange(
+            RowChanges(added=0, removed=0, changed=1, kept=1), (FeatureDrift(HOSTILE, 0.1, 0.5, 0.0, 0.0),)
+        ),
+        account={"fetched": 1, "train": 1, "test": 0, "dropped": {HOSTILE: 1}},
+        notes=(HOSTILE,),
+    ),
+    "many_slices": replace(
+        PASSING,
+        comparison=Comparison(
+            1452, 1452, differences(0.003), tuple(Slice(f"plan={n:03}", n, differences(n / 1e5)) for n in range(500))
+        ),
+    ),
+}
+
+
+if __name__ == "__main__":
+    for name, facts in CASES.items():
+        (GOLDEN / f"{name}.md").write_text(markdown(facts), encoding="utf-8")
+        (GOLDEN / f"{name}.txt").write_text(terminal(facts) + "\n", encoding="utf-8")

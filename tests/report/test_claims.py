@@ -1,0 +1,47 @@
+"""What of a lock is believed."""
+
+from churn.stage import StageError
+from report.claims import believed, first_difference, main, stages_of
+
+import pytest
+
+LOCK = {stage: {"cmd": stage} for stage in ("fetch", "prepare", "validate", "train", "evaluate", "gate", "register")}
+
+
+def test_nothing_of_a_commit_is_believed_where_the_source_is_a_file():
+    assert believed(LOCK, {}, "data/customers.csv") == {}
+
+
+def test_the_snapshot_of_a_database_is_believed_since_nobody_can_make_it_again():
+    assert believed(LOCK, {}, "postgresql://warehouse/churn") == {"fetch": LOCK["fetch"]}
+    assert believed({}, {}, "postgresql://warehouse/churn") == {}
+
+
+def test_of_a_recorded_lock_what_costs_time_is_taken_and_what_judges_is_not():
+    assert set(believed({}, LOCK, "data/customers.csv")) == {"fetch", "prepare", "train"}
+
+
+def test_the_first_stage_that_differs_is_named_and_register_is_none_of_them():
+    assert first_difference(LOCK, LOCK | {"register": {}}) is None
+    assert first_difference(LOCK, LOCK | {"gate": {}, "train": {}}) == "train"
+    assert first_difference(LOCK, {}) == "fetch"
+
+
+@pytest.mark.parametrize("lock", ["a: [", "- 1", "stages: 1"])
+def test_what_is_no_lock_is_refused(lock):
+    with pytest.raises(StageError, match="no lock that DVC wrote"):
+        stages_of(lock)
+
+
+def test_an_empty_lock_has_no_stages():
+    assert stages_of("") == {}
+
+
+def test_an_unknown_commit_is_one_sentence():
+    with pytest.raises(StageError, match="nowhere is no commit of this clone"):
+        main(["compare", "nowhere"])
+
+
+def test_anything_else_is_refused():
+    with pytest.raises(StageError, match="say `drop`"):
+        main(["believe"])

@@ -1,0 +1,257 @@
+"""`python -m report` in a clone: what it finds out, whatever became of the pipeline."""
+
+import json
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+
+def change(clone, *edits, commit=True):
+    """Edit a branch and run what CI runs, from nothing that the branch committed; return the output of `dvc repro`."""
+    clone.ok("git", "switch", "--quiet", "--create", "change")
+    for edit in edits:
+        clone.replace(*edit)
+    if commit:
+        clone.commit()
+    (clone.folder / ".cache/stages.jsonl").unlink(missing_ok=True)
+    clone.ok("python", "-m", "report.claims", "drop")
+    return clone.run("dvc", "repro", "gate").stdout
+
+
+def reported(clone, base="main"):
+    """Make the report and return what the terminal shows, the Markdown and the outcome."""
+    shown = clone.ok("python", "-m", "report", "--base", base)
+    outcome = json.loads(clone.text("build/report/outcome.json"))
+    return shown, clone.text("build/report/report.md"), outcome
+
+
+def test_a_change_within_noise_passes_and_says_so(clone):
+    change(clone, ("params.yaml", "seed: 42", "seed: 43"))
+    shown, text, outcome = reported(clone)
+    assert outcome["verdict"] == "passed"
+    assert outcome["headline"].startswith("Passes the gate: ROC AUC 0.86")
+    assert outcome["headline"].endswith(" against main, within noise")
+    assert shown.startswith(outcome["headline"])
+    assert "the same 1,452 customers" in text
+    assert "| params.yaml: train.seed | 42 | 43 |" in text
+    assert "The committed dvc.lock is not what was computed here, from train on" in text
+    assert (clone.folder / "build/report/comparison.png").read_bytes()[:4] == b"\x89PNG"
+    assert clone.ok("git", "worktree", "list").count("\n") == 1
+
+
+def test_the_same_state_is_the_same_report_and_nothing_is_trained_for_it(clone):
+    change(clone)
+    first = reported(clone)
+    assert "against main, within noise" in first[0]
+    assert "| **ROC AUC** | 0.8619 | 0.8619 | +0.0000 | +0.0000 to +0.0000 | noise |" in first[1]
+    assert "Parameters and contract" not in first[1]
+    picture = (clone.folder / "build/report/comparison.png").read_bytes()
+    assert reported(clone) == first
+    assert (clone.folder / "build/report/comparison.png").read_bytes() == picture
+    assert [line for line in clone.text(".cache/stages.jsonl").splitlines() if '"train"' in line] == []
+
+
+def test_a_degraded_model_is_blocked_in_the_gates_own_words(clone):
+    change(clone, ("params.yaml", "max_iter: 200", "max_iter: 2"))
+    shown, text, outcome = reported(clone)
+    assert outcome["verdict"] == "blocked"
+    assert outcome["stage"] == "gate"
+    assert outcome["headline"].startswith("Blocked: ")
+    assert json.loads(clone.text("metrics/gate.json"))["because"][0] in outcome["headline"]
+    assert "🔴 worse" in text
+    assert "### Broken rules of the gate: " in text
+    assert "broken: " in shown
+
+
+def test_data_that_break_the_contract_block_with_the_contracts_sentence(clone):
+    nullable = (
+        "    nulls: allow\n    because: A customer in the first month (tenure_months 0) has not been billed yet.\n"
+    )
+    change(clone, ("contract.yaml", nullable, ""))
+    _, text, outcome = reported(clone)
+    assert outcome == {
+        "verdict": "blocked",
+        "headline": "Blocked: total_charges has 8 nulls that the contract does not allow (and 1 more)",
+        "stage": "validate",
+    }
+    assert "This branch changes the data contract" in text
+    assert "| train | not run | - |" in text
+    assert "**ROC AUC**" not in text, "the metrics that lie in the commit are of another state"
+
+
+def test_a_training_that_crashed_is_named_without_its_message(clone):
+    crash = "def main() -> None:\n    raise RuntimeError('7590-VHVEG')\n"
+    change(clone, ("stages/train.py", "def main() -> None:\n", crash))
+    _, text, outcome = reported(clone)
+    assert outcome["headline"] == "Blocked: train: crashed with RuntimeError"
+    assert outcome["stage"] == "train"
+    assert "7590" not in text
+
+
+def test_a_stage_that_never_ran_is_not_judged(clone):
+    clone.replace("params.yaml", "seed: 42", "seed: 43")
+    _, text, outcome = reported(clone)
+    assert outcome["verdict"] == "blocked"
+    assert outcome["headline"].startswith("Not judged: train did not run; `dvc repro gate` runs it")
+    assert "| gate | not run | - |" in text
+
+
+def test_metrics_and_lock_that_agree_with_each_other_but_not_with_the_model_are_recomputed(clone):
+    """The forgery that `dvc repro` alone believes."""
+    change(clone, ("metrics/evaluation.json", '"roc_auc": 0.861929', '"roc_auc": 0.999'))
+    _, text, outcome = reported(clone)
+    assert "ROC AUC 0.862, +0.000 against main" in outcome["headline"]
+    assert "The committed results are not what was computed here: metrics/evaluation.json" in text
+
+
+def test_a_base_that_the_clone_does_not_know_is_said_and_the_rest_reported(clone):
+    change(clone)
+    _, text, outcome = reported(clone, base="origin/main")
+    assert (clone.folder / "build/report/comparison.png").exists(), "the branch alone"
+    assert outcome["headline"] == "Passes the gate: ROC AUC 0.862, not compared with main"
+    assert "this clone does not know origin/main; fetch it with its history" in text
+
+
+def test_a_base_without_a_pipeline_is_said(clone):
+    clone.commit()
+    clone.ok("git", "switch", "--quiet", "--orphan", "before")
+    clone.ok("git", "commit", "--quiet", "--allow-empty", "--message", "Nothing yet")
+    clone.ok("git", "switch", "--quiet", "main")
+    clone.ok("git", "merge", "--quiet", "--allow-unrelated-histories", "before")
+    _, text, _ = reported(clone, base="before")
+    assert "The comparison with main is not whole: " in text
+    assert "Traceback" not in text
+
+
+def test_other_data_are_compared_on_the_holdout_that_main_has_not_seen(clone):
+    lines = clone.text("data/sample/telco_customers.csv").splitlines(keepends=True)
+    clone.ok("git", "switch", "--quiet", "--create", "change")
+    (clone.folder / "data/sample/telco_customers.csv").write_text("".join(lines[:-200]))
+    clone.commit()
+    clone.run("dvc", "repro", "gate")
+    _, text, outcome = reported(clone)
+    assert "against main" in outcome["headline"]
+    assert "### Data: 0 customers added, 200 removed, 0 changed" in text
+    assert "features drifted from the data that main was trained on" in text
+    assert "; main: 7,043 fetched" in text
+
+
+def test_another_split_is_compared_only_where_main_has_not_trained(clone):
+    change(clone, ("params.yaml", "salt: churn", "salt: pepper"))
+    ours = set(pd.read_parquet(clone.folder / "data/features/test.parquet")["customer_id"])
+    _, text, _ = reported(clone)
+    clone.ok("git", "stash", "--quiet")
+    clone.ok("git", "switch", "--quiet", "main")
+    clone.ok("dvc", "checkout")
+    both = ours & set(pd.read_parquet(clone.folder / "data/features/test.parquet")["customer_id"])
+    assert f"those {len(both):,} of {len(ours):,} customers of the holdout that main has not seen" in text
+
+
+def test_a_source_outside_the_repository_is_compared_with_what_main_was_trained_on(clone, tmp_path):
+    source = tmp_path / "share.csv"
+    lines = clone.text("data/sample/telco_customers.csv").splitlines(keepends=True)
+    source.write_text("".join(lines))
+    clone.replace("params.yaml", "source: data/sample/telco_customers.csv", f"source: {source}")
+    clone.ok("dvc", "repro", "evaluate")
+    clone.commit()
+    source.write_text("".join(lines[:-200]))
+    clone.ok("dvc", "repro", "gate")
+    _, text, _ = reported(clone, base="HEAD")
+    assert "### Data: 0 customers added, 200 removed, 0 changed" in text
+    assert "The committed" not in text, "what is not committed claims nothing"
+
+    locked = YAML(typ="safe").load(clone.ok("git", "show", "HEAD:dvc.lock"))["stages"]["fetch"]["outs"][0]["md5"]
+    (clone.folder / ".dvc/cache/files/md5" / locked[:2] / locked[2:]).unlink()
+    _, text, outcome = reported(clone, base="HEAD")
+    assert "not whole: the snapshot that it was trained on is in no DVC cache or remote" in text
+    assert outcome["headline"].endswith("not compared with HEAD")
+
+
+def test_customers_that_changed_in_the_holdout_alone_are_counted(clone):
+    holdout = pd.read_parquet(clone.folder / "data/features/test.parquet")["customer_id"]
+    lines = clone.text("data/sample/telco_customers.csv").splitlines(keepends=True)
+    index = next(number for number, row in enumerate(lines) if row.split(",")[0] == holdout.iloc[0])
+    text = lines[index]
+    lines[index] = text.replace(",Yes,", ",No,", 1) if ",Yes," in text else text.replace(",No,", ",Yes,", 1)
+    (clone.folder / "data/sample/telco_customers.csv").write_text("".join(lines))
+    clone.run("dvc", "repro", "gate")
+    assert "### Data: 0 customers added, 0 removed, 1 changed" in reported(clone, base="HEAD")[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("params.yaml", "train: [", "Blocked: params.yaml is no valid YAML"),
+        ("params.yaml", "{}", "Blocked: params.yaml: fetch: is missing"),
+        ("dvc.lock", "stages: [", "Blocked: dvc status says: "),
+        ("dvc.yaml", "stages: 3", "Blocked: dvc status says: "),
+    ],
+)
+def test_settings_that_nobody_can_read_are_the_verdict(clone, file, content, said):
+    (clone.folder / file).write_text(content)
+    _, text, outcome = reported(clone, base="HEAD")
+    assert outcome["verdict"] == "blocked"
+    assert outcome["headline"].startswith(said)
+    assert "Traceback" not in text
+
+
+def test_a_main_that_fails_in_an_unheard_of_way_costs_the_comparison_alone(clone):
+    text = clone.text("stages/evaluate.py").replace("PREDICTIONS", "Path('data/elsewhere.parquet')")
+    text = text.replace("    Path('data/elsewhere.parquet'),\n", "").replace(
+        "from typing", "from pathlib import Path\nfrom typing"
+    )
+    (clone.folder / "stages/evaluate.py").write_text(text)
+    clone.replace("dvc.yaml", "      - data/predictions/test.parquet\n      - plots:", "      - plots:")
+    clone.commit()
+    clone.ok("git", "switch", "--quiet", "--create", "change")
+    clone.ok("git", "revert", "--no-edit", "HEAD")
+    clone.run("dvc", "repro", "gate")
+    _, text, outcome = reported(clone)
+    assert outcome["verdict"] == "passed"
+    assert "The comparison with main is not whole: it fails with FileNotFoundError" in text
+
+
+def test_what_a_killed_report_left_behind_is_in_nobodys_way(clone):
+    (clone.folder / ".cache/baseline/data").mkdir(parents=True)
+    change(clone)
+    assert "against main" in reported(clone)[2]["headline"]
+
+
+def test_in_a_pull_request_the_commands_fetch_its_branch(clone):
+    clone.ok("python", "-m", "report", "--base", "HEAD", GITHUB_REF="refs/pull/7/merge")
+    assert "git fetch origin pull/7/head && git switch --detach FETCH_HEAD" in clone.text("build/report/report.md")
+
+
+def test_a_weakened_judge_is_the_first_thing_that_is_said(clone):
+    change(
+        clone,
+        ("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.5}"),
+        ("stages/gate.py", 'OVERALL = "all customers"', 'OVERALL = "everybody"'),
+    )
+    (clone.folder / ".github").mkdir(exist_ok=True)
+    (clone.folder / ".github/é.yml").write_text("on: push\n")
+    clone.commit()
+    _, text, _ = reported(clone)
+    assert text.startswith("## ⚠️ Passes the gate")
+    assert "changes the gate rules, 1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.5" in text
+    assert "changes the code that judges: stages/gate.py" in text
+    assert "changes the workflows: .github/é.yml" in text
+    assert text.index("changes the gate rules") < text.index("| Metric |")
+
+
+def test_the_report_holds_no_customer(clone):
+    lines = clone.text("data/sample/telco_customers.csv").splitlines(keepends=True)
+    (clone.folder / "data/sample/telco_customers.csv").write_text("".join(lines[:-50]))
+    clone.run("dvc", "repro", "gate")
+    _, text, outcome = reported(clone)
+    keys = [line.split(",")[0] for line in lines[1:]]
+    assert not [key for key in keys if key in text + json.dumps(outcome)]
+
+
+@pytest.mark.parametrize("content", ["schema: [", "7", "stages: 3"])
+def test_a_lock_that_is_none_is_one_sentence(clone, content):
+    (clone.folder / "dvc.lock").write_text(content)
+    done = clone.run("python", "-m", "report.claims", "drop")
+    assert done.returncode == 1
+    assert done.stdout == "claims: dvc.lock is no lock that DVC wrote.\n"

@@ -1,0 +1,83 @@
+"""The words of the report, against files that a person has read."""
+
+import re
+from dataclasses import replace
+from html import unescape
+
+from churn.paired import Difference
+from report.facts import Change, Comparison, Slice
+from report.text import LIMIT, headline, markdown, terminal
+from report.words import escaped
+from tests.report.cases import CASES, GOLDEN, HOSTILE, PASSING, differences, rule
+
+import pytest
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_report_reads_as_it_was_approved(name):
+    """After a change that is meant: `python -m tests.report.cases`."""
+    assert markdown(CASES[name]) == (GOLDEN / f"{name}.md").read_text(encoding="utf-8")
+    assert terminal(CASES[name]) + "\n" == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_no_golden_file_is_left_over():
+    assert {file.stem for file in GOLDEN.iterdir()} == set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [("better", "better beyond noise"), ("worse", "worse beyond noise"), ("noise", "within noise")],
+)
+def test_the_headline_says_how_it_stands_against_main(verdict, words):
+    facts = replace(PASSING, comparison=replace(PASSING.comparison, overall=differences(0.003)))
+    facts.comparison.overall["roc_auc"] = Difference(0.846, 0.849, 0.003, 0.0, 0.0, verdict)
+    assert headline(facts) == f"Passes the gate: ROC AUC 0.849, +0.003 against main, {words}"
+
+
+def test_a_blocked_headline_is_the_reason_alone():
+    said = headline(CASES["blocked_by_contract"])
+    assert said == "Blocked: total_charges has 11 nulls that the contract does not allow"
+
+
+def test_names_from_a_branch_do_nothing_in_markdown():
+    text = markdown(CASES["hostile_names"])
+    assert "<img" not in text
+    assert "@team" not in text
+    assert "](http" not in text
+    assert "`z`" not in text
+    assert "-->" not in text
+    assert not re.search(r"^## heading", text, re.MULTILINE)
+    for rows in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in rows.splitlines()}) == 1, rows
+
+
+@pytest.mark.parametrize("name", ["report/__main__.py", "_u_", "__init__", "a_ b _c"])
+def test_underscores_at_a_words_edge_are_no_emphasis(name):
+    assert "_" not in escaped(name).replace("&#95;", "")
+    assert unescape(escaped(name)) == name
+    assert escaped("tenure_months") == "tenure_months"
+
+
+def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out():
+    """Five hundred slices, rules and changes with names as long and as bad as can be."""
+    many = range(500)
+    facts = replace(
+        CASES["hostile_names"],
+        comparison=Comparison(
+            9, 9, differences(0.01), tuple(Slice(f"{n}{HOSTILE}" * 9, 1, differences(1.0)) for n in many)
+        ),
+        rules=tuple(rule(f"{n}{HOSTILE}" * 9, "recall", 0.5, n / 500) for n in many),
+        changes=tuple(Change("params.yaml", f"{n}{HOSTILE}" * 9, HOSTILE * 9, HOSTILE * 9) for n in many),
+        notes=tuple(HOSTILE * 9 for _ in many),
+    )
+    text = markdown(facts)
+    assert len(text) < LIMIT + 500
+    assert "Left out for want of room: " in text
+    assert "ROC AUC" in text
+
+
+def test_what_could_not_be_measured_is_a_hyphen_not_a_number():
+    facts = replace(PASSING, comparison=Comparison(10, 10, {**differences(0.0), "recall": Difference()}, ()))
+    assert "| Recall | - | - | - | - | undefined |" in markdown(facts)
+    nothing = replace(facts, comparison=Comparison(10, 10, {**differences(0.0), "roc_auc": Difference()}, ()))
+    assert headline(nothing) == "Passes the gate, with no ROC AUC to compare with main"
