@@ -1,0 +1,84 @@
+"""Tell Slack that a run has failed: which stage, why, who pushed, and where to look.
+
+    python3 alert.py --folder results/build/report    # with SLACK_WEBHOOK_URL, and `toJSON(needs)` in NEEDS
+
+The folder may be missing: then the message names the jobs that failed. Exits with 1 if the message was not delivered.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from artifact import CONTROL, INVISIBLE, RefusedError, read_text
+
+SECONDS = 10
+
+
+def plain(text: str) -> str:
+    """Return a text in which Slack finds no link, nobody to notify and no second line."""
+    text = CONTROL.sub(" ", " ".join(text.split())).replace("@", f"@{INVISIBLE}").replace("://", f":{INVISIBLE}//")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def outcome(folder: Path) -> tuple[str | None, str | None]:
+    """Return the failed stage and the report's headline, as far as the run could say them."""
+    try:
+        said = json.loads(read_text(folder / "outcome.json", 100_000))
+        stage, headline = said["stage"], said["headline"] if said["verdict"] == "blocked" else None
+    except (RefusedError, ValueError, TypeError, KeyError, RecursionError):
+        return None, None
+    named = isinstance(stage, str) and re.fullmatch(r"[a-z_]{1,40}", stage)
+    return stage if named else None, headline[:500] if isinstance(headline, str) else None
+
+
+def message(folder: Path) -> str:
+    """Return the message in Slack's markup."""
+    run = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
+    branch = os.environ.get("GITHUB_HEAD_REF") or os.environ["GITHUB_REF_NAME"]
+    # a job that ran into its time limit counts as cancelled
+    jobs = [name for name, job in json.loads(os.environ["NEEDS"]).items() if job["result"] in ("failure", "cancelled")]
+    stage, headline = outcome(folder)
+    failed = f"Stage {stage}" if stage else f"Job {', '.join(jobs)}"
+    lines = [
+        plain(f"{failed} failed in {os.environ['GITHUB_WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
+        f"> {plain(headline)}" if headline else "",
+        plain(f"{os.environ['GITHUB_EVENT_NAME']} by {os.environ['GITHUB_ACTOR']} on {branch}") + f": <{run}|the run>",
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def undelivered(webhook: str, text: str) -> str | None:
+    """Send a text, if need be twice, and return why that failed, without the address: whoever knows it may write."""
+    reason = None
+    for _ in range(2):
+        try:
+            headers = {"Content-Type": "application/json"}
+            question = urllib.request.Request(webhook, json.dumps({"text": text}).encode(), headers)
+            with urllib.request.urlopen(question, timeout=SECONDS):
+                return None
+        except urllib.error.HTTPError as error:
+            reason = f"it answered {error.code}"
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            cause = getattr(error, "reason", None)
+            reason = type(cause if isinstance(cause, Exception) else error).__name__
+    return reason
+
+
+def main(arguments: list[str]) -> int:
+    """Send the message."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, required=True)
+    reason = undelivered(os.environ["SLACK_WEBHOOK_URL"], message(parser.parse_args(arguments).folder))
+    if reason:
+        print(f"The alert was not delivered: Slack's webhook failed twice ({reason}).", file=sys.stderr)
+    return 1 if reason else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

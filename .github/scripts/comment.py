@@ -1,0 +1,172 @@
+"""Post the report as the one comment of a pull request that is always current.
+
+    python3 comment.py --pull-request 7 --folder results/build/report
+    python3 comment.py --expect-head SHA --folder results/build/report    # from a fork: the folder has the number
+
+CML publishes the picture and posts. Where it is missing, fails, hangs or would not find the former comment, the GitHub
+CLI posts; either finds by CML's watermark what the other wrote. Exits with 1 only if no comment could be posted.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from artifact import INVISIBLE, RefusedError, neutral, read_bytes, read_text
+
+SECONDS = 90  # for each command: CML has no time limit of its own
+LONGEST = 65_000  # characters: GitHub refuses more than 65,536, and the watermark needs some
+TITLE = "model-report"  # letters and hyphens: CML escapes some others, and then misses its own comment
+WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {TITLE}"\)')
+AUTHOR = "github-actions[bot]"  # of all that the token of a workflow writes
+SEEN_BY_CML = 30  # comments: it asks for the first page only
+PICTURE = re.compile(rf"^!{INVISIBLE}(\[[^\[\]\n]*\])\(comparison\.png\)$", re.MULTILINE)  # after neutral()
+
+
+class FailedError(Exception):
+    """A command did not do its work; the message is one sentence without its full stop."""
+
+
+def run(*command: str, given: str = "", **options: Any) -> str:
+    """Return what a command printed."""
+    name = " ".join(command[:2])
+    try:
+        done = subprocess.run(
+            command, input=given, capture_output=True, encoding="utf-8", timeout=SECONDS, check=False, **options
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FailedError(f"`{name}` took longer than {SECONDS} seconds") from error
+    except OSError as error:
+        raise FailedError(f"`{name}` cannot be run ({error.strerror})") from error
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        message = re.search(r'"message":"([^"]+)"', said)  # CML writes its log in JSON
+        raise FailedError(f"`{name}` failed ({(message[1] if message else said)[:200]})")
+    return str(done.stdout)
+
+
+def cml(*arguments: str, scratch: Path) -> str:
+    """Run CML in a folder that is also its home, since it writes into ~/.gitconfig, and without its telemetry."""
+    repository = f"--repo={os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_REPOSITORY']}"
+    environment = os.environ | {"HOME": str(scratch), "ITERATIVE_DO_NOT_TRACK": "1"}
+    return run("cml", *arguments, repository, "--driver=github", cwd=scratch, env=environment).strip()
+
+
+def github(path: str, *options: str, given: str = "") -> Any:
+    """Return what GitHub's API answers to the GitHub CLI."""
+    return json.loads(run("gh", "api", f"repos/{os.environ['GITHUB_REPOSITORY']}/{path}", *options, given=given))
+
+
+def run_url() -> str:
+    """Return the address of the run that made the report: after `workflow_run` it is not this one."""
+    if os.environ["GITHUB_EVENT_NAME"] == "workflow_run":
+        event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
+        return str(event["workflow_run"]["html_url"])
+    return "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
+
+
+def fork_number(folder: Path, head: str) -> int:
+    """Return the number that a fork's run wrote down, if the head of that pull request is the commit that ran."""
+    number = read_text(folder / "pull_request.txt", 20).strip()
+    if not re.fullmatch(r"[1-9][0-9]{0,9}", number):
+        raise RefusedError("pull_request.txt holds no number")
+    if github(f"pulls/{number}")["head"]["sha"] != head:
+        raise RefusedError(f"the head of pull request {number} is not {head}, which the report is about")
+    return int(number)
+
+
+def published(picture: Path, scratch: Path) -> str:
+    """Return the address at which CML has published the picture."""
+    content = read_bytes(picture, 5_000_000)
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise RefusedError(f"{picture.name} is no PNG")
+    (scratch / picture.name).write_bytes(content)
+    host = [f"--url={url}"] if (url := os.environ.get("CML_PUBLISH_URL")) else []
+    # the type is said because CML dies of guessing it on Node 18 and later
+    address = cml("asset", "publish", picture.name, "--mime-type=image/png", *host, scratch=scratch)
+    if not re.fullmatch(r"https://[^\s()<>\\]+", address):
+        raise FailedError("`cml asset` gave no address")
+    return address
+
+
+def comment_text(folder: Path, scratch: Path) -> str:
+    """Return what the comment says, without the watermark."""
+    try:
+        text = neutral(read_text(folder / "report.md", 1_000_000))
+    except RefusedError as refused:
+        return f"There is no report of [this run]({run_url()}): {refused}."
+    if PICTURE.search(text):
+        try:
+            picture = rf"!\g<1>({published(folder / 'comparison.png', scratch)})"
+        except (RefusedError, FailedError) as error:
+            print(f"The picture was not published: {error}.")
+            picture = f"_No picture here: what [the run]({run_url()}) made is in its artifact `results`._"
+        text = PICTURE.sub(picture, text, count=1)
+    if len(text) > LONGEST:  # said on top, since a fold or a code block may be open where the text is cut
+        said = f"_Cut after {LONGEST:,} characters: [the run]({run_url()}) has all in its artifact `results`._\n\n"
+        kept = text[: LONGEST - len(said)]
+        text = said + (kept.rpartition("\n")[0] or kept)
+    return text
+
+
+def comments_of(number: int) -> list[Any]:
+    """Return all comments of a pull request, the oldest first."""
+    pages = github(f"issues/{number}/comments?per_page=100", "--paginate", "--slurp")
+    return [comment for page in pages for comment in page]
+
+
+def former(comments: list[Any], author: str | None = None) -> Any:
+    """Return the last comment with the watermark, by this author if one is given."""
+    by = [comment for comment in comments if author is None or (comment["user"] or {}).get("login") == author]
+    return next((comment for comment in reversed(by) if WATERMARK.search(comment["body"] or "")), None)
+
+
+def post(number: int, text: str, scratch: Path) -> str:
+    """Write the comment, or write it anew, and say how in one sentence."""
+    try:
+        try:
+            comments = comments_of(number)
+        except FailedError:
+            comments = []  # without the GitHub CLI nobody but CML can look
+        # CML misses a comment that is not on the first page, and would write into a stranger's with a copied watermark
+        if former(comments[:SEEN_BY_CML]) != former(comments, AUTHOR):
+            raise FailedError("it would not find the former comment")
+        (scratch / "comment.md").write_text(text, encoding="utf-8")
+        options = ("--publish=false", f"--target=pr/{number}", f"--watermark-title={TITLE}")
+        return f"CML wrote {cml('comment', 'update', *options, 'comment.md', scratch=scratch)}."
+    except FailedError as failed:
+        reason = failed
+    watermark = f'![](https://cml.dev/watermark.png#{os.environ["GITHUB_SHA"]} "CML watermark {TITLE}")'
+    body = json.dumps({"body": f"{text}\n\n{watermark}"})
+    if ours := former(comments_of(number), AUTHOR):  # asked again: CML may have written before it failed
+        written = github(f"issues/comments/{ours['id']}", "--method=PATCH", "--input=-", given=body)
+    else:
+        written = github(f"issues/{number}/comments", "--method=POST", "--input=-", given=body)
+    return f"The GitHub CLI wrote {written['html_url']}, and not CML: {reason}."
+
+
+def main(arguments: list[str]) -> int:
+    """Post the report that is in a folder."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, required=True)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--pull-request", type=int)
+    which.add_argument("--expect-head")
+    given = parser.parse_args(arguments)
+    try:
+        number = given.pull_request or fork_number(given.folder, given.expect_head)
+        with tempfile.TemporaryDirectory() as scratch:
+            print(post(number, comment_text(given.folder, Path(scratch)), Path(scratch)))
+    except (RefusedError, FailedError) as error:
+        print(f"No comment was posted: {error}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""Open a pull request with the results in the work tree, and let it merge when its checks have passed.
+
+    python .github/scripts/propose.py --branch retrain/1a2b3c4d --title TITLE
+
+CML opens it; where CML is missing or fails, git and the GitHub CLI do. What was proposed before, whatever became of it,
+is not proposed again. GH_TOKEN opens the pull request: if it is the run's own token (DISPATCH_TOKEN), GitHub starts no
+checks, and if main requires none, GitHub has nothing to wait for. In both cases the pipeline is dispatched on the
+branch, and merges the pull request in its job `land`.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = ("dvc.lock", "metrics", "plots")
+REPORT = Path("build/report/report.md")
+NAME, EMAIL = "github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com"
+AUTO_MERGE = (
+    "mutation($id: ID!) {"
+    " enablePullRequestAutoMerge(input: {pullRequestId: $id, mergeMethod: SQUASH}) {clientMutationId} }"
+)
+SECONDS = 300  # for each command: CML has no time limit of its own
+
+
+def run(*command: str, token: str = "GH_TOKEN") -> str:
+    """Return what a command printed. Raises OSError, CalledProcessError or TimeoutExpired."""
+    secret = os.environ[token]
+    environment = os.environ | {"GH_TOKEN": secret, "REPO_TOKEN": secret, "ITERATIVE_DO_NOT_TRACK": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=SECONDS, env=environment)
+    return done.stdout.strip()
+
+
+def api(path: str, **fields: str) -> Any:
+    """Return what GitHub's API says about this repository; with fields, they are posted."""
+    given = [part for name, value in fields.items() for part in ("-f", f"{name}={value}")]
+    return json.loads(run("gh", "api", f"repos/{os.environ['GITHUB_REPOSITORY']}/{path}", *given))
+
+
+def open_by_cml(branch: str, title: str, body: str) -> int:
+    """Return the number of the pull request that CML opened. Raises ValueError when it opened none."""
+    printed = run(
+        *("cml", "pr", "create", "--driver=github", "--target-branch=main", f"--branch={branch}", f"--title={title}"),
+        *(f"--body={body}", f"--user-name={NAME}", f"--user-email={EMAIL}"),
+        f"--message={title}",  # without it CML adds [skip ci], and nothing would be checked
+        *("dvc.lock", "metrics/**", "plots/**"),
+    )
+    if not (found := re.fullmatch(r"https://\S+/pull/(\d+)", printed)):
+        raise ValueError(f"CML printed {printed!r}, which is no pull request")
+    return int(found[1])
+
+
+def open_by_git(branch: str, title: str, body: str) -> int:
+    """Return the number of the pull request that git and the GitHub CLI opened, also after CML gave up half-way."""
+    run("git", "config", "credential.helper", "!gh auth git-credential")
+    run("git", "switch", "--quiet", "--force-create", branch)
+    run("git", "add", *RESULTS)
+    if run("git", "diff", "--cached", "--name-only"):
+        run("git", "-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}", "commit", "--quiet", f"--message={title}")
+    run("git", "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{branch}")
+    return int(api("pulls", base="main", head=branch, title=title, body=body)["number"])
+
+
+def merges_itself(number: int) -> bool:
+    """Return whether GitHub merges the pull request when its checks have passed.
+
+    `gh pr merge --auto` is not used: where no check is required, it merges at once.
+    """
+    try:
+        run("gh", "api", "graphql", "-f", f"query={AUTO_MERGE}", "-f", f"id={api(f'pulls/{number}')['node_id']}")
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the module says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--branch", required=True)
+    parser.add_argument("--title", required=True)
+    given = parser.parse_args(arguments)
+
+    owner = os.environ["GITHUB_REPOSITORY"].partition("/")[0]
+    if former := api(f"pulls?state=all&head={owner}:{given.branch}"):
+        print(f"::notice::Proposed before: {former[0]['html_url']}")
+        return
+    body = re.sub(r"(?m)^!\[.*\]\(comparison\.png\)$", "", REPORT.read_text(encoding="utf-8"))
+    try:
+        number = open_by_cml(given.branch, given.title, body)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        print(f"CML opened no pull request, so the GitHub CLI does ({error}).")
+        number = open_by_git(given.branch, given.title, body)
+    print(f"::notice::Pull request {number}: {given.title}")
+    if os.environ["GH_TOKEN"] == os.environ["DISPATCH_TOKEN"] or not merges_itself(number):
+        dispatch = ("gh", "workflow", "run", "pipeline.yml", "--repo", os.environ["GITHUB_REPOSITORY"])
+        run(*dispatch, "--ref", given.branch, "-f", f"pull_request={number}", token="DISPATCH_TOKEN")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

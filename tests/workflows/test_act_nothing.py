@@ -1,0 +1,37 @@
+"""A fresh fork, no secret and no variable set, run by act. What is a stand-in, harness.py says."""
+
+import sqlite3
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def merged(github):
+    github.start_branch("seed")
+    github.desk.replace("params.yaml", "seed: 42", "seed: 43")
+    pull = github.open_pull()
+    return SimpleNamespace(pull=pull, main=github.run_push(github.merge(7)))
+
+
+def test_without_any_secret_a_pull_request_is_green_and_gets_its_report(github, merged):
+    assert merged.pull.jobs == {"checks": "success", "pipeline": "success", "report": "success"}
+    assert github.comments[0]["body"].startswith("## ✅ Passes the gate")
+    assert (merged.pull.artifacts / "dvc-remote").is_dir(), "it stands for the DVC remote"
+
+
+def test_without_any_secret_main_takes_the_training_over_from_the_artifact_and_registers(merged, tmp_path):
+    assert merged.main.jobs == {"checks": "success", "pipeline": "success", "register": "success"}
+    assert merged.main.stages == ["validate", "evaluate", "gate"]
+    database = sqlite3.connect(merged.main.artifacts / "registry" / "mlflow.db")
+    assert database.execute("SELECT alias, version FROM registered_model_aliases").fetchall() == [("champion", 1)]
+    database.close()
+    assert (merged.main.artifacts / "model" / "churn.skops").exists()
+
+
+def test_without_a_webhook_a_failure_is_no_second_failure(github, merged):
+    github.start_branch("weak")
+    github.desk.replace("params.yaml", "max_iter: 200", "max_iter: 1")
+    run = github.open_pull()
+    assert run.jobs == {"checks": "success", "pipeline": "failure", "report": "success", "alert": "success"}
+    assert github.messages == []

@@ -1,0 +1,168 @@
+"""A pull request with results: opened by CML or without it, once, and merged by whom. Git is real, GitHub is not."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
+
+import propose
+import pytest
+
+BRANCH, TITLE = "retrain/1a2b3c4d", "Retrain on snapshot 1a2b3c4d"
+REPORT = "**Passes the gate**\n\n![main and this branch](comparison.png)\n\nMore\n"
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def github(tmp_path, monkeypatch):
+    """A clone with new results in it; what is called besides git is written down, with its token, and answered here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
+    monkeypatch.setenv("GH_TOKEN", "of the run")
+    monkeypatch.setenv("DISPATCH_TOKEN", "of the run")
+    git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "origin"))
+    git("clone", "--quiet", str(tmp_path / "origin"), str(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path / "clone")
+    for name in ("dvc.lock", "metrics/gate.json", "plots/roc.csv"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("old\n")
+    git("add", ".")
+    git("-c", "user.name=test", "-c", "user.email=test@example.invalid", "commit", "--quiet", "--message=Start")
+    git("push", "--quiet", "origin", "HEAD:main")
+    for name in ("dvc.lock", "metrics/gate.json", "plots/roc.csv"):
+        Path(name).write_text("new\n")
+    propose.REPORT.parent.mkdir(parents=True)
+    propose.REPORT.write_text(REPORT)
+
+    calls = []
+    answers = {
+        "cml": "https://github.com/example/churn/pull/9",
+        "pulls?state=all&head=example:retrain/1a2b3c4d": "[]",
+        "repos/example/churn/pulls/9": '{"node_id": "PR_9"}',
+        "repos/example/churn/pulls -f": '{"number": 10}',
+        "repos/example/churn/pulls/10": '{"node_id": "PR_10"}',
+        "graphql": "{}",
+        "gh workflow run": "",
+    }
+    real = propose.run
+
+    def run(*command, token="GH_TOKEN"):
+        if command[0] == "git":
+            return real(*command, token=token)
+        calls.append((" ".join(command), token))
+        answer = next(answer for part, answer in reversed(answers.items()) if part in calls[-1][0])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(propose, "run", run)
+    run.calls, run.answers = calls, answers
+    return run
+
+
+def propose_it():
+    propose.main([f"--branch={BRANCH}", f"--title={TITLE}"])
+
+
+def called(github, part):
+    return [(command, token) for command, token in github.calls if part in command]
+
+
+def test_cml_opens_it_with_the_report_and_no_skip_ci(github):
+    propose_it()
+    ((command, token),) = called(github, "cml pr create")
+    assert token == "GH_TOKEN"
+    assert f"--branch={BRANCH} --title={TITLE} --body=**Passes the gate**\n\n\n\nMore\n" in command
+    assert f"--message={TITLE}" in command
+    assert command.endswith("dvc.lock metrics/** plots/**")
+    assert not called(github, "churn/pulls -f")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "undefined",
+        FileNotFoundError("cml"),
+        subprocess.CalledProcessError(1, "cml"),
+        subprocess.TimeoutExpired("cml", 1),
+    ],
+    ids=["says undefined", "is missing", "fails", "hangs"],
+)
+def test_where_cml_opens_none_git_and_the_github_cli_do(github, answer):
+    github.answers["cml"] = answer
+    propose_it()
+    assert git("ls-remote", "origin", f"refs/heads/{BRANCH}")
+    assert git("log", "-1", "--format=%s|%an", f"origin/{BRANCH}") == f"{TITLE}|github-actions[bot]"
+    assert git("diff", "--name-only", "origin/main", f"origin/{BRANCH}").split() == [
+        "dvc.lock",
+        "metrics/gate.json",
+        "plots/roc.csv",
+    ]
+    ((command, _),) = called(github, "churn/pulls -f")
+    assert f"-f base=main -f head={BRANCH} -f title={TITLE} -f body=**Passes" in command
+    assert called(github, "workflow run")[0][0].endswith("-f pull_request=10")
+
+
+def test_what_cml_has_committed_and_pushed_before_it_failed_is_used(github):
+    git("switch", "--quiet", "--create", BRANCH)
+    git("-c", "user.name=test", "-c", "user.email=t@example.invalid", "commit", "--quiet", "--all", "--message=By CML")
+    git("push", "--quiet", "origin", BRANCH)
+    github.answers["cml"] = subprocess.CalledProcessError(1, "cml")
+    propose_it()
+    assert git("log", "-1", "--format=%s", f"origin/{BRANCH}") == "By CML"
+    assert called(github, "churn/pulls -f")
+
+
+def test_a_branch_that_an_earlier_attempt_left_behind_is_in_nobodys_way(github):
+    git("-c", "user.name=test", "-c", "user.email=t@example.invalid", "commit", "--quiet", "--all", "--message=Left")
+    git("push", "--quiet", "origin", f"HEAD:{BRANCH}")
+    git("reset", "--quiet", "--soft", "HEAD^")
+    github.answers["cml"] = subprocess.CalledProcessError(1, "cml")
+    propose_it()
+    assert git("log", "-1", "--format=%s", f"origin/{BRANCH}") == TITLE
+
+
+def test_what_was_proposed_before_is_not_proposed_again(github, capsys):
+    address = "https://github.com/example/churn/pull/4"
+    github.answers[f"pulls?state=all&head=example:{BRANCH}"] = json.dumps([{"html_url": address, "state": "closed"}])
+    propose_it()
+    assert len(github.calls) == 1
+    assert address in capsys.readouterr().out
+
+
+def test_without_an_app_the_checks_are_dispatched_and_the_job_land_merges(github):
+    propose_it()
+    assert called(github, "workflow run") == [
+        (f"gh workflow run pipeline.yml --repo example/churn --ref {BRANCH} -f pull_request=9", "DISPATCH_TOKEN")
+    ]
+    assert not called(github, "graphql")
+
+
+def test_with_an_app_github_runs_the_checks_and_merges(github, monkeypatch):
+    monkeypatch.setenv("GH_TOKEN", "of the app")
+    propose_it()
+    ((command, token),) = called(github, "graphql")
+    assert "enablePullRequestAutoMerge" in command
+    assert command.endswith("-f id=PR_9")
+    assert token == "GH_TOKEN"
+    assert not called(github, "workflow run")
+
+
+def test_where_main_requires_no_checks_the_job_land_merges_also_with_an_app(github, monkeypatch):
+    monkeypatch.setenv("GH_TOKEN", "of the app")
+    github.answers["graphql"] = subprocess.CalledProcessError(1, "gh")
+    propose_it()
+    assert called(github, "workflow run")[0][1] == "DISPATCH_TOKEN"
+
+
+def test_a_command_gets_the_token_that_it_is_given(monkeypatch):
+    monkeypatch.setenv("GH_TOKEN", "of the app")
+    monkeypatch.setenv("DISPATCH_TOKEN", "of the run")
+    shell = ("sh", "-c", "echo $GH_TOKEN, $REPO_TOKEN, $ITERATIVE_DO_NOT_TRACK")
+    assert propose.run(*shell) == "of the app, of the app, 1"
+    assert propose.run(*shell, token="DISPATCH_TOKEN") == "of the run, of the run, 1"

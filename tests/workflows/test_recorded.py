@@ -1,0 +1,133 @@
+"""Which run main takes the work over from. GitHub's answers are written down here; its CLI is replaced."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
+
+import pytest
+import recorded
+
+OURS = {"full_name": "example/churn"}
+FORK = {"full_name": "stranger/churn"}
+PASSED = [{"name": "checks", "conclusion": "failure"}, {"name": "pipeline", "conclusion": "success"}]
+FAILED = [{"name": "checks", "conclusion": "success"}, {"name": "pipeline", "conclusion": "failure"}]
+GOING_ON = [{"name": "pipeline", "conclusion": None}]
+
+
+def pull(sha, repository=OURS, merged="2026-01-01T00:00:00Z"):
+    return {"merged_at": merged, "head": {"sha": sha, "repo": repository}}
+
+
+def run(number, repository=OURS):
+    return {"id": number, "head_repository": repository}
+
+
+@pytest.fixture
+def github(monkeypatch, tmp_path):
+    """Answers by a part of the path, and the downloads that work, by run and name."""
+    answers = {"/pulls": [], "branch=main": {"workflow_runs": []}}
+    downloads = set()
+
+    def api(path):
+        return next(answer for part, answer in answers.items() if part in path)
+
+    def download(number, name, folder):
+        if (number, name) in downloads:
+            folder.mkdir(parents=True)
+            (folder / "from").write_text(str(number))
+        return (number, name) in downloads
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recorded, "api", api)
+    monkeypatch.setattr(recorded, "download", download)
+    for name, value in {
+        "GITHUB_REPOSITORY": "example/churn",
+        "GITHUB_SHA": "5" * 40,
+        "DVC_REMOTE_URL": "s3://x",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    class GitHub:
+        def __init__(self):
+            self.answers, self.downloads = answers, downloads
+
+        def taken(self):
+            recorded.main()
+            found = recorded.RECORDED / "from"
+            return int(found.read_text()) if found.exists() else None
+
+    return GitHub()
+
+
+def test_the_run_at_the_head_of_the_merged_pull_request_is_taken(github):
+    github.answers |= {
+        "/pulls": [pull("a")],
+        "head_sha=a": {"workflow_runs": [run(1)]},
+        "branch=main": {"workflow_runs": [run(2)]},
+        "runs/": {"jobs": PASSED},
+    }
+    github.downloads |= {(1, "results"), (2, "results")}
+    assert github.taken() == 1
+
+
+@pytest.mark.parametrize("stranger", [pull("a", FORK), pull("a", None), pull("a", merged=None)])
+def test_a_fork_a_deleted_one_and_a_pull_request_that_was_not_merged_are_not_believed(github, stranger):
+    github.answers |= {
+        "/pulls": [stranger],
+        "head_sha=a": {"workflow_runs": [run(1)]},
+        "branch=main": {"workflow_runs": [run(2)]},
+        "runs/": {"jobs": PASSED},
+    }
+    github.downloads |= {(1, "results"), (2, "results")}
+    assert github.taken() == 2
+
+
+def test_a_fork_whose_branch_is_called_main_is_not_believed(github):
+    github.answers |= {"branch=main": {"workflow_runs": [run(1, FORK), run(2, None)]}, "runs/": {"jobs": PASSED}}
+    github.downloads |= {(1, "results"), (2, "results")}
+    assert github.taken() is None
+
+
+def test_only_the_job_counts_that_made_the_record(github):
+    github.answers |= {
+        "branch=main": {"workflow_runs": [run(1), run(2), run(3)]},
+        "runs/1/": {"jobs": GOING_ON},
+        "runs/2/": {"jobs": FAILED},
+        "runs/3/": {"jobs": PASSED},
+    }
+    github.downloads |= {(1, "results"), (2, "results"), (3, "results")}
+    assert github.taken() == 3
+
+
+def test_an_artifact_that_has_expired_is_passed_over(github, capsys):
+    github.answers |= {"branch=main": {"workflow_runs": [run(1), run(2)]}, "runs/": {"jobs": PASSED}}
+    github.downloads.add((2, "results"))
+    assert github.taken() == 2
+    github.downloads.clear()
+    recorded.main()
+    assert "everything is computed" in capsys.readouterr().out
+
+
+def test_without_a_remote_the_folder_that_stands_for_it_is_needed_too(github, monkeypatch):
+    monkeypatch.setenv("DVC_REMOTE_URL", "")
+    github.answers |= {"branch=main": {"workflow_runs": [run(1), run(2)]}, "runs/": {"jobs": PASSED}}
+    github.downloads |= {(1, "results"), (2, "results"), (2, "dvc-remote")}
+    assert github.taken() == 2
+    assert (recorded.REMOTE / "from").read_text() == "2"
+
+
+@pytest.mark.parametrize("answer", [{"message": "Server Error"}, None, [{}]])
+def test_a_github_that_answers_nonsense_costs_a_training_and_no_more(github, capsys, answer):
+    github.answers["/pulls"] = answer
+    assert github.taken() is None
+    assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
+
+
+def test_a_github_cli_that_fails_costs_a_training_and_no_more(github, monkeypatch, capsys):
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
+    monkeypatch.setenv("GITHUB_SHA", "5" * 40)
+    recorded.main()
+    assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")

@@ -1,0 +1,298 @@
+"""What act ignores in the workflows, and so what only their text can show: filters, permissions, time-outs."""
+
+import re
+import subprocess
+
+from tests.conftest import ROOT
+
+import pytest
+from ruamel.yaml import YAML
+
+GITHUB = ROOT / ".github"
+WORKFLOWS = {path.stem: path for path in sorted((GITHUB / "workflows").glob("*.yml"))}
+FILES = [*WORKFLOWS.values(), *sorted((GITHUB / "actions").glob("*/action.yml"))]
+SCRIPTS_OF_THE_DEFAULT_BRANCH = {"ref": "${{ github.event.repository.default_branch }}", "sparse-checkout": ".github"}
+
+
+def load(path):
+    return YAML(typ="safe").load(path)
+
+
+def steps_of(value):
+    """Yield every step of a workflow or of a composite action."""
+    for job in value.get("jobs", {}).values():
+        yield from job["steps"]
+    yield from value.get("runs", {}).get("steps", [])
+
+
+def faults_of_lines(text):
+    for line in text.splitlines():
+        used = re.search(r"\buses: (?!\./)(.*)", line)
+        if used and not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", used[1]):
+            yield f"not pinned by hash, with its version: {used[1]}"
+        if re.fullmatch(r" +(?!permission-)[a-z-]+: (read|write)\b(?! # \w).*", line):
+            yield f"no reason given: {line.strip()}"
+
+
+def faults_of_steps(value):
+    for step in steps_of(value):
+        if "${{" in step.get("run", ""):
+            yield f"an expression in a shell: {step['run']}"
+        is_checkout = step.get("uses", "").startswith("actions/checkout@")
+        if is_checkout and step["with"].get("persist-credentials") is not False:
+            yield "a checkout that leaves its token behind"
+
+
+def faults_of_jobs(workflow):
+    if workflow.get("permissions") != {}:
+        yield "permissions for all jobs"
+    if "concurrency" not in workflow:
+        yield "runs that get into each other's way"
+    for name, job in workflow["jobs"].items():
+        if "permissions" not in job:
+            yield f"permissions of {name} are not said"
+        if job.get("timeout-minutes", 360) > 60:
+            yield f"{name} may run for hours"
+        if job.get("name") != name:
+            yield f"{name} has another name"
+
+
+def faults(text):
+    """Return what in a workflow or a composite action breaks the rules of the house."""
+    value = YAML(typ="safe").load(text)
+    return [*faults_of_lines(text), *faults_of_steps(value), *(faults_of_jobs(value) if "jobs" in value else ())]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GITHUB)))
+def test_each_workflow_and_action_keeps_the_rules_of_the_house(path):
+    assert faults(path.read_text(encoding="utf-8")) == []
+
+
+def test_the_rules_of_the_house_find_what_breaks_them():
+    text = """
+        on: push
+        permissions:
+          contents: write
+        jobs:
+          one:
+            name: two
+            steps:
+              - uses: actions/checkout@v6
+                with: {fetch-depth: 0}
+              - run: echo ${{ github.head_ref }}
+        """
+    assert faults(text) == [
+        "no reason given: contents: write",
+        "not pinned by hash, with its version: actions/checkout@v6",
+        "a checkout that leaves its token behind",
+        "an expression in a shell: echo ${{ github.head_ref }}",
+        "permissions for all jobs",
+        "runs that get into each other's way",
+        "permissions of one are not said",
+        "one may run for hours",
+        "one has another name",
+    ]
+
+
+def test_an_action_has_one_version_everywhere():
+    pins = set()
+    for path in FILES:
+        pins |= set(re.findall(r"uses: ([^./]\S+)@(\w+)", path.read_text(encoding="utf-8")))
+    assert len(pins) == len({action for action, _ in pins}) > 5
+
+
+TRIGGERS = {
+    "audit": {"schedule": [{"cron": "0 5 * * 1"}], "workflow_dispatch": None},
+    "fork-comment": {"workflow_run": {"workflows": ["pipeline"], "types": ["completed"]}},
+    "pipeline": {
+        "push": {"branches": ["main"]},
+        "pull_request": {"branches": ["main"]},
+        "workflow_dispatch": {
+            "inputs": {
+                "pull_request": {
+                    "description": "Number of the pull request whose branch this is; it gets the report",
+                    "type": "string",
+                }
+            }
+        },
+    },
+    "retrain": {
+        "schedule": [{"cron": "0 2 * * 0"}],
+        "workflow_dispatch": None,
+        "repository_dispatch": {"types": ["data-drift"]},
+    },
+}
+
+
+def test_each_workflow_runs_when_it_should_and_at_no_other_time():
+    assert {name: load(path)["on"] for name, path in WORKFLOWS.items()} == TRIGGERS
+
+
+PERMISSIONS = {
+    "audit": {
+        "reproduce": {"contents": "read", "id-token": "write"},
+        "dependencies": {"contents": "read"},
+        "silence": {"actions": "read"},
+        "alert": {"contents": "read"},
+    },
+    "fork-comment": {"comment": {"actions": "read", "contents": "read", "pull-requests": "write"}},
+    "pipeline": {
+        "checks": {"contents": "read"},
+        "pipeline": {"actions": "read", "contents": "read", "id-token": "write", "pull-requests": "read"},
+        "report": {"contents": "read", "pull-requests": "write"},
+        "register": {
+            "actions": "write",
+            "attestations": "write",
+            "contents": "write",
+            "id-token": "write",
+            "pull-requests": "write",
+        },
+        "land": {"actions": "write", "contents": "write", "pull-requests": "write"},
+        "alert": {"contents": "read"},
+    },
+    "retrain": {
+        "retrain": {"contents": "read", "id-token": "write"},
+        "propose": {"actions": "write", "contents": "write", "pull-requests": "write"},
+        "alert": {"contents": "read"},
+    },
+}
+
+
+def test_each_job_has_these_permissions_and_no_others():
+    """The names of the jobs are here too: main's protection requires `checks` and `pipeline` by name."""
+    said = {name: load(path)["jobs"] for name, path in WORKFLOWS.items()}
+    assert {
+        name: {job: value["permissions"] for job, value in jobs.items()} for name, jobs in said.items()
+    } == PERMISSIONS
+
+
+def test_a_pull_request_runs_only_its_newest_commit_and_main_runs_each():
+    assert load(WORKFLOWS["pipeline"])["concurrency"] == {
+        "group": "pipeline-${{ github.event.pull_request.number || github.ref }}",
+        "cancel-in-progress": "${{ github.event_name == 'pull_request' }}",
+        "queue": "${{ github.event_name == 'pull_request' && 'single' || 'max' }}",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS.keys() - {"pipeline"}))
+def test_no_other_workflow_cancels_a_run_of_its_own(name):
+    assert load(WORKFLOWS[name])["concurrency"]["cancel-in-progress"] is False
+
+
+def test_the_pipeline_may_run_for_an_hour():
+    assert load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["timeout-minutes"] == 60
+
+
+@pytest.mark.parametrize(("workflow", "job"), [("pipeline", "report"), ("fork-comment", "comment")])
+def test_a_job_that_may_comment_runs_nothing_of_the_branch(workflow, job):
+    steps = load(WORKFLOWS[workflow])["jobs"][job]["steps"]
+    checkouts = [step["with"] for step in steps if step.get("uses", "").startswith("actions/checkout@")]
+    assert checkouts == [SCRIPTS_OF_THE_DEFAULT_BRANCH | {"persist-credentials": False}]
+    assert steps[0]["with"] is checkouts[0], "what comes before the checkout would run from nowhere"
+    downloads = [step["with"]["path"] for step in steps if "download-artifact" in step.get("uses", "")]
+    assert downloads == ["${{ runner.temp }}/results"], "the branch's files must not lie where scripts are run from"
+
+
+def test_forks_get_no_storage_and_the_token_of_the_run_is_for_main_only():
+    job = load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]
+    assert "github.event.pull_request.head.repo.full_name == github.repository" in job["env"]["DVC_REMOTE_URL"]
+    tokens = [step["env"]["GH_TOKEN"] for step in job["steps"] if "GH_TOKEN" in step.get("env", {})]
+    assert tokens == ["${{ github.ref == 'refs/heads/main' && github.token || '' }}"]
+
+
+@pytest.mark.parametrize("workflow", ["audit", "pipeline", "retrain"])
+def test_a_failure_of_any_job_is_told(workflow):
+    jobs = load(WORKFLOWS[workflow])["jobs"]
+    for result in ("failure", "cancelled"):  # a job that runs out of time counts as cancelled
+        assert f"contains(needs.*.result, '{result}')" in jobs["alert"]["if"]
+    assert set(jobs["alert"]["needs"]) == jobs.keys() - {"alert"}
+    assert all(step["if"] == "env.SLACK_WEBHOOK_URL != ''" for step in jobs["alert"]["steps"])
+
+
+def test_each_secret_and_variable_is_in_the_docs_and_no_other():
+    used = {
+        name for path in FILES for name in re.findall(r"\b(?:secrets|vars)\.(\w+)", path.read_text(encoding="utf-8"))
+    }
+    section = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8").partition("| switches on |")[2]
+    table = section.partition("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("|")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == used
+
+
+def test_dependabot_waits_a_week_for_actions_and_python():
+    updates = {update["package-ecosystem"]: update for update in load(GITHUB / "dependabot.yml")["updates"]}
+    assert updates.keys() == {"github-actions", "uv"}
+    assert all(update["cooldown"] == {"default-days": 7} for update in updates.values())
+    assert updates["github-actions"]["directories"] == ["/", "/.github/actions/*"]
+
+
+def test_whoever_changes_a_rule_asks_its_owners():
+    lines = (GITHUB / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
+    owned = {line.split()[0] for line in lines if not line.startswith("#")}
+    assert {"/.github/", "/contract.yaml", "/params.yaml", "/stages/gate.py"} <= owned
+    assert all((ROOT / path.lstrip("/")).exists() for path in owned)
+
+
+def zizmor(folder):
+    command = ["zizmor", "--persona", "pedantic", "--offline", "--no-progress", "--quiet", "--color", "never", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_zizmor_finds_nothing():
+    done = zizmor(GITHUB)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("No findings to report.")
+
+
+def test_zizmor_would_find_something(tmp_path):
+    workflow = tmp_path / ".github" / "workflows" / "pipeline.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(WORKFLOWS["pipeline"].read_text().replace("persist-credentials: false", "fetch-tags: true"))
+    assert "artipacked" in zizmor(workflow.parent.parent).stdout
+
+
+def act(folder):
+    command = ["act", "--validate", "--strict", "--workflows", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+@pytest.fixture
+def copies(tmp_path):
+    """The workflows without `queue`, which GitHub has and act 0.2.89 does not know."""
+    for path in WORKFLOWS.values():
+        (tmp_path / path.name).write_text(re.sub(r"(?m)^  queue: .*\n", "", path.read_text(encoding="utf-8")))
+    return tmp_path
+
+
+def test_act_knows_every_key(copies):
+    done = act(copies)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_act_would_see_a_wrong_key_in_each(copies, name):
+    path = copies / f"{name}.yml"
+    path.write_text(path.read_text().replace("timeout-minutes:", "timeout-minute:"))
+    done = act(copies)
+    assert done.returncode == 1
+    assert f"'{name}.yml'" in done.stderr
+    assert "Unknown Property timeout-minute" in done.stderr
+
+
+def test_main_and_retraining_restore_no_run_that_a_branch_could_have_planted():
+    """`dvc repro --pull` fetches the run-cache by itself."""
+    commands = [
+        line.strip()
+        for name in ("pipeline", "retrain", "audit")
+        for job in load(WORKFLOWS[name])["jobs"].values()
+        for step in job["steps"]
+        for line in step.get("run", "").splitlines()
+        if "dvc repro --pull" in line
+    ]
+    assert [command for command in commands if "--no-run-cache" not in command] == ["dvc repro --pull gate"]
+    (repro,) = [step for step in load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["steps"] if step.get("id") == "repro"]
+    first, then, rest = repro["run"].partition("else\n")
+    assert 'if [ "$GITHUB_REF" = refs/heads/main ]' in first
+    assert "--no-run-cache" in first
+    assert then
+    assert "dvc repro --pull gate" in rest
