@@ -234,8 +234,8 @@ def test_whoever_changes_a_rule_asks_its_owners():
 
 
 def zizmor(folder):
-    command = ["zizmor", "--persona", "pedantic", "--offline", "--no-progress", "--quiet", "--color", "never", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["zizmor", "--persona", "pedantic", "--offline", "--no-progress", "--quiet", "--color", "never"]
+    return subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
 
 
 def test_zizmor_finds_nothing():
