@@ -1,5 +1,7 @@
 """The table of `make defects`: each case, who refused it, and the sentence."""
 
+from tests.defects.harness import branch_of
+
 import pytest
 
 
@@ -32,3 +34,9 @@ def told(record_property):
         record_property("sentence", judged.sentence)
 
     return tell
+
+
+@pytest.fixture
+def branch(finished, tmp_path):
+    """A clone on a branch of its own, where main has what the pipeline made."""
+    return branch_of(finished, tmp_path)

@@ -1,6 +1,7 @@
 """What CI does to a branch, done to a clone: the branch's pipeline, then the report on it by main's own code."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ COSTLY = ("fetch", "prepare", "train")  # CI runs the others for every change
 
 @dataclass(frozen=True)
 class Defect:
-    """A bad change, the stage that has to refuse it (or "comparison", with main), and a regex of what it says."""
+    """A bad change, who has to refuse it, and a regex of what is to be said.
+
+    That is a stage, "comparison" (with main), or any of several with | between.
+    """
 
     family: str
     name: str
@@ -84,6 +88,16 @@ def reported(clone: Clone, printed: str = "") -> Judged:
     assert (done.returncode == 0) == (said["verdict"] == "passed"), done.stdout
     ran = tuple(line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage"))
     return Judged(ran, said["verdict"], said["stage"], said["headline"], tuple(said["because"]))
+
+
+def refuse(case: Defect, clone: Clone, tell: Callable[[str, str, Judged], None]) -> None:
+    """Make the change, and assert who refuses it, and in which words."""
+    case.change(clone)
+    found = judged(clone)
+    tell("defects", f"{case.family}: {case.name}", found)
+    assert found.verdict == "blocked"
+    assert found.stage in case.refused_by.split("|"), found.says
+    assert re.search(case.says, found.says), found.says
 
 
 def rewrite(clone: Clone, change: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:

@@ -1,18 +1,17 @@
 """What harms nobody is let through, and runs no more than it must."""
 
 from tests.defects.cases_harmless import HARMLESS
-from tests.defects.harness import COSTLY, branch_of, judged
+from tests.defects.harness import COSTLY, judged
 
 import pytest
 
 
 @pytest.mark.parametrize("case", HARMLESS, ids=lambda case: case.name)
-def test_a_harmless_change_is_let_through(case, finished, tmp_path, told):
-    clone = branch_of(finished, tmp_path)
-    case.change(clone)
+def test_a_harmless_change_is_let_through(case, branch, told):
+    case.change(branch)
     if case.idle:
-        assert "up to date" in clone.ok("dvc", "status", "gate", "--with-deps")
-    found = judged(clone)
+        assert "up to date" in branch.ok("dvc", "status", "gate", "--with-deps")
+    found = judged(branch)
     told("harmless changes", f"harmless: {case.name}", found)
     assert found.verdict == "passed", found.says
     assert found.stage is None
