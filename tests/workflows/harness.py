@@ -259,6 +259,7 @@ class GitHub(FakeGitHub):
             command += ["--var", f"{name}={value}"]
         for name, value in self.secrets.items() if repository == REPOSITORY else ():
             command += ["--secret", f"{name}={value}"]
+        log = self.folder / f"{run.id}.log"
         # act hands its whole environment to the steps
         environment = {
             "ACT_DISABLE_VERSION_CHECK": "1",
@@ -266,24 +267,19 @@ class GitHub(FakeGitHub):
             "FAKE_ARTIFACTS": str(self.folder / "artifacts"),
             "FAKE_ENVIRONMENT": sys.prefix,
             "FAKE_GITHUB_URL": self.url,
+            "FAKE_LOG": str(log),
             "FAKE_ROLE_KEY_ID": S3_KEYS["AWS_ACCESS_KEY_ID"],
             "FAKE_ROLE_SECRET": S3_KEYS["AWS_SECRET_ACCESS_KEY"],
             "HOME": str(self.folder / "runner"),
             "OMP_NUM_THREADS": "1",
             "PATH": f"{STAND_INS / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         }
-        done = subprocess.run(
-            command,
-            cwd=self.site.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        (self.folder / f"{run.id}.log").write_text(done.stdout)
-        read_log(done.stdout, run)
-        assert run.jobs or done.returncode == 0, done.stdout[-3000:]
+        with log.open("w") as printed:
+            done = subprocess.run(
+                command, cwd=self.site.folder, env=environment, stdout=printed, stderr=subprocess.STDOUT, check=False
+            )
+        read_log(log.read_text(), run)
+        assert run.jobs or done.returncode == 0, log.read_text()[-3000:]
         shutil.rmtree(self.folder / "act", ignore_errors=True)
         self.runs.append(run)
         return run
