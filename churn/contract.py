@@ -80,11 +80,24 @@ class Relation(Section):
     because: Text
 
 
+class ProfileRules(Section):
+    """How far the customers may stray from profile.json, beyond what chance explains; churn/profile.py says how."""
+
+    rows: Range  # times those of the profile
+    nulls: Share
+    mean: Annotated[float, Field(gt=0)]  # in standard deviations of the profile
+    quantiles: Share
+    categories: Share
+    label_rate: Share
+
+
 class Rules(Section):
     """What must hold of the tables beyond the types and nulls of their columns."""
 
     min_rows: Annotated[int, Field(gt=0)]
     label_rate: LabelRate
+    max_single_feature_roc_auc: Share
+    profile: ProfileRules
     ranges: Mapping[str, Range]
     relations: Mapping[Text, Relation]
 

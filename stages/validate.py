@@ -1,6 +1,6 @@
 """validate: whether both tables keep the contract.
 
-In: both tables, contract.yaml, the row account and the snapshot that it accounts for. Out:
+In: both tables, contract.yaml, profile.json, the row account and the snapshot that it accounts for. Out:
 metrics/validation.json. All broken rules are reported together, and then the stage fails. The file holds
 counts, never a customer's value; the terminal also shows a few row numbers.
 """
@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from churn.contract import Contract, load_contract
 from churn.duck import connection, identifier, literal
+from churn.profile import Profile, load_profile, profile_findings, profile_of
 from churn.rules import Finding, table_findings
 from churn.stage import (
     CONTRACT,
@@ -64,7 +65,9 @@ def row_findings(account: Mapping[str, object], counted: Mapping[str, int], min_
         yield Finding("train and test", "min_rows", "", total, 1.0, says)
 
 
-def validate(contract: Contract, account: Mapping[str, object]) -> tuple[dict[str, int], list[Finding]]:
+def validate(
+    contract: Contract, profile: Profile, account: Mapping[str, object]
+) -> tuple[dict[str, int], list[Finding]]:
     """Return the numbers of rows and every broken rule. Raises StageError when a table cannot be read."""
     with connection() as database:
         counted = {}
@@ -75,6 +78,7 @@ def validate(contract: Contract, account: Mapping[str, object]) -> tuple[dict[st
             except duckdb.Error as error:
                 raise StageError(f"{path} cannot be read; run `dvc repro`, which makes it first.") from error
         findings = [finding for table in TABLES for finding in table_findings(database, table, contract)]
+        findings += profile_findings(contract, profile, profile_of(database, contract, profile))
         if not any(finding.column == contract.key and finding.rule in ("required", "type") for finding in findings):
             findings += key_findings(database, contract)
     return counted, [*findings, *row_findings(account, counted, contract.rules.min_rows)]
@@ -83,7 +87,7 @@ def validate(contract: Contract, account: Mapping[str, object]) -> tuple[dict[st
 def main() -> None:
     """Validate, write the result, and fail when a rule is broken."""
     contract = load_contract()
-    counted, findings = validate(contract, read_json(ROWS))
+    counted, findings = validate(contract, load_profile(), read_json(ROWS))
     result = {
         "passed": not findings,
         "tables": {name: {"rows": counted[name], "sha256": sha256_of(path)} for name, path in TABLES.items()},

@@ -1,0 +1,87 @@
+from churn.profile import profile_findings, profile_of, single_feature_roc_auc
+from stages.prepare import to_arrow
+from tests.conftest import make_customers
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+
+def profile(frame, contract, like=None):
+    with duckdb.connect() as database:
+        database.register("train", to_arrow(frame.iloc[::2], contract))
+        database.register("test", to_arrow(frame.iloc[1::2], contract))
+        return profile_of(database, contract, like)
+
+
+@pytest.fixture(scope="module")
+def customers(contract) -> pd.DataFrame:
+    return make_customers(contract, 6_000)
+
+
+@pytest.fixture(scope="module")
+def reference(customers, contract):
+    return profile(customers, contract)
+
+
+def strays(frame, contract, reference):
+    findings = profile_findings(contract, reference, profile(frame, contract, reference))
+    return {(finding.rule, finding.column) for finding in findings}
+
+
+def swapped(frame):
+    return frame.assign(contract=frame["internet_service"].map({"No": "One year"}).fillna("Two year"))
+
+
+CHANGES = {
+    "charges in cents": (lambda frame: frame.assign(monthly_charges=frame["monthly_charges"] * 100), "mean"),
+    "tenure in days": (lambda frame: frame.assign(tenure_months=frame["tenure_months"] * 30), "quantiles"),
+    "a column frozen": (lambda frame: frame.assign(contract="One year"), "categories"),
+    "another column's values": (swapped, "categories"),
+    "a third blank": (
+        lambda frame: frame.assign(total_charges=frame["total_charges"].where(np.arange(len(frame)) % 3 > 0)),
+        "nulls_share",
+    ),
+    "labels late": (
+        lambda frame: frame.assign(churn=frame["churn"].where(frame["contract"] != "Month-to-month", 0)),
+        "label_rates",
+    ),
+    "a truncated file": (lambda frame: frame.head(5_000), "rows"),
+    "a feature that knows the label": (
+        lambda frame: frame.assign(monthly_charges=20.0 + 60 * frame["churn"] + np.arange(len(frame)) % 20),
+        "leakage",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_customers_unlike_the_profile_are_found(name, customers, contract, reference):
+    change, rule = CHANGES[name]
+    assert rule in {rule for rule, _ in strays(change(customers), contract, reference)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_new_draw_of_the_same_customers_is_like_the_profile(seed, customers, contract, reference):
+    drawn = customers.sample(len(customers), replace=True, random_state=seed)
+    assert strays(drawn, contract, reference) == set()
+    assert strays(drawn.sample(frac=1, random_state=seed), contract, reference) == set()
+
+
+def test_a_feature_that_came_or_went_asks_for_a_new_profile(customers, contract, reference):
+    fewer = reference.model_copy(
+        update={"features": {name: one for name, one in reference.features.items() if name != "partner"}}
+    )
+    assert strays(customers, contract, fewer) == {("profile", "partner")}
+    more = reference.model_copy(update={"features": reference.features | {"gone": reference.features["partner"]}})
+    assert strays(customers, contract, more) == {("profile", "gone")}
+
+
+def test_the_roc_auc_of_a_feature_alone_is_that_of_its_bins(customers, reference):
+    rates = customers.groupby("contract")["churn"].transform("mean")
+    churned, stayed = rates[customers["churn"] == 1].to_numpy(), rates[customers["churn"] == 0].to_numpy()
+    pairs = churned[:, None] - stayed[None, :]
+    expected = ((pairs > 0).sum() + (pairs == 0).sum() / 2) / pairs.size
+    assert single_feature_roc_auc(reference.features["contract"], reference.label_rate) == pytest.approx(
+        expected, abs=1e-4
+    )
