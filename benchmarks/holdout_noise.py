@@ -11,14 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 
 from churn.contract import Contract, load_contract
-from churn.metrics import all_metrics, as_json
+from churn.evaluation import evaluation_of, scores_of
 from churn.model import read_table
-from churn.params import Params, load_params
-from churn.slices import slice_masks
+from churn.params import METRICS, Params, load_params
+from churn.split import in_holdout
 from churn.stage import TEST, TRAIN
-from stages.evaluate import scores_of
-from stages.gate import judge_all
-from stages.prepare import in_holdout
+from churn.verdict import judge_all
 from stages.train import build_classifier, build_model, fit
 
 import numpy as np
@@ -71,20 +69,17 @@ def evaluations(spoil: Spoil, runs: int, params: Params, contract: Contract) -> 
         holdout = in_holdout(keys, f"noise {run}", params.prepare.holdout_share)
         X_train, y_train = spoil(X[~holdout], y[~holdout])
         model = fit(build_model(build_classifier(params.train), contract), X_train, y_train, len(X_train))
-        X_test, y_test = X[holdout], y[holdout].to_numpy()
-        scores = scores_of(model, X_test)
-        threshold = params.evaluate.threshold
-        slices = [
-            {"name": name, "rows": int(rows.sum())} | as_json(all_metrics(y_test[rows], scores[rows], threshold))
-            for name, rows in slice_masks(X_test, params.evaluate.slices, contract)
-        ]
-        yield as_json(all_metrics(y_test, scores, threshold)) | {"slices": slices}
+        scores = scores_of(model, X[holdout])
+        yield evaluation_of(X[holdout], y[holdout], scores, params.evaluate, contract)
 
 
 def main(runs: int) -> None:
     """Print the noise of the honest model, and what the gate says of each."""
     params, contract = load_params(), load_contract()
-    outcomes = [judge_all(evaluation, params.gate) for evaluation in evaluations(honest, runs, params, contract)]
+    outcomes = [
+        [rule for rule in judge_all(evaluation, params.gate) if rule["metric"] in METRICS]
+        for evaluation in evaluations(honest, runs, params, contract)
+    ]
     print(f"{runs} splits of the same customers, default model")
     print(f"{'rule':42}{'bound':>10}{'median':>9}{'spread':>9}{'1 % end':>9}{'room in spreads':>17}")
     for rules in zip(*outcomes, strict=True):

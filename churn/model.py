@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.contract import Contract
-from churn.stage import StageError
+from churn.stage import StageError, replacing, sha256_of
 
 import numpy as np
 import pandas as pd
@@ -68,8 +68,30 @@ def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series,
     return model_frame(table, contract), labels, keys
 
 
+def save_model(model: Any, path: Path) -> None:
+    """Write the model to `path` and the SHA-256 of the file beside it. Raises StageError, see load_model."""
+    with replacing(path) as beside, replacing(hash_file(path)) as hash_beside:
+        beside.write_bytes(reproducible_bytes(model))
+        _read(beside)  # refused now rather than by the next stage
+        hash_beside.write_text(f"{sha256_of(beside)}\n", encoding="utf-8")
+
+
+def hash_file(path: Path) -> Path:
+    """Return where the SHA-256 of the model at `path` is written."""
+    return path.with_suffix(".sha256")
+
+
 def load_model(path: Path) -> Any:
-    """Read the model at `path`. Raises StageError when it holds a type that is not trusted, or is broken."""
+    """Read the model at `path`, after its SHA-256 was found to be the one that train wrote beside it.
+
+    Raises StageError when it is another file, holds a type that is not trusted, or is broken.
+    """
+    if sha256_of(path) != hash_file(path).read_text(encoding="utf-8").strip():
+        raise StageError(f"{path} is not the file that train wrote: nothing reads it; run `dvc repro --force train`.")
+    return _read(path)
+
+
+def _read(path: Path) -> Any:
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 

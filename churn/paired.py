@@ -20,12 +20,11 @@ from churn.metrics import (
     log_losses,
     placements,
 )
-from churn.params import METRICS
+from churn.params import METRICS, SMALLER_IS_BETTER
 
 import numpy as np
 import numpy.typing as npt
 
-SMALLER_IS_BETTER = ("brier_score", "expected_calibration_error", "log_loss")
 DECISIONS = ("accuracy", "f1", "precision", "recall")  # all that counts is on which side of the threshold a score is
 
 

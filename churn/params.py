@@ -76,6 +76,9 @@ METRICS = (
 )
 
 
+SMALLER_IS_BETTER = ("brier_score", "expected_calibration_error", "log_loss")
+
+
 def _known_metric(name: str) -> str:
     if name not in METRICS:
         raise ValueError(f"is no metric; evaluate computes {', '.join(METRICS)}")
@@ -142,12 +145,34 @@ class Bound(Section):
 Rules = Annotated[Mapping[Metric, Bound], Field(min_length=1)]
 
 
+Margins = Annotated[Mapping[Metric, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+
+class EverySlice(Section):
+    """What holds for every slice of at least `min_slice_rows`, named or not; churn/verdict.py says how it is judged."""
+
+    roc_auc_behind: Share
+    calibration_error: Share
+    predicted_per_churner: Share
+
+
+class AgainstMain(Section):
+    """How much worse than main's model, and how much better, a model may be; churn/challenge.py says how."""
+
+    margins: Margins
+    slice_margins: Margins
+    slices_false_alarm: Share
+    implausible_gain: Margins
+
+
 class Gate(Section):
-    """The rules that a model must keep, for all customers and for slices by name, and the least slice to judge."""
+    """The rules that a model must keep, for all customers and for slices, and the least slice to judge."""
 
     min_slice_rows: Annotated[int, Field(gt=0)]
     overall: Rules
     slices: Mapping[Text, Rules]
+    every_slice: EverySlice
+    against_main: AgainstMain
 
 
 class Register(Section):

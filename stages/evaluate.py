@@ -1,26 +1,31 @@
 """evaluate: how good the model is on the holdout, for all customers and for each slice of them.
 
-In: the model and the test table. Out: metrics/evaluation.json, plots/*.csv, and a score for every row of the
-holdout in data/predictions/test.parquet. Fails when a score is missing, not finite or no probability, when all
-are equal, and when the holdout has one outcome alone.
+In: the model, the test table, and the digest of its keys that prepare took. Out: metrics/evaluation.json,
+plots/*.csv, and a score for every row of the holdout in data/predictions/test.parquet. Fails when the model is not
+the file that train wrote, when the holdout is not the one that prepare made or has one outcome alone, when a score
+is missing, not finite or no probability, and when all are equal.
 """
 
-from collections import Counter
+import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from churn.contract import load_contract
 from churn.curves import curves
-from churn.metrics import Floats, all_metrics, as_json, roc_auc
+from churn.evaluation import evaluation_of, scores_of
+from churn.metrics import Floats, roc_auc
 from churn.model import load_model, read_table
 from churn.params import load_params
-from churn.slices import slice_masks
+from churn.split import key_lines
 from churn.stage import (
     EVALUATION,
     MODEL,
     PLOTS,
     PREDICTIONS,
+    ROWS,
     TEST,
     StageError,
+    read_json,
     replacing,
     run,
     sha256_of,
@@ -29,26 +34,19 @@ from churn.stage import (
 )
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 IMPORTANCE_ROWS = 2_000
 IMPORTANCE_REPEATS = 3
 
 
-def scores_of(model: Any, features: pd.DataFrame) -> Floats:
-    """Return each row's probability of churn, shape (rows,). Raises StageError when it is none, or all are equal."""
-    try:
-        scores = np.asarray(model.predict_proba(features)[:, 1], dtype=np.float64)
-    except ValueError as error:
-        raise StageError(f"the model cannot score the holdout: {' '.join(str(error).split())}") from error
-    if len(scores) != len(features):
-        raise StageError(f"the model gave {len(scores):,} scores for {len(features):,} rows.")
-    if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
-        raise StageError(f"{wrong:,} of {len(scores):,} scores are no probabilities.")
-    if np.ptp(scores) == 0:
-        raise StageError(f"all {len(scores):,} scores are {scores[0]:g}: the model tells no customer from another.")
-    return scores
+def refuse_another_holdout(keys: pd.Series, account: Mapping[str, Any]) -> None:
+    """Raise StageError unless `keys` are those that prepare put into the holdout, by the digest in its account."""
+    if [hashlib.sha256(key_lines(keys)).hexdigest()] != account.get("holdout_sha256"):
+        raise StageError(
+            f"{TEST} does not hold the customers that prepare put into the holdout: {len(keys):,} are there, and {ROWS}"
+            f" is about {account.get('test')}; run `dvc repro --force --single-item prepare`."
+        )
 
 
 def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
@@ -82,35 +80,27 @@ def main() -> None:
     params, contract = load_params().evaluate, load_contract()
     model = load_model(MODEL)
     features, labels, keys = read_table(TEST, contract)
+    refuse_another_holdout(keys, read_json(ROWS))
     with working("evaluate: scoring"):
         scores = scores_of(model, features)
     with replacing(PREDICTIONS) as beside:
         predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
         predictions.to_parquet(beside, index=False, compression="zstd")
-    y = labels.to_numpy()
-    if not 0 < y.sum() < len(y):
-        raise StageError(f"{int(y.sum()):,} of {len(y):,} customers in {TEST} churned: the metrics need both outcomes.")
-
-    def measured(rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
-        counts = {"rows": int(rows.sum()), "churners": int(y[rows].sum())}
-        return counts | as_json(all_metrics(y[rows], scores[rows], params.threshold))
-
     with working("evaluate: measuring"):
-        slices = [{"name": name} | measured(rows) for name, rows in slice_masks(features, params.slices, contract)]
-    if twice := [name for name, count in Counter(part["name"] for part in slices).items() if count > 1]:
-        raise StageError(f"params.yaml: evaluate.slices: {twice[0]} is the name of two slices; rename the condition.")
+        measured = evaluation_of(features, labels, scores, params, contract)
     inputs = [[str(path), sha256_of(path)] for path in (MODEL, TEST)]
-    overall = measured(np.ones(len(y), dtype=bool))
-    write_json(EVALUATION, overall | {"threshold": params.threshold, "inputs": inputs, "slices": slices})
+    write_json(EVALUATION, measured | {"inputs": inputs})
     with working("evaluate: drawing"):
-        tables = curves(y, scores, params.threshold) | {"importance": permutation_importance(model, features, labels)}
+        tables = curves(labels.to_numpy(), scores, params.threshold) | {
+            "importance": permutation_importance(model, features, labels)
+        }
     for name, table in tables.items():
         with replacing(PLOTS / f"{name}.csv") as beside:
             table.to_csv(beside, index=False, float_format="%.6f", lineterminator="\n")
-    for name, interval in overall["intervals"].items():
-        value, low, high = ("none" if x is None else f"{x:.4f}" for x in (overall[name], *interval))
+    for name, interval in measured["intervals"].items():
+        value, low, high = ("none" if x is None else f"{x:.4f}" for x in (measured[name], *interval))
         print(f"evaluate: {name:27}{value:>6}  ({low} to {high})")
-    print(f"evaluate: {len(y):,} customers, {len(slices)} slices, threshold {params.threshold:g}")
+    print(f"evaluate: {len(labels):,} customers, {len(measured['slices'])} slices, threshold {params.threshold:g}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
 """gate: whether the model keeps every rule of params.yaml.
 
 In: metrics/evaluation.json and metrics/validation.json. Out: metrics/gate.json, with the bound, value, margin
-and outcome of each rule, and the exit status: 1 when any is broken. What is missing, null, NaN or no number
-breaks its rule, and so does a slice that is not there.
+and outcome of each rule, and the exit status: 1 when any is broken (churn/verdict.py says when).
 """
 
-import math
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from churn.params import Bound, Gate, load_params
+from churn.params import METRICS, load_params
 from churn.stage import (
     EVALUATION,
     GATE,
@@ -22,63 +19,7 @@ from churn.stage import (
     run,
     write_json,
 )
-
-Values = Mapping[str, Any]
-OVERALL = "all customers"
-
-
-def finite(value: object) -> float | None:
-    """Return `value` if it is a finite number, else None; True is no number."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if number else None  # type: ignore[arg-type]  # narrowed above
-
-
-def shown(value: float | None) -> str:
-    """Return a metric's value as people read it."""
-    return "missing" if value is None else f"{value:.4f}"
-
-
-def judge(scope: str, values: Values, bounds: Mapping[str, Bound]) -> Iterator[dict[str, Any]]:
-    """Yield the outcome of each bound on the metrics `values` of `scope`: all customers, or a slice's name.
-
-    The margin is how far the value lies inside its bound, in the metric's unit; it is negative, or None where
-    there is no value, when the rule is broken.
-    """
-    for metric, bound in bounds.items():
-        for kind, limit in (("min", bound.min), ("max", bound.max)):
-            if limit is None:
-                continue
-            value = finite(values.get(metric))
-            margin = None if value is None else value - limit if kind == "min" else limit - value
-            passed = margin is not None and margin >= 0
-            yield {
-                "scope": scope,
-                "metric": metric,
-                "bound": kind,
-                "limit": limit,
-                "value": value,
-                "margin": None if margin is None else round(margin, 6),
-                "outcome": "passed" if passed else "broken",
-                "sentence": f"{metric} of {scope} is {shown(value)}, {kind}imum {limit:g}",
-            }
-
-
-def judge_all(evaluation: Values, rules: Gate) -> list[dict[str, Any]]:
-    """Return the outcomes of the rules for all customers, then of those for each slice.
-
-    A slice that is not there, is there twice, or is smaller than `min_slice_rows` has no values.
-    """
-    outcomes = list(judge(OVERALL, evaluation, rules.overall))
-    for name, bounds in rules.slices.items():
-        parts = [part for part in evaluation.get("slices") or [] if part.get("name") == name]
-        rows = finite(parts[0].get("rows")) if len(parts) == 1 else None
-        scope = name
-        if rows is None:
-            scope += " (no such slice)" if not parts else " (not one slice)"
-        elif rows < rules.min_slice_rows:
-            scope += f" ({rows:.0f} rows, too few to judge)"
-        outcomes += judge(scope, parts[0] if scope == name else {}, bounds)
-    return outcomes
+from churn.verdict import Values, judge_all, shown
 
 
 def origin(evaluation: Values, validation: Values) -> dict[str, str | None]:
@@ -104,9 +45,10 @@ def evidence_faults(evaluation: Values, validation: Values) -> list[str]:
 
 
 def print_table(outcomes: list[dict[str, Any]]) -> None:
-    """Print a line a rule, aligned."""
-    width = max(len(f"{rule['scope']} {rule['metric']}") for rule in outcomes)
-    for rule in outcomes:
+    """Print a line for each rule that params.yaml names, and for each broken one, aligned."""
+    told = [rule for rule in outcomes if rule["metric"] in METRICS or rule["outcome"] == "broken"]
+    width = max(len(f"{rule['scope']} {rule['metric']}") for rule in told)
+    for rule in told:
         margin = "" if rule["margin"] is None else f"margin {rule['margin']:+.4f}"
         name, limit = f"{rule['scope']} {rule['metric']}", f"{rule['bound']} {rule['limit']:g}"
         print(f"gate: {rule['outcome']:6}  {name:{width}}  {shown(rule['value']):>7}  {limit:10} {margin}".rstrip())
@@ -123,7 +65,8 @@ def main() -> None:
     print_table(outcomes)
     if faults:
         raise StageError(f"blocked: {'; '.join(faults)}. The rules are in {PARAMS}, the verdict in {GATE}.")
-    print(f"gate: passed, {len(outcomes)} rules kept")
+    kept = sum(rule["outcome"] == "passed" for rule in outcomes)
+    print(f"gate: passed, {kept} rules kept")
 
 
 if __name__ == "__main__":

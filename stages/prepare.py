@@ -9,18 +9,16 @@ To add a feature: write a function here, name it in FEATURES, and declare its co
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from churn.conditions import rows_where
 from churn.contract import Contract, load_contract
 from churn.params import Prepare, load_params
+from churn.split import drop_declared, in_holdout, key_lines
 from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, replacing, run, write_json
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,44 +42,48 @@ FEATURES: Sequence[Callable[[pd.DataFrame], pd.DataFrame]] = (add_num_products,)
 
 
 def add_features(customers: pd.DataFrame) -> pd.DataFrame:
-    """Apply every function of FEATURES. Raises StageError when one changes what was there: rows or columns."""
+    """Apply every function of FEATURES to customers without their label, shape (rows, columns).
+
+    Raises StageError when one changes what was there, rows or columns, or when the result for a row depends on others:
+    half of the rows by themselves must give what they gave among all.
+    """
+    half = customers.iloc[::2]
     for function in FEATURES:
-        before, customers = customers, function(customers.copy())
-        if not isinstance(customers, pd.DataFrame):
-            raise StageError(f"{function.__name__} gives back {type(customers).__name__}, not a pandas frame.")
-        if not customers.index.equals(before.index):
-            raise StageError(
-                f"{function.__name__} was given {len(before):,} rows and gave back {len(customers):,}, or in"
-                " another order: a feature function keeps every row; declare what is missing, don't drop it."
-            )
+        before, customers = customers, _applied(function, customers)
+        half = _applied(function, half)
         for name in before.columns:
             if name not in customers or not customers[name].equals(before[name]):
                 raise StageError(f"{function.__name__} changes {name}: a feature gets a column of its own.")
+        for name in half.columns:
+            if not _same(half[name], customers[name].iloc[::2]):
+                raise StageError(
+                    f"{function.__name__} makes a customer's {name} from other customers' rows: so the training"
+                    " table would know the holdout, and nobody could be scored alone."
+                )
     return customers
 
 
-def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_]:
-    """Say of each key whether it belongs to the holdout: shape (rows,).
-
-    The first 8 bytes of BLAKE2b(salt + newline + key), as a number, lie below `share` of their range: a
-    customer's side depends on nothing but the key and the salt.
-    """
-    limit = int(share * 2**64)
-    hashes = (hashlib.blake2b(f"{salt}\n{key}".encode(), digest_size=8).digest() for key in keys)
-    return np.fromiter((int.from_bytes(digest, "big") < limit for digest in hashes), bool, len(keys))
+def _same(one: pd.Series, other: pd.Series) -> bool:
+    """Say whether two columns hold the same values; a half may have another type, as where nothing is missing."""
+    return bool(((one == other) | (one.isna() & other.isna())).all())
 
 
-def drop_declared(customers: pd.DataFrame, reasons: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Drop the rows for which a condition of `reasons` holds; return the rest and the count for each reason.
-
-    A row that fits several reasons counts for the first. Raises StageError when a condition cannot be read.
-    """
-    dropped = {}
-    for reason, condition in reasons.items():
-        holds = rows_where(customers, condition, f"prepare.drop.{reason}")
-        dropped[reason] = int(holds.sum())
-        customers = customers[~holds]
-    return customers, dropped
+def _applied(function: Callable[[pd.DataFrame], pd.DataFrame], customers: pd.DataFrame) -> pd.DataFrame:
+    """Return what a feature function makes; see add_features."""
+    try:
+        made = function(customers.copy())
+    except KeyError as error:
+        raise StageError(
+            f"{function.__name__} reads {error}, which is not there: neither is the label when a customer is scored."
+        ) from error
+    if not isinstance(made, pd.DataFrame):
+        raise StageError(f"{function.__name__} gives back {type(made).__name__}, not a pandas frame.")
+    if not made.index.equals(customers.index):
+        raise StageError(
+            f"{function.__name__} was given {len(customers):,} rows and gave back {len(made):,}, or in"
+            " another order: a feature function keeps every row; declare what is missing, don't drop it."
+        )
+    return made
 
 
 def to_arrow(customers: pd.DataFrame, contract: Contract) -> pa.Table:
@@ -111,14 +113,20 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
         except pa.ArrowInvalid as error:
             raise StageError(f"{raw} is no Parquet file: {error}; `dvc repro --force` makes it again.") from error
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
+        digest = hashlib.sha256()
         paths = {"train": stack.enter_context(replacing(train)), "test": stack.enter_context(replacing(test))}
         writers: dict[str, pq.ParquetWriter] = {}
         progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
         for batch in source.iter_batches(BATCH_ROWS):
             customers, lost = drop_declared(batch.to_pandas(), params.drop)
             dropped.update(lost)
-            table = to_arrow(add_features(customers), contract)
+            labels = customers.pop(contract.label) if contract.label in customers else None
+            features = add_features(customers)
+            if labels is not None:
+                features.insert(1, contract.label, labels)
+            table = to_arrow(features, contract)
             holdout = in_holdout(customers[contract.key], params.salt, params.holdout_share)
+            digest.update(key_lines(customers.loc[holdout, contract.key]))
             for name, mask in (("train", ~holdout), ("test", holdout)):
                 if name not in writers:
                     writer = pq.ParquetWriter(paths[name], table.schema, compression="zstd")
@@ -128,6 +136,7 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
                 kept[name] += part.num_rows
             progress.update(batch.num_rows)
         account = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
+        account["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
         if kept.total() + dropped.total() != fetched:
             raise StageError(f"the row account does not balance: {account}.")
         if empty := [name for name in paths if not kept[name]]:

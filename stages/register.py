@@ -140,7 +140,8 @@ def main() -> None:
         verify(model, number, contract, content["model_sha256"])
         client.set_registered_model_alias(model, ALIAS, number)
     write_json(REGISTRATION, {"model": model, "alias": ALIAS} | content)
-    area, rules = read_json(EVALUATION)["roc_auc"], len(verdict["rules"])
+    area = read_json(EVALUATION)["roc_auc"]
+    rules = sum(rule["outcome"] == "passed" for rule in verdict["rules"])
     print(f"register: ROC AUC {area:.4f}, {rules} rules of the gate kept; `make ui` shows the registry")
     print(f"register: {model} version {number}{' (there already)' if known else ''} is {ALIAS}")
 

@@ -1,26 +1,37 @@
 """train: a classifier that has seen every row of the training table.
 
 In: the training table and its passed validation. Out: models/churn.skops, the same bytes on every run and
-for every number of threads. Fails when the validation did not pass or was of another table, when params.yaml
-names no classifier that can do the work, and when the model saw fewer rows than the table has.
+for every number of threads, and its SHA-256 beside it. Fails when the validation did not pass or was of another
+table, when params.yaml names no classifier that can do the work, when the model saw fewer rows than the table has,
+and when anything looks at the holdout.
 """
 
 import importlib
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from churn.contract import Contract, load_contract
-from churn.model import load_model, read_table, reproducible_bytes
+from churn.model import read_table, save_model
 from churn.params import Train, load_params
-from churn.stage import MODEL, TRAIN, VALIDATION, StageError, read_json, replacing, run, sha256_of, working
+from churn.stage import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION, StageError, read_json, run, sha256_of, working
 
 import numpy as np
 import pandas as pd
 
+HIDDEN = {path.resolve() for path in (RAW, TEST, PREDICTIONS)}  # whatever holds the holdout's customers
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
     "categorical_features": "the contract says which features are categories",
     "early_stopping": "it holds rows back in silence, and no row may be dropped; set max_iter instead",
 }
+
+
+def refuse_holdout(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise StageError when a file with the holdout's customers is opened: an audit hook of Python's (PEP 578)."""
+    if event == "open" and isinstance(arguments[0], str | os.PathLike) and Path(arguments[0]).resolve() in HIDDEN:
+        raise StageError(f"{arguments[0]} is not for training: what has seen the holdout cannot be judged by it.")
 
 
 def build_classifier(params: Train) -> Any:
@@ -111,6 +122,7 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
 
 def main() -> None:
     """Train on the validated table and write the model."""
+    sys.addaudithook(refuse_holdout)
     params, contract, validation = load_params().train, load_contract(), read_json(VALIDATION)
     validated = validation.get("tables", {}).get("train", {})
     if validation.get("passed") is not True or validated.get("sha256") != sha256_of(TRAIN):
@@ -121,9 +133,7 @@ def main() -> None:
     print(f"train: {name} on {len(features):,} customers, {len(contract.features)} features ...", flush=True)
     with working("train: fitting"):
         model = fit(model, features, labels, validated["rows"])
-    with replacing(MODEL) as beside:
-        beside.write_bytes(reproducible_bytes(model))
-        load_model(beside)  # refused now rather than by the next stage
+    save_model(model, MODEL)
     print(f"train: {MODEL}, {MODEL.stat().st_size // 1024:,} KiB")
 
 

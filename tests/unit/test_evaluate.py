@@ -1,8 +1,9 @@
+from churn.evaluation import scores_of
 from churn.model import model_frame, read_table
 from churn.params import Slices
 from churn.slices import slice_masks
 from churn.stage import StageError
-from stages.evaluate import permutation_importance, scores_of
+from stages.evaluate import permutation_importance
 from stages.prepare import to_arrow
 from tests.conftest import make_customers
 

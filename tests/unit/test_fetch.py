@@ -20,6 +20,8 @@ columns:
   products: {role: feature, type: integer, computed: true}
 rules:
   min_rows: 1
+  max_single_feature_roc_auc: 0.9
+  profile: {rows: {min: 0.9, max: 2}, nulls: 0.1, mean: 0.3, quantiles: 0.1, categories: 0.1, label_rate: 0.1}
   label_rate: {min: 0.1, max: 0.9}
   ranges: {charges: {min: 0, max: 100}, products: {min: 0, max: 9}}
   relations: {}

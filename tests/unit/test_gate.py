@@ -1,14 +1,35 @@
 import json
 import math
 
-from churn.params import Bound, Gate
+from churn.challenge import against_main
+from churn.paired import Difference
+from churn.params import AgainstMain, Bound, EverySlice, Gate
 from churn.stage import MODEL, TEST, TRAIN, StageError, sha256_of
-from stages.gate import evidence_faults, judge, judge_all, origin
+from churn.verdict import judge, judge_all, judge_slice
+from stages.gate import evidence_faults, origin
 from stages.register import content_of
 
 import pytest
 
 FLOOR = {"roc_auc": Bound(min=0.8)}
+
+
+EVERY = EverySlice(roc_auc_behind=0.2, calibration_error=0.05, predicted_per_churner=0.4)
+AGAINST = AgainstMain(
+    margins={"roc_auc": 0.005},
+    slice_margins={"roc_auc": 0.02},
+    slices_false_alarm=0.01,
+    implausible_gain={"roc_auc": 0.02},
+)
+
+
+def gate(**rules):
+    return Gate(min_slice_rows=30, every_slice=EVERY, against_main=AGAINST, **rules)
+
+
+def named(judged):
+    """The outcomes of the rules that name their metric, without those for every slice."""
+    return [rule for rule in judged if rule["metric"] in ("recall", "roc_auc")]
 
 
 def outcomes(values, bounds=FLOOR):
@@ -38,9 +59,9 @@ def test_min_and_max_are_two_rules():
 
 
 def test_rules_hold_for_all_customers_and_for_each_slice():
-    rules = Gate(min_slice_rows=30, overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
+    rules = gate(overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
     evaluation = {"roc_auc": 0.85, "recall": 0.7, "slices": [{"name": "new_customers", "rows": 30, "recall": 0.0}]}
-    judged = judge_all(evaluation, rules)
+    judged = named(judge_all(evaluation, rules))
     assert [(rule["scope"], rule["outcome"]) for rule in judged] == [
         ("all customers", "passed"),
         ("new_customers", "broken"),
@@ -66,8 +87,8 @@ def test_rules_hold_for_all_customers_and_for_each_slice():
     ],
 )
 def test_a_slice_that_cannot_be_judged_breaks_its_rules_and_says_why(slices, said):
-    rules = Gate(min_slice_rows=30, overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
-    judged = judge_all({"roc_auc": 0.85, "slices": slices}, rules)
+    rules = gate(overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
+    judged = named(judge_all({"roc_auc": 0.85, "slices": slices}, rules))
     assert [rule["outcome"] for rule in judged] == ["passed", "broken"]
     assert judged[1]["sentence"].startswith(said)
 
@@ -118,5 +139,72 @@ def test_register_refuses_a_verdict_on_another_model_or_table(tmp_path, monkeypa
 
 
 def test_every_outcome_can_be_written_as_json():
-    judged = judge_all({"roc_auc": math.nan, "slices": []}, Gate(min_slice_rows=30, overall=FLOOR, slices={}))
+    judged = judge_all({"roc_auc": math.nan, "slices": []}, gate(overall=FLOOR, slices={}))
     assert json.loads(json.dumps(judged, allow_nan=False)) == judged
+
+
+def part(*, rows=200, churners=80, predicted=70, area=(0.7, 0.8), error=(0.0, 0.1), name="contract=One year"):
+    intervals = {"roc_auc": list(area), "expected_calibration_error": list(error)}
+    return {"name": name, "rows": rows, "churners": churners, "predicted": predicted, "intervals": intervals}
+
+
+def broken(one, everyone=None):
+    everyone = {"rows": 1000, "churners": 265, "roc_auc": 0.85} | (everyone or {})
+    return [rule["metric"] for rule in judge_slice(one, everyone, EVERY, 30) if rule["outcome"] == "broken"]
+
+
+def test_every_slice_is_judged_by_the_end_of_its_interval_that_speaks_for_it():
+    assert broken(part(area=(0.4, 0.66), error=(0.04, 0.2))) == []
+    assert broken(part(area=(0.4, 0.64))) == ["roc_auc, upper end"]
+    assert broken(part(error=(0.06, 0.2))) == ["expected_calibration_error, lower end"]
+
+
+def test_nobody_predicted_to_churn_in_a_slice_is_seen_behind_a_fair_roc_auc():
+    assert broken(part(predicted=0)) == ["predicted_per_churner"]
+    assert broken(part(churners=10, predicted=0)) == []  # in a slice where few churn, that is no fault
+
+
+@pytest.mark.parametrize("missing", [{"predicted": None}, {"intervals": None}, {"churners": None}])
+def test_a_slice_without_its_numbers_breaks_its_rules(missing):
+    assert broken(part() | missing)
+
+
+def test_a_small_slice_is_not_judged_and_a_vanished_one_is_broken():
+    (small,) = judge_slice(part(rows=29), {}, EVERY, 30)
+    assert small["outcome"] == "not judged"
+    assert small["sentence"] == "contract=One year has 29 customers in the holdout, fewer than 30: not judged"
+    (gone,) = judge_slice(part(rows=0), {}, EVERY, 30)
+    assert gone["outcome"] == "broken"
+    assert gone["sentence"] == "no customer of the holdout is in contract=One year: the slice has vanished"
+    (missing,) = judge_slice(part(rows=0, name="total_charges is missing"), {}, EVERY, 30)
+    assert missing["outcome"] == "not judged"
+
+
+def test_a_model_is_refused_for_a_loss_beyond_the_margin_and_beyond_noise():
+    def verdict(difference, noise):
+        one = Difference(0.86, 0.86 + difference, difference, difference - noise, difference + noise, "noise")
+        return against_main({"roc_auc": one}, [], AGAINST)[0]["outcome"]
+
+    assert verdict(-0.004, 0.001) == "passed"
+    assert verdict(-0.008, 0.009) == "passed"
+    assert verdict(-0.008, 0.004) == "broken"
+    assert verdict(+0.01, 0.004) == "passed"
+
+
+def test_one_slice_of_many_must_be_worse_by_more():
+    one = Difference(0.86, 0.83, -0.03, -0.055, -0.005, "worse")
+    same = {"roc_auc": Difference(0.86, 0.86, 0.0, -0.01, 0.01, "noise")}
+
+    def among(others):
+        slices = [("new", {"roc_auc": one}), *((str(number), same) for number in range(others))]
+        return [rule["outcome"] for rule in against_main(same, slices, AGAINST) if rule["scope"] == "new"]
+
+    loose = AGAINST.model_copy(update={"slices_false_alarm": 0.05})
+    assert against_main(same, [("new", {"roc_auc": one})], loose)[1]["outcome"] == "broken"
+    assert among(40) == ["passed"]
+
+
+def test_what_cannot_be_compared_is_refused_and_so_is_what_is_too_good_to_be_true():
+    assert against_main({}, [], AGAINST)[0]["outcome"] == "broken"
+    good = Difference(0.86, 0.9, 0.04, 0.03, 0.05, "better")
+    assert [rule["outcome"] for rule in against_main({"roc_auc": good}, [], AGAINST)] == ["passed", "broken"]

@@ -1,7 +1,10 @@
+import hashlib
+
 import stages.prepare
 from churn.params import Prepare
+from churn.split import drop_declared, in_holdout, key_lines
 from churn.stage import StageError
-from stages.prepare import add_features, add_num_products, drop_declared, in_holdout, split, to_arrow
+from stages.prepare import add_features, add_num_products, split, to_arrow
 from tests.conftest import make_customers
 
 import pandas as pd
@@ -109,7 +112,14 @@ def test_the_split_is_the_one_of_the_former_month():
 
 def test_both_tables_hold_every_row_once_in_the_order_of_the_key(raw, contract, tmp_path):
     account, train, test = split_to(tmp_path, raw, contract)
-    assert account == {"fetched": 2_000, "train": train.num_rows, "test": test.num_rows, "dropped": {}}
+    digest = hashlib.sha256(key_lines(test["customer_id"].to_pylist())).hexdigest()
+    assert account == {
+        "fetched": 2_000,
+        "train": train.num_rows,
+        "test": test.num_rows,
+        "dropped": {},
+        "holdout_sha256": [digest],
+    }
     keys = [*train["customer_id"].to_pylist(), *test["customer_id"].to_pylist()]
     assert sorted(keys) == pq.read_table(raw)["customer_id"].to_pylist()
     assert train["customer_id"].to_pylist() == sorted(train["customer_id"].to_pylist())
@@ -173,3 +183,25 @@ def test_a_fraction_in_an_integer_is_refused_by_name(customers, contract):
 def test_an_undeclared_column_reaches_validate_whatever_its_type(customers, contract):
     table = to_arrow(customers.assign(days_since_last_purchase=[None, {}] * 1_000), contract)
     assert str(table.schema.field("days_since_last_purchase").type) == "string"
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (
+            lambda frame: frame.assign(above=frame["monthly_charges"] > frame["monthly_charges"].mean()),
+            "makes a customer's above from other customers' rows",
+        ),
+        (lambda frame: frame.assign(leak=frame["churn"]), "reads 'churn', which is not there"),
+    ],
+)
+def test_a_feature_comes_from_its_own_row_alone_and_never_from_the_label(customers, monkeypatch, function, said):
+    monkeypatch.setattr(stages.prepare, "FEATURES", (function,))
+    with pytest.raises(StageError, match=said):
+        add_features(customers.drop(columns="churn"))
+
+
+def test_a_feature_of_its_own_row_may_be_missing(customers, monkeypatch):
+    function = lambda frame: frame.assign(age=frame["tenure_months"].where(frame["tenure_months"] > 70))  # noqa: E731
+    monkeypatch.setattr(stages.prepare, "FEATURES", (function,))
+    assert add_features(customers.drop(columns="churn"))["age"].isna().any()

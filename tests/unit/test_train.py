@@ -5,12 +5,12 @@ import warnings
 import zipfile
 
 from churn.contract import Contract
-from churn.model import load_model, model_frame, reproducible_bytes
+from churn.evaluation import scores_of
+from churn.model import hash_file, load_model, model_frame, reproducible_bytes, save_model
 from churn.params import Train
-from churn.stage import StageError
-from stages.evaluate import scores_of
+from churn.stage import TEST, StageError, sha256_of
 from stages.prepare import to_arrow
-from stages.train import build_classifier, build_model, fit
+from stages.train import build_classifier, build_model, fit, refuse_holdout
 from tests.conftest import ROOT, make_customers
 
 import numpy as np
@@ -65,7 +65,7 @@ def test_any_classifier_of_scikit_learn_can_be_named_saved_and_read_back(estimat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of those that don't converge on a small table
         model = trained(contract, estimator)
-        path.write_bytes(reproducible_bytes(model))
+        save_model(model, path)
         assert path.read_bytes() == reproducible_bytes(trained(contract, estimator))
     features, _ = frame_of(contract)
     assert np.array_equal(load_model(path).predict_proba(features), model.predict_proba(features))
@@ -212,9 +212,9 @@ def test_a_type_that_is_not_trusted_is_refused_by_name(tmp_path, contract):
     model = trained(contract)
     model.set_params(columntransformer__remainder=_Foreign())
     path = tmp_path / "model.skops"
-    path.write_bytes(reproducible_bytes(model))
     with pytest.raises(StageError, match=r"_Foreign.*TRUSTED_TYPES in churn/model\.py"):
-        load_model(path)
+        save_model(model, path)
+    assert not path.exists()
 
 
 class _Foreign:
@@ -228,5 +228,20 @@ class _Foreign:
 def test_a_broken_model_file_is_one_sentence(tmp_path, content):
     path = tmp_path / "model.skops"
     path.write_bytes(content)
+    hash_file(path).write_text(sha256_of(path))
     with pytest.raises(StageError, match="is no model in skops' format"):
         load_model(path)
+
+
+def test_a_model_file_that_train_did_not_write_is_not_read(contract, tmp_path):
+    path = tmp_path / "model.skops"
+    save_model(trained(contract), path)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(StageError, match="is not the file that train wrote"):
+        load_model(path)
+
+
+def test_training_cannot_open_the_holdout():
+    with pytest.raises(StageError, match=r"data/features/test\.parquet is not for training"):
+        refuse_holdout("open", (str(TEST), "r", 0))
+    refuse_holdout("open", ("data/features/train.parquet", "r", 0))
