@@ -1,8 +1,10 @@
 """The report on a change: `python -m report --base origin/main`, the same here as in a pull request.
 
 Out: build/report/ with report.md, comparison.png where there is something to compare, and outcome.json, which holds
-the verdict, its headline and the stage that failed. The report is made from what there is, also when a stage failed;
-the exit status says only whether it could be written. It holds no customer's key or value.
+the verdict, its headline, what stopped it and each reason. The report is made from what there is, also when a stage
+failed, and holds no customer's key or value. The exit status is 1 unless the model may pass: every stage has passed,
+and so does the judgement against the base; without a base to compare with nothing passes. APPROVED_BY in the
+environment names the code owner who has approved what this checkout changes of its own judge.
 """
 
 import argparse
@@ -10,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,17 @@ from churn.stage import EVALUATION, GATE, ROWS, VALIDATION, StageError, read_jso
 from report.baseline import comparison, data_change, picture_alone, rebuilt
 from report.changes import changed_files, claim_notes, judge_notes, value_changes
 from report.claims import ORDER
-from report.facts import Facts, Outcome, Run
+from report.facts import Facts, Judgement, Outcome, Run
 from report.git import git
-from report.state import logged_runs, outcome_of, outdated_stages, result_of, stage_runs
+from report.judge import candidate, judged
+from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 from report.text import headline, markdown, terminal
 
 FOLDER = Path("build/report")
 PICTURE = FOLDER / "comparison.png"
 
 
-def main_side(commit: str, done: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+def main_side(commit: str, done: Collection[str], approved: bool) -> tuple[dict[str, Any], list[str]]:
     """Return what the report says of main's `commit` beside the stages `done` here, and why the rest is missing."""
     found: dict[str, Any] = {}
     try:
@@ -39,7 +42,9 @@ def main_side(commit: str, done: Collection[str]) -> tuple[dict[str, Any], list[
             if "fetch" in done:
                 found["data"] = data_change(main, prepared="prepare" in done)
             if "evaluate" in done:
-                found["comparison"] = comparison(main, PICTURE)
+                model = candidate(main, approved)
+                beside = found["comparison"] = comparison(main, model, PICTURE)
+                found["judgement"] = judged(main, model, beside, approved)
     except StageError as error:
         return found, [f"The comparison with main is not whole: {error}"]
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same
@@ -70,6 +75,15 @@ def stages_here() -> tuple[tuple[Run, ...], Outcome]:
     return runs, outcome
 
 
+def judged_outcome(outcome: Outcome, judgement: Judgement | None, reasons: Sequence[str], approved: bool) -> Outcome:
+    """Return the outcome after the judgement against main; where there is none, nothing passes without approval."""
+    if judgement is None:
+        return outcome if approved else blocked(reasons, "comparison")
+    broken = [str(rule["sentence"]) for rule in judgement.rules if rule["outcome"] == "broken"]
+    faults = [*judgement.faults, *broken]
+    return blocked(faults, "comparison") if faults else outcome
+
+
 def checkout_command() -> str:
     """Return the command that checks out what the report is about; a pull request's merge has no name to fetch by."""
     pull = re.fullmatch(r"refs/pull/(\d+)/merge", os.environ.get("GITHUB_REF", ""))
@@ -82,19 +96,25 @@ def found_out(base: str) -> Facts:
     """Gather everything that the report says about this checkout against the commit `base`."""
     runs, outcome = stages_here()
     done = {run.stage for run in runs if run.state in ("ran", "reused")}
-    commit, notes = git("merge-base", "HEAD", base), list[str]()
+    commit, notes, approver = git("merge-base", "HEAD", base), list[str](), os.environ.get("APPROVED_BY", "")
     found: dict[str, Any] = {}
+    reasons = [f"Nothing to compare with: this clone does not know {base}; fetch it with its history"]
     if commit is None:
-        notes.append(f"Nothing to compare with: this clone does not know {base}; fetch it with its history")
+        notes += reasons
     else:
         with suppress(StageError):  # params.yaml that nobody can read is what the outcome says already
             found["changes"] = value_changes(commit)
         notes += judge_notes(found.get("changes", ()), changed_files(commit))
-        main, reasons = main_side(commit, done)
+        main, reasons = main_side(commit, done, bool(approver))
         found, notes = found | main, notes + reasons
         if commit != git("rev-parse", "HEAD"):  # else nothing is committed yet that could claim anything
             with suppress(StageError, OSError):
                 notes += claim_notes()
+    judgement = found.pop("judgement", None)
+    if approver:
+        notes.append(f"{approver} approved this: it is judged by its own code and rules")
+    if outcome.passed:
+        outcome = judged_outcome(outcome, judgement, reasons, bool(approver))
     if "evaluate" in done and not PICTURE.exists():
         picture_alone(PICTURE)
     return Facts(
@@ -103,7 +123,8 @@ def found_out(base: str) -> Facts:
         outcome=outcome,
         notes=tuple(notes),
         evaluation=result_of("evaluate", EVALUATION, runs),
-        rules=tuple((result_of("gate", GATE, runs) or {}).get("rules", ())),
+        rules=judgement.rules if judgement else tuple((result_of("gate", GATE, runs) or {}).get("rules", ())),
+        faults=judgement.faults if judgement else (),
         broken=tuple((result_of("validate", VALIDATION, runs) or {}).get("broken", ())),
         account=result_of("prepare", ROWS, runs),
         runs=runs,
@@ -122,9 +143,11 @@ def main() -> None:
     facts = found_out(base)
     with replacing(FOLDER / "report.md") as beside:
         beside.write_text(markdown(facts), encoding="utf-8")
-    verdict = "passed" if facts.outcome.passed else "blocked"
-    write_json(FOLDER / "outcome.json", {"verdict": verdict, "headline": headline(facts), "stage": facts.outcome.stage})
+    outcome, verdict = facts.outcome, "passed" if facts.outcome.passed else "blocked"
+    said = {"headline": headline(facts), "stage": outcome.stage, "because": list(outcome.because)}
+    write_json(FOLDER / "outcome.json", {"verdict": verdict} | said)
     print(terminal(facts))
+    sys.exit(not outcome.passed)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from pathlib import Path
 from churn.contract import Contract, load_contract
 from churn.curves import curves
 from churn.drift import feature_drift, row_changes
-from churn.model import load_model, model_frame, read_table
+from churn.model import load_model, model_frame
 from churn.paired import Difference, compare
 from churn.params import METRICS, load_params
 from churn.slices import slice_masks
 from churn.stage import CONTRACT, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN, StageError, sha256_of
 from report.facts import Comparison, DataChange, Slice
 from report.git import git
+from report.judge import Candidate
 from report.picture import draw
 from report.state import dvc
 
@@ -49,7 +50,8 @@ def rebuilt(commit: str) -> Iterator[Path]:
         dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=WORKTREE)
         has_remote = bool(dvc("config", "core.remote").stdout.strip())
         _keep_snapshot(has_remote)
-        done = dvc("repro", *(["--pull"] if has_remote else []), "evaluate", folder=WORKTREE)
+        # Not from the run-cache, where the branch could have planted a run.
+        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=WORKTREE)
         if done.returncode:
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             raise StageError(f"its pipeline does not run: {next(filter(_is_fault, said), said[-1] if said else '')}")
@@ -113,26 +115,24 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd
     return predictions[key].map(pd.concat(scores))
 
 
-def comparison(main: Path, picture: Path) -> Comparison:
-    """Compare both models on this checkout's holdout and draw them. Raises StageError when that cannot be done."""
-    contract, params = load_contract(), load_params()
-    threshold = params.evaluate.threshold
-    predictions = pd.read_parquet(PREDICTIONS)
-    theirs = main_scores(main, predictions, contract)
-    features, labels, _ = read_table(TEST, contract)
+def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
+    """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
+    threshold, label = one.evaluate.threshold, one.contract.label
+    theirs = main_scores(main, one.predictions, one.contract)
     both = theirs.notna().to_numpy()
-    y, ours, scores = labels.to_numpy()[both], predictions["score"].to_numpy()[both], theirs.to_numpy()[both]
+    predictions = one.predictions[both]
+    y, ours, scores = predictions[label].to_numpy(), predictions["score"].to_numpy(), theirs.to_numpy()[both]
     if not 0 < y.sum() < len(y):
         raise StageError(f"of the {len(y):,} customers that both models can score, all or none churned")
     slices = []
-    for name, rows in slice_masks(features[both].reset_index(drop=True), params.evaluate.slices, contract):
-        enough = rows.sum() >= params.gate.min_slice_rows  # of a handful of rows no interval is true
+    for name, rows in slice_masks(one.features[both].reset_index(drop=True), one.evaluate.slices, one.contract):
+        enough = rows.sum() >= one.gate.min_slice_rows  # of a handful of rows no interval is true
         found = (
             compare(y[rows], scores[rows], ours[rows], threshold) if enough else dict.fromkeys(METRICS, Difference())
         )
         slices.append(Slice(name, int(rows.sum()), found))
     draw(curves(y, scores, threshold), curves(y, ours, threshold), picture)
-    return Comparison(len(y), len(predictions), compare(y, scores, ours, threshold), tuple(slices))
+    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), tuple(slices))
 
 
 def picture_alone(picture: Path) -> None:

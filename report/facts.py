@@ -20,11 +20,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether the model may pass, the sentence that says so or why not, and the stage that stopped it."""
+    """Whether the model may pass, the sentence that says so or why not, what stopped it, and each reason."""
 
     passed: bool
     sentence: str
-    stage: str | None = None
+    stage: str | None = None  # or "comparison", with main
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The outcome of every rule, anew and by the rules that count, and what is wrong beyond them, as sentences."""
+
+    rules: tuple[Mapping[str, Any], ...]
+    faults: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Facts:
     comparison: Comparison | None = None
     evaluation: Mapping[str, Any] | None = None
     rules: tuple[Mapping[str, Any], ...] = ()
+    faults: tuple[str, ...] = ()  # beyond the rules
     broken: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[Change, ...] = ()
     data: DataChange | None = None

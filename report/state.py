@@ -81,7 +81,7 @@ def outcome_of(runs: Sequence[Run]) -> Outcome:
     failed = next((run for run in runs if run.state == "failed"), None)
     missing = next((run for run in runs if run.state == "not run"), None)
     if failed is not None:
-        return Outcome(False, f"Blocked: {_why(failed, runs)}", failed.stage)
+        return blocked(_faults(failed, runs), failed.stage)
     if missing is not None:
         return Outcome(False, f"Not judged: {missing.stage} did not run; `dvc repro gate` runs it", missing.stage)
     verdict = result_of("gate", GATE, runs) or {}
@@ -90,12 +90,17 @@ def outcome_of(runs: Sequence[Run]) -> Outcome:
     return Outcome(True, "Passes the gate")
 
 
-def _why(failed: Run, runs: Sequence[Run]) -> str:
-    """Say the first fault of a failed stage, and how many more there are."""
+def blocked(faults: Sequence[str], stage: str | None) -> Outcome:
+    """Return the outcome that says the first fault, and how many more there are."""
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return Outcome(False, f"Blocked: {faults[0]}{more}", stage, tuple(faults))
+
+
+def _faults(failed: Run, runs: Sequence[Run]) -> list[str]:
+    """Return what a failed stage found wrong."""
+    faults: list[str] = []
     if failed.stage == "validate" and (validation := result_of("validate", VALIDATION, runs)):
         faults = [str(finding["sentence"]) for finding in validation["broken"]]
     elif failed.stage == "gate" and (verdict := result_of("gate", GATE, runs)):
         faults = [str(fault) for fault in verdict["because"]]
-    else:
-        faults = [f"{failed.stage}: {(failed.fault or '').rstrip('.')}"]
-    return faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+    return faults or [f"{failed.stage}: {(failed.fault or '').rstrip('.')}"]

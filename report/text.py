@@ -56,13 +56,16 @@ def markdown(facts: Facts) -> str:
 def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     """Yield each section's title and text, the most important first."""
     broken = [rule for rule in facts.rules if rule["outcome"] == "broken"]
-    kept = [rule for rule in facts.rules if rule["outcome"] != "broken"]
+    kept = [rule for rule in facts.rules if rule["outcome"] == "passed"]
     if facts.broken:
         yield "broken rules of the contract", sections.broken_contract(facts.broken)
+    if facts.faults:
+        listed = "\n".join(f"- {escaped(fault, 400)}" for fault in facts.faults)
+        yield "what is not as on main", f"### Refused by main's judge\n\n{listed}"
     if broken:
         yield (
             "broken rules of the gate",
-            f"### Broken rules of the gate: {len(broken)} of {len(facts.rules)}\n\n{sections.rules(broken)}",
+            f"### Broken rules of the gate: {len(broken)} of {len(broken) + len(kept)}\n\n{sections.rules(broken)}",
         )
     if facts.comparison:
         yield "metrics", sections.metrics_beside(facts.comparison, facts.base)
@@ -73,7 +76,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     if kept:
         yield (
             "kept rules of the gate",
-            folded(f"The gate: {len(kept)} of {len(facts.rules)} rules kept", sections.rules(kept)),
+            folded(f"The gate: {len(kept)} of {len(broken) + len(kept)} rules kept", sections.rules(kept)),
         )
     if facts.comparison:
         yield "slices", sections.slices(facts.comparison, facts.base)
@@ -98,4 +101,5 @@ def terminal(facts: Facts) -> str:
             lines.append(f"{name_of(metric):21}{values}  {one.verdict}")
     broken = [*facts.broken, *(rule for rule in facts.rules if rule["outcome"] == "broken")]
     lines += ["", *(f"broken: {one['sentence']}" for one in broken)] if broken else []
+    lines += [f"refused: {fault}" for fault in facts.faults]
     return "\n".join([*lines, "", "All of it: build/report/report.md"])

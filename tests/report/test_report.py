@@ -21,9 +21,10 @@ def change(clone, *edits, commit=True):
 
 def reported(clone, base="main"):
     """Make the report and return what the terminal shows, the Markdown and the outcome."""
-    shown = clone.ok("python", "-m", "report", "--base", base)
+    done = clone.run("python", "-m", "report", "--base", base)
     outcome = json.loads(clone.text("build/report/outcome.json"))
-    return shown, clone.text("build/report/report.md"), outcome
+    assert done.returncode == (outcome["verdict"] == "blocked"), done.stdout
+    return done.stdout, clone.text("build/report/report.md"), outcome
 
 
 def test_a_change_within_noise_passes_and_says_so(clone):

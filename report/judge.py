@@ -1,0 +1,238 @@
+"""What main's judge says of this checkout: what it wrote about itself is checked, and its own rules may not do.
+
+Taken from the checkout are its snapshot, its tables and its model. The split, the evaluation and the verdict are made
+anew by this code (in CI that of main's commit) and by the stricter of main's rules and the checkout's. Whatever loosens
+what judges is a fault, until a code owner has approved it: then the checkout's own rules count.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from churn.challenge import against_main
+from churn.contract import Column, Contract, Rules, load_contract
+from churn.duck import connection, identifier, literal
+from churn.evaluation import evaluation_of, scores_of
+from churn.metrics import Floats
+from churn.model import load_model, read_table
+from churn.params import METRICS, Evaluate, Gate, Params, Prepare, SectionType, load_params
+from churn.profile import PROFILE, load_profile, profile_findings, profile_of
+from churn.rules import table_findings
+from churn.split import drop_declared, in_holdout
+from churn.stage import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN, read_json
+from churn.verdict import judge_all, shown
+from report.facts import Comparison, Judgement
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+LARGER_IS_STRICTER = ("min", "min_rows", "min_slice_rows", "predicted_per_churner", "slices_false_alarm")
+BY_APPROVAL = "that takes a code owner's approval"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The model to judge: the rules that count, and its scores of the holdout, made anew; rows in the same order."""
+
+    gate: Gate
+    evaluate: Evaluate
+    contract: Contract
+    features: pd.DataFrame
+    predictions: pd.DataFrame  # key, label, score
+
+
+def stricter(main: Any, branch: Any, key: str = "") -> Any:
+    """Return of two settings, as JSON has them, what lets less through; what only one side has counts as well.
+
+    Of two numbers that is the larger for the names in LARGER_IS_STRICTER, and else the smaller, as of each tolerance;
+    of two lists all that is in either; of anything else main's.
+    """
+    if branch is None or main is None:
+        return branch if main is None else main
+    if isinstance(main, Mapping) and isinstance(branch, Mapping):
+        names = [*main, *(name for name in branch if name not in main)]
+        return {name: stricter(main.get(name), branch.get(name), name) for name in names}
+    if isinstance(main, list) and isinstance(branch, list):
+        return [*main, *(one for one in branch if one not in main)]
+    if all(isinstance(side, int | float) for side in (main, branch)):
+        return max(main, branch) if key in LARGER_IS_STRICTER else min(main, branch)
+    return main
+
+
+def merged(main: SectionType, branch: SectionType) -> SectionType:
+    """Return the stricter of two sections."""
+    both = stricter(main.model_dump(mode="json"), branch.model_dump(mode="json"))
+    return type(main).model_validate_json(json.dumps(both))
+
+
+def loosened(where: str, main: Any, branch: Any) -> Iterator[str]:
+    """Yield a sentence for each value of `branch` that lets more through than `main`, both as JSON has them."""
+    if isinstance(main, Mapping) and isinstance(branch, Mapping):
+        for name in main:
+            yield from loosened(f"{where}.{name}", main[name], branch.get(name))
+    elif stricter(main, branch, where.rpartition(".")[2]) != branch:
+        lost = [one for one in main if one not in (branch or [])] if isinstance(main, list) else []
+        says = f"lacks {', '.join(map(str, lost))}" if lost else f"is {_value(branch)}, on main {_value(main)}"
+        if lost or main != branch:
+            yield f"{where} {says}: {BY_APPROVAL}"
+
+
+def _value(value: Any) -> str:
+    return "absent" if value is None else str(value)
+
+
+def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Contract) -> Iterator[str]:
+    """Yield a sentence for each setting that judges, or says who is judged, and is looser here than on main."""
+    yield from loosened(f"{PARAMS}: gate", main.gate.model_dump(mode="json"), branch.gate.model_dump(mode="json"))
+    slices = (one.evaluate.slices.model_dump(mode="json") for one in (main, branch))
+    yield from loosened(f"{PARAMS}: evaluate.slices", *slices)
+    if main.evaluate.threshold != branch.evaluate.threshold:
+        yield (
+            f"{PARAMS}: evaluate.threshold is {branch.evaluate.threshold:g}, on main {main.evaluate.threshold:g}:"
+            f" {BY_APPROVAL}"
+        )
+    for name, before in main.prepare.model_dump(mode="json").items():
+        after = branch.prepare.model_dump(mode="json")[name]
+        if before != after:
+            yield f"{PARAMS}: prepare.{name} is {after}, on main {before}: the holdout is another; {BY_APPROVAL}"
+    rules = theirs.rules.model_dump(mode="json")
+    rules["ranges"] = {name: one for name, one in rules["ranges"].items() if name in ours.columns}
+    yield from loosened(f"{CONTRACT}: rules", rules, ours.rules.model_dump(mode="json"))
+    for name, column in theirs.columns.items():
+        if (here := ours.columns.get(name)) and here.nullable and not column.nullable:
+            yield f"{CONTRACT}: columns.{name} allows nulls, on main it does not: {BY_APPROVAL}"
+        if here and (more := sorted(set(here.values or ()) - set(column.values or ()))) and column.values:
+            yield f"{CONTRACT}: columns.{name} has the new values {', '.join(more)}: {BY_APPROVAL}"
+        if (here is None or here.role != column.role) and column.role != "feature":
+            yield f"{CONTRACT}: columns.{name} is no {column.role} any more: {BY_APPROVAL}"
+
+
+def stricter_contract(main: Contract, branch: Contract) -> Contract:
+    """Return the branch's contract with the stricter rules, nulls and values of both."""
+
+    def column(name: str, here: Column) -> Column:
+        there = main.columns.get(name)
+        if there is None:
+            return here
+        nulls = here.nulls if there.nullable else there.nulls
+        values = tuple(one for one in here.values if one in (there.values or here.values)) if here.values else None
+        return here.model_copy(update={"nulls": nulls, "values": values})
+
+    rules: Rules = merged(main.rules, branch.rules)
+    relations = {name: one for name, one in rules.relations.items() if one.column in branch.columns}
+    columns = {name: column(name, here) for name, here in branch.columns.items()}
+    return branch.model_copy(update={"columns": columns, "rules": rules.model_copy(update={"relations": relations})})
+
+
+def candidate(main: Path, approved: bool) -> Candidate:
+    """Return what is judged, by the stricter rules or, where the branch's are `approved`, by its own.
+
+    Raises StageError when the model or the holdout cannot be read, or the scores are none.
+    """
+    params, contract, theirs = load_params(), load_contract(), load_params(main / PARAMS)
+    features, labels, keys = read_table(TEST, contract)
+    scores = scores_of(load_model(MODEL), features)
+    predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
+    if approved:
+        return Candidate(params.gate, params.evaluate, contract, features, predictions)
+    evaluate = merged(theirs.evaluate, params.evaluate).model_copy(update={"threshold": theirs.evaluate.threshold})
+    return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions)
+
+
+def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
+    """Yield a sentence for each way in which the tables are not what `prepare` makes of the snapshot's customers.
+
+    Every customer is in one table, by the split of `prepare`, with the label of the snapshot.
+    """
+    key, label = contract.key, contract.label
+    kept, held_out = [], []
+    for batch in pq.ParquetFile(RAW).iter_batches():
+        customers, _ = drop_declared(batch.to_pandas(), prepare.drop)
+        kept.append(customers[[key, label]] if label in customers else customers[[key]])
+        held_out.append(pd.Series(in_holdout(customers[key], prepare.salt, prepare.holdout_share)))
+    snapshot = pd.concat(kept, ignore_index=True).assign(holdout=pd.concat(held_out, ignore_index=True))
+    tables = {}
+    for name, path in (("the training table", TRAIN), ("the holdout", TEST)):
+        tables[name] = pq.read_table(path, columns=[key, label]).to_pandas()
+    train, test = tables.values()
+    lost = snapshot[~snapshot[key].isin(train[key]) & ~snapshot[key].isin(test[key])]
+    if len(lost):
+        yield f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in no table, without main's leave"
+    seen = int(snapshot[key][snapshot["holdout"]].isin(train[key]).sum())
+    if seen:
+        yield f"{seen:,} customers whom main's split holds out are in the training table"
+    moved = int(test[key].isin(snapshot[key][~snapshot["holdout"]]).sum())
+    if moved:
+        yield f"{moved:,} customers of the holdout are not held out by main's split: it is another holdout"
+    if label in snapshot:
+        for name, table in tables.items():
+            both = table.merge(snapshot, on=key, suffixes=("", " before"))
+            if wrong := int((both[label] != both[f"{label} before"]).sum()):
+                yield f"{wrong:,} customers of {name} have another {label} than in the snapshot"
+
+
+def contract_faults(contract: Contract, main: Path) -> Iterator[str]:
+    """Yield a sentence for each rule of the stricter contract that a table breaks, or both, against main's profile."""
+    theirs, ours = load_profile(main / PROFILE), load_profile()
+    features = ours.features | theirs.features
+    reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
+    with connection() as database:
+        for name, path in (("train", TRAIN), ("test", TEST)):
+            database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM read_parquet({literal(str(path))})")
+            yield from (finding.sentence for finding in table_findings(database, name, contract))
+        now = profile_of(database, contract, reference)
+        yield from (finding.sentence for finding in profile_findings(contract, reference, now))
+
+
+def evaluation_faults(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence where the branch's evaluation says something else than the same one made anew."""
+    said = {None: recorded} | {part.get("name"): part for part in recorded.get("slices") or []}
+    for name, part in {None: found, **{part["name"]: part for part in found["slices"]}}.items():
+        scope = name or "all customers"
+        if name not in said:
+            yield f"{EVALUATION} leaves out {scope}"
+            continue
+        for metric in ("rows", "churners", "predicted", *METRICS):
+            claim, value = said[name].get(metric), part[metric]
+            if not _same(claim, value):
+                yield (
+                    f"{EVALUATION} says {metric} of {scope} is {_number(claim)}, but evaluated anew it is"
+                    f" {_number(value)}"
+                )
+
+
+def _same(claim: object, value: float | None) -> bool:
+    if claim is None or value is None:
+        return claim is value
+    return isinstance(claim, int | float) and abs(claim - value) <= 2e-6  # they are rounded to six places
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else shown(value if isinstance(value, float) else None)
+
+
+def judged(main: Path, one: Candidate, beside: Comparison, approved: bool) -> Judgement:
+    """Return the judgement on the candidate, which is compared with main's model in `beside`.
+
+    Raises StageError when a table cannot be read.
+    """
+    params, theirs, contract = load_params(), load_params(main / PARAMS), load_contract(main / CONTRACT)
+    y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
+
+    def evaluated(evaluate: Evaluate) -> dict[str, Any]:
+        values: Floats = scores
+        return evaluation_of(one.features, y, values, evaluate, one.contract)
+
+    faults = list(evaluation_faults(read_json(EVALUATION), evaluated(params.evaluate)))
+    if not approved:
+        faults = [
+            *loosened_settings(theirs, params, contract, one.contract),
+            *table_faults(theirs.prepare, contract),
+            *contract_faults(stricter_contract(contract, one.contract), main),
+            *faults,
+        ]
+    rules = judge_all(evaluated(one.evaluate), one.gate)
+    slices = [(part.name, part.differences) for part in beside.slices]
+    return Judgement((*rules, *against_main(beside.overall, slices, one.gate.against_main)), tuple(faults))
