@@ -44,7 +44,8 @@ def message(folder: Path) -> str:
     # a job that ran into its time limit counts as cancelled
     jobs = [name for name, job in json.loads(os.environ["NEEDS"]).items() if job["result"] in ("failure", "cancelled")]
     stage, headline = outcome(folder)
-    failed = f"Stage {stage}" if stage else f"Job {', '.join(jobs)}"
+    named = {None: f"Job {', '.join(jobs)}", "comparison": "The comparison with main"}
+    failed = named.get(stage, f"Stage {stage}")
     lines = [
         plain(f"{failed} failed in {os.environ['GITHUB_WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
         f"> {plain(headline)}" if headline else "",

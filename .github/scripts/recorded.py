@@ -1,22 +1,26 @@
-"""Download what CI recorded of the work that main now holds, so that main need not train again.
+"""Take over what CI recorded of the work that main now holds, so that main need not train again, and check it.
 
-    python .github/scripts/recorded.py    # in a run on main, with GH_TOKEN
+    python .github/scripts/recorded.py          # in a run on main, with GH_TOKEN
+    python .github/scripts/recorded.py check    # after the gate: exits with 1 where it is not what was recorded
 
 Looked for are the runs of the merged pull request at its head, then those of main, newest first. A fork's run is no
 record: whoever owns the fork could have changed what it does. What is found lies in build/recorded; nothing is there
-if nothing was found, and then everything is computed.
+if nothing was found, and then everything is computed. The output `from` is where the run's objects lie: the prefix of
+its branch in the DVC remote, or a folder where there is no remote; empty where they are main's own.
 """
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 RECORDED = Path("build/recorded")
-REMOTE = Path(".cache/remote")  # what stands for the DVC remote where there is none
+FOLDER = Path(".cache/recorded")  # what stood for the DVC remote, where there is none
+EVALUATION, GATE = Path("metrics/evaluation.json"), Path("metrics/gate.json")
 
 
 def gh(*arguments: str) -> str:
@@ -34,21 +38,27 @@ def ours(of: Any) -> bool:
     return bool(of) and of["full_name"] == os.environ["GITHUB_REPOSITORY"]
 
 
-def runs(query: str) -> Iterator[int]:
+def runs(query: str) -> Iterator[Any]:
     """Yield the runs of this workflow in which the job `pipeline` succeeded, whatever became of the others."""
     for run in api(f"actions/workflows/pipeline.yml/runs?per_page=20&{query}")["workflow_runs"]:
         if ours(run["head_repository"]):
             jobs = api(f"actions/runs/{run['id']}/jobs")["jobs"]
             if any(job["name"] == "pipeline" and job["conclusion"] == "success" for job in jobs):
-                yield run["id"]
+                yield run
 
 
-def candidates() -> Iterator[int]:
-    """Yield the runs that may have recorded what this commit holds, the likeliest first."""
+def candidates() -> Iterator[tuple[int, str]]:
+    """Yield the runs that may have recorded what this commit holds, the likeliest first, and where each one wrote.
+
+    That is the prefix that pipeline.yml gave it, below the DVC remote; main's own is empty.
+    """
     for pull in api(f"commits/{os.environ['GITHUB_SHA']}/pulls"):
         if pull["merged_at"] and ours(pull["head"]["repo"]):
-            yield from runs(f"head_sha={pull['head']['sha']}")
-    yield from runs("branch=main")
+            for run in runs(f"head_sha={pull['head']['sha']}"):
+                by_pull = run["event"] == "pull_request"
+                yield run["id"], f"branches/{pull['number'] if by_pull else 'refs/heads/' + run['head_branch']}"
+    for run in runs("branch=main"):
+        yield run["id"], ""
 
 
 def download(run: int, name: str, folder: Path) -> bool:
@@ -58,19 +68,48 @@ def download(run: int, name: str, folder: Path) -> bool:
     return subprocess.run(["gh", "run", "download", str(run), "--name", name, *where], check=False).returncode == 0
 
 
-def main() -> None:
-    """Download the record of the first run that still has it."""
+def take() -> None:
+    """Download the record of the first run that still has it, and say where its objects lie."""
+    remote = os.environ["DVC_REMOTE_URL"]
     try:
-        for run in candidates():
-            if (os.environ["DVC_REMOTE_URL"] or download(run, "dvc-remote", REMOTE)) and download(
-                run, "results", RECORDED
-            ):
+        for run, prefix in candidates():
+            if (remote or download(run, "dvc-remote", FOLDER)) and download(run, "results", RECORDED):
                 print(f"Taken over: what run {run} recorded.")
+                where = f"{remote}/{prefix}" if remote and prefix else "" if remote else FOLDER.absolute()
+                with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as output:
+                    output.write(f"run={run}\nfrom={where}\n")
                 return
         print("No run has recorded this work: everything is computed.")
     except (OSError, subprocess.CalledProcessError, ValueError, KeyError, TypeError) as error:
         print(f"::warning::GitHub could not be asked for recorded runs, so everything is computed ({error}).")
 
 
+def difference() -> str | None:
+    """Return what main made otherwise than the run recorded it: the model, its evaluation, or None."""
+    try:
+        made, recorded = [
+            (json.loads((folder / GATE).read_bytes())["model_sha256"], json.loads((folder / EVALUATION).read_bytes()))
+            for folder in (Path(), RECORDED)
+        ]
+    except (OSError, ValueError, LookupError, TypeError):
+        return "evaluation, which one of them lacks"
+    if not made[0] or made[0] != recorded[0]:
+        return "model"
+    return None if made[1] == recorded[1] else "evaluation"
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the module says."""
+    if arguments != ["check"]:
+        take()
+    elif what := difference():
+        # It begins with a line's end, since dvc leaves a colour code on the line.
+        print(
+            f"\n::warning::What run {os.environ['RUN']} recorded is not what main finds: the {what}. All is made anew."
+        )
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

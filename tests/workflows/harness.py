@@ -180,6 +180,8 @@ class GitHub(FakeGitHub):
             "title": title,
             "body": body,
             "html_url": f"https://github.com/{REPOSITORY}/pull/{number}",
+            "user": {"login": "bob"},
+            "reviews": [],
             "head": {"ref": branch, "sha": self.sha(ref), "repo": {"full_name": repository}},
             "base": {"ref": "main", "sha": self.sha("main"), "repo": {"full_name": REPOSITORY}},
             "merged_at": None,
@@ -188,6 +190,12 @@ class GitHub(FakeGitHub):
             "auto_merge": None,
         }
         return number
+
+    def review(self, number, login, state="APPROVED"):
+        """Review a pull request as it is now, as somebody with write access does at the website."""
+        pull = self.pulls[number]
+        review = {"author": {"login": login}, "authorCanPushToRepository": True, "onBehalfOf": {"nodes": []}}
+        pull["reviews"].append(review | {"state": state, "commit": {"oid": pull["head"]["sha"]}})
 
     def merge(self, number):
         """Squash a pull request into main, as the button does, and return main's former commit."""
@@ -299,9 +307,13 @@ class GitHub(FakeGitHub):
 
     # What the API answers
 
-    def answer(self, method, path, query, body):  # noqa: PLR0911  # one for each thing that can be asked
+    def answer(self, method, path, query, body):  # noqa: PLR0911, PLR0912  # one for each thing that can be asked
         short = path.removeprefix(f"/repos/{REPOSITORY}")
         match [method, *short.strip("/").split("/")]:
+            case ["POST", "graphql"] if "number" in body:
+                pull = self.pulls[body["number"]]
+                reviewed = {"author": pull["user"], "reviews": {"nodes": pull["reviews"]}}
+                return 200, {"data": {"repository": {"pullRequest": reviewed}}}
             case ["POST", "graphql"]:
                 number = int(body["id"].removeprefix("PR_"))
                 self.pulls[number]["auto_merge"] = {"merge_method": "squash"}

@@ -48,6 +48,11 @@ def text(slack):
     return slack.messages[0]["text"]
 
 
+def test_a_model_that_may_not_follow_mains_is_no_failed_stage(slack, tmp_path):
+    assert send(tmp_path, verdict="blocked", headline="Blocked: worse than main", stage="comparison") == 0
+    assert text(slack).startswith("The comparison with main failed in pipeline of example/churn\n")
+
+
 def test_the_message_says_which_stage_failed_why_who_pushed_and_where_to_look(slack, tmp_path):
     headline = "Blocked: total_charges has 11 nulls that the contract does not allow"
     assert send(tmp_path, verdict="blocked", headline=headline, stage="validate") == 0

@@ -1,5 +1,6 @@
-"""Which run main takes the work over from. GitHub's answers are written down here; its CLI is replaced."""
+"""Which run main takes the work over from, and whether it fits. GitHub's answers are written down here."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,11 +17,11 @@ GOING_ON = [{"name": "pipeline", "conclusion": None}]
 
 
 def pull(sha, repository=OURS, merged="2026-01-01T00:00:00Z"):
-    return {"merged_at": merged, "head": {"sha": sha, "repo": repository}}
+    return {"number": 7, "merged_at": merged, "head": {"sha": sha, "repo": repository}}
 
 
-def run(number, repository=OURS):
-    return {"id": number, "head_repository": repository}
+def run(number, repository=OURS, event="pull_request", branch="feature"):
+    return {"id": number, "head_repository": repository, "event": event, "head_branch": branch}
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def github(monkeypatch, tmp_path):
         "GITHUB_REPOSITORY": "example/churn",
         "GITHUB_SHA": "5" * 40,
         "DVC_REMOTE_URL": "s3://x",
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
     }.items():
         monkeypatch.setenv(name, value)
 
@@ -53,7 +55,7 @@ def github(monkeypatch, tmp_path):
             self.answers, self.downloads = answers, downloads
 
         def taken(self):
-            recorded.main()
+            recorded.main([])
             found = recorded.RECORDED / "from"
             return int(found.read_text()) if found.exists() else None
 
@@ -105,7 +107,7 @@ def test_an_artifact_that_has_expired_is_passed_over(github, capsys):
     github.downloads.add((2, "results"))
     assert github.taken() == 2
     github.downloads.clear()
-    recorded.main()
+    recorded.main([])
     assert "everything is computed" in capsys.readouterr().out
 
 
@@ -114,7 +116,29 @@ def test_without_a_remote_the_folder_that_stands_for_it_is_needed_too(github, mo
     github.answers |= {"branch=main": {"workflow_runs": [run(1), run(2)]}, "runs/": {"jobs": PASSED}}
     github.downloads |= {(1, "results"), (2, "results"), (2, "dvc-remote")}
     assert github.taken() == 2
-    assert (recorded.REMOTE / "from").read_text() == "2"
+    assert (recorded.FOLDER / "from").read_text() == "2"
+    assert Path("output").read_text() == f"run=2\nfrom={recorded.FOLDER.absolute()}\n"
+
+
+@pytest.mark.parametrize(
+    ("taken", "place"),
+    [
+        (run(1), "s3://x/branches/7"),
+        (run(1, event="workflow_dispatch", branch="retrain/1a2b"), "s3://x/branches/refs/heads/retrain/1a2b"),
+    ],
+)
+def test_objects_are_looked_for_where_the_run_of_the_branch_wrote_them(github, taken, place):
+    github.answers |= {"/pulls": [pull("a")], "head_sha=a": {"workflow_runs": [taken]}, "runs/": {"jobs": PASSED}}
+    github.downloads.add((1, "results"))
+    assert github.taken() == 1
+    assert Path("output").read_text() == f"run=1\nfrom={place}\n"
+
+
+def test_what_main_recorded_itself_lies_in_its_own_remote(github):
+    github.answers |= {"branch=main": {"workflow_runs": [run(2)]}, "runs/": {"jobs": PASSED}}
+    github.downloads.add((2, "results"))
+    assert github.taken() == 2
+    assert Path("output").read_text() == "run=2\nfrom=\n"
 
 
 @pytest.mark.parametrize("answer", [{"message": "Server Error"}, None, [{}]])
@@ -129,5 +153,49 @@ def test_a_github_cli_that_fails_costs_a_training_and_no_more(github, monkeypatc
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
     monkeypatch.setenv("GITHUB_SHA", "5" * 40)
-    recorded.main()
+    monkeypatch.setenv("DVC_REMOTE_URL", "s3://x")
+    recorded.main([])
     assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """Return a function that writes what main found and what the run recorded, and checks it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUN", "1")
+
+    def check(made, other):
+        for folder, (model, evaluation) in ((tmp_path, made), (tmp_path / recorded.RECORDED, other)):
+            (folder / "metrics").mkdir(parents=True, exist_ok=True)
+            (folder / recorded.GATE).write_text(json.dumps({"model_sha256": model, "verdict": "passed"}))
+            (folder / recorded.EVALUATION).write_text(json.dumps(evaluation))
+        return recorded.main(["check"])
+
+    return check
+
+
+def test_the_same_model_with_the_same_evaluation_is_what_was_recorded(judged, capsys):
+    assert judged(("a", {"roc_auc": 0.85}), ("a", {"roc_auc": 0.85})) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("made", "other", "what"),
+    [
+        (("a", {"roc_auc": 0.85}), ("b", {"roc_auc": 0.85}), "the model"),
+        ((None, {"roc_auc": 0.85}), (None, {"roc_auc": 0.85}), "the model"),
+        (("a", {"roc_auc": 0.85}), ("a", {"roc_auc": 0.86}), "the evaluation"),
+    ],
+)
+def test_another_model_or_evaluation_than_was_recorded_is_told_and_refused(judged, capsys, made, other, what):
+    assert judged(made, other) == 1
+    assert (
+        capsys.readouterr().out
+        == f"\n::warning::What run 1 recorded is not what main finds: {what}. All is made anew.\n"
+    )
+
+
+def test_a_record_without_an_evaluation_is_refused(judged, monkeypatch):
+    judged(("a", {}), ("a", {}))
+    (recorded.RECORDED / recorded.EVALUATION).unlink()
+    assert recorded.main(["check"]) == 1

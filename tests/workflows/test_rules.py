@@ -197,7 +197,39 @@ def test_forks_get_no_storage_and_the_token_of_the_run_is_for_main_only():
     job = load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]
     assert "github.event.pull_request.head.repo.full_name == github.repository" in job["env"]["DVC_REMOTE_URL"]
     tokens = [step["env"]["GH_TOKEN"] for step in job["steps"] if "GH_TOKEN" in step.get("env", {})]
-    assert tokens == ["${{ github.ref == 'refs/heads/main' && github.token || '' }}"]
+    assert tokens == ["${{ github.token }}", "${{ github.ref == 'refs/heads/main' && github.token || '' }}"]
+
+
+def steps_of_the_pipeline():
+    return {step["name"]: step for step in load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["steps"]}
+
+
+def test_who_has_approved_is_asked_by_the_script_of_the_base_before_anything_of_the_branch_runs():
+    steps = steps_of_the_pipeline()
+    assert list(steps)[:2] == ["Check out", "Base and approval"]
+    asked = steps["Base and approval"]["run"]
+    assert 'git show "$commit:.github/scripts/approved.py" > "$RUNNER_TEMP/approved.py"' in asked
+    assert asked.count("python") == 1
+
+
+def test_what_a_branch_wrote_reaches_main_only_by_what_its_run_recorded():
+    steps = steps_of_the_pipeline()
+    place = load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["env"]["DVC_BRANCH_URL"]
+    assert place.startswith("${{ github.ref != 'refs/heads/main' && ")
+    assert "github.event.pull_request.head.repo.full_name == github.repository" in place
+    assert "format('{0}/branches/{1}', vars.DVC_REMOTE_URL, github.event.pull_request.number || github.ref)" in place
+    (fetched,) = re.findall("dvc fetch.*", steps["Fetch what is taken over"]["run"])
+    assert fetched.startswith("dvc fetch --remote branch fetch prepare train ")
+    assert steps["Fetch the run-cache"]["if"] == "env.DVC_BRANCH_URL != ''"
+    pushes = re.findall("dvc push.*", "\n".join(step.get("run", "") for step in steps.values()))
+    assert pushes == ["dvc push --run-cache ${DVC_BRANCH_URL:+--remote branch} || {"]
+
+
+def test_what_follows_a_blocked_verdict_is_uploaded_all_the_same():
+    names = list(steps := steps_of_the_pipeline())
+    after = names[names.index("Judge and report") + 1 :]
+    assert after == ["Upload results", "Upload the folder that is the DVC remote"]
+    assert all(steps[name]["if"].startswith("${{ !cancelled() && ") for name in after)
 
 
 @pytest.mark.parametrize("workflow", ["audit", "pipeline", "retrain"])
@@ -290,9 +322,5 @@ def test_main_and_retraining_restore_no_run_that_a_branch_could_have_planted():
         if "dvc repro --pull" in line
     ]
     assert [command for command in commands if "--no-run-cache" not in command] == ["dvc repro --pull gate"]
-    (repro,) = [step for step in load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["steps"] if step.get("id") == "repro"]
-    first, then, rest = repro["run"].partition("else\n")
-    assert 'if [ "$GITHUB_REF" = refs/heads/main ]' in first
-    assert "--no-run-cache" in first
-    assert then
-    assert "dvc repro --pull gate" in rest
+    run = steps_of_the_pipeline()["Run the pipeline"]["run"]
+    assert run.startswith('if [ "$GITHUB_REF" != refs/heads/main ]; then\n  dvc repro --pull gate\n  exit\nfi\n')

@@ -1,0 +1,129 @@
+"""Whose approval counts. The pull request is as GitHub's API tells it; its CLI is replaced."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
+
+import approved
+import pytest
+
+HEAD, OLDER, MERGE = "a" * 40, "b" * 40, "c" * 40
+CODEOWNERS = """# who must be asked
+*                 @everybody
+/.github/         @olga @example/ml-maintainers  # the judges
+/docs/            @writer
+"""
+
+
+def review(login, state="APPROVED", commit=HEAD, teams=(), can_push=True):
+    return {
+        "author": login and {"login": login},
+        "authorCanPushToRepository": can_push,
+        "state": state,
+        "commit": {"oid": commit},
+        "onBehalfOf": {"nodes": [{"combinedSlug": team} for team in teams]},
+    }
+
+
+@pytest.fixture
+def ask(monkeypatch, tmp_path, capsys):
+    """Return a function that returns who has approved, as a run on the pull request or on main is told."""
+
+    def asked(*reviews, on_main=False, author="bob", pull=None, codeowners=CODEOWNERS):
+        of_commit = {"number": 7, "merged_at": "2026", "merge_commit_sha": MERGE, "base": {"ref": "main"}}
+        of_commit |= {"head": {"sha": HEAD}} | (pull or {})
+
+        def gh(*arguments):
+            if arguments[0] != "graphql":
+                assert arguments == (f"repos/example/churn/commits/{MERGE}/pulls",)
+                return [of_commit]
+            assert "number=7" in arguments
+            told = {"author": author and {"login": author}, "reviews": {"nodes": list(reviews)}}
+            return {"data": {"repository": {"pullRequest": told}}}
+
+        def run(command, **_):
+            assert command == ["git", "show", "main:.github/CODEOWNERS"]
+            return subprocess.CompletedProcess(command, 0, codeowners)
+
+        monkeypatch.setattr(approved, "gh", gh)
+        monkeypatch.setattr(approved.subprocess, "run", run)
+        monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
+        monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+        where = ("--head", MERGE, "--pull-request", "") if on_main else ("--head", HEAD, "--pull-request", "7")
+        approved.main(["--base", "main", *where])
+        return (tmp_path / "output").read_text().splitlines()[-1].removeprefix("approved_by=")
+
+    return asked
+
+
+def test_an_owners_approval_of_the_very_commit_counts(ask):
+    assert ask(review("Olga")) == "olga"
+
+
+def test_an_approval_on_behalf_of_an_owning_team_counts(ask):
+    assert ask(review("tim", teams=["example/ml-maintainers"])) == "example/ml-maintainers"
+    assert ask(review("tim") | {"onBehalfOf": None}) == "", "teams that the token may not see count for nobody"
+
+
+def test_on_main_the_approval_of_the_merged_pull_request_counts(ask):
+    assert ask(review("olga"), on_main=True) == "olga"
+
+
+@pytest.mark.parametrize(
+    "pull", [{"merged_at": None}, {"merge_commit_sha": OLDER}, {"base": {"ref": "other"}}, {"head": {"sha": OLDER}}]
+)
+def test_on_main_no_other_pull_request_that_holds_the_commit_counts(ask, pull):
+    assert ask(review("olga"), on_main=True, pull=pull) == ""
+
+
+@pytest.mark.parametrize(
+    "reviews",
+    {
+        "nobody": [],
+        "a stranger": [review("mallory", can_push=False)],
+        "a colleague who owns nothing": [review("tim", teams=["example/others"])],
+        "the owner of something else": [review("writer"), review("everybody")],
+        "an owner without write access": [review("olga", can_push=False)],
+        "an owner, of an older commit": [review("olga", commit=OLDER)],
+        "an owner, of a commit that is gone": [review("olga") | {"commit": None}],
+        "an owner who comments": [review("olga", "COMMENTED")],
+        "an owner who changed her mind": [review("olga"), review("olga", "CHANGES_REQUESTED")],
+        "an owner who was dismissed": [review("olga", "DISMISSED")],
+        "an account that is gone": [review(None)],
+    }.values(),
+)
+def test_no_other_approval_counts(ask, reviews):
+    assert ask(*reviews) == ""
+
+
+def test_a_comment_after_it_takes_no_approval_back(ask):
+    assert ask(review("olga"), review("olga", "COMMENTED", commit=OLDER)) == "olga"
+
+
+def test_nobody_approves_what_is_their_own(ask):
+    assert ask(review("olga"), author="Olga") == ""
+
+
+def test_without_owners_of_the_workflows_nobody_can_approve(ask):
+    assert ask(review("olga"), codeowners="/docs/ @olga\n") == ""
+    assert ask(review("olga"), codeowners="* @olga\n/.github/\n") == "", "a later line without owners leaves none"
+
+
+@pytest.mark.parametrize("answer", [{"data": None}, {"message": "Server Error"}, None, []])
+def test_a_github_that_answers_nonsense_approves_nothing_and_says_so(ask, monkeypatch, tmp_path, capsys, answer):
+    ask()
+    monkeypatch.setattr(approved, "gh", lambda *_: answer)
+    approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
+    assert (tmp_path / "output").read_text() == "approved_by=\napproved_by=\n"
+    assert "::warning::GitHub could not be asked for approvals" in capsys.readouterr().out
+
+
+def test_a_github_cli_that_is_not_there_approves_nothing_and_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
+    assert (tmp_path / "output").read_text() == "approved_by=\n"
+    assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
