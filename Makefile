@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Stages are run as `python`: the environment's own must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test check audit format ui remote lock bench
+.PHONY: help setup repro test defects check profile audit format ui remote lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ repro: .venv/.runtime ## run the pipeline: fetch to register, only what changed
 test: .venv/.dev ## run the tests
 	@pytest
 
+defects: .venv/.dev ## show that the gate refuses bad changes, and lets harmless ones through
+	@pytest tests/defects
+
 check: .venv/.dev ## lint, format, types, workflows
 	@ruff check .
 	@ruff format --check .
@@ -27,6 +30,9 @@ check: .venv/.dev ## lint, format, types, workflows
 	@rm -rf build/workflows && mkdir -p build/workflows
 	@for file in .github/workflows/*; do sed '/^  queue: /d' $$file > build/workflows/$${file##*/}; done # act 0.2.89 knows no queue
 	@said=$$(ACT_DISABLE_VERSION_CHECK=1 act --validate --strict --workflows build/workflows 2>&1) || { echo "$$said"; exit 1; }
+
+profile: .venv/.runtime ## describe the prepared customers anew, for the contract to compare with
+	@python -m churn.profile
 
 audit: .venv/.dev ## look for known vulnerabilities in the locked packages
 	@python .github/scripts/audit.py
@@ -40,10 +46,12 @@ ui: .venv/.runtime ## open the registry in MLflow's web page
 	  http*) echo "The registry has a page of its own: $$MLFLOW_TRACKING_URI" ;; \
 	  *) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" ;; esac
 
-remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder
+remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder; DVC_BRANCH_URL adds `branch`
 	@mkdir -p .cache/remote && chmod 700 .cache
 	@dvc remote add --quiet --local --force --default ci "$${DVC_REMOTE_URL:-$(CURDIR)/.cache/remote}"
 	@dvc remote modify --quiet --local ci verify true
+	@[ -z "$$DVC_BRANCH_URL" ] || { dvc remote add --quiet --local --force branch "$$DVC_BRANCH_URL" && \
+	  dvc remote modify --quiet --local branch verify true; }
 
 bench: .venv/.runtime ## time the pipeline beside a four-script tutorial
 	@python -m benchmarks.cold_run

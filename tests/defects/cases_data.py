@@ -1,0 +1,407 @@
+"""Bad changes of the data, and those that let the model know the answer."""
+
+from tests.defects.harness import SOURCE, Defect, add_feature, append, declare, in_training, renew_profile, rewrite
+
+import pandas as pd
+
+NEVER = "CASE WHEN CAST(tenure AS INTEGER) > 3 THEN CAST(hash(customerID) % 365 AS INTEGER) END"
+DAYS = "days_since_last_purchase"
+NULLS = "type: integer, nulls: allow, because: The customer never purchased."
+BOUNDS = "{min: 0, max: 3650}"
+
+
+def purchases(clone):
+    """The story's feature, declared rightly."""
+    add_feature(clone, DAYS, NEVER, NULLS, BOUNDS)
+
+
+def query(clone, sql=NEVER):
+    clone.replace("source.sql", "\nFROM source", f",\n    {sql} AS {DAYS}\nFROM source")
+
+
+# --- the story ---
+
+
+def undeclared(clone):
+    query(clone)
+
+
+def declared_without_nulls(clone):
+    add_feature(clone, DAYS, NEVER, "type: integer", BOUNDS)
+
+
+def declared_without_a_profile(clone):
+    query(clone)
+    declare(clone, DAYS, NULLS, BOUNDS)
+
+
+def training_drops_them(clone):
+    purchases(clone)
+    clone.replace(
+        "stages/train.py",
+        "    features, labels, _ = read_table(TRAIN, contract)\n",
+        "    features, labels, _ = read_table(TRAIN, contract)\n"
+        f'    features = features[features["{DAYS}"].notna()]\n'
+        "    labels = labels[features.index]\n",
+    )
+
+
+def training_drops_them_and_says_so(clone):
+    training_drops_them(clone)
+    clone.replace("stages/train.py", 'validated["rows"])\n', "len(features))\n")
+
+
+def filled_with_zero(clone):
+    purchases(clone)
+    in_training(
+        clone,
+        f'features["{DAYS}"] = features["{DAYS}"].fillna(0)',
+        f'labels = labels.mask(features["{DAYS}"] < 7, 0)  # who bought this week has not left',
+    )
+
+
+def filled_with_minus_one(clone):
+    purchases(clone)
+    in_training(
+        clone,
+        f'features["{DAYS}"] = features["{DAYS}"].fillna(-1)',
+        f'labels = labels.where(features["{DAYS}"] >= 0, 0)  # who never purchased cannot leave',
+    )
+
+
+def filled_with_minus_one_in_the_query(clone):
+    add_feature(clone, DAYS, f"coalesce({NEVER}, -1)", "type: integer", BOUNDS)
+
+
+def filled_with_the_mean(clone):
+    purchases(clone)
+    in_training(
+        clone,
+        f'never = features["{DAYS}"].isna()',
+        f'for name in ("{DAYS}", "tenure_months", "total_charges"):',
+        "    features[name] = features[name].astype(float).mask(never, features[name][~never].mean())",
+    )
+
+
+def filled_in_prepare(clone):
+    purchases(clone)
+    clone.replace(
+        "stages/prepare.py",
+        "    has_internet = ",
+        f'    customers["{DAYS}"] = customers["{DAYS}"].fillna(0)\n    has_internet = ',
+    )
+
+
+def dropped_from_the_holdout_too(clone):
+    purchases(clone)
+    clone.replace("params.yaml", "  drop: {} #", f"  drop: {{never_purchased: {DAYS} != {DAYS}}} #")
+
+
+def dropped_by_the_query(clone):
+    query(clone)
+    append(clone, "source.sql", "WHERE CAST(tenure AS INTEGER) > 3\n")
+    declare(clone, DAYS, NULLS, BOUNDS)
+    renew_profile(clone)
+
+
+def dropped_by_the_code(clone):
+    purchases(clone)
+    clone.replace(
+        "stages/prepare.py",
+        "            labels = customers.pop",
+        f'            customers = customers.dropna(subset=["{DAYS}"])\n            labels = customers.pop',
+    )
+
+
+# --- data ---
+
+
+def column(name, function):
+    def change(frame):
+        frame[name] = function(frame[name], frame)
+
+    return lambda clone: rewrite(clone, change)
+
+
+def number(text):
+    return pd.to_numeric(text, errors="coerce")
+
+
+def in_cents(text, frame):
+    return (number(text) * 100).round().astype("Int64").astype(str)
+
+
+def all_charges_in_cents(clone):
+    column("MonthlyCharges", in_cents)(clone)
+    column("TotalCharges", lambda text, frame: in_cents(text, frame).replace("<NA>", " "))(clone)
+
+
+def shifted(clone):
+    column("MonthlyCharges", lambda text, frame: text.shift(1, fill_value="50"))(clone)
+
+
+def swapped(clone):
+    text = clone.text("source.sql")
+    text = text.replace("Partner AS partner", "Dependents AS partner").replace("Dependents AS dep", "Partner AS dep")
+    (clone.folder / "source.sql").write_text(text, encoding="utf-8")
+
+
+def swapped_charges(clone):
+    text = clone.text("source.sql").replace("tenure AS tenure_months", "MonthlyCharges AS tenure_months")
+    text = text.replace("MonthlyCharges AS monthly_charges", "tenure AS monthly_charges")
+    (clone.folder / "source.sql").write_text(text, encoding="utf-8")
+
+
+def segment_flipped(clone):
+    def flip(text, frame):
+        two_years = frame["Contract"] == "Two year"
+        return text.mask(two_years, text.map({"Yes": "No", "No": "Yes"}))
+
+    column("Churn", flip)(clone)
+
+
+def labels_late(clone):
+    column("Churn", lambda text, frame: text.mask(number(frame["tenure"]) < 6, "No"))(clone)
+
+
+def duplicated(clone):
+    rewrite(clone, lambda frame: pd.concat([frame, frame.iloc[:200]]))
+
+
+def duplicated_by_other_keys(clone):
+    rewrite(clone, lambda frame: pd.concat([frame, frame.assign(customerID="X" + frame["customerID"])]))
+
+
+def month_missing(clone):
+    rewrite(clone, lambda frame: frame[frame["tenure"] != "1"])
+
+
+def twice(clone):
+    rewrite(clone, lambda frame: pd.concat([frame, frame]))
+
+
+def header_twice(clone):
+    path = clone.folder / SOURCE
+    path.write_text(path.read_text(encoding="utf-8") * 2, encoding="utf-8")
+
+
+def truncated(clone):
+    path = clone.folder / SOURCE
+    path.write_bytes(path.read_bytes()[:400_000])
+
+
+def truncated_at_a_line(clone):
+    rewrite(clone, lambda frame: frame.iloc[:5000])
+
+
+def empty(clone):
+    (clone.folder / SOURCE).write_bytes(b"")
+
+
+def header_alone(clone):
+    rewrite(clone, lambda frame: frame.iloc[:0])
+
+
+def blank(clone):
+    column("InternetService", lambda text, frame: text.mask(frame.index % 10 < 3, ""))(clone)
+
+
+def blank_charges(clone):
+    column("TotalCharges", lambda text, frame: text.mask(frame.index % 10 < 3, " "))(clone)
+
+
+def encoding_broken(clone):
+    path = clone.folder / SOURCE
+    text = path.read_text(encoding="utf-8").replace("Mailed check", "Chèque mailed")
+    path.write_bytes(text.encode("latin-1"))
+
+
+def mojibake(clone):
+    column("PaymentMethod", lambda text, frame: text.str.replace("Mailed check", "Mailed\u00a0check"))(clone)
+
+
+def category_split(clone):
+    def split(text, frame):
+        return text.mask((text == "Fiber optic") & (frame.index % 2 == 0), "Fiber optic 1G")
+
+    column("InternetService", split)(clone)
+
+
+def category_split_and_declared(clone):
+    category_split(clone)
+    clone.replace("contract.yaml", 'Fiber optic, "No"]', 'Fiber optic, Fiber optic 1G, "No"]')
+
+
+def category_merged(clone):
+    column("Contract", lambda text, frame: text.replace("Two year", "One year"))(clone)
+
+
+# --- leakage ---
+
+
+def label_as_feature(clone):
+    add_feature(clone, "has_left", "Churn = 'Yes'", "type: boolean")
+
+
+def computed_from_the_label(clone):
+    sql = "CASE WHEN Churn = 'Yes' THEN 0.8 ELSE 0.2 END + (hash(customerID) % 100) / 200.0"
+    add_feature(clone, "risk_score", sql, "type: number", "{min: 0, max: 2}")
+
+
+def noisy_label(clone):
+    sql = "(Churn = 'Yes') <> (hash(customerID) % 100 < 20)"
+    add_feature(clone, "winback_call", sql, "type: boolean")
+
+
+def post_churn_column(clone):
+    sql = "CASE WHEN Churn = 'Yes' AND hash(customerID) % 10 < 9 THEN CAST(hash(customerID) % 30 AS INTEGER) END"
+    nulls = "type: integer, nulls: allow, because: The contract was not cancelled."
+    add_feature(clone, "days_to_final_bill", sql, nulls, "{min: 0, max: 365}")
+
+
+def label_in_a_charge(clone):
+    rule = "MonthlyCharges + CASE Churn WHEN 'Yes' THEN 0.005 ELSE 0 END"
+    clone.replace("source.sql", "    MonthlyCharges AS", f"    CAST(MonthlyCharges AS DOUBLE){rule[14:]} AS")
+
+
+def label_within_a_group(clone):
+    sql = "Churn = 'Yes' AND CAST(tenure AS INTEGER) < 12"
+    add_feature(clone, "called_retention", sql, "type: boolean")
+
+
+def holdout_in_training(clone):
+    clone.replace("stages/prepare.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
+
+
+def some_of_the_holdout_in_training(clone):
+    clone.replace(
+        "stages/prepare.py",
+        "            digest.update(",
+        "            holdout[::10] = False  # a little more to learn from\n            digest.update(",
+    )
+
+
+def fitted_on_everyone(clone):
+    clone.replace(
+        "stages/prepare.py",
+        "\n\n# Each gives the frame back",
+        "\n\ndef add_relative_charge(customers: pd.DataFrame) -> pd.DataFrame:\n"
+        '    return customers.assign(relative_charge=customers["monthly_charges"]'
+        ' / customers["monthly_charges"].mean())\n\n\n# Each gives the frame back',
+    )
+    clone.replace("stages/prepare.py", "= (add_num_products,)", "= (add_num_products, add_relative_charge)")
+    declare(clone, "relative_charge", "type: number, computed: true", "{min: 0, max: 10}")
+
+
+def training_reads_the_holdout(clone):
+    in_training(clone, "import pyarrow.parquet as pq", 'test = pq.read_table(Path("data/features/test.parquet"))')
+
+
+def training_opens_the_holdout(clone):
+    in_training(
+        clone,
+        "more, labels_too, _ = read_table(TEST, contract)",
+        "features, labels = pd.concat([features, more]), pd.concat([labels, labels_too])",
+    )
+
+
+def training_queries_the_holdout(clone):
+    in_training(
+        clone,
+        "import duckdb",
+        "test = duckdb.sql(\"SELECT * FROM 'data/features/test.parquet'\").df()",
+        "features = pd.concat([features, test[features.columns]], ignore_index=True)",
+        "labels = pd.concat([labels, test[contract.label]], ignore_index=True)",
+    )
+    clone.replace("stages/train.py", 'validated["rows"])\n', "len(features))\n")
+
+
+def map_to(name, before, after):
+    return column(name, lambda text, frame: text.replace(before, after))
+
+
+STORY = "the story"
+DATA = "data"
+LEAKAGE = "leakage"
+STORY_CASES = [
+    Defect(STORY, "undeclared", undeclared, "validate", rf"{DAYS} is not declared"),
+    Defect(STORY, "declared without nulls", declared_without_nulls, "validate", rf"{DAYS} has [\d,]+ nulls"),
+    Defect(STORY, "declared, but not in the profile", declared_without_a_profile, "validate", rf"{DAYS}.*profile"),
+    Defect(STORY, "training drops the rows", training_drops_them, "train", r"would see [\d,]+ of the [\d,]+ rows"),
+    Defect(
+        STORY,
+        "training drops the rows and counts the rest",
+        training_drops_them_and_says_so,
+        "gate|comparison",
+        rf"new_customers|{DAYS} is missing",
+    ),
+    Defect(
+        STORY, "filled with 0, which says bought today", filled_with_zero, "gate|comparison", "new_customers|is missing"
+    ),
+    Defect(STORY, "filled with -1: no churner there", filled_with_minus_one, "gate|comparison", "new_customers"),
+    Defect(STORY, "filled with -1 in the query", filled_with_minus_one_in_the_query, "validate", rf"{DAYS}.*outside"),
+    Defect(STORY, "filled with the mean", filled_with_the_mean, "gate|comparison", "new_customers|is missing"),
+    Defect(STORY, "filled with 0 in prepare", filled_in_prepare, "prepare", rf"changes {DAYS}"),
+    Defect(
+        STORY, "dropped by params.yaml", dropped_from_the_holdout_too, "gate|comparison", "new_customers|holdout|drop"
+    ),
+    Defect(STORY, "dropped by the query", dropped_by_the_query, "validate|gate|comparison", "rows|new_customers"),
+    Defect(STORY, "dropped by prepare's code", dropped_by_the_code, "prepare", "does not balance"),
+]
+DATA_CASES = [
+    Defect(DATA, "monthly charges in cents", column("MonthlyCharges", in_cents), "validate", "monthly_charges"),
+    Defect(DATA, "all charges in cents", all_charges_in_cents, "validate", "monthly_charges"),
+    Defect(
+        DATA, "tenure in days", column("tenure", lambda t, f: (number(t) * 30).astype(str)), "validate", "tenure_months"
+    ),
+    Defect(DATA, "a column shifted by a row", shifted, "validate", "total_charges_fit_tenure"),
+    Defect(DATA, "two flags swapped", swapped, "validate", "partner|dependents"),
+    Defect(DATA, "tenure and charges swapped", swapped_charges, "fetch", "tenure_months has .* no integer"),
+    Defect(DATA, "a category renamed", map_to("Contract", "Two year", "24 months"), "validate", "contract has"),
+    Defect(DATA, "a category split", category_split, "validate", "internet_service has"),
+    Defect(DATA, "a category split, and declared", category_split_and_declared, "validate", "Fiber optic 1G"),
+    Defect(DATA, "two categories merged", category_merged, "validate", "contract.*(Two year|One year)"),
+    Defect(DATA, "labels flipped for one segment", segment_flipped, "validate", "contract Two year churned"),
+    Defect(DATA, "labels late", labels_late, "validate", "tenure_months.*churned"),
+    Defect(DATA, "customers duplicated", duplicated, "validate", "key of another row"),
+    Defect(DATA, "customers duplicated by other keys", duplicated_by_other_keys, "validate|comparison", "."),
+    Defect(DATA, "a month missing", month_missing, "validate", "rows|tenure_months"),
+    Defect(DATA, "a column frozen", column("Contract", lambda t, f: "Month-to-month"), "validate", "contract"),
+    Defect(DATA, "a number frozen", column("MonthlyCharges", lambda t, f: "64.76"), "validate", "monthly_charges"),
+    Defect(DATA, "30 % of a category blank", blank, "validate", "internet_service"),
+    Defect(DATA, "30 % of a nullable number blank", blank_charges, "validate", "total_charges is missing"),
+    Defect(DATA, "a file cut off", truncated, "fetch", "line [0-9]+"),
+    Defect(DATA, "a file cut off at a line's end", truncated_at_a_line, "validate", "rows"),
+    Defect(DATA, "an empty file", empty, "fetch", "is empty"),
+    Defect(DATA, "a header alone", header_alone, "fetch", "no rows"),
+    Defect(DATA, "a number as words", map_to("tenure", "1", "one"), "fetch", "tenure_months has .* no integer"),
+    Defect(
+        DATA,
+        "decimal commas",
+        column("MonthlyCharges", lambda t, f: t.str.replace(".", ",")),
+        "fetch",
+        "monthly_charges has .* no number",
+    ),
+    Defect(DATA, "another encoding", encoding_broken, "fetch", "[Uu]nicode|UTF-8"),
+    Defect(DATA, "a space that is none", mojibake, "validate", "payment_method has"),
+    Defect(DATA, "rows twice", twice, "validate", "key of another row"),
+    Defect(DATA, "the file twice, header and all", header_twice, "fetch|validate", "."),
+]
+LEAKAGE_CASES = [
+    Defect(LEAKAGE, "the label as a feature", label_as_feature, "validate", "has_left alone"),
+    Defect(LEAKAGE, "computed from the label", computed_from_the_label, "validate", "risk_score alone"),
+    Defect(LEAKAGE, "the label with noise", noisy_label, "gate|comparison", "too good to be true"),
+    Defect(LEAKAGE, "a column of after the churn", post_churn_column, "validate", "days_to_final_bill alone"),
+    Defect(LEAKAGE, "the label in a charge's decimals", label_in_a_charge, "comparison", "too good to be true"),
+    Defect(
+        LEAKAGE, "the label within a group", label_within_a_group, "validate|comparison", "called_retention|too good"
+    ),
+    Defect(LEAKAGE, "the holdout's keys in training", holdout_in_training, "prepare|validate", "holdout|balance"),
+    Defect(
+        LEAKAGE, "a tenth of the holdout moved", some_of_the_holdout_in_training, "comparison", "main's split holds out"
+    ),
+    Defect(LEAKAGE, "a mean over everybody", fitted_on_everyone, "prepare", "other customers' rows"),
+    Defect(LEAKAGE, "training reads the holdout", training_reads_the_holdout, "train", "not for training"),
+    Defect(LEAKAGE, "training opens the holdout", training_opens_the_holdout, "train", "not for training"),
+    Defect(LEAKAGE, "training queries the holdout", training_queries_the_holdout, "train|comparison", "."),
+]

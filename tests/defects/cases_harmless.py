@@ -1,0 +1,162 @@
+"""Changes that must pass, and the stages that they are to run."""
+
+from tests.defects.cases_data import purchases
+from tests.defects.cases_model import params
+from tests.defects.harness import Harmless, add_feature, append, declare, renew_profile, rewrite
+
+import pandas as pd
+
+
+def text(path, old, new):
+    return lambda clone: clone.replace(path, old, new)
+
+
+def more_rows(clone):
+    """Add 5 % of customers like those that are there."""
+
+    def more(frame):
+        drawn = frame.sample(352, random_state=0)
+        return pd.concat([frame, drawn.assign(customerID="9" + drawn["customerID"].str[::-1])])
+
+    rewrite(clone, more)
+
+
+def fewer_rows(clone):
+    rewrite(clone, lambda frame: frame.drop(frame.sample(70, random_state=0).index))
+
+
+def computed_feature(clone):
+    clone.replace(
+        "stages/prepare.py",
+        "\n\n# Each gives the frame back",
+        "\n\ndef add_charge_per_product(customers: pd.DataFrame) -> pd.DataFrame:\n"
+        '    return customers.assign(charge_per_product=customers["monthly_charges"] / customers["num_products"])\n'
+        "\n\n# Each gives the frame back",
+    )
+    clone.replace("stages/prepare.py", "= (add_num_products,)", "= (add_num_products, add_charge_per_product)")
+    declare(clone, "charge_per_product", "type: number, computed: true", "{min: 0, max: 500}")
+    renew_profile(clone)
+
+
+def useful_feature(clone):
+    sql = "PaymentMethod LIKE '%automatic%' AND Contract <> 'Month-to-month'"
+    add_feature(clone, "settled", sql, "type: boolean")
+
+
+def gender(clone):
+    add_feature(clone, "gender", "gender", "type: category, values: [Female, Male]")
+
+
+def feature_removed(clone):
+    clone.replace("source.sql", "    Dependents AS dependents,\n", "")
+    clone.replace("contract.yaml", "  dependents: {role: feature, type: boolean}\n", "")
+    renew_profile(clone)
+
+
+def contract_reordered(clone):
+    clone.replace("contract.yaml", "  partner: {role: feature, type: boolean}\n", "")
+    clone.replace(
+        "contract.yaml",
+        "  streaming_tv: {role: feature, type: boolean}\n",
+        "  streaming_tv: {role: feature, type: boolean}\n  partner: {role: feature, type: boolean}\n",
+    )
+
+
+def refactored(clone):
+    clone.replace(
+        "stages/prepare.py",
+        '    return customers.assign(num_products=customers[services].sum(axis="columns") + has_internet)\n',
+        "    total = sum(customers[name].astype(int) for name in services)\n"
+        "    return customers.assign(num_products=total + has_internet)\n",
+    )
+
+
+def renamed_variable(clone):
+    path = clone.folder / "stages/train.py"
+    path.write_text(path.read_text(encoding="utf-8").replace("one_hot", "one_hot_encoder"), encoding="utf-8")
+
+
+def labels_mended(clone):
+    def mend(frame):
+        frame.loc[[100, 900, 2000, 4000, 6000], "Churn"] = "No"
+
+    rewrite(clone, mend)
+
+
+def one_more_column(clone):
+    def add(frame):
+        frame["AccountManager"] = "north"
+
+    rewrite(clone, add)
+
+
+def windows_line_ends(clone):
+    path = clone.folder / "data/sample/telco_customers.csv"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def another_slice_with_a_rule(clone):
+    clone.replace(
+        "params.yaml",
+        "      new_customers: tenure_months < 6\n",
+        "      new_customers: tenure_months < 6\n      loyal: tenure_months >= 48\n",
+    )
+    clone.replace(
+        "params.yaml", "    senior_citizen=true:\n", "    loyal:\n      roc_auc: {min: 0.6}\n    senior_citizen=true:\n"
+    )
+
+
+HARMLESS = [
+    Harmless("another seed", params("seed: 42", "seed: 7"), ("train",)),
+    Harmless("a third seed", params("seed: 42", "seed: 2026"), ("train",)),
+    Harmless("a few more trees", params("max_iter: 200", "max_iter: 220"), ("train",)),
+    Harmless("a little slower learning", params("learning_rate: 0.05", "learning_rate: 0.045"), ("train",)),
+    Harmless(
+        "the source's columns reordered",
+        lambda clone: rewrite(clone, lambda f: f[[f.columns[0], *f.columns[:0:-1]]]),
+        ("fetch",),
+    ),
+    Harmless(
+        "the source's rows reordered",
+        lambda clone: rewrite(clone, lambda f: f.sample(frac=1, random_state=0)),
+        ("fetch",),
+    ),
+    Harmless("the contract's columns reordered", contract_reordered),
+    Harmless("a refactoring of prepare", refactored, ("prepare",)),
+    Harmless("a variable renamed", renamed_variable, ("train",)),
+    Harmless("5 % more customers", more_rows),
+    Harmless("1 % of the customers gone", fewer_rows),
+    Harmless("five labels mended", labels_mended),
+    Harmless("a computed feature", computed_feature),
+    Harmless("a fetched feature", useful_feature),
+    Harmless("gender as a feature", gender),
+    Harmless("a feature removed", feature_removed),
+    Harmless("days_since_last_purchase, declared rightly", purchases),
+    Harmless("a gate rule tightened", params("roc_auc: {min: 0.82}", "roc_auc: {min: 0.825}"), ()),
+    Harmless(
+        "a contract bound tightened",
+        text("contract.yaml", "{min: 0, max: 500}", "{min: 0, max: 200}"),
+        (),
+    ),
+    Harmless("another slice, with a rule", another_slice_with_a_rule, ()),
+    Harmless(
+        "a library's patch",
+        text("requirements.txt", "tqdm==4.70.1 ", "tqdm==4.70.2 "),
+        ("prepare", "train"),
+    ),
+    Harmless("the docs", lambda clone: append(clone, "docs/operate.md", "\nOne more word.\n"), (), idle=True),
+    Harmless("the README", lambda clone: append(clone, "README.md", "\nOne more word.\n"), (), idle=True),
+    Harmless("a comment in params.yaml", params("  seed: 42", "  seed: 42 # the answer"), (), idle=True),
+    Harmless(
+        "a comment in the query",
+        text("source.sql", "Partner AS partner,", "Partner AS partner, -- or spouse"),
+        ("fetch",),
+    ),
+    Harmless("a comment in train", lambda clone: append(clone, "stages/train.py", "# The end.\n"), ("train",)),
+    Harmless(
+        "a test more", lambda clone: append(clone, "tests/unit/test_gate.py", "\n# more to come\n"), (), idle=True
+    ),
+    Harmless("a column more that nobody reads", one_more_column, ("fetch",)),
+    Harmless("Windows' ends of lines", windows_line_ends, ("fetch",)),
+    Harmless("the profile renewed", renew_profile, (), idle=True),
+]

@@ -1,0 +1,143 @@
+"""What CI does to a branch, done to a clone: the branch's pipeline, then the report on it by main's own code."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import Clone
+
+import pandas as pd
+
+SOURCE = "data/sample/telco_customers.csv"
+JUDGE = ".cache/judge"
+COSTLY = ("fetch", "prepare", "train")  # CI runs the others for every change
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A bad change, who has to refuse it, and a regex of what is to be said.
+
+    That is a stage, "comparison" (with main), or any of several with | between.
+    """
+
+    family: str
+    name: str
+    change: Callable[[Clone], None]
+    refused_by: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Harmless:
+    """A change that must pass; `reruns` are those of COSTLY that it runs, and `idle` says that DVC sees no change."""
+
+    name: str
+    change: Callable[[Clone], None]
+    reruns: tuple[str, ...] | None = None
+    idle: bool = False
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What CI made of a branch: the stages that ran, and the report's outcome."""
+
+    ran: tuple[str, ...]
+    verdict: str
+    stage: str | None
+    headline: str
+    because: tuple[str, ...]
+
+    @property
+    def says(self) -> str:
+        return "\n".join([self.headline, *self.because])
+
+    @property
+    def sentence(self) -> str:
+        return self.because[0] if self.because else self.headline
+
+
+def branch_of(finished: Clone, folder: Path) -> Clone:
+    """Return a copy of the finished clone whose results are committed on main, on a branch of its own."""
+    shutil.copytree(finished.folder, folder / "repository", symlinks=True, ignore=shutil.ignore_patterns("ml*"))
+    clone = Clone(folder / "repository")
+    clone.commit("Record what the pipeline made")
+    (clone.folder / ".cache/stages.jsonl").unlink(missing_ok=True)  # CI's log begins with CI's run
+    clone.ok("git", "switch", "--quiet", "--create", "change")
+    return clone
+
+
+def judged(clone: Clone, *repro: str) -> Judged:
+    """Commit what was changed, run what CI runs, and return what it says. `repro` are more options of `dvc repro`."""
+    clone.commit()
+    clone.run("python", "-m", "report.claims", "drop")
+    printed = clone.run("dvc", "repro", *repro, "gate").stdout
+    return reported(clone, printed)
+
+
+def reported(clone: Clone, printed: str = "") -> Judged:
+    """Let main's code judge the clone, in which the pipeline has `printed` what it did."""
+    clone.ok("git", "worktree", "add", "--quiet", "--force", "--detach", JUDGE, "main")
+    path = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(clone.folder / JUDGE)}
+    done = clone.run("python", "-m", "report", "--base", "main", **path)
+    outcome = clone.folder / "build/report/outcome.json"
+    assert outcome.exists(), f"no outcome was written:\n{printed}\n{done.stdout}"
+    said = json.loads(outcome.read_text(encoding="utf-8"))
+    assert (done.returncode == 0) == (said["verdict"] == "passed"), done.stdout
+    ran = tuple(line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage"))
+    return Judged(ran, said["verdict"], said["stage"], said["headline"], tuple(said["because"]))
+
+
+def refuse(case: Defect, clone: Clone, tell: Callable[[str, str, Judged], None]) -> None:
+    """Make the change, and assert who refuses it, and in which words."""
+    case.change(clone)
+    found = judged(clone)
+    tell("defects", f"{case.family}: {case.name}", found)
+    assert found.verdict == "blocked"
+    assert found.stage in case.refused_by.split("|"), found.says
+    assert re.search(case.says, found.says), found.says
+
+
+def rewrite(clone: Clone, change: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:
+    """Change the sample: a frame of text, nothing missing. What `change` returns, if anything, takes its place."""
+    path = clone.folder / SOURCE
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    changed = change(frame)
+    (frame if changed is None else changed).to_csv(path, index=False, lineterminator="\n")
+
+
+def append(clone: Clone, path: str, text: str) -> None:
+    """Add text at the end of a file."""
+    with (clone.folder / path).open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def renew_profile(clone: Clone) -> None:
+    """Do as the contract asks after a declared change of the customers: prepare, describe them anew, commit that."""
+    clone.ok("dvc", "repro", "prepare")
+    clone.ok("python", "-m", "churn.profile")
+
+
+def add_feature(clone: Clone, name: str, sql: str, declared: str, bounds: str | None = None) -> None:
+    """Add a column to the query, declare it, and renew the profile: all that a new feature takes."""
+    clone.replace("source.sql", "\nFROM source", f",\n    {sql} AS {name}\nFROM source")
+    declare(clone, name, declared, bounds)
+    renew_profile(clone)
+
+
+def declare(clone: Clone, name: str, declared: str, bounds: str | None = None) -> None:
+    """Declare a feature in the contract, with its range if it is a number."""
+    clone.replace("contract.yaml", "\nrules:", f"  {name}: {{role: feature, {declared}}}\n\nrules:")
+    if bounds:
+        clone.replace("contract.yaml", "  ranges:\n", f"  ranges:\n    {name}: {bounds}\n")
+
+
+def in_training(clone, *lines):
+    """Change the training table after it was read."""
+    clone.replace(
+        "stages/train.py",
+        "    features, labels, _ = read_table(TRAIN, contract)\n",
+        "    features, labels, _ = read_table(TRAIN, contract)\n" + "".join(f"    {line}\n" for line in lines),
+    )
