@@ -4,17 +4,37 @@ import hashlib
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from churn.stage import LOCK, StageError
 
 from ruamel.yaml import YAML
 
 
+def locked_md5(lock: Path) -> dict[str, str]:
+    """Return the MD5 of each file that a stage before register made, by path, as dvc.lock has it."""
+    return {
+        out["path"]: out.get("md5", "")
+        for name, stage in _stages(lock).items()
+        if name != "register"
+        for out in stage.get("outs", ())
+    }
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file's bytes, by which DVC names it; nothing here is safe by it alone."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def lock_digest(lock: Path) -> str:
     """Return the SHA-256 of dvc.lock's stages before register, as sorted JSON: what is there before registering."""
-    stages = YAML(typ="safe").load(lock)["stages"] if lock.exists() else {}
-    kept = {name: stage for name, stage in stages.items() if name != "register"}
+    kept = {name: stage for name, stage in _stages(lock).items() if name != "register"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _stages(lock: Path) -> dict[str, Any]:
+    return dict(YAML(typ="safe").load(lock)["stages"]) if lock.exists() else {}
 
 
 def commit_tags() -> dict[str, str]:

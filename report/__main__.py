@@ -21,7 +21,7 @@ from churn.contract import load_contract
 from churn.params import load_params
 from churn.stage import EVALUATION, GATE, ROWS, VALIDATION, StageError, read_json, replacing, write_json
 from report.baseline import comparison, data_change, picture_alone, rebuilt
-from report.changes import changed_files, claim_notes, judge_notes, value_changes
+from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
 from report.claims import ORDER
 from report.facts import Facts, Judgement, Outcome, Run
 from report.git import git
@@ -103,7 +103,7 @@ def found_out(base: str) -> Facts:
         notes += reasons
     else:
         with suppress(StageError):  # params.yaml that nobody can read is what the outcome says already
-            found["changes"] = value_changes(commit)
+            found["changes"] = (*value_changes(commit), *profile_changes(commit))
         notes += judge_notes(found.get("changes", ()), changed_files(commit))
         main, reasons = main_side(commit, done, bool(approver))
         found, notes = found | main, notes + reasons

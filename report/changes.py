@@ -1,8 +1,11 @@
 """What this checkout changes against main, as far as a reviewer must know, and what of it must not be missed."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from churn.stage import CONTRACT, LOCK, PARAMS
+from churn.profile import PROFILE
+from churn.stage import CONTRACT, LOCK, PARAMS, StageError
 from report.claims import first_difference, stages_of
 from report.facts import Change
 from report.git import git
@@ -10,7 +13,8 @@ from report.state import dvc_json
 from report.words import value
 
 # Who changes one of these changes the judge, not the model.
-JUDGES = ("dvc.yaml", "stages/validate.py", "stages/evaluate.py", "stages/gate.py", "churn/", "report/")
+JUDGING_STAGES = ("evaluate", "gate", "register", "validate")
+JUDGES = ("churn/", "dvc.yaml", "report/", *(f"stages/{stage}.py" for stage in JUDGING_STAGES))
 WORKFLOWS = (".github/",)
 
 
@@ -25,6 +29,32 @@ def value_changes(base: str) -> tuple[Change, ...]:
         for file, keys in sorted(differing.items())
         for key, change in sorted(keys.items())
     )
+
+
+def profile_changes(base: str) -> tuple[Change, ...]:
+    """Return how the reference profile differs from that of the commit `base`, without the numbers' single bins."""
+    if (committed := git("show", f"{base}:{PROFILE}")) is None or not PROFILE.exists():
+        return ()
+    try:
+        sides = [_summary(json.loads(text)) for text in (committed, PROFILE.read_text(encoding="utf-8"))]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StageError(f"{PROFILE} cannot be read here or on main: `make profile` renews it.") from error
+    before, after = sides
+    return tuple(
+        Change(str(PROFILE), key, before.get(key), after.get(key))
+        for key in sorted(before | after)
+        if before.get(key) != after.get(key)
+    )
+
+
+def _summary(profile: Mapping[str, Any]) -> dict[str, float]:
+    """Return a profile's numbers by dotted name, in four places."""
+    found = {"rows": profile["rows"], "label_rate": profile["label_rate"]}
+    for name, feature in profile["features"].items():
+        found |= {f"{name}.{key}": feature[key] for key in ("mean", "missing") if feature[key] is not None}
+        if feature["mean"] is None:
+            found |= {f"{name}={one['name']}": one["share"] for one in feature["bins"]}
+    return {key: round(value, 4) for key, value in found.items()}
 
 
 def loosened(change: Change) -> bool:
@@ -48,6 +78,7 @@ def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str
         for what, section in judging.items()
     }
     kinds["data contract"] = [change for change in changes if change.file == str(CONTRACT)]
+    kinds["reference profile"] = [change for change in changes if change.file == str(PROFILE)]
     for what, found in kinds.items():
         if found:
             loose = sum(loosened(change) for change in found)

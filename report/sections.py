@@ -104,12 +104,13 @@ def slices(found: Comparison, base: str) -> str:
 
 
 def changed_values(changes: Sequence[Change], base: str) -> str:
-    """Return the values of params.yaml and contract.yaml that differ from main's."""
+    """Return the values of params.yaml, contract.yaml and profile.json that differ from main's."""
     rows = [
         [f"{escaped(one.file)}: {escaped(one.key)}", escaped(value(one.before)), escaped(value(one.after))]
         for one in changes
     ]
-    title, text = f"Parameters and contract: {len(rows)} changed", table(["Value", escaped(base), "This branch"], rows)
+    title = f"Parameters, contract and profile: {len(rows)} changed"
+    text = table(["Value", escaped(base), "This branch"], rows)
     return folded(title, text) if len(rows) > ROWS_SHOWN else f"### {title}\n\n{text}"
 
 

@@ -3,8 +3,8 @@
 In: the model, both tables, the predictions, the evaluation, the plots and the verdict. Out: the version, in the
 registry that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), and a receipt that stays out of Git
 and of DVC's cache, so that no other machine takes it for its own. Fails when there is no passed verdict on exactly
-this model and these tables, when the version, loaded back, predicts something else, and when the registry fails.
-The same model and data make no second version.
+this model and these tables, when dvc.lock has others, when the version, loaded back, predicts something else, and
+when the registry fails. The same model and data make no second version.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from churn.contract import Contract, load_contract
 from churn.model import read_table
-from churn.origin import commit_tags, lock_digest
+from churn.origin import commit_tags, lock_digest, locked_md5, md5_of
 from churn.params import METRICS, Params, load_params
 from churn.registry import experiment_id, find_version, load_version, log_model, registry
 from churn.stage import (
@@ -47,7 +47,10 @@ BATCH = 100  # the most parameters that MLflow takes at once
 
 
 def content_of(verdict: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of the model and of both tables. Raises StageError unless `verdict` passed just these."""
+    """Return the SHA-256 of the model and of both tables.
+
+    Raises StageError unless `verdict` passed just these, and dvc.lock has them, the evaluation and the verdict so.
+    """
     if verdict.get("verdict") != "passed":
         raise StageError(f"{GATE} says {verdict.get('verdict')!r}, not 'passed': nothing is registered.")
     files = {"model_sha256": MODEL, "train_sha256": TRAIN, "test_sha256": TEST}
@@ -55,6 +58,10 @@ def content_of(verdict: Mapping[str, Any]) -> dict[str, str]:
     for name, path in files.items():
         if verdict.get(name) != content[name]:
             raise StageError(f"{GATE} is the verdict on another {path}: nothing is registered; run `dvc repro`.")
+    locked = locked_md5(LOCK)
+    for path in (*files.values(), EVALUATION, GATE):
+        if locked.get(str(path)) != md5_of(path):
+            raise StageError(f"{path} is not the one in {LOCK}: nothing is registered; run `dvc repro`.")
     return content
 
 

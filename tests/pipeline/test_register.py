@@ -18,6 +18,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from mlflow.exceptions import MlflowException
+from ruamel.yaml import YAML
+
+yaml = YAML()
 
 
 @pytest.fixture
@@ -164,6 +167,18 @@ def test_a_model_that_the_gate_did_not_judge_is_refused(clone):
     path.write_bytes(content + b" ")
     done = register(clone)
     assert "metrics/gate.json is the verdict on another models/churn.skops: nothing is registered" in done.stdout
+    assert not (clone.folder / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "gate"])
+def test_what_the_lock_does_not_hold_is_refused(stage, clone):
+    """A verdict on this very model may still be of another lock, as after a merge of two branches' results."""
+    lock = yaml.load(clone.folder / "dvc.lock")
+    for out in lock["stages"][stage]["outs"]:
+        out["md5"] = "0" * 32
+    yaml.dump(lock, clone.folder / "dvc.lock")
+    done = register(clone)
+    assert re.search(r"register: \S+ is not the one in dvc.lock: nothing is registered; run `dvc repro`.", done.stdout)
     assert not (clone.folder / "mlflow.db").exists()
 
 

@@ -19,9 +19,9 @@ def change(clone, *edits, commit=True):
     return clone.run("dvc", "repro", "gate").stdout
 
 
-def reported(clone, base="main"):
+def reported(clone, base="main", **environment):
     """Make the report and return what the terminal shows, the Markdown and the outcome."""
-    done = clone.run("python", "-m", "report", "--base", base)
+    done = clone.run("python", "-m", "report", "--base", base, **environment)
     outcome = json.loads(clone.text("build/report/outcome.json"))
     assert done.returncode == (outcome["verdict"] == "blocked"), done.stdout
     return done.stdout, clone.text("build/report/report.md"), outcome
@@ -46,7 +46,7 @@ def test_the_same_state_is_the_same_report_and_nothing_is_trained_for_it(clone):
     first = reported(clone)
     assert "against main, within noise" in first[0]
     assert "| **ROC AUC** | 0.8619 | 0.8619 | +0.0000 | +0.0000 to +0.0000 | noise |" in first[1]
-    assert "Parameters and contract" not in first[1]
+    assert "Parameters, contract and profile" not in first[1]
     picture = (clone.folder / "build/report/comparison.png").read_bytes()
     assert reported(clone) == first
     assert (clone.folder / "build/report/comparison.png").read_bytes() == picture
@@ -75,6 +75,7 @@ def test_data_that_break_the_contract_block_with_the_contracts_sentence(clone):
         "verdict": "blocked",
         "headline": "Blocked: total_charges has 8 nulls that the contract does not allow (and 1 more)",
         "stage": "validate",
+        "because": [f"total_charges has {count} nulls that the contract does not allow" for count in (8, 3)],
     }
     assert "This branch changes the data contract" in text
     assert "| train | not run | - |" in text
@@ -110,8 +111,14 @@ def test_a_base_that_the_clone_does_not_know_is_said_and_the_rest_reported(clone
     change(clone)
     _, text, outcome = reported(clone, base="origin/main")
     assert (clone.folder / "build/report/comparison.png").exists(), "the branch alone"
+    fault = "Nothing to compare with: this clone does not know origin/main; fetch it with its history"
+    assert outcome["headline"] == f"Blocked: {fault}"
+    assert outcome["stage"] == "comparison"
+    assert "| ROC AUC | 0.8619 |" in text
+    _, text, outcome = reported(clone, base="origin/main", APPROVED_BY="an-owner")
     assert outcome["headline"] == "Passes the gate: ROC AUC 0.862, not compared with main"
-    assert "this clone does not know origin/main; fetch it with its history" in text
+    assert fault in text
+    assert "an-owner approved this: it is judged by its own code and rules" in text
 
 
 def test_a_base_without_a_pipeline_is_said(clone):
@@ -166,7 +173,7 @@ def test_a_source_outside_the_repository_is_compared_with_what_main_was_trained_
     (clone.folder / ".dvc/cache/files/md5" / locked[:2] / locked[2:]).unlink()
     _, text, outcome = reported(clone, base="HEAD")
     assert "not whole: the snapshot that it was trained on is in no DVC cache or remote" in text
-    assert outcome["headline"].endswith("not compared with HEAD")
+    assert outcome["headline"].startswith("Blocked: The comparison with main is not whole")
 
 
 def test_customers_that_changed_in_the_holdout_alone_are_counted(clone):
@@ -197,7 +204,7 @@ def test_settings_that_nobody_can_read_are_the_verdict(clone, file, content, sai
     assert "Traceback" not in text
 
 
-def test_a_main_that_fails_in_an_unheard_of_way_costs_the_comparison_alone(clone):
+def test_a_main_that_fails_in_an_unheard_of_way_is_no_main_to_pass_beside(clone):
     text = clone.text("stages/evaluate.py").replace("PREDICTIONS", "Path('data/elsewhere.parquet')")
     text = text.replace("    Path('data/elsewhere.parquet'),\n", "").replace(
         "from typing", "from pathlib import Path\nfrom typing"
@@ -209,8 +216,8 @@ def test_a_main_that_fails_in_an_unheard_of_way_costs_the_comparison_alone(clone
     clone.ok("git", "revert", "--no-edit", "HEAD")
     clone.run("dvc", "repro", "gate")
     _, text, outcome = reported(clone)
-    assert outcome["verdict"] == "passed"
-    assert "The comparison with main is not whole: it fails with FileNotFoundError" in text
+    assert outcome["headline"] == "Blocked: The comparison with main is not whole: it fails with FileNotFoundError"
+    assert "| ROC AUC | 0.8619 |" in text
 
 
 def test_what_a_killed_report_left_behind_is_in_nobodys_way(clone):
@@ -228,17 +235,37 @@ def test_a_weakened_judge_is_the_first_thing_that_is_said(clone):
     change(
         clone,
         ("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.5}"),
-        ("stages/gate.py", 'OVERALL = "all customers"', 'OVERALL = "everybody"'),
+        ("stages/gate.py", "gate: passed, ", "gate: all is well, "),
     )
     (clone.folder / ".github").mkdir(exist_ok=True)
     (clone.folder / ".github/é.yml").write_text("on: push\n")
     clone.commit()
     _, text, _ = reported(clone)
+    fault = "gate.overall.roc_auc.min is 0.5, on main 0.82: that takes a code owner's approval"
+    assert text.startswith(f"## ⛔ Blocked: params.yaml: {fault}")
+    assert f"### Refused by main's judge\n\n- params.yaml: {fault}" in text
+    _, text, outcome = reported(clone, APPROVED_BY="an-owner")
+    assert outcome["verdict"] == "passed"
     assert text.startswith("## ⚠️ Passes the gate")
+    assert "an-owner approved this: it is judged by its own code and rules" in text
     assert "changes the gate rules, 1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.5" in text
     assert "changes the code that judges: stages/gate.py" in text
     assert "changes the workflows: .github/é.yml" in text
     assert text.index("changes the gate rules") < text.index("| Metric |")
+
+
+def test_a_renewed_profile_is_shown_beside_mains(clone):
+    lines = clone.text("data/sample/telco_customers.csv").splitlines(keepends=True)
+    clone.ok("git", "switch", "--quiet", "--create", "change")
+    (clone.folder / "data/sample/telco_customers.csv").write_text("".join(lines[:-100]))
+    clone.ok("dvc", "repro", "prepare")
+    assert "profile: profile.json, 6,943 customers, 19 features" in clone.ok("python", "-m", "churn.profile")
+    clone.commit()
+    clone.run("dvc", "repro", "gate")
+    _, text, _ = reported(clone)
+    assert "This branch changes the reference profile: " in text
+    assert "| profile.json: rows | 7043 | 6943 |" in text
+    assert "| profile.json: contract=One year | 0.2091 | 0.2" in text
 
 
 def test_the_report_holds_no_customer(clone):
