@@ -1,4 +1,4 @@
-"""What fetch, prepare and validate cost on ten million customers: seconds, and the peak of memory.
+"""What fetch, prepare, the profile and validate cost on ten million customers: seconds, and the peak of memory.
 
 The customers are those of the sample, over and over, each time with another key, in no order. Runs the stages one after
 the other in a temporary folder (about 1 GB). Usage: python -m benchmarks.scale [ROWS]
@@ -29,13 +29,13 @@ def make_source(target: Path, rows: int) -> None:
         ) TO '{target}' (FORMAT parquet)""")
 
 
-def run_stage(stage: str, folder: Path) -> tuple[float, float]:
-    """Run a stage and return its wall time in seconds and its peak resident memory in MiB."""
+def run_module(module: str, folder: Path) -> tuple[float, float]:
+    """Run a module and return its wall time in seconds and its peak resident memory in MiB."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", f"stages.{stage}"], cwd=folder)
+    process = subprocess.Popen([sys.executable, "-m", module], cwd=folder)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        sys.exit(f"{stage} failed.")
+        sys.exit(f"{module} failed.")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
@@ -50,9 +50,9 @@ def main(rows: int) -> None:
         make_source(folder / "customers.parquet", rows)
         params = (ROOT / "params.yaml").read_text(encoding="utf-8")
         (folder / "params.yaml").write_text(params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet"))
-        for stage in ("fetch", "prepare", "validate"):
-            seconds, peak = run_stage(stage, folder)
-            print(f"{stage:9} {seconds:6.1f} s {peak:7,.0f} MiB")
+        for module in ("stages.fetch", "stages.prepare", "churn.profile", "stages.validate"):
+            seconds, peak = run_module(module, folder)
+            print(f"{module:16} {seconds:6.1f} s {peak:7,.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,24 +7,22 @@ row.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from math import sqrt
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
 from churn.params import Section, Share, read_settings
-from churn.rules import Finding
 from churn.stage import TEST, TRAIN, StageError, write_json
 
 import duckdb
 
 PROFILE = Path("profile.json")
-RENEW = f"`make profile` renews {PROFILE}, to be reviewed and committed"
-TABLES = "train and test"
-LEAST_SHARE = 0.01  # of a category that is called new, or vanished
-REACH = 4.0  # standard errors that chance may take on top of a tolerance: of a hundred bins, none strays by chance
+MISSING, UNLISTED = -1, -2  # the numbers of the bins beside those that have a name
+
+
+Counts = dict[int, tuple[int, int | None]]
 
 
 class Bin(Section):
@@ -63,7 +61,7 @@ def load_profile(path: Path = PROFILE) -> Profile:
 def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Profile | None = None) -> Profile:
     """Return the profile of the customers in the views `train` and `test`, its bins those of `like` where it has them.
 
-    Features that a table lacks, or has in another type, are left out.
+    Two passes, whatever the number of features. Those that a table lacks, or has in another type, are left out.
     """
     tables = [
         {name: kind for name, kind, *_ in database.execute(f"DESCRIBE {table}").fetchall()}
@@ -74,173 +72,104 @@ def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Pr
         for name in (contract.label, *contract.features)
         if all(columns.get(name) == SQL_TYPES[contract.columns[name].type] for columns in tables)
     ]
-    columns = ", ".join(map(identifier, there))
+    columns = ", ".join(map(identifier, there)) or "NULL"
     database.execute(
         f"CREATE OR REPLACE TEMP VIEW customers AS SELECT {columns} FROM train UNION ALL SELECT {columns} FROM test"
     )
     label = identifier(contract.label) if contract.label in there else "NULL"
-    rows, rate = database.execute(f"SELECT count(*), avg({label}) FROM customers").fetchall()[0]
+    names = [name for name in there if name != contract.label]
+    numbers = [name for name in names if contract.columns[name].type in ("integer", "number")]
+    known = {name: like.features[name].edges for name in numbers if name in like.features} if like else {}
+    rows, rate, *described = database.execute(
+        f"SELECT {', '.join(['count(*)', f'avg({label})', *_descriptions(numbers, known, contract)])} FROM customers"
+    ).fetchall()[0]
+    moments = dict(zip(numbers, zip(described[::3], described[1::3], strict=True), strict=True))
+    deciles = dict(zip(numbers, described[2::3], strict=True))
+    edges = {name: known.get(name, sorted({float(f"{one:.4g}") for one in deciles[name] or ()})) for name in numbers}
+    counted = _counted(database, label, {name: _bin_code(name, edges.get(name), contract) for name in names})
     features = {
-        name: _feature(database, name, contract, like.features.get(name) if like else None)
-        for name in there
-        if name != contract.label
+        name: _feature(
+            _bin_names(name, edges.get(name), contract), counted[name], edges.get(name, ()), moments.get(name)
+        )
+        for name in names
     }
     return Profile(rows=rows, label_rate=_rounded(min(max(rate or 0, 1e-6), 1 - 1e-6)), features=features)
 
 
-def _feature(
-    database: duckdb.DuckDBPyConnection, name: str, contract: Contract, like: FeatureProfile | None
-) -> FeatureProfile:
-    column, sql, label = contract.columns[name], identifier(name), identifier(contract.label)
-    edges: tuple[float, ...] = ()
-    mean = deviation = None
-    if column.type in ("integer", "number"):
-        value = f"if(isfinite({sql}), {sql}, NULL)" if column.type == "number" else sql
-        deciles = "[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]"
-        quantiles = "NULL" if like else f"quantile_disc({value}, {deciles})"
-        given: Any = database.execute(
-            f"SELECT avg({value}), stddev_pop({value}), {quantiles} FROM customers"
-        ).fetchall()[0]
-        mean, deviation = (_rounded(one) for one in given[:2])
-        edges = like.edges if like else tuple(sorted({float(f"{one:.4g}") for one in given[2] or ()}))
+def _number(name: str, contract: Contract) -> str:
+    """Return the SQL of a number, NULL where it is not finite."""
+    sql = identifier(name)
+    return f"if(isfinite({sql}), {sql}, NULL)" if contract.columns[name].type == "number" else sql
+
+
+def _descriptions(numbers: Sequence[str], known: Collection[str], contract: Contract) -> Iterator[str]:
+    """Yield the SQL of the mean, the deviation and, where its bins are not `known` yet, the deciles of each number."""
+    for name in numbers:
+        value = _number(name, contract)
+        yield f"avg({value})"
+        yield f"stddev_pop({value})"
+        yield "NULL" if name in known else f"quantile_disc({value}, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])"
+
+
+def _bin_code(name: str, edges: Sequence[float] | None, contract: Contract) -> str:
+    """Return the SQL of the number of a value's bin: MISSING where there is none, and UNLISTED for a category."""
+    if edges is not None:
+        value = _number(name, contract)
         upto = "".join(f" WHEN {value} <= {edge!r} THEN {number}" for number, edge in enumerate(edges))
-        binned = f"CASE WHEN {value} IS NULL THEN NULL{upto} ELSE {len(edges)} END"
-        names = [f"up to {edge:g}" for edge in edges] + ([f"above {edges[-1]:g}"] if edges else ["all"])
-        wanted: Sequence[object] = range(len(edges) + 1)
-    else:
-        binned = sql
-        wanted = column.values or (False, True)
-        names = [str(one).lower() if column.type == "boolean" else str(one) for one in wanted]
-    sums = f"sum({label})" if contract.label in _columns(database) else "NULL"
-    found = {
-        one: (rows, churned)
-        for one, rows, churned in database.execute(
-            f"SELECT {binned} AS bin, count(*), {sums} FROM customers GROUP BY bin"
-        ).fetchall()
-    }
-    total = sum(rows for rows, _ in found.values())
-
-    def bin_of(title: str, one: object) -> Bin:
-        rows, churned = found.get(one, (0, None))
-        rate = None if churned is None or not rows else _rounded(churned / rows)
-        return Bin(name=title, share=_rounded(rows / total) or 0.0, label_rate=rate)
-
-    bins = [bin_of(title, one) for title, one in zip(names, wanted, strict=True)]
-    missing = bin_of("missing", None)
-    if missing.share:
-        bins.append(missing)
-    return FeatureProfile(missing=missing.share, bins=tuple(bins), edges=edges, mean=mean, deviation=deviation)
+        return f"CASE WHEN {value} IS NULL THEN {MISSING}{upto} ELSE {len(edges)} END"
+    column, sql = contract.columns[name], identifier(name)
+    values = map(literal, column.values) if column.values else ("false", "true")
+    listed = "".join(f" WHEN {sql} = {value} THEN {number}" for number, value in enumerate(values))
+    return f"CASE WHEN {sql} IS NULL THEN {MISSING}{listed} ELSE {UNLISTED} END"
 
 
-def _columns(database: duckdb.DuckDBPyConnection) -> set[str]:
-    return {name for name, *_ in database.execute("DESCRIBE customers").fetchall()}
+def _bin_names(name: str, edges: Sequence[float] | None, contract: Contract) -> Sequence[str]:
+    if edges is None:
+        return contract.columns[name].values or ("false", "true")
+    return [f"up to {edge:g}" for edge in edges] + ([f"above {edges[-1]:g}"] if edges else ["all"])
+
+
+def _counted(database: duckdb.DuckDBPyConnection, label: str, codes: Mapping[str, str]) -> dict[str, Counts]:
+    """Return for each feature, by the number of its bin, how many customers are in it, and how many of them churned."""
+    counted: dict[str, Counts] = {name: {} for name in codes}
+    if not codes:
+        return counted
+    columns = [f"b{number}" for number in range(len(codes))]
+    binned = ", ".join(f"{code} AS {column}" for code, column in zip(codes.values(), columns, strict=True))
+    sets = ", ".join(f"({column})" for column in columns)
+    for *bins, rows, churned in database.execute(
+        f"SELECT {', '.join(columns)}, count(*), sum({label}) FROM (SELECT *, {binned} FROM customers)"
+        f" GROUP BY GROUPING SETS ({sets})"
+    ).fetchall():
+        for name, number in zip(codes, bins, strict=True):
+            if number is not None:  # of the set that this row is of; no code is NULL
+                counted[name][number] = (rows, churned)
+    return counted
+
+
+def _feature(
+    names: Sequence[str], counted: Counts, edges: Sequence[float], moments: tuple[float, float] | None
+) -> FeatureProfile:
+    """Return a feature with a bin for each of `names`, and one for what is missing if anything is."""
+    total = max(sum(rows for rows, _ in counted.values()), 1)
+
+    def bin_of(name: str, number: int) -> Bin:
+        rows, churned = counted.get(number, (0, None))
+        return Bin(name=name, share=_rounded(rows / total), label_rate=_rounded(churned and churned / rows))
+
+    bins, missing = [bin_of(name, number) for number, name in enumerate(names)], bin_of("missing", MISSING)
+    mean, deviation = map(_rounded, moments or (None, None))
+    return FeatureProfile(
+        missing=missing.share,
+        bins=tuple([*bins, missing] if missing.share else bins),
+        edges=tuple(edges),
+        mean=mean,
+        deviation=deviation,
+    )
 
 
 def _rounded(value: Any) -> Any:
     return None if value is None else round(float(value), 6)
-
-
-def profile_findings(contract: Contract, reference: Profile, now: Profile) -> Iterator[Finding]:
-    """Yield what strays from the `reference` by more than the tolerances of rules.profile and chance, and what leaks.
-
-    Chance is REACH standard errors of the difference of two shares, or means, of as many rows as either profile has.
-    """
-    rules = contract.rules.profile
-    if not rules.rows.min <= (ratio := now.rows / reference.rows) <= rules.rows.max:
-        says = f"{now.rows:,} rows are {ratio:.2f} times the {reference.rows:,} of {PROFILE}: the source shrank or grew"
-        yield _finding("rows", "", abs(ratio - 1), now, f"{says}, outside {rules.rows.min:g} to {rules.rows.max:g}")
-    for name in reference.features:
-        if name not in contract.features:
-            yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
-    for name, here in now.features.items():
-        if name not in reference.features:
-            yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")
-            continue
-        there = reference.features[name]
-        sizes = (reference.rows, now.rows)
-        for rule, (excess, says) in _strays(name, there, here, sizes, contract).items():
-            if excess > 0:
-                yield _finding(rule, name, excess, now, says)
-        area = single_feature_roc_auc(here, now.label_rate)
-        if area > contract.rules.max_single_feature_roc_auc:
-            says = (
-                f"{name} alone ranks churners with a ROC AUC of {area:.3f}, more than"
-                f" {contract.rules.max_single_feature_roc_auc:g}: it may know the label"
-            )
-            yield _finding("leakage", name, 1.0, now, says)
-
-
-def _finding(rule: str, column: str, share: float, now: Profile, says: str) -> Finding:
-    return Finding(TABLES, rule, column, round(min(share, 1.0) * now.rows), round(min(share, 1.0), 6), says)
-
-
-def _strays(
-    name: str, there: FeatureProfile, here: FeatureProfile, sizes: tuple[int, int], contract: Contract
-) -> dict[str, tuple[float, str]]:
-    """Return for each rule by how much more than it allows the feature strays, at its worst, and the sentence."""
-    rules, worst = contract.rules.profile, dict[str, tuple[float, str]]()
-
-    def seen(rule: str, excess: float, says: str) -> None:
-        if excess > worst.get(rule, (0.0, ""))[0]:
-            worst[rule] = (excess, says)
-
-    off = abs(here.missing - there.missing) - rules.nulls - REACH * _error(there.missing, here.missing, *sizes)
-    seen(
-        "nulls_share", off, f"{name} is missing in {here.missing:.1%} of the rows, in {there.missing:.1%} of {PROFILE}"
-    )
-    if there.mean is not None and there.deviation:
-        mean = here.mean if here.mean is not None else float("inf")
-        off = abs(mean - there.mean) / there.deviation
-        chance = REACH * sqrt(1 / sizes[0] + 1 / max(sizes[1], 1))
-        says = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
-        seen("mean", off - rules.mean - chance, says)
-    before, after, known = 0.0, 0.0, {one.name: one for one in there.bins}
-    for one in here.bins:
-        was = known.get(one.name, Bin(name=one.name, share=0.0, label_rate=None))
-        if there.edges and one.name != "missing":
-            before, after = before + was.share, after + one.share
-            off = abs(after - before) - rules.quantiles - REACH * _error(before, after, *sizes)
-            says = f"{after:.1%} of the rows have {name} {one.name}, {before:.1%} in {PROFILE}"
-            seen("quantiles", off, says)
-        elif one.name != "missing":
-            off = abs(one.share - was.share) - rules.categories - REACH * _error(was.share, one.share, *sizes)
-            seen(
-                "categories", off, f"{name} is {one.name} in {one.share:.1%} of the rows, {was.share:.1%} in {PROFILE}"
-            )
-            if min(one.share, was.share) == 0 and max(one.share, was.share) >= LEAST_SHARE:
-                what = "has vanished" if not one.share else "is new"
-                seen("categories", 1.0, f"{name}: {one.name} {what}, {was.share:.1%} of the rows in {PROFILE}")
-        if one.label_rate is not None and was.label_rate is not None:
-            counts = (was.share * sizes[0], one.share * sizes[1])
-            off = abs(one.label_rate - was.label_rate) - rules.label_rate
-            off -= REACH * _error(was.label_rate, one.label_rate, *counts)
-            says = (
-                f"{one.label_rate:.1%} of the customers with {name} {one.name} churned, {was.label_rate:.1%} in"
-                f" {PROFILE}"
-            )
-            seen("label_rates", off, says)
-    return worst
-
-
-def _error(one: float, other: float, rows: float, others: float) -> float:
-    """Return the standard error of the difference of two shares; one more of each kind, so that it is never 0."""
-    pooled = (one * rows + other * others + 1) / (rows + others + 2)
-    return sqrt(pooled * (1 - pooled) * (1 / max(rows, 1) + 1 / max(others, 1)))
-
-
-def single_feature_roc_auc(feature: FeatureProfile, label_rate: float) -> float:
-    """Return the ROC AUC of ranking customers by the churn rate of their bin alone, 0.5 where nothing is known.
-
-    The Mann-Whitney statistic in counts: pairs within a bin count half.
-    """
-    bins = sorted((one for one in feature.bins if one.label_rate is not None), key=lambda one: one.label_rate or 0.0)
-    below = area = 0.0
-    for one in bins:
-        churned = one.share * (one.label_rate or 0.0)
-        stayed = one.share - churned
-        area += churned * (below + stayed / 2)
-        below += stayed
-    return area / (label_rate * (1 - label_rate)) if bins else 0.5
 
 
 def customers_profile(contract: Contract, like: Profile | None = None) -> Profile:

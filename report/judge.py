@@ -18,10 +18,11 @@ from churn.evaluation import evaluation_of, scores_of
 from churn.metrics import Floats
 from churn.model import load_model, read_table
 from churn.params import METRICS, Evaluate, Gate, Params, Prepare, SectionType, load_params
-from churn.profile import PROFILE, load_profile, profile_findings, profile_of
+from churn.profile import PROFILE, load_profile, profile_of
 from churn.rules import table_findings
 from churn.split import drop_declared, in_holdout
 from churn.stage import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN, read_json
+from churn.strays import profile_findings
 from churn.verdict import judge_all, shown
 from report.facts import Comparison, Judgement
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from churn.contract import Contract, load_contract
 from churn.duck import connection, identifier, literal
-from churn.profile import Profile, load_profile, profile_findings, profile_of
+from churn.profile import Profile, load_profile, profile_of
 from churn.rules import Finding, table_findings
 from churn.stage import (
     CONTRACT,
@@ -26,6 +26,7 @@ from churn.stage import (
     sha256_of,
     write_json,
 )
+from churn.strays import profile_findings
 
 import duckdb
 

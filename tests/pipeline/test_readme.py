@@ -70,6 +70,16 @@ def test_the_readmes_commands_work(clone, command):
     clone.ok(*command.split())
 
 
+def test_the_benchmark_of_scale_works(clone):
+    printed = clone.ok("python", "-m", "benchmarks.scale", "20000")
+    assert re.findall(r"^(\S+) +[0-9.]+ s +[0-9,]+ MiB$", printed, re.MULTILINE) == [
+        "stages.fetch",
+        "stages.prepare",
+        "churn.profile",
+        "stages.validate",
+    ]
+
+
 def test_the_command_that_sets_bounds_works(clone):
     assert commands("adapt.md") == ["python -m benchmarks.holdout_noise"]
     printed = clone.ok("python", "-m", "benchmarks.holdout_noise", "10")

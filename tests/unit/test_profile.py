@@ -1,4 +1,5 @@
-from churn.profile import profile_findings, profile_of, single_feature_roc_auc
+from churn.profile import profile_of
+from churn.strays import profile_findings, single_feature_roc_auc, standard_error
 from stages.prepare import to_arrow
 from tests.conftest import make_customers
 
@@ -66,6 +67,11 @@ def test_a_new_draw_of_the_same_customers_is_like_the_profile(seed, customers, c
     drawn = customers.sample(len(customers), replace=True, random_state=seed)
     assert strays(drawn, contract, reference) == set()
     assert strays(drawn.sample(frac=1, random_state=seed), contract, reference) == set()
+
+
+def test_shares_that_were_rounded_up_are_no_more_than_all_of_many_customers():
+    """Each is rounded to six places, so that the deciles' sum may be a little more than 1."""
+    assert 0 < standard_error(1.000001, 1.000001, 10**7, 10**7) < 1e-6
 
 
 def test_a_feature_that_came_or_went_asks_for_a_new_profile(customers, contract, reference):
