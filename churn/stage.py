@@ -43,6 +43,7 @@ EVALUATION = Path("metrics/evaluation.json")
 GATE = Path("metrics/gate.json")
 PLOTS = Path("plots")
 LOG = Path(".cache/stages.jsonl")  # which stages ran here, for the report
+KILLED = "was killed"  # how the log begins with a stage; true as long as no later line of it says otherwise
 STARTED = time.perf_counter()
 
 
@@ -53,7 +54,7 @@ class StageError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main`; on a fault print `stage: sentence` to stderr and exit with 1. The log has it, too."""
     stage, fault = Path(sys.argv[0]).stem, None
-    log(stage, fault="was killed")  # true as long as no later line of this stage says otherwise
+    log(stage, KILLED)
     try:
         main()
     except StageError as error:

@@ -10,6 +10,7 @@ environment names the code owner who has approved what this checkout changes of 
 import argparse
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Collection, Sequence
@@ -76,20 +77,31 @@ def stages_here() -> tuple[tuple[Run, ...], Outcome]:
 
 
 def judged_outcome(outcome: Outcome, judgement: Judgement | None, reasons: Sequence[str], approved: bool) -> Outcome:
-    """Return the outcome after the judgement against main; where there is none, nothing passes without approval."""
+    """Return the outcome after the judgement against main; where there is none, nothing passes without approval.
+
+    What the gate has blocked stays its own, with the reasons of the judgement as well.
+    """
     if judgement is None:
-        return outcome if approved else blocked(reasons, "comparison")
+        return blocked(reasons, "comparison") if outcome.passed and not approved else outcome
     broken = [str(rule["sentence"]) for rule in judgement.rules if rule["outcome"] == "broken"]
-    faults = [*judgement.faults, *broken]
-    return blocked(faults, "comparison") if faults else outcome
+    faults = dict.fromkeys((*outcome.because, *judgement.faults, *broken))
+    return blocked(tuple(faults), outcome.stage or "comparison") if faults else outcome
 
 
-def checkout_command() -> str:
-    """Return the command that checks out what the report is about; a pull request's merge has no name to fetch by."""
+def commands(base: str) -> tuple[str, ...]:
+    """Return the commands that make the report on this commit elsewhere; a pull request's merge has no name there."""
     pull = re.fullmatch(r"refs/pull/(\d+)/merge", os.environ.get("GITHUB_REF", ""))
-    if pull:
-        return f"git fetch origin pull/{pull[1]}/head && git switch --detach FETCH_HEAD"
-    return f"git fetch origin && git switch --detach {git('rev-parse', '--short=8', 'HEAD')}"
+    what = git("rev-parse", "--short=8", "HEAD") or "HEAD"
+    checkout = f"git fetch origin pull/{pull[1]}/head" if pull else "git fetch origin"
+    checkout += f" && git switch --detach {'FETCH_HEAD' if pull else what}"
+    remote = " remote # with DVC_REMOTE_URL and its keys in the environment" if os.environ.get("DVC_REMOTE_URL") else ""
+    repro = f"dvc repro{' --pull' if remote else ''} gate"
+    environment = "source .venv/bin/activate"
+    return checkout, f"make setup{remote}", environment, "python -m report.claims drop", repro, _report(base)
+
+
+def _report(base: str) -> str:
+    return f"python -m report --base {shlex.quote(base)}"
 
 
 def found_out(base: str) -> Facts:
@@ -113,12 +125,12 @@ def found_out(base: str) -> Facts:
     judgement = found.pop("judgement", None)
     if approver:
         notes.append(f"{approver} approved this: it is judged by its own code and rules")
-    if outcome.passed:
+    if outcome.passed or outcome.stage == "gate":
         outcome = judged_outcome(outcome, judgement, reasons, bool(approver))
     if "evaluate" in done and not PICTURE.exists():
         picture_alone(PICTURE)
     return Facts(
-        checkout=checkout_command(),
+        reproduce=commands(base),
         base=base[:8] if re.fullmatch("[0-9a-f]{40}", base) else base.removeprefix("origin/"),
         outcome=outcome,
         notes=tuple(notes),

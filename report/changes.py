@@ -9,6 +9,7 @@ from churn.stage import CONTRACT, LOCK, PARAMS, StageError
 from report.claims import first_difference, stages_of
 from report.facts import Change
 from report.git import git
+from report.judge import stricter
 from report.state import dvc_json
 from report.words import value
 
@@ -59,15 +60,11 @@ def _summary(profile: Mapping[str, Any]) -> dict[str, float]:
 
 def loosened(change: Change) -> bool:
     """Say whether a changed value of the gate's rules or of the contract's lets more through than before."""
-    *_, last = change.key.split(".")
+    last = change.key.rpartition(".")[2]
     if last == "nulls":
         return bool(change.after == "allow")
-    if change.after is None:
-        return change.key.startswith(("gate.", "rules."))
-    if not all(isinstance(side, int | float) for side in (change.before, change.after)):
-        return False
-    lower = change.after < change.before
-    return bool(lower if last in ("min", "min_rows", "min_slice_rows") else not lower and last == "max")
+    judges = change.key.startswith(("gate.", "rules.", "evaluate.slices."))
+    return judges and bool(stricter(change.before, change.after, last) != change.after)
 
 
 def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str]:

@@ -77,7 +77,7 @@ class DataChange:
 class Facts:
     """All of a report. What could not be found out is None, and `notes` say why."""
 
-    checkout: str
+    reproduce: tuple[str, ...]
     base: str
     outcome: Outcome
     notes: tuple[str, ...] = ()

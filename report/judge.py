@@ -29,7 +29,8 @@ from report.facts import Comparison, Judgement
 import pandas as pd
 import pyarrow.parquet as pq
 
-LARGER_IS_STRICTER = ("min", "min_rows", "min_slice_rows", "predicted_per_churner", "slices_false_alarm")
+LARGER_IS_STRICTER = ("min", "min_rows", "predicted_per_churner", "slices_false_alarm")
+NEITHER_IS_STRICTER = ("min_slice_rows",)  # below it a slice with a rule is broken, any other is not judged
 BY_APPROVAL = "that takes a code owner's approval"
 
 
@@ -47,8 +48,8 @@ class Candidate:
 def stricter(main: Any, branch: Any, key: str = "") -> Any:
     """Return of two settings, as JSON has them, what lets less through; what only one side has counts as well.
 
-    Of two numbers that is the larger for the names in LARGER_IS_STRICTER, and else the smaller, as of each tolerance;
-    of two lists all that is in either; of anything else main's.
+    Of two numbers that is the larger for the names in LARGER_IS_STRICTER, main's for those in NEITHER_IS_STRICTER, and
+    else the smaller, as of each tolerance; of two lists all that is in either; of anything else main's.
     """
     if branch is None or main is None:
         return branch if main is None else main
@@ -57,7 +58,7 @@ def stricter(main: Any, branch: Any, key: str = "") -> Any:
         return {name: stricter(main.get(name), branch.get(name), name) for name in names}
     if isinstance(main, list) and isinstance(branch, list):
         return [*main, *(one for one in branch if one not in main)]
-    if all(isinstance(side, int | float) for side in (main, branch)):
+    if key not in NEITHER_IS_STRICTER and all(isinstance(side, int | float) for side in (main, branch)):
         return max(main, branch) if key in LARGER_IS_STRICTER else min(main, branch)
     return main
 
@@ -132,12 +133,13 @@ def candidate(main: Path, approved: bool) -> Candidate:
 
     Raises StageError when the model or the holdout cannot be read, or the scores are none.
     """
-    params, contract, theirs = load_params(), load_contract(), load_params(main / PARAMS)
+    params, contract = load_params(), load_contract()
     features, labels, keys = read_table(TEST, contract)
     scores = scores_of(load_model(MODEL), features)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
     if approved:
         return Candidate(params.gate, params.evaluate, contract, features, predictions)
+    theirs = load_params(main / PARAMS)
     evaluate = merged(theirs.evaluate, params.evaluate).model_copy(update={"threshold": theirs.evaluate.threshold})
     return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions)
 
@@ -219,7 +221,7 @@ def judged(main: Path, one: Candidate, beside: Comparison, approved: bool) -> Ju
 
     Raises StageError when a table cannot be read.
     """
-    params, theirs, contract = load_params(), load_params(main / PARAMS), load_contract(main / CONTRACT)
+    params = load_params()
     y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
 
     def evaluated(evaluate: Evaluate) -> dict[str, Any]:
@@ -227,7 +229,8 @@ def judged(main: Path, one: Candidate, beside: Comparison, approved: bool) -> Ju
         return evaluation_of(one.features, y, values, evaluate, one.contract)
 
     faults = list(evaluation_faults(read_json(EVALUATION), evaluated(params.evaluate)))
-    if not approved:
+    if not approved:  # else main's settings may be of another shape
+        theirs, contract = load_params(main / PARAMS), load_contract(main / CONTRACT)
         faults = [
             *loosened_settings(theirs, params, contract, one.contract),
             *table_faults(theirs.prepare, contract),

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from churn.challenge import AGAINST_MAIN, TOO_GOOD
 from churn.paired import Difference
+from churn.verdict import OVERALL
 from report.facts import Change, Comparison, DataChange, Run, Slice
 from report.words import METRIC_ORDER, escaped, folded, name_of, number, table, value
 
 ROWS_SHOWN = 12
+BROKEN_SHOWN = 6  # so that the metrics and the picture stay in sight
 MARKS = {"better": "🟢", "worse": "🔴"}
 SLICE_METRICS = ("roc_auc", "recall", "expected_calibration_error")
 ELSEWHERE = " in the run's artifact `results`"
@@ -31,7 +34,7 @@ def metrics_beside(found: Comparison, base: str) -> str:
         name = f"**{name_of(metric)}**" if metric == "roc_auc" else name_of(metric)
         values = [number(one.main), number(one.branch), number(one.difference, signed=True), _interval(one)]
         rows.append([name, *values, f"{MARKS.get(one.verdict, '')} {one.verdict}".strip()])
-    text = table(["Metric", escaped(base), "This branch", "Difference", "95 % interval", ""], rows)
+    text = "### Metrics\n\n" + table(["Metric", escaped(base), "This branch", "Difference", "95 % interval", ""], rows)
     which = f"the same {found.rows:,} customers of the holdout"
     if found.rows != found.holdout:
         which = f"those {found.rows:,} of {found.holdout:,} customers of the holdout that {escaped(base)} has not seen"
@@ -50,22 +53,49 @@ def metrics_alone(evaluation: Mapping[str, Any]) -> str:
     for metric in METRIC_ORDER:
         low, high = evaluation["intervals"][metric]
         rows.append([name_of(metric), number(evaluation[metric]), f"{number(low)} to {number(high)}"])
-    return table(["Metric", "This branch", "95 % interval"], rows)
+    return "### Metrics\n\n" + table(["Metric", "This branch", "95 % interval"], rows)
 
 
-def rules(judged: Sequence[Mapping[str, Any]]) -> str:
-    """Return rules of the gate with their margins, the narrowest first."""
-    ordered = sorted(judged, key=lambda rule: float("-inf") if rule["margin"] is None else rule["margin"])
-    rows = [
-        [
-            escaped(rule["scope"]),
-            name_of(rule["metric"], arrow=False),
-            f"{'≥' if rule['bound'] == 'min' else '≤'} {rule['limit']:g}",
-            number(rule["value"]),
-            number(rule["margin"], signed=True),
-        ]
-        for rule in ordered
-    ]
+def broken_rules(broken: Sequence[Mapping[str, Any]], judged: int) -> str:
+    """Return the broken rules among those `judged`: the first of them, and the others folded."""
+    ordered = _ordered(broken)
+    text = f"### Broken rules of the gate: {len(broken)} of {judged}\n\n{_rules(ordered[:BROKEN_SHOWN])}"
+    if rest := ordered[BROKEN_SHOWN:]:
+        text += "\n\n" + folded(f"The other {len(rest):,}", _rules(rest))
+    return text
+
+
+def kept_rules(kept: Sequence[Mapping[str, Any]], judged: int, too_small: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rules that were kept, folded, and the slices that nobody can judge, in a line."""
+    text = folded(f"The gate: {len(kept)} of {judged} rules kept", _rules(_ordered(kept)))
+    if too_small:
+        listed = [f"{escaped(rule['scope'])} ({rule['value']:.0f})" for rule in too_small[:ROWS_SHOWN]]
+        more = f" and {len(too_small) - ROWS_SHOWN} more" if len(too_small) > ROWS_SHOWN else ""
+        text += f"\n\n<sub>Too few customers in the holdout to be judged: {', '.join(listed)}{more}.</sub>"
+    return text
+
+
+def _ordered(judged: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return rules in the order of what matters: those on all customers, then by margin, the narrowest first."""
+
+    def rank(rule: Mapping[str, Any]) -> tuple[bool, float]:
+        return rule["scope"] != OVERALL, float("-inf") if rule["margin"] is None else rule["margin"]
+
+    return sorted(judged, key=rank)
+
+
+def _rules(judged: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for rule in judged:
+        wanted, value, sign = f"{rule['limit']:.4g}", number(rule["value"]), "≥" if rule["bound"] == "min" else "≤"
+        against = rule["metric"].endswith((AGAINST_MAIN, TOO_GOOD))
+        if against:
+            wanted = f"{abs(rule['limit']):.4g} {'worse' if sign == '≥' else 'better'}"
+            sign = "at most"
+            if rule["value"] is not None:
+                value = f"{abs(rule['value']):.4f} {'worse' if rule['value'] < 0 else 'better'}"
+        name, margin = name_of(rule["metric"], arrow=False), number(rule["margin"], signed=True)
+        rows.append([escaped(rule["scope"]), name, f"{sign} {wanted}", value, margin])
     return table(["Customers", "Metric", "Rule", "Value", "Margin"], rows, rest=ELSEWHERE)
 
 
@@ -158,8 +188,6 @@ def stages(runs: Sequence[Run]) -> str:
     return folded(f"Stages: {len(ran)} run in {seconds:.1f} s, {reused} reused", table(["Stage", "", "Seconds"], rows))
 
 
-def reproduce(checkout: str) -> str:
-    """Return the commands that make this report on anyone's machine, the first of them `checkout`."""
-    lines = [checkout, "make setup remote && source .venv/bin/activate"]
-    lines += ["dvc repro --pull gate", "python -m report --base origin/main"]
-    return folded("Reproduce it on your machine", "\n".join(["```console", *lines, "```"]))
+def reproduce(commands: Sequence[str]) -> str:
+    """Return the commands that make this report on anyone's machine."""
+    return folded("Reproduce it on your machine", "\n".join(["```console", *commands, "```"]))

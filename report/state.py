@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from churn.stage import GATE, LOG, VALIDATION, StageError, read_json
+from churn.stage import GATE, KILLED, LOG, VALIDATION, StageError, read_json
 from report.claims import ORDER
 from report.facts import Outcome, Run
 
@@ -43,12 +43,19 @@ def outdated_stages() -> set[str]:
 
 
 def logged_runs(log: Path = LOG) -> dict[str, Mapping[str, Any]]:
-    """Return the last line of each stage in the log of the stages that ran here; what is no whole line is left out."""
+    """Return the last line of each stage in the log of the stages that ran here; what is no whole line is left out.
+
+    A stage that begins after a later one, or again, is of another `dvc repro`: of the runs before, faults alone count.
+    """
     found: dict[str, Mapping[str, Any]] = {}
+    last = ""
     for text in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else ():
         with suppress(ValueError, TypeError, KeyError):  # a stage was killed while it wrote
             line = json.loads(text)
-            found[line["stage"]] = {"seconds": float(line["seconds"]), "fault": line["fault"]}
+            stage, seconds = line["stage"], float(line["seconds"])
+            if line["fault"] == KILLED and last and (*ORDER, stage).index(stage) <= (*ORDER, last).index(last):
+                found = {name: one for name, one in found.items() if one["fault"]}
+            found[stage], last = {"seconds": seconds, "fault": line["fault"]}, stage
     return found
 
 

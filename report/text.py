@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from report import sections
 from report.facts import Facts
-from report.words import METRIC_ORDER, escaped, folded, name_of, number
+from report.words import METRIC_ORDER, escaped, name_of, number
 
 LIMIT = 60_000  # characters; GitHub refuses a comment of more than 65,536
 NOTES_SHOWN = 12
@@ -37,7 +37,9 @@ def headline(facts: Facts) -> str:
 
 def markdown(facts: Facts) -> str:
     """Return the whole report, without the least important sections, which it names, where it would be too long."""
-    mark = "⛔" if not facts.outcome.passed else "⚠️" if any("looser" in note for note in facts.notes) else "✅"
+    worse = facts.comparison and any(one.verdict == "worse" for one in facts.comparison.overall.values())
+    doubtful = worse or any("looser" in note for note in facts.notes)
+    mark = "⛔" if not facts.outcome.passed else "⚠️" if doubtful else "✅"
     text, left_out = f"## {mark} {escaped(headline(facts), 400)}\n", []
     if facts.notes:
         text += "\n> [!WARNING]\n" + "".join(f"> - {escaped(note, 400)}\n" for note in facts.notes[:NOTES_SHOWN])
@@ -57,16 +59,15 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     """Yield each section's title and text, the most important first."""
     broken = [rule for rule in facts.rules if rule["outcome"] == "broken"]
     kept = [rule for rule in facts.rules if rule["outcome"] == "passed"]
+    too_small = [rule for rule in facts.rules if rule["outcome"] == "not judged"]
+    judged = len(broken) + len(kept)
     if facts.broken:
         yield "broken rules of the contract", sections.broken_contract(facts.broken)
     if facts.faults:
         listed = "\n".join(f"- {escaped(fault, 400)}" for fault in facts.faults)
         yield "what is not as on main", f"### Refused by main's judge\n\n{listed}"
     if broken:
-        yield (
-            "broken rules of the gate",
-            f"### Broken rules of the gate: {len(broken)} of {len(broken) + len(kept)}\n\n{sections.rules(broken)}",
-        )
+        yield "broken rules of the gate", sections.broken_rules(broken, judged)
     if facts.comparison:
         yield "metrics", sections.metrics_beside(facts.comparison, facts.base)
     elif facts.evaluation:
@@ -74,10 +75,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.has_picture:
         yield "picture", "![ROC, precision and recall, calibration and scores of both models](comparison.png)"
     if kept:
-        yield (
-            "kept rules of the gate",
-            folded(f"The gate: {len(kept)} of {len(broken) + len(kept)} rules kept", sections.rules(kept)),
-        )
+        yield "kept rules of the gate", sections.kept_rules(kept, judged, too_small)
     if facts.comparison:
         yield "slices", sections.slices(facts.comparison, facts.base)
     if facts.changes:
@@ -87,7 +85,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.account:
         yield "row account", sections.account(facts.account, facts.base_account, facts.base)
     yield "stages", sections.stages(facts.runs)
-    yield "how to reproduce it", sections.reproduce(facts.checkout)
+    yield "how to reproduce it", sections.reproduce(facts.reproduce)
 
 
 def terminal(facts: Facts) -> str:
@@ -100,6 +98,7 @@ def terminal(facts: Facts) -> str:
             values = f"{number(one.main):>8}  {number(one.branch):>11}  {number(one.difference, signed=True):>10}"
             lines.append(f"{name_of(metric):21}{values}  {one.verdict}")
     broken = [*facts.broken, *(rule for rule in facts.rules if rule["outcome"] == "broken")]
-    lines += ["", *(f"broken: {one['sentence']}" for one in broken)] if broken else []
-    lines += [f"refused: {fault}" for fault in facts.faults]
+    told = [f"refused: {fault}" for fault in facts.faults] + [f"broken: {one['sentence']}" for one in broken]
+    lines += ["", *told[:NOTES_SHOWN]] if told else []
+    lines += [f"… and {len(told) - NOTES_SHOWN} more"] if len(told) > NOTES_SHOWN else []
     return "\n".join([*lines, "", "All of it: build/report/report.md"])

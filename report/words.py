@@ -12,15 +12,17 @@ NAMES = {
     "expected_calibration_error": "Calibration error ↓",
     "f1": "F1",
     "log_loss": "Log loss ↓",
+    "predicted_per_churner": "Predicted to churn, for each churner",
     "roc_auc": "ROC AUC",
 }
 METRIC_ORDER = sorted(METRICS, key=lambda metric: (metric != "roc_auc", metric))
 
 
 def name_of(metric: str, arrow: bool = True) -> str:
-    """Return a metric's name as people write it, with ↓ where smaller is better."""
-    name = NAMES.get(metric, metric.capitalize())
-    return name if arrow else name.removesuffix(" ↓")
+    """Return a metric's name as people write it, with ↓ where smaller is better; what follows the name stays."""
+    stem, rest = re.fullmatch(r"(\w*)(.*)", metric, re.DOTALL).groups()  # type: ignore[union-attr]  # fits any text
+    name = NAMES.get(stem, stem.capitalize())
+    return (name if arrow else name.removesuffix(" ↓")) + rest
 
 
 def escaped(text: object, longest: int = 160) -> str:

@@ -65,6 +65,9 @@ def main() -> None:
     print_table(outcomes)
     if faults:
         raise StageError(f"blocked: {'; '.join(faults)}. The rules are in {PARAMS}, the verdict in {GATE}.")
+    for rule in outcomes:
+        if rule["outcome"] == "not judged":
+            print(f"gate: {rule['sentence']}")
     kept = sum(rule["outcome"] == "passed" for rule in outcomes)
     print(f"gate: passed, {kept} rules kept")
 

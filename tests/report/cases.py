@@ -6,9 +6,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+from churn.challenge import against_main
 from churn.drift import FeatureDrift, RowChanges
 from churn.paired import Difference
-from churn.params import METRICS
+from churn.params import METRICS, AgainstMain
 from report.claims import ORDER
 from report.facts import Change, Comparison, DataChange, Facts, Outcome, Run, Slice
 from report.text import markdown, terminal
@@ -52,7 +53,7 @@ SLICES = (
     Slice("internet_service=None", 0, dict.fromkeys(METRICS, Difference())),
 )
 PASSING = Facts(
-    checkout="git fetch origin && git switch --detach 4dd13c7a",
+    reproduce=("git fetch origin && git switch --detach 4dd13c7a", "python -m report --base origin/main"),
     base="main",
     outcome=Outcome(True, "Passes the gate"),
     comparison=Comparison(1452, 1452, differences(0.003), SLICES),
@@ -65,7 +66,14 @@ PASSING = Facts(
 )
 SENTENCE = "total_charges has 11 nulls that the contract does not allow"
 BROKEN = {"table": "train", "rule": "nulls", "column": "total_charges", "count": 11, "share": 0.00197}
-STOPPED = Facts(PASSING.checkout, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
+LOOSER = "params.yaml: gate.overall.roc_auc.min is 0.6, on main 0.82: that takes a code owner's approval"
+RULES = AgainstMain(
+    margins={"roc_auc": 0.005, "brier_score": 0.003},
+    slice_margins={"recall": 0.1},
+    slices_false_alarm=0.01,
+    implausible_gain={"roc_auc": 0.02},
+)
+STOPPED = Facts(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
 
 CASES = {
     "passes": PASSING,
@@ -107,6 +115,23 @@ CASES = {
         comparison=Comparison(1452, 1452, differences(-0.1, "worse"), SLICES),
         rules=(rule("all customers", "roc_auc", 0.82, 0.7), rule("vanished (no such slice)", "recall", 0.6, None)),
         runs=runs("gate", "blocked"),
+    ),
+    "worse_than_main": replace(
+        PASSING,
+        outcome=Outcome(False, f"Blocked: {LOOSER} (and 2 more)", "comparison"),
+        comparison=Comparison(1452, 1452, differences(-0.1, "worse"), SLICES),
+        faults=(LOOSER,),
+        rules=(
+            rule("all customers", "roc_auc", 0.6, 0.7),
+            *against_main(differences(-0.1, "worse"), [("new_customers", differences(-0.2, "worse"))], RULES),
+            rule("total_charges is missing", "rows", 100, 3) | {"outcome": "not judged"},
+        ),
+    ),
+    "worse_in_one_metric": replace(
+        PASSING,
+        comparison=replace(
+            PASSING.comparison, overall=differences(0.003) | {"recall": differences(-0.05, "worse")["recall"]}
+        ),
     ),
     "new_data": replace(
         PASSING,

@@ -1,6 +1,9 @@
 """`python -m report` in a clone: what it finds out, whatever became of the pipeline."""
 
 import json
+import re
+
+from tests.conftest import ROOT
 
 import pandas as pd
 import pytest
@@ -229,6 +232,20 @@ def test_what_a_killed_report_left_behind_is_in_nobodys_way(clone):
 def test_in_a_pull_request_the_commands_fetch_its_branch(clone):
     clone.ok("python", "-m", "report", "--base", "HEAD", GITHUB_REF="refs/pull/7/merge")
     assert "git fetch origin pull/7/head && git switch --detach FETCH_HEAD" in clone.text("build/report/report.md")
+
+
+def test_the_commands_to_reproduce_it_do(clone):
+    if not (ROOT / ".venv" / ".dev").exists():
+        pytest.skip("the environment was not made by make")
+    (clone.folder / ".venv").symlink_to(ROOT / ".venv")
+    change(clone, ("params.yaml", "seed: 42", "seed: 43"))
+    _, text, outcome = reported(clone)
+    checkout, *commands = re.search(r"```console\n(.*?)\n```", text, re.DOTALL)[1].splitlines()
+    assert checkout.startswith("git fetch origin && git switch --detach ")
+    clone.ok("git", "stash")
+    clone.ok("git", "switch", "--quiet", "--detach", checkout.split()[-1])
+    clone.ok("bash", "-c", "set -e\n" + "\n".join(commands))
+    assert json.loads(clone.text("build/report/outcome.json")) == outcome
 
 
 def test_a_weakened_judge_is_the_first_thing_that_is_said(clone):

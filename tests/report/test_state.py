@@ -33,6 +33,22 @@ def test_the_last_line_of_a_stage_counts(folder):
     assert logged_runs(folder / "none") == {}
 
 
+def test_what_ran_before_the_last_run_counts_as_reused(folder):
+    log = folder / "log"
+    runs = [("fetch", "prepare", "train", "gate"), ("train", "evaluate", "gate")]
+    lines = [line(stage, fault) for stages in runs for stage in stages for fault in ("was killed", None)]
+    log.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    found = states([], logged_runs(log))
+    assert [stage for stage in ORDER if found[stage] == "ran"] == ["train", "evaluate", "gate"]
+
+
+def test_a_fault_of_an_earlier_run_is_still_why_a_stage_is_outdated(folder):
+    log = folder / "log"
+    lines = [line("train", "was killed"), line("train", "no rows"), line("fetch", "was killed"), line("fetch")]
+    log.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    assert states(ORDER[3:], logged_runs(log))["train"] == "failed"
+
+
 @pytest.mark.parametrize("broken", ['{"stage": "tra', "[]", "3", '{"stage": []}', '{"stage": "gate"}', "\udcff"])
 def test_a_line_that_a_killed_stage_left_half_written_is_passed_over(folder, broken):
     log = folder / "log"

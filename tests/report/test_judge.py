@@ -1,0 +1,127 @@
+"""By whose rules a change is judged, and what of its own words is checked."""
+
+from churn.contract import load_contract
+from churn.params import METRICS, load_params
+from report.judge import evaluation_faults, loosened_settings, merged, stricter, stricter_contract
+from tests.conftest import after_change
+
+import pytest
+
+
+@pytest.fixture
+def branch_params(tmp_path):
+    return after_change("params.yaml", load_params, tmp_path)
+
+
+@pytest.fixture
+def branch_contract(tmp_path):
+    return after_change("contract.yaml", load_contract, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "main", "branch", "expected"),
+    [
+        ("min", 0.8, 0.7, 0.8),
+        ("min", 0.8, 0.9, 0.9),
+        ("max", 0.2, 0.3, 0.2),
+        ("max", 0.2, None, 0.2),
+        ("max", None, 0.3, 0.3),
+        ("nulls", 0.05, 0.5, 0.05),
+        ("slices_false_alarm", 0.01, 0.001, 0.01),
+        ("min_slice_rows", 100, 1000, 100),
+        ("min_slice_rows", 100, 10, 100),
+        ("columns", ["a", "b"], ["b", "c"], ["a", "b", "c"]),
+        ("holds", "a < b", "true", "a < b"),
+    ],
+)
+def test_of_two_settings_the_one_that_lets_less_through_counts(key, main, branch, expected):
+    assert stricter(main, branch, key) == expected
+    assert stricter({key: main}, {key: branch}) == {key: expected}
+
+
+def test_no_gate_is_looser_than_either_of_the_two_it_was_merged_from(params, branch_params):
+    def change(values):
+        values["gate"]["overall"]["roc_auc"] = {"min": 0.5, "max": 0.9}
+        values["gate"]["every_slice"]["calibration_error"] = 0.01
+        del values["gate"]["slices"]["new_customers"]
+
+    both = merged(params.gate, branch_params(change).gate)
+    assert (both.overall["roc_auc"].min, both.overall["roc_auc"].max) == (0.82, 0.9)
+    assert both.every_slice.calibration_error == 0.01
+    assert both.slices["new_customers"] == params.gate.slices["new_customers"]
+
+
+@pytest.fixture
+def same(params, contract):
+    """What main has, and the branch where nothing is said of it."""
+    return params, contract
+
+
+def settings_faults(params, contract, ours=None, our_contract=None):
+    return list(loosened_settings(params, ours or params, contract, our_contract or contract))
+
+
+def test_the_same_and_stricter_settings_are_no_fault(params, contract, branch_params, branch_contract):
+    def tighten(values):
+        values["gate"]["overall"]["roc_auc"]["min"] = 0.83
+        values["gate"]["slices"]["contract=One year"] = {"roc_auc": {"min": 0.6}}
+        values["evaluate"]["slices"]["conditions"]["loyal"] = "tenure_months > 48"
+
+    def tighten_contract(values):
+        values["rules"]["ranges"]["tenure_months"]["max"] = 100
+        values["columns"]["total_charges"].update(nulls="forbid")
+        del values["columns"]["total_charges"]["because"]
+
+    assert settings_faults(params, contract) == []
+    assert settings_faults(params, contract, branch_params(tighten), branch_contract(tighten_contract)) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("evaluate", "threshold", 0.4, "evaluate.threshold is 0.4, on main 0.5"),
+        ("prepare", "salt", "another", "prepare.salt is another, on main churn: the holdout is another"),
+        ("prepare", "holdout_share", 0.1, "prepare.holdout_share is 0.1"),
+        ("prepare", "drop", {"young": "tenure_months < 3"}, "prepare.drop is {'young': 'tenure_months < 3'}"),
+        ("gate", "min_slice_rows", 1000, "gate.min_slice_rows is 1000, on main 100"),
+    ],
+)
+def test_who_is_judged_and_from_which_score_takes_an_approval(section, key, value, said, same, branch_params):
+    (fault,) = settings_faults(*same, branch_params(lambda values: values[section].update({key: value})))
+    assert said in fault
+    assert fault.endswith("that takes a code owner's approval")
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "said"),
+    [
+        ("partner", {"nulls": "allow", "because": "Unknown."}, "columns.partner allows nulls, on main it does not"),
+        ("contract", {"values": ["Month-to-month", "One year", "Two year", "Free"]}, "has the new values Free"),
+    ],
+)
+def test_a_contract_that_lets_more_through_takes_an_approval(column, change, said, same, branch_contract):
+    ours, contract = branch_contract(lambda values: values["columns"][column].update(change)), same[1]
+    (fault,) = settings_faults(*same, our_contract=ours)
+    assert said in fault
+    judged = stricter_contract(contract, ours).columns[column]
+    assert (judged.nullable, judged.values) == (contract.columns[column].nullable, contract.columns[column].values)
+
+
+def evaluation(**changed):
+    overall = {"rows": 100, "churners": 30, "predicted": 20} | dict.fromkeys(METRICS, 0.5)
+    return overall | {"slices": [{"name": "new"} | overall]} | changed
+
+
+def test_an_evaluation_that_says_what_is_found_is_no_fault():
+    assert list(evaluation_faults(evaluation(roc_auc=0.5000005), evaluation())) == []
+
+
+@pytest.mark.parametrize("claim", [0.9, None, "0.5", float("nan")])
+def test_another_number_than_is_found_is_named(claim):
+    (fault,) = evaluation_faults(evaluation(roc_auc=claim), evaluation())
+    assert fault.startswith("metrics/evaluation.json says roc_auc of all customers is ")
+    assert fault.endswith("but evaluated anew it is 0.5000")
+
+
+def test_a_slice_that_is_left_out_is_named():
+    assert list(evaluation_faults(evaluation(slices=[]), evaluation())) == ["metrics/evaluation.json leaves out new"]
