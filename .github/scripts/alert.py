@@ -42,13 +42,15 @@ def message(folder: Path) -> str:
     run = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
     branch = os.environ.get("GITHUB_HEAD_REF") or os.environ["GITHUB_REF_NAME"]
     # a job that ran into its time limit counts as cancelled
-    jobs = [name for name, job in json.loads(os.environ["NEEDS"]).items() if job["result"] in ("failure", "cancelled")]
+    needs = json.loads(os.environ["NEEDS"])
+    jobs = {name: job for name, job in needs.items() if job["result"] in ("failure", "cancelled")}
     stage, headline = outcome(folder)
+    faults = [headline, *(str(job.get("outputs", {}).get("fault", ""))[:500] for job in jobs.values())]
     named = {None: f"Job {', '.join(jobs)}", "comparison": "The comparison with main"}
     failed = named.get(stage, f"Stage {stage}")
     lines = [
         plain(f"{failed} failed in {os.environ['GITHUB_WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
-        f"> {plain(headline)}" if headline else "",
+        *(f"> {plain(fault)}" for fault in faults if fault),
         plain(f"{os.environ['GITHUB_EVENT_NAME']} by {os.environ['GITHUB_ACTOR']} on {branch}") + f": <{run}|the run>",
     ]
     return "\n".join(filter(None, lines))

@@ -80,8 +80,12 @@ def test_the_benchmark_of_scale_works(clone):
     ]
 
 
-def test_the_command_that_sets_bounds_works(clone):
-    assert commands("adapt.md") == ["python -m benchmarks.holdout_noise"]
+def test_the_commands_that_adapt_it_work(with_environment):
+    clone, (prepare, profile, noise) = with_environment, commands("adapt.md")
+    assert (prepare, profile, noise) == ("dvc repro prepare", "make profile", "python -m benchmarks.holdout_noise")
+    clone.ok(*prepare.split())
+    assert "profile: profile.json, 7,043 customers" in clone.ok(*profile.split())
+    assert clone.ok("git", "status", "--porcelain") == ""
     printed = clone.ok("python", "-m", "benchmarks.holdout_noise", "10")
     assert re.search(r"^all customers roc_auc +min 0\.82 +0\.8\d+ ", printed, re.MULTILINE)
     assert re.search(r"^honest +blocked [01] of 10$", printed, re.MULTILINE)

@@ -77,17 +77,18 @@ def test_the_same_and_stricter_settings_are_no_fault(params, contract, branch_pa
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "said"),
+    ("change", "said"),
     [
-        ("evaluate", "threshold", 0.4, "evaluate.threshold is 0.4, on main 0.5"),
-        ("prepare", "salt", "another", "prepare.salt is another, on main churn: the holdout is another"),
-        ("prepare", "holdout_share", 0.1, "prepare.holdout_share is 0.1"),
-        ("prepare", "drop", {"young": "tenure_months < 3"}, "prepare.drop is {'young': 'tenure_months < 3'}"),
-        ("gate", "min_slice_rows", 1000, "gate.min_slice_rows is 1000, on main 100"),
+        ({"evaluate": {"threshold": 0.4}}, "evaluate.threshold is 0.4, on main 0.5"),
+        ({"prepare": {"salt": "another"}}, "prepare.salt is another, on main churn: the holdout is another"),
+        ({"prepare": {"holdout_share": 0.1}}, "prepare.holdout_share is 0.1"),
+        ({"prepare": {"drop": {"young": "tenure_months < 3"}}}, "prepare.drop is {'young': 'tenure_months < 3'}"),
+        ({"gate": {"min_slice_rows": 1000}}, "gate.min_slice_rows is 1000, on main 100"),
     ],
 )
-def test_who_is_judged_and_from_which_score_takes_an_approval(section, key, value, said, same, branch_params):
-    (fault,) = settings_faults(*same, branch_params(lambda values: values[section].update({key: value})))
+def test_who_is_judged_and_from_which_score_takes_an_approval(change, said, same, branch_params):
+    ((section, value),) = change.items()
+    (fault,) = settings_faults(*same, branch_params(lambda values: values[section].update(value)))
     assert said in fault
     assert fault.endswith("that takes a code owner's approval")
 

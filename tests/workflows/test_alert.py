@@ -53,6 +53,20 @@ def test_a_model_that_may_not_follow_mains_is_no_failed_stage(slack, tmp_path):
     assert text(slack).startswith("The comparison with main failed in pipeline of example/churn\n")
 
 
+def test_a_job_that_knows_why_it_failed_says_so(slack, tmp_path, monkeypatch):
+    fault = "register: the registry at http://mlflow.example.com failed: <it> is down."
+    needs = {
+        "register": {"result": "failure", "outputs": {"fault": fault}},
+        "land": {"result": "skipped", "outputs": {}},
+    }
+    monkeypatch.setenv("NEEDS", json.dumps(needs))
+    assert send(tmp_path, verdict="passed", headline="Passes the gate", stage=None) == 0
+    first, second, _ = text(slack).splitlines()
+    assert first == "Job register failed in pipeline of example/churn"
+    assert second.startswith("> register: the registry at ")
+    assert "&lt;it&gt; is down." in second
+
+
 def test_the_message_says_which_stage_failed_why_who_pushed_and_where_to_look(slack, tmp_path):
     headline = "Blocked: total_charges has 11 nulls that the contract does not allow"
     assert send(tmp_path, verdict="blocked", headline=headline, stage="validate") == 0
