@@ -113,6 +113,15 @@ def dropped_by_the_code(clone):
     )
 
 
+def account_bent(clone):
+    clone.replace("stages/prepare.py", "        if kept.total() + dropped.total() != fetched:\n", "        if False:\n")
+
+
+def dropped_by_the_code_unaccounted(clone):
+    dropped_by_the_code(clone)
+    account_bent(clone)
+
+
 # --- data ---
 
 
@@ -134,6 +143,15 @@ def in_cents(text, frame):
 def all_charges_in_cents(clone):
     column("MonthlyCharges", in_cents)(clone)
     column("TotalCharges", lambda text, frame: in_cents(text, frame).replace("<NA>", " "))(clone)
+
+
+def with_tax(clone):
+    for name in ("MonthlyCharges", "TotalCharges"):
+        column(name, lambda text, frame: (number(text) * 1.2).round(2).astype(str).replace("nan", " "))(clone)
+
+
+def category_nobody_has(clone):
+    clone.replace("contract.yaml", 'Fiber optic, "No"]', 'Fiber optic, Satellite, "No"]')
 
 
 def shifted(clone):
@@ -273,6 +291,11 @@ def holdout_in_training(clone):
     clone.replace("stages/prepare.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
 
 
+def holdout_in_training_unaccounted(clone):
+    holdout_in_training(clone)
+    account_bent(clone)
+
+
 def some_of_the_holdout_in_training(clone):
     clone.replace(
         "stages/prepare.py",
@@ -347,6 +370,13 @@ STORY_CASES = [
     ),
     Defect(STORY, "dropped by the query", dropped_by_the_query, "validate|gate|comparison", "rows|new_customers"),
     Defect(STORY, "dropped by prepare's code", dropped_by_the_code, "prepare", "does not balance"),
+    Defect(
+        STORY,
+        "dropped by prepare's code, and its account bent",
+        dropped_by_the_code_unaccounted,
+        "validate",
+        "fetched rows are neither in a table nor dropped for a declared reason",
+    ),
 ]
 DATA_CASES = [
     Defect(DATA, "monthly charges in cents", column("MonthlyCharges", in_cents), "validate", "monthly_charges"),
@@ -367,7 +397,21 @@ DATA_CASES = [
     Defect(DATA, "customers duplicated by other keys", duplicated_by_other_keys, "validate|comparison", "."),
     Defect(DATA, "a month missing", month_missing, "validate", "rows|tenure_months"),
     Defect(DATA, "a column frozen", column("Contract", lambda t, f: "Month-to-month"), "validate", "contract"),
-    Defect(DATA, "a number frozen", column("MonthlyCharges", lambda t, f: "64.76"), "validate", "monthly_charges"),
+    Defect(
+        DATA,
+        "a number frozen",
+        column("MonthlyCharges", lambda t, f: "64.76"),
+        "validate",
+        "of the rows have monthly_charges up to",
+    ),
+    Defect(DATA, "charges with tax", with_tax, "validate", "the mean of monthly_charges is"),
+    Defect(
+        DATA,
+        "a category declared that nobody has",
+        category_nobody_has,
+        "gate",
+        "internet_service=Satellite: the slice has vanished",
+    ),
     Defect(DATA, "30 % of a category blank", blank, "validate", "internet_service"),
     Defect(DATA, "30 % of a nullable number blank", blank_charges, "validate", "total_charges is missing"),
     Defect(DATA, "a file cut off", truncated, "fetch", "line [0-9]+"),
@@ -396,7 +440,14 @@ LEAKAGE_CASES = [
     Defect(
         LEAKAGE, "the label within a group", label_within_a_group, "validate|comparison", "called_retention|too good"
     ),
-    Defect(LEAKAGE, "the holdout's keys in training", holdout_in_training, "prepare|validate", "holdout|balance"),
+    Defect(LEAKAGE, "the holdout's keys in training", holdout_in_training, "prepare", "does not balance"),
+    Defect(
+        LEAKAGE,
+        "the holdout's keys in training, and the account bent",
+        holdout_in_training_unaccounted,
+        "validate",
+        "customers of the holdout are in the training table too",
+    ),
     Defect(
         LEAKAGE, "a tenth of the holdout moved", some_of_the_holdout_in_training, "comparison", "main's split holds out"
     ),

@@ -59,28 +59,33 @@ class Judged:
         return self.because[0] if self.because else self.headline
 
 
-def branch_of(finished: Clone, folder: Path) -> Clone:
-    """Return a copy of the finished clone whose results are committed on main, on a branch of its own."""
+def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> Clone:
+    """Return a copy of the finished clone whose results are committed on main, on a branch of its own.
+
+    `removed` is what main lacks: in which file, which text, and what stands in its place.
+    """
     shutil.copytree(finished.folder, folder / "repository", symlinks=True, ignore=shutil.ignore_patterns("ml*"))
     clone = Clone(folder / "repository")
+    for edit in removed:
+        clone.replace(*edit)
     clone.commit("Record what the pipeline made")
     (clone.folder / ".cache/stages.jsonl").unlink(missing_ok=True)  # CI's log begins with CI's run
     clone.ok("git", "switch", "--quiet", "--create", "change")
     return clone
 
 
-def judged(clone: Clone, *repro: str) -> Judged:
-    """Commit what was changed, run what CI runs, and return what it says. `repro` are more options of `dvc repro`."""
+def judged(clone: Clone, by_main: bool = True) -> Judged:
+    """Commit what was changed, run what CI runs, and return what it says, by main's judge or by the branch's own."""
     clone.commit()
     clone.run("python", "-m", "report.claims", "drop")
-    printed = clone.run("dvc", "repro", *repro, "gate").stdout
-    return reported(clone, printed)
+    printed = clone.run("dvc", "repro", "gate").stdout
+    return reported(clone, printed, by_main)
 
 
-def reported(clone: Clone, printed: str = "") -> Judged:
-    """Let main's code judge the clone, in which the pipeline has `printed` what it did."""
+def reported(clone: Clone, printed: str, by_main: bool = True) -> Judged:
+    """Let the clone be judged, in which the pipeline has `printed` what it did."""
     clone.ok("git", "worktree", "add", "--quiet", "--force", "--detach", JUDGE, "main")
-    path = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(clone.folder / JUDGE)}
+    path = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(clone.folder / JUDGE)} if by_main else {}
     done = clone.run("python", "-m", "report", "--base", "main", **path)
     outcome = clone.folder / "build/report/outcome.json"
     assert outcome.exists(), f"no outcome was written:\n{printed}\n{done.stdout}"
