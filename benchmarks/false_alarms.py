@@ -76,7 +76,7 @@ class Bench:
         params: Params = self.params
         drawn = np.random.default_rng(run).integers(0, len(self.X), len(self.X))
         held_out = in_holdout(self.keys, f"false alarms {run}", params.prepare.holdout_share)[drawn]
-        rows, holdout = drawn[~held_out], np.unique(drawn[held_out])  # nobody is in a holdout twice
+        rows, holdout = drawn[~held_out], drawn[held_out]  # a customer drawn twice is on one side
         features: pd.DataFrame = self.X.iloc[holdout].reset_index(drop=True)
         y = self.y.iloc[holdout].to_numpy()
         theirs, threshold = self.scores(honest, params.train.seed, rows, holdout), params.evaluate.threshold

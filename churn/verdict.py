@@ -10,6 +10,7 @@ from typing import Any
 from churn.params import Bound, EverySlice, Gate
 
 Values = Mapping[str, Any]
+LEAST_OUTCOMES = 20  # churners, and stayers: of fewer, the interval of a ROC AUC is too narrow
 OVERALL = "all customers"
 
 
@@ -77,7 +78,7 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
 
     churners, predicted = finite(part.get("churners")), finite(part.get("predicted"))
     whole, area = finite(everyone.get("roc_auc")), end("roc_auc", 1)
-    if churners and churners < rows:
+    if churners is not None and LEAST_OUTCOMES <= churners <= rows - LEAST_OUTCOMES:
         limit = round((1.0 if whole is None else whole) - rules.roc_auc_behind, 6)
         says = (
             f"roc_auc of {name} is at most {shown(area)}, more than {rules.roc_auc_behind:g} behind that of {OVERALL},"

@@ -160,6 +160,8 @@ def broken(one, everyone=None):
 def test_every_slice_is_judged_by_the_end_of_its_interval_that_speaks_for_it():
     assert broken(part(area=(0.4, 0.66), error=(0.04, 0.2))) == []
     assert broken(part(area=(0.4, 0.64))) == ["roc_auc, upper end"]
+    assert broken(part(churners=19, predicted=19, area=(0.4, 0.64))) == []  # of so few no interval is wide enough
+    assert broken(part(churners=181, predicted=181, area=(0.4, 0.64))) == []
     assert broken(part(error=(0.06, 0.2))) == ["expected_calibration_error, lower end"]
 
 
