@@ -1,9 +1,11 @@
 """How often the whole gate blocks an honest retraining, and how often a model that is truly worse than main's.
 
-In each run the fetched customers are drawn anew (a bootstrap) and split by another salt; main's model is trained with
-the seed of params.yaml and an honest challenger with another, on the same rows. The gate then judges the challenger as
-CI does: the rules for all customers and for slices, and the paired comparison with main. Then it judges challengers
-that were spoilt on purpose. Usage: python -m benchmarks.false_alarms [RUNS]
+In each run the customers are split by another salt, and the training rows drawn anew from the training table (a
+bootstrap: the same number, some of them more than once); main's model is trained with the seed of params.yaml and an
+honest challenger with another. The gate then judges the challenger as CI does: the rules for all customers and for
+slices, and the paired comparison with main. Then it judges challengers that were spoilt on purpose, and says what each
+margin of the ROC AUC would do alone. Drawing the holdout anew as well would count its noise twice: the split is its
+draw. Usage: python -m benchmarks.false_alarms [RUNS]
 """
 
 import re
@@ -21,12 +23,12 @@ from benchmarks.holdout_noise import (
     two_hundred_rows,
     without_new_customers,
 )
-from churn.challenge import against_main
+from churn.challenge import AGAINST_MAIN, against_main
 from churn.contract import load_contract
 from churn.evaluation import evaluation_of, scores_of
 from churn.metrics import Floats
 from churn.model import read_table
-from churn.paired import compare
+from churn.paired import Difference, compare
 from churn.params import Params, load_params
 from churn.slices import slice_masks
 from churn.split import in_holdout
@@ -51,7 +53,16 @@ def without_contract(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Se
     return X.assign(contract="Month-to-month"), y
 
 
-SPOILT = (without_new_customers, new_customers_labelled_late, contract_lost, without_contract, labels_shuffled)
+SPOILT = (
+    without_new_customers,
+    new_customers_labelled_late,
+    contract_lost,
+    without_contract,
+    half_the_rows,
+    two_hundred_rows,
+    labels_shuffled,
+)
+MARGINS = (0.0001, 0.003, 0.005, 0.01)
 
 
 class Bench:
@@ -71,12 +82,12 @@ class Bench:
         model = fit(build_model(build_classifier(train), self.contract), X, y, len(X))
         return scores_of(model, self.X.iloc[holdout])
 
-    def judged(self, run: int, spoils: tuple[Spoil, ...]) -> Iterator[Rules]:
-        """Yield the outcomes of every rule on a challenger spoilt by each of `spoils`."""
+    def judged(self, run: int, spoils: tuple[Spoil, ...]) -> Iterator[tuple[Rules, Difference]]:
+        """Yield the outcomes of every rule on a challenger spoilt by each of `spoils`, and how its ROC AUC differs."""
         params: Params = self.params
-        drawn = np.random.default_rng(run).integers(0, len(self.X), len(self.X))
-        held_out = in_holdout(self.keys, f"false alarms {run}", params.prepare.holdout_share)[drawn]
-        rows, holdout = drawn[~held_out], drawn[held_out]  # a customer drawn twice is on one side
+        held_out = in_holdout(self.keys, f"false alarms {run}", params.prepare.holdout_share)
+        table, holdout = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        rows = np.random.default_rng(run).choice(table, len(table))
         features: pd.DataFrame = self.X.iloc[holdout].reset_index(drop=True)
         y = self.y.iloc[holdout].to_numpy()
         theirs, threshold = self.scores(honest, params.train.seed, rows, holdout), params.evaluate.threshold
@@ -90,7 +101,14 @@ class Bench:
             ]
             evaluation = evaluation_of(features, y, ours, params.evaluate, self.contract)
             beside = compare(y, theirs, ours, threshold)
-            yield [*judge_all(evaluation, params.gate), *against_main(beside, slices, params.gate.against_main)]
+            rules = [*judge_all(evaluation, params.gate), *against_main(beside, slices, params.gate.against_main)]
+            yield rules, beside["roc_auc"]
+
+    def blocked_by_margin(self, margin: float, differences: list[Difference]) -> str:
+        """Return how many of the differences in ROC AUC a margin alone would block, in percent."""
+        rules = self.params.gate.against_main.model_copy(update={"margins": {"roc_auc": margin}})
+        blocked = [bool(broken(against_main({"roc_auc": one}, [], rules)[:1])) for one in differences]
+        return f"{sum(blocked) / len(blocked):8.1%}"
 
 
 def broken(rules: Rules) -> list[str]:
@@ -99,26 +117,29 @@ def broken(rules: Rules) -> list[str]:
 
 
 def main(runs: int) -> None:
-    """Print the share of honest retrainings that are blocked and by what, then that of spoilt ones."""
+    """Print the share of honest retrainings that are blocked and by what, that of spoilt ones, and that by margin."""
     bench = Bench()
-    blocked = [
-        broken(rules)
+    judged = [
+        one
         for run in tqdm(range(runs), desc="honest", leave=False, disable=None)
-        for rules in bench.judged(run, (honest,))
+        for one in bench.judged(run, (honest,))
     ]
+    blocked = [broken(rules) for rules, _ in judged]
     print(f"honest retrainings blocked: {sum(map(bool, blocked))} of {runs}")
     for name, count in Counter(name for names in blocked for name in names).most_common():
         print(f"    {name}: {count}")
-    spoils = (*SPOILT, half_the_rows, two_hundred_rows)
     some = max(runs // 10, 10)
-    found = [
-        [broken(rules) for rules in bench.judged(run, spoils)]
-        for run in tqdm(range(some), desc="spoilt", leave=False, disable=None)
-    ]
-    for spoil, names in zip(spoils, zip(*found, strict=True), strict=True):
-        against = sum(any("against main" in name for name in each) for each in names)
-        says = f"blocked {sum(map(bool, names))} of {some}, {against} of them by the comparison with main"
-        print(f"{spoil.__name__.replace('_', ' '):32}{says}")
+    found = [list(bench.judged(run, SPOILT)) for run in tqdm(range(some), desc="spoilt", leave=False, disable=None)]
+    differences = {"honest": [difference for _, difference in judged]}
+    for spoil, outcomes in zip(SPOILT, zip(*found, strict=True), strict=True):
+        names = [broken(rules) for rules, _ in outcomes]
+        against = sum(any(name.endswith(AGAINST_MAIN) for name in each) for each in names)
+        title = spoil.__name__.replace("_", " ")
+        print(f"{title:32}blocked {sum(map(bool, names))} of {some}, {against} of them by the comparison with main")
+        differences[title] = [difference for _, difference in outcomes]
+    print(f"{'by the ROC AUC alone, margin':30}" + "".join(f"{margin:8}" for margin in MARGINS))
+    for title, each in differences.items():
+        print(f"    {title:26}" + "".join(bench.blocked_by_margin(margin, each) for margin in MARGINS))
 
 
 if __name__ == "__main__":
