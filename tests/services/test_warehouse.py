@@ -1,5 +1,6 @@
 """fetch against a real PostgreSQL and a real S3 server on loopback, and what it does when they fail."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from datetime import date
 from churn.params import Fetch
 from churn.source import record_batches
 from churn.stage import StageError
+from report.baseline import rebuilt
 from stages.fetch import snapshot
 from tests.conftest import ROOT, Clone
 from tests.servers import BUCKET, S3_KEYS, cutting_proxy, postgresql_server, s3_client, s3_server
@@ -326,6 +328,17 @@ def test_a_source_that_shrank_is_refused_before_anything_is_trained(pointed: Clo
     assert "rows are 0.91 times the 7,043 of profile.json: the source shrank or grew, outside 0.95 to 2" in done.stdout
     assert "Running stage 'train'" not in done.stdout
     assert "validate: 1 rules of contract.yaml are broken" in done.stdout
+
+
+def test_the_report_takes_todays_customers_never_for_those_that_main_was_trained_on(pointed: Clone, monkeypatch):
+    pointed.ok("dvc", "repro", "fetch")
+    pointed.commit("Point at the warehouse")
+    digest = hashlib.md5((pointed.folder / "data/raw/customers.parquet").read_bytes()).hexdigest()
+    monkeypatch.chdir(pointed.folder)
+    monkeypatch.setenv("PGPASSWORD", pointed.environment["PGPASSWORD"])
+    (pointed.folder / f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}").unlink()
+    with pytest.raises(StageError, match="the snapshot that it was trained on is in no DVC cache"), rebuilt("HEAD"):
+        pass
 
 
 # S3
