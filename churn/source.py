@@ -105,7 +105,11 @@ def _of_duckdb(source: str, sql: str, query: str) -> Iterator[pa.RecordBatch]:
         except (duckdb.Error, OSError) as error:  # the latter from within the stream
             raise StageError(_duckdb_sentence(str(error), source, query)) from error
     if _listed(source) != files:
-        raise StageError(f"{source} changed while it was read: run it again when nobody writes there.")
+        raise StageError(_changed(source))
+
+
+def _changed(source: str) -> str:
+    return f"{source} changed while it was read: run it again when nobody writes there."
 
 
 def _s3() -> Any:
@@ -203,6 +207,8 @@ def _csv_header(source: Path) -> list[str]:
 def _duckdb_sentence(text: str, source: str, query: str) -> str:
     """Say what DuckDB found, without the rows that it quotes."""
     kind, _, said = text.splitlines()[0].partition(": ")
+    if "Traceback (most recent call last)" in text:  # of s3fs, which DuckDB reads by
+        return _changed(source) if "FileExpired" in text else f"{source} was lost half way: run it again."
     if line := re.search(r"CSV Error on Line: (\d+)", text):
         what, file = re.search(CSV_FAULTS, text), re.search(r"(?m)^ +file = (.*)$", text)
         return f"{file[1] if file else source}, line {line[1]}: {what[0] if what else 'cannot be read as CSV'}."

@@ -24,6 +24,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 
 SAMPLE = ROOT / "data" / "sample" / "telco_customers.csv"
 ENDLESS = "SELECT customers.* FROM customers, generate_series(1, 1000)"
@@ -366,9 +367,8 @@ def in_s3(s3, monkeypatch):
     for name, value in {"AWS_ENDPOINT_URL_S3": s3, "AWS_DEFAULT_REGION": "us-east-1", **S3_KEYS}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    import s3fs
-
     s3fs.S3FileSystem.clear_instance_cache()
+    return s3
 
 
 @pytest.mark.usefixtures("in_s3")
@@ -400,3 +400,26 @@ def test_what_s3_does_not_give_is_one_sentence(fetched, monkeypatch, source, env
         fetched(f"s3://{BUCKET}/{source}")
     assert "\n" not in str(told.value)
     assert "hunter2" not in str(told.value)
+
+
+def test_an_object_that_is_cut_off_half_way_leaves_the_former_snapshot(fetched, in_s3, monkeypatch):
+    target = fetched(f"s3://{BUCKET}/one.parquet", (ROOT / "source.sql").read_text())
+    before = target.read_bytes()
+    with cutting_proxy(int(in_s3.rpartition(":")[2]), after=20_000) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        s3fs.S3FileSystem.clear_instance_cache()
+        with pytest.raises(StageError, match=rf"s3://{BUCKET}/one\.parquet was lost half way: run it again\.$"):
+            fetched(f"s3://{BUCKET}/one.parquet", (ROOT / "source.sql").read_text())
+    assert target.read_bytes() == before
+
+
+def test_a_prefix_or_an_object_that_is_written_to_meanwhile_is_refused(in_s3):
+    client = s3_client(in_s3)
+    written = client.get_object(Bucket=BUCKET, Key="one.parquet")["Body"].read()
+    client.put_object(Bucket=BUCKET, Key="changing/a.parquet", Body=written)
+    for key in ("changing/b.parquet", "changing/a.parquet"):
+        batches = record_batches(f"s3://{BUCKET}/changing/", "SELECT * FROM source")
+        next(batches)
+        client.put_object(Bucket=BUCKET, Key=key, Body=written if key.endswith("b.parquet") else b"PAR1")
+        with pytest.raises(StageError, match="changed while it was read: run it again when nobody writes there"):
+            list(batches)
