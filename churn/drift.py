@@ -3,17 +3,26 @@
 The tables are Parquet files as fetch and prepare write them. DuckDB counts how often each value occurs and SciPy tests
 the counts, so that millions of rows take seconds and memory stays bounded; Evidently holds both tables in pandas, gives
 missing values no bin, and brings a web server along. Results are counts and shares: no value and no key.
+
+    python -m stages.fetch && python -m churn.drift --base origin/main
+
+compares the snapshot here with the one that the commit was trained on, and says so by its exit status: 0 stable,
+2 not to be compared, 3 drifted beyond the bounds; not 1, which is how Python ends when something else is wrong.
 """
 
-from collections.abc import Iterator
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from churn.contract import Contract
+from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
-from churn.stage import StageError
+from churn.stage import RAW, StageError
 
 import duckdb
 import numpy as np
@@ -25,6 +34,8 @@ BINS = 10
 LEAST_SHARE = 0.0001  # what Evidently puts for an empty bin; with none, one customer of a new kind is endless drift
 MODERATE, LARGE = 0.1, 0.25  # the usual bounds of a PSI (Siddiqi 2006, Credit Risk Scorecards)
 BATCH = 1_000_000  # values
+TURNOVER = 0.2  # of the customers, come or gone
+STABLE, INCOMPARABLE, DRIFTED = 0, 2, 3  # exit statuses; argparse's own is 2
 
 
 @dataclass(frozen=True)
@@ -183,3 +194,66 @@ def _psi(bins: npt.NDArray[np.number]) -> float:
     """Return the population stability index of the counts in each bin, shape (2, bins)."""
     before, after = np.maximum(bins / bins.sum(axis=1, keepdims=True), LEAST_SHARE)
     return round(float(np.sum((after - before) * np.log(after / before))), 6)
+
+
+def trained_on(commit: str, folder: Path) -> Path:
+    """Return a copy in `folder` of the snapshot that the commit was trained on, from DVC's cache or remote.
+
+    Raises StageError when it is in neither.
+    """
+    target = folder / RAW.name
+    command = [sys.executable, "-m", "dvc", "get", ".", str(RAW), "--rev", commit, "--out", str(target), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = ([line for line in done.stderr.splitlines() if line.strip()] or ["dvc get failed"])[0]
+        raise StageError(f"the snapshot of {commit} cannot be had: {said.removeprefix('ERROR: ')}")
+    return target
+
+
+def beyond(
+    drifts: Sequence[FeatureDrift], changes: RowChanges, rows: int, max_psi: float, max_turnover: float
+) -> Iterator[str]:
+    """Yield what is beyond the bounds, in words; `rows` is the number of customers before."""
+    for drift in drifts:
+        if drift.psi is None:
+            yield f"the feature {drift.name} was {drift.level}"
+        elif drift.psi > max_psi:
+            yield f"the PSI of {drift.name} is {drift.psi:.4f}, above {max_psi:g}"
+    if (share := (changes.added + changes.removed) / rows) > max_turnover:
+        yield f"{share:.1%} of the customers came or went, more than {max_turnover:.1%}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare two snapshots, print what changed, and return the exit status; see the module."""
+    parser = argparse.ArgumentParser(prog="churn.drift", description="Whether the customers have drifted.")
+    parser.add_argument(
+        "after", nargs="?", type=Path, default=RAW, help="the new snapshot, a Parquet file (%(default)s)"
+    )
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--base", default="origin/main", help="the commit it is compared with (%(default)s)")
+    given.add_argument("--before", type=Path, help="a Parquet file to compare with instead")
+    parser.add_argument("--max-psi", type=float, default=LARGE, help="of a feature (%(default)s)")
+    parser.add_argument("--max-turnover", type=float, default=TURNOVER, help="share that came or went (%(default)s)")
+    asked, contract = parser.parse_args(arguments), load_contract()
+    with tempfile.TemporaryDirectory() as folder:
+        before = asked.before or trained_on(asked.base, Path(folder))
+        drifts, changes = feature_drift(before, asked.after, contract), row_changes(before, asked.after, contract)
+    print("feature                    PSI  p-value  missing before  after  drift")
+    for drift in drifts:
+        numbers = [drift.psi, drift.p_value, drift.missing_before, drift.missing_after]
+        psi, p_value, *missing = ("-" if number is None else f"{number:.4f}" for number in numbers)
+        print(f"{drift.name:22} {psi:>7}  {p_value:>7}  {missing[0]:>14}  {missing[1]:>5}  {drift.level}")
+    print(f"customers: {changes.added:,} added, {changes.removed:,} removed, {changes.changed:,} changed", end="")
+    print(f", {changes.kept:,} the same")
+    rows = changes.removed + changes.changed + changes.kept
+    found = list(beyond(drifts, changes, rows, asked.max_psi, asked.max_turnover))
+    print(f"drift: {'; '.join(found) or 'stable'}")
+    return DRIFTED if found else STABLE
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (StageError, OSError) as fault:
+        print(f"drift: {fault}", file=sys.stderr)
+        sys.exit(INCOMPARABLE)

@@ -7,6 +7,7 @@ told in one sentence.
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
@@ -91,10 +92,12 @@ Metric = Annotated[str, AfterValidator(_known_metric)]
 
 
 class Fetch(Section):
-    """Where the customers come from, and the query that gives them the contract's columns."""
+    """Where the customers come from, the query that gives them the contract's columns, and its `$as_of`."""
 
     source: Text
     query: Text
+    as_of: date | None
+    timeout_minutes: Annotated[float, Field(gt=0)]  # of the query, in a database server
 
 
 class Prepare(Section):

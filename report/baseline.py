@@ -69,7 +69,7 @@ def _keep_snapshot(has_remote: bool) -> None:
         source = load_params(WORKTREE / PARAMS).fetch.source
     except StageError:
         return
-    if not (WORKTREE / source).resolve().is_relative_to(WORKTREE.resolve()):
+    if "://" in source or not (WORKTREE / source).resolve().is_relative_to(WORKTREE.resolve()):
         dvc("pull" if has_remote else "checkout", "fetch", folder=WORKTREE)
         if not (WORKTREE / RAW).exists():
             raise StageError("the snapshot that it was trained on is in no DVC cache or remote")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from churn.params import METRICS
+from churn.source import PASSWORD
 
 FOLDED_ROWS = 60
 NAMES = {
@@ -42,8 +43,8 @@ def number(value: object, signed: bool = False) -> str:
 
 
 def value(of: object) -> str:
-    """Return a value of a YAML file as people read it."""
-    return "none" if of is None else str(of)
+    """Return a value of a YAML file as people read it, but no password."""
+    return "none" if of is None else "a URL with a password" if PASSWORD.search(str(of)) else str(of)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], limit: int = FOLDED_ROWS, rest: str = "") -> str:

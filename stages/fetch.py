@@ -1,145 +1,106 @@
 """fetch: one snapshot of the customers, typed by the contract and sorted by key.
 
-In: `fetch.source`, a CSV or Parquet file, through the query `fetch.query`. Out: data/raw/customers.parquet.
-Fails when the source is missing, unreadable or empty, when the query does not run or lacks a column that
-the contract declares, and when a value does not fit its column's type.
+In: `fetch.source`, of the kinds that churn/source.py names, through the query `fetch.query`. Out:
+data/raw/customers.parquet. Fails when the source is missing, unreachable or empty, when it is lost half way, when the
+query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
 
-import csv
-import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
-from churn.params import load_params
+from churn.params import Fetch, load_params
+from churn.source import record_batches
 from churn.stage import RAW, StageError, replacing, run
 
 import duckdb
-
-CSV_FAULTS = r'Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote|converting column "[^"]+"'
-
-
-def source_relation(source: str) -> str:
-    """Return the SQL that reads the source: a CSV's columns all as text, a Parquet file's as they are.
-
-    Raises StageError when the file is missing, is neither, or has no header, and for any URL.
-    """
-    if "://" in source:
-        scheme = source.partition("://")[0]  # the rest may hold a password
-        raise StageError(f"fetch.source: {scheme}:// cannot be read; name a CSV or Parquet file in params.yaml.")
-    path = Path(source)
-    if not path.is_file():
-        raise StageError(f"fetch.source: {source} does not exist; name a CSV or Parquet file in params.yaml.")
-    match path.suffix.lower():
-        case ".parquet":
-            return f"read_parquet({literal(source)})"
-        case ".csv":
-            # The header is read here, so that DuckDB has nothing left to guess.
-            columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in _csv_header(path))
-            return (
-                f"read_csv({literal(source)}, columns = {{{columns}}}, auto_detect = false,"
-                " header = true, delim = ',', quote = '\"', escape = '\"')"
-            )
-        case other:
-            raise StageError(f"fetch.source: {source} ends in {other or 'nothing'}, not in .csv or .parquet.")
+import pyarrow as pa
+from tqdm import tqdm
 
 
-def _csv_header(source: Path) -> list[str]:
-    try:
-        with source.open("rb") as file:
-            header = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StageError(f"{source} is no CSV file in UTF-8: {error}.") from error
-    if not header:
-        raise StageError(f"{source} is empty: it has no header line.")
-    if not all(header):
-        raise StageError(f"{source} has a column without a name: number {header.index('') + 1} of its header.")
-    names = [name.lower() for name in header]  # SQL does not tell them apart by case
-    if twice := [name for name in header if names.count(name.lower()) > 1]:
-        raise StageError(f"{source} has the column {twice[0]} more than once.")
-    return header
-
-
-def snapshot(source: str, query: Path, contract: Contract, target: Path) -> int:
+def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
     """Write the query's rows to `target` as Parquet, typed and sorted, and return their number.
 
     The key comes first, then the contract's columns in its order; a column that it does not declare stays as the query
     made it, for validate to refuse by name. Rows are sorted by key, then by every column, so that the same
     rows give the same bytes whatever order they came in. Raises StageError, see the module.
     """
-    relation = source_relation(source)
+    source, query = params.source, params.query
     try:
-        sql = query.read_text(encoding="utf-8").rstrip().rstrip(";")
+        sql = Path(query).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise StageError(f"{query} is no text in UTF-8: {error}.") from error
-    with connection() as database:
-        try:
-            database.execute(f"CREATE TEMP VIEW source AS SELECT * FROM {relation}")
-            database.execute(f"CREATE TEMP TABLE fetched AS {sql}")
-        except duckdb.Error as error:
-            raise StageError(_sentence(error, source, query)) from error
-        rows: int = database.execute("SELECT count(*) FROM fetched").fetchall()[0][0]
-        if not rows:
-            raise StageError(f"{source} gives no rows through {query}.")
-        given = [name for name, *_ in database.execute("DESCRIBE fetched").fetchall()]
-        declared = {name: column for name, column in contract.columns.items() if not column.computed}
-        if missing := [name for name in declared if name not in given]:
-            raise StageError(
-                f"{query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the"
-                " query, or say `computed: true` if prepare makes it."
-            )
-        types = {name: SQL_TYPES[column.type] for name, column in declared.items()}
-        _refuse_misfits(database, {name: column.type for name, column in declared.items()}, source)
-        names = [contract.key, *(name for name in types if name != contract.key)]
-        columns = [f"CAST({identifier(name)} AS {types[name]}) AS {identifier(name)}" for name in names]
-        columns += [identifier(name) for name in given if name not in declared]
-        with replacing(target) as beside:
+    declared = {name: column.type for name, column in contract.columns.items() if not column.computed}
+    types = {contract.key: declared[contract.key]} | declared  # the key comes first
+    batches = record_batches(source, sql, query=query, as_of=params.as_of, timeout=params.timeout_minutes)
+    try:
+        with closing(batches), connection() as database, replacing(target) as beside:
+            rows = _load(database, batches, types, params)
+            if not rows:
+                raise StageError(f"{source} gives no rows through {query}.")
             database.execute(
-                f"COPY (SELECT {', '.join(columns)} FROM fetched ORDER BY ALL)"
-                f" TO {literal(str(beside))} (FORMAT parquet, COMPRESSION zstd,"
+                f"COPY (FROM customers ORDER BY ALL) TO {literal(str(beside))} (FORMAT parquet, COMPRESSION zstd,"
                 f" KV_METADATA {{columns: {literal(contract.columns_json())}}})"
             )
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        said = str(error).splitlines()[0].partition(": ")[2]
+        raise StageError(f"{target} cannot be made, the former one stays: {said}") from error
     return rows
 
 
-def _refuse_misfits(database: duckdb.DuckDBPyConnection, types: Mapping[str, str], source: str) -> None:
-    """Raise StageError when a value is not of its column's type: a fraction is no integer, and 2 no boolean."""
-    counts = []
-    for name, kind in types.items():
-        column, cast = identifier(name), f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"
-        misfit = f"{column} IS NOT NULL AND {cast} IS NULL"
-        if kind == "integer":
-            misfit += f" OR TRY_CAST({column} AS DOUBLE) <> {cast}"
-        if kind == "boolean":
-            misfit += f" OR TRY_CAST({column} AS DOUBLE) NOT IN (0, 1)"
-        counts.append(f"count(*) FILTER (WHERE {misfit})")
-    found = database.execute(f"SELECT {', '.join(counts)} FROM fetched").fetchall()[0]
-    misfits = zip(types.items(), found, strict=True)
-    if faults := [f"{name} has {count:,} values that are no {kind}" for (name, kind), count in misfits if count]:
-        raise StageError(f"{source} does not fit the types of contract.yaml: {'; '.join(faults)}.")
+def _load(
+    database: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch], types: Mapping[str, str], params: Fetch
+) -> int:
+    """Make the table `customers` of the batches, each cast as it comes, and return its number of rows.
+
+    Cast here and not while it is written, since Parquet's bytes would depend on the types that the source has. Raises
+    StageError when a column is missing, or when values are not of its type.
+    """
+    rows, misfits = 0, Counter[str]()
+    with tqdm(desc="fetch", unit=" rows", unit_scale=True, leave=False, disable=None) as progress:
+        for number, batch in enumerate(batches):
+            if missing := [name for name in types if name not in batch.schema.names]:
+                raise StageError(
+                    f"{params.query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the"
+                    " query, or say `computed: true` if prepare makes it."
+                )
+            database.register("batch", pa.Table.from_batches([batch]))
+            columns = [f"{_cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
+            columns += [identifier(name) for name in batch.schema.names if name not in types]
+            into = "INSERT INTO customers" if number else "CREATE TEMP TABLE customers AS"
+            database.execute(f"{into} SELECT {', '.join(columns)} FROM batch")
+            counts = [f"count(*) FILTER (WHERE {_misfit(name, kind)})" for name, kind in types.items()]
+            found = database.execute(f"SELECT {', '.join(counts)} FROM batch").fetchall()[0]
+            misfits.update(dict(zip(types, found, strict=True)))
+            rows += batch.num_rows
+            progress.update(batch.num_rows)
+    if faults := [f"{name} has {count:,} values that are no {types[name]}" for name, count in misfits.items() if count]:
+        raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.")
+    return rows
 
 
-def _sentence(error: duckdb.Error, source: str, query: Path) -> str:
-    """Say what DuckDB found, without the rows that it quotes."""
-    text = str(error)
-    if line := re.search(r"CSV Error on Line: (\d+)", text):
-        what = re.search(CSV_FAULTS, text)
-        return f"{source}, line {line[1]}: {what[0] if what else 'cannot be read as CSV'}."
-    if column := re.search(r'Referenced column "([^"]+)" not found', text):
-        return f"{source} has no column {column[1]}, which {query} reads."
-    if isinstance(error, duckdb.InvalidInputException | duckdb.IOException):
-        return f"{source} cannot be read: {text.splitlines()[0].split(': ', 1)[-1]}."
-    if isinstance(error, duckdb.ConversionException):
-        return f"{query} does not run: a value cannot be converted as it asks."  # the value may be a customer's
-    return f"{query} does not run: {text.splitlines()[0]}."
+def _cast(name: str, kind: str) -> str:
+    return f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"
+
+
+def _misfit(name: str, kind: str) -> str:
+    """Return the SQL of whether a value is not of its column's type: a fraction is no integer, and 2 no boolean."""
+    misfit = f"{identifier(name)} IS NOT NULL AND {_cast(name, kind)} IS NULL"
+    if kind == "integer":
+        misfit += f" OR {_cast(name, 'number')} <> {_cast(name, kind)}"
+    if kind == "boolean":
+        misfit += f" OR {_cast(name, 'number')} NOT IN (0, 1)"
+    return misfit
 
 
 def main() -> None:
     """Fetch what params.yaml names."""
     params = load_params().fetch
-    rows = snapshot(params.source, Path(params.query), load_contract(), RAW)
-    print(f"fetch: {rows:,} customers from {params.source}")
+    rows = snapshot(params, load_contract(), RAW)
+    print(f"fetch: {rows:,} customers from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")
 
 
 if __name__ == "__main__":

@@ -4,17 +4,24 @@ import contextlib
 import http.client
 import json
 import os
+import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
 BUCKET = "churn"
+PG_PASSWORD = "a secret of the tests"
+PG_PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
 
 
 def free_ports(count):
@@ -106,3 +113,87 @@ def s3_server(folder):
     with serving(command, folder, port, "/status") as address:
         s3_client(address).create_bucket(Bucket=BUCKET)
         yield address
+
+
+@contextlib.contextmanager
+def postgresql_server():
+    """Yield a PostgreSQL of its own: its `url` without a password, its `port`, `process` and `environment`, and `sql`.
+
+    `sql(text)` runs SQL in it. Skips the test where the server is not installed: Debian has it as `postgresql`.
+    """
+    programs = PG_PROGRAMS[-1] if PG_PROGRAMS else None
+    if not programs or not (programs / "initdb").exists():
+        pytest.skip("there is no PostgreSQL server here: apt-get install postgresql")
+    as_root = os.geteuid() == 0  # as which it refuses to run
+    user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if as_root else {}
+    with tempfile.TemporaryDirectory(prefix="postgresql-", dir="/tmp", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        (folder / "password").write_text(PG_PASSWORD)
+        if as_root:
+            shutil.chown(folder, "nobody")
+            shutil.chown(folder / "password", "nobody")
+        options = ["--username=churn", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}"]
+        options += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        made = [str(programs / "initdb"), f"--pgdata={folder / 'data'}", *options]
+        subprocess.run(made, check=True, capture_output=True, cwd="/", **user)
+        (port,) = free_ports(1)
+        command = [str(programs / "postgres"), "-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port)]
+        command += ["-k", "", "-c", "fsync=off"]
+        environment = {"PGPASSWORD": PG_PASSWORD}
+        process = subprocess.Popen(command, cwd="/", stderr=subprocess.DEVNULL, start_new_session=True, **user)
+
+        def sql(text):
+            client = [str(programs / "psql"), url, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
+            return subprocess.run(
+                [*client, "--set=ON_ERROR_STOP=1", f"--command={text}"],
+                env=os.environ | environment,
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout.strip()
+
+        url = f"postgresql://churn@127.0.0.1:{port}/postgres"
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    sql("SELECT 1")
+                    break
+                if time.monotonic() > deadline or process.poll() is not None:
+                    pytest.fail("PostgreSQL does not start")
+                time.sleep(0.1)
+            yield SimpleNamespace(url=url, port=port, process=process, environment=environment, sql=sql)
+        finally:
+            process.send_signal(signal.SIGQUIT)  # at once, with its children, which are in groups of their own
+            process.wait()
+
+
+@contextlib.contextmanager
+def cutting_proxy(port, after):
+    """Yield the port of a proxy to `port` that drops each connection once `after` bytes have come back through it."""
+
+    def carry(client):
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            threading.Thread(target=upstream, args=(client, server), daemon=True).start()
+            passed = 0
+            with contextlib.suppress(OSError):
+                while passed < after and (data := server.recv(65_536)):
+                    passed += len(data)
+                    client.sendall(data)
+                server.shutdown(socket.SHUT_RDWR)
+                client.shutdown(socket.SHUT_RDWR)
+
+    def upstream(client, server):
+        with contextlib.suppress(OSError):
+            while data := client.recv(65_536):
+                server.sendall(data)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=carry, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-RESULTS = ("dvc.lock", "metrics", "plots")
+RESULTS = ("dvc.lock", "metrics", "params.yaml", "plots")
 REPORT = Path("build/report/report.md")
 NAME, EMAIL = "github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com"
 AUTO_MERGE = (
@@ -47,7 +47,7 @@ def open_by_cml(branch: str, title: str, body: str) -> int:
         *("cml", "pr", "create", "--driver=github", "--target-branch=main", f"--branch={branch}", f"--title={title}"),
         *(f"--body={body}", f"--user-name={NAME}", f"--user-email={EMAIL}"),
         f"--message={title}",  # without it CML adds [skip ci], and nothing would be checked
-        *("dvc.lock", "metrics/**", "plots/**"),
+        *("dvc.lock", "metrics/**", "params.yaml", "plots/**"),  # with fetch.as_of
     )
     if not (found := re.fullmatch(r"https://\S+/pull/(\d+)", printed)):
         raise ValueError(f"CML printed {printed!r}, which is no pull request")

@@ -2,9 +2,11 @@
 
 import re
 
+from churn.params import load_params
 from tests.conftest import ROOT
 
 import pytest
+from ruamel.yaml import YAML
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -63,6 +65,26 @@ def test_make_alone_lists_every_command(with_environment):
     listed = with_environment.ok("make")
     targets = re.findall(r"^([a-z]+):.*?##", with_environment.text("Makefile"), re.MULTILINE)
     assert targets == re.findall(r"^  make ([a-z]+)", listed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["fetch", "train"])
+def test_an_example_of_parameters_is_one_that_the_stages_read(name, tmp_path):
+    (example,) = [block for block in blocks(DOCS["adapt.md"], "yaml") if block.startswith(f"{name}:")]
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(re.sub(rf"(?m)^{name}:\n(  .*\n)+", example, text))
+    wanted = YAML(typ="safe").load(example)[name]
+    assert getattr(load_params(tmp_path / "params.yaml"), name).model_dump(mode="json") == wanted
+
+
+def test_each_fault_is_shown_by_a_test_that_exists():
+    table = DOCS["operate.md"].partition("\n## Faults\n")[2].partition("\n## ")[0]
+    shown = [row for row in table.splitlines() if row.startswith("| ") and not row.startswith("| fault ")]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert shown
+    for row in shown:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, row
+        assert [name for name in named if f"def {name}(" not in tests] == []
 
 
 @pytest.mark.parametrize("command", [line for line in commands("README.md") if line.startswith(("dvc", "python"))])

@@ -7,7 +7,7 @@ from html import unescape
 from churn.paired import Difference
 from report.facts import Change, Comparison, Slice
 from report.text import LIMIT, headline, markdown, terminal
-from report.words import escaped
+from report.words import escaped, value
 from tests.report.cases import CASES, GOLDEN, HOSTILE, PASSING, differences, rule
 
 import pytest
@@ -81,3 +81,10 @@ def test_what_could_not_be_measured_is_a_hyphen_not_a_number():
     assert "| Recall | - | - | - | - | undefined |" in markdown(facts)
     nothing = replace(facts, comparison=Comparison(10, 10, {**differences(0.0), "roc_auc": Difference()}, ()))
     assert headline(nothing) == "Passes the gate, with no ROC AUC to compare with main"
+
+
+def test_a_value_is_shown_but_no_password():
+    assert [value(None), value(0.5), value("s3://bucket/prefix/")] == ["none", "0.5", "s3://bucket/prefix/"]
+    assert value("postgresql://me@host/db") == "postgresql://me@host/db"
+    for url in ("postgresql://me:hunter2@host/db", "postgresql://me@host/db?password=hunter2"):
+        assert value(url) == "a URL with a password"

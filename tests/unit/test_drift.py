@@ -1,9 +1,9 @@
 from dataclasses import astuple
 
-from churn.drift import RowChanges, feature_drift, row_changes
+from churn.drift import DRIFTED, STABLE, RowChanges, feature_drift, main, row_changes
 from churn.stage import StageError
 from stages.prepare import to_arrow
-from tests.conftest import make_customers
+from tests.conftest import ROOT, make_customers
 
 import numpy as np
 import pandas as pd
@@ -227,3 +227,33 @@ def test_results_hold_no_customer(contract, tables, customers):
     )
     for secret in (*customers["customer_id"], *after["customer_id"], "Month-to-month", "Fiber optic"):
         assert secret not in told
+
+
+def compared(paths, *more):
+    return main([str(paths[1]), "--before", str(paths[0]), *more])
+
+
+def test_another_sample_of_the_same_customers_is_stable(contract, tables, customers, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    after = customers.iloc[20:].assign(monthly_charges=customers["monthly_charges"] + 0.01)
+    assert compared(tables(customers, after)) == STABLE
+    printed = capsys.readouterr().out
+    assert f"customers: 0 added, 20 removed, {len(after):,} changed, 0 the same\ndrift: stable\n" in printed
+    assert all(name in printed for name in contract.features)
+    assert customers["customer_id"][0] not in printed
+
+
+def test_what_is_beyond_the_bounds_is_named(tables, customers, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    richer = tables(customers, customers.assign(monthly_charges=customers["monthly_charges"] * 1.5))
+    assert compared(richer) == DRIFTED
+    assert "drift: the PSI of monthly_charges is " in capsys.readouterr().out
+    assert compared(richer, "--max-psi", "100") == STABLE
+
+    others = tables(customers, customers.assign(customer_id="new-" + customers["customer_id"]))
+    assert compared(others) == DRIFTED
+    assert "drift: 200.0% of the customers came or went, more than 20.0%\n" in capsys.readouterr().out
+    assert compared(others, "--max-turnover", "2") == STABLE
+
+    assert compared(tables(customers, customers.drop(columns="partner"))) == DRIFTED
+    assert "drift: the feature partner was removed\n" in capsys.readouterr().out

@@ -3,7 +3,8 @@
 What is a stand-in, harness.py says. The source is a CSV file outside of the repository, as a mounted share is.
 """
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pandas as pd
@@ -20,6 +21,8 @@ def source(company):
     customers = pd.read_csv(sample, dtype=str, keep_default_na=False)
     customers.to_csv(file, index=False)
     github.desk.replace("params.yaml", "source: data/sample/telco_customers.csv", f"source: {file}")
+    github.desk.replace("params.yaml", "as_of: null", 'as_of: "2026-01-01"')
+    github.desk.replace("source.sql", "FROM source", "FROM source WHERE $as_of >= DATE '2026-01-01'")
     github.run_push(github.push_main())
     return SimpleNamespace(file=file, customers=customers, github=github)
 
@@ -40,12 +43,16 @@ def test_without_new_data_it_stops_and_says_so(source):
 def test_new_data_are_proposed_checked_merged_and_registered_without_an_app(source):
     github = source.github
     source.customers.iloc[:-500].to_csv(source.file, index=False)
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
     run = retrain(github)
     assert run.jobs == {"retrain": "success", "propose": "success"}
     assert run.stages == ["fetch", "prepare", "validate", "train", "evaluate", "gate"]
     (pull,) = github.pulls.values()
     assert pull["head"]["ref"].startswith("retrain/")
     assert pull["body"].startswith("## ✅ Passes the gate: ")
+    (line,) = re.findall(r'  as_of: "(.*)" #', github.git("show", f"{pull['head']['ref']}:params.yaml"))
+    assert date.fromisoformat(line) - yesterday <= timedelta(days=1), "the newest closed day, also around midnight"
+    assert date.fromisoformat(line) >= yesterday
     assert github.dispatched == [("pipeline.yml", pull["head"]["ref"], {"pull_request": "7"})]
 
     checked = github.run_dispatched()

@@ -28,13 +28,13 @@ def github(tmp_path, monkeypatch):
     git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "origin"))
     git("clone", "--quiet", str(tmp_path / "origin"), str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path / "clone")
-    for name in ("dvc.lock", "metrics/gate.json", "plots/roc.csv"):
+    for name in ("dvc.lock", "metrics/gate.json", "params.yaml", "plots/roc.csv"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("old\n")
     git("add", ".")
     git("-c", "user.name=test", "-c", "user.email=test@example.invalid", "commit", "--quiet", "--message=Start")
     git("push", "--quiet", "origin", "HEAD:main")
-    for name in ("dvc.lock", "metrics/gate.json", "plots/roc.csv"):
+    for name in ("dvc.lock", "metrics/gate.json", "params.yaml", "plots/roc.csv"):
         Path(name).write_text("new\n")
     propose.REPORT.parent.mkdir(parents=True)
     propose.REPORT.write_text(REPORT)
@@ -79,7 +79,7 @@ def test_cml_opens_it_with_the_report_and_no_skip_ci(github):
     assert token == "GH_TOKEN"
     assert f"--branch={BRANCH} --title={TITLE} --body=**Passes the gate**\n\n\n\nMore\n" in command
     assert f"--message={TITLE}" in command
-    assert command.endswith("dvc.lock metrics/** plots/**")
+    assert command.endswith("dvc.lock metrics/** params.yaml plots/**")
     assert not called(github, "churn/pulls -f")
 
 
@@ -101,6 +101,7 @@ def test_where_cml_opens_none_git_and_the_github_cli_do(github, answer):
     assert git("diff", "--name-only", "origin/main", f"origin/{BRANCH}").split() == [
         "dvc.lock",
         "metrics/gate.json",
+        "params.yaml",
         "plots/roc.csv",
     ]
     ((command, _),) = called(github, "churn/pulls -f")

@@ -1,0 +1,67 @@
+"""The as-of date of a query, `$as_of`: up to which day it takes customers, so that no half-loaded day gets in.
+
+The date is a parameter, fetch.as_of: a snapshot can be made again, and no stage knows the time. Whoever starts a run
+knows it: `python -m churn.as_of 2026-11-24` writes the date to params.yaml, where the query uses it.
+"""
+
+import re
+import sys
+from datetime import date
+from pathlib import Path
+
+from churn.params import load_params
+from churn.stage import PARAMS, StageError, replacing
+
+# A comment, a text, a quoted name, or the parameter.
+TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(?P<as_of>\$as_of\b)", re.DOTALL)
+LINE = re.compile(r"^( +as_of: )([^#\n]*?)( *(?:#.*)?)$", re.MULTILINE)
+
+
+def uses_as_of(sql: str) -> bool:
+    """Say whether a query reads the date: `$as_of` outside of texts and comments."""
+    return any(found["as_of"] for found in TOKEN.finditer(sql))
+
+
+def with_as_of(sql: str, as_of: date | None, query: str, kind: str = "DATE ") -> str:
+    """Return the query with the date, as a literal of the `kind`, in the place of `$as_of`.
+
+    It is not bound as a parameter: PostgreSQL's COPY takes none, and without COPY the driver holds all rows in memory.
+    Raises StageError, with the name of the `query`, when it uses a date that is not set, or does not use one that is.
+    """
+    if as_of is None and uses_as_of(sql):
+        raise StageError(f'{query} uses $as_of, but no date is set: fetch.as_of in {PARAMS}, as in "2026-11-24".')
+    if as_of is not None and not uses_as_of(sql):
+        raise StageError(f"{query} does not use $as_of, so fetch.as_of in {PARAMS} would change nothing: set null.")
+    return TOKEN.sub(lambda found: f"{kind}'{as_of}'" if found["as_of"] else found[0], sql)
+
+
+def set_as_of(day: date, path: Path = PARAMS) -> bool:
+    """Write the date to params.yaml and return True, or False where the query uses none.
+
+    Raises StageError when fetch.as_of has no line of its own.
+    """
+    query = Path(load_params(path).fetch.query)
+    if not uses_as_of(query.read_text(encoding="utf-8")):
+        return False
+    text, found = LINE.subn(rf'\g<1>"{day}"\g<3>', path.read_text(encoding="utf-8"))
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+        if found != 1 or load_params(beside).fetch.as_of != day:
+            raise StageError(f"{path} has fetch.as_of not on a line of its own, as in `  as_of: null`.")
+    return True
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the module says."""
+    try:
+        day = date.fromisoformat(*arguments)
+    except (TypeError, ValueError) as error:
+        raise StageError("say a day, as in `python -m churn.as_of 2026-11-24`.") from error
+    print(f"as_of: {day}" if set_as_of(day) else f"as_of: the query uses no $as_of, so {PARAMS} stays")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (StageError, OSError) as fault:
+        sys.exit(f"as_of: {fault}")

@@ -1,0 +1,303 @@
+"""The rows that a query gives of a source, as a stream of Arrow record batches: memory does not grow with them.
+
+| source | the query runs |
+|---|---|
+| a CSV or Parquet file, a folder of them, `s3://bucket/key.parquet`, `s3://bucket/prefix/` | in DuckDB, over `source` |
+| a DuckDB file | in DuckDB, over its tables, opened read-only |
+| an SQLite file | in SQLite; each value comes as text, since its columns have no fixed type |
+| `postgresql://user@host/database` | in PostgreSQL, in one transaction that is read-only |
+
+Passwords come from the environment: libpq's (PGPASSWORD, ~/.pgpass, PGSERVICE), and for S3 what DVC's remote takes. In
+a query `$as_of` stands for a date. DuckDB's extensions are not used: they are downloaded at run time, and no lock has
+them.
+"""
+
+import csv
+import re
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import date
+from pathlib import Path, PurePath
+from typing import Any
+
+from churn.as_of import with_as_of
+from churn.duck import connection, literal
+from churn.stage import StageError
+
+import duckdb
+import pyarrow as pa
+
+BATCH_ROWS = 100_000
+KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, s3://… or postgresql://…"
+PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", re.IGNORECASE)
+CSV_FAULTS = r'Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote|converting column "[^"]+"'
+LOST = r"PQgetCopyData|closed the connection|terminating connection|not receive data|connection .*(lost|closed)"
+# A server that vanished is noticed within a minute, not after the two hours of the system's default.
+KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+
+def record_batches(
+    source: str, sql: str, *, query: str = "the query", as_of: date | None = None, timeout: float | None = None
+) -> Generator[pa.RecordBatch]:
+    """Yield the rows that `sql` gives of `source`, at least one batch, so that its schema is known.
+
+    `query` is what faults call the query, and `timeout` the minutes that a server may work on it. PostgreSQL's numeric
+    comes as text, with all of its digits. Raises StageError when the source cannot be read or changed meanwhile, when
+    the query does not run, or gives bytes, or two columns of one name.
+    """
+    if PASSWORD.search(source):
+        raise StageError(
+            "the source's URL holds a password, which Git would keep: leave it out; PGPASSWORD, ~/.pgpass or AWS's"
+            " variables give it."
+        )
+    sql = with_as_of(sql.rstrip().rstrip(";"), as_of, query, kind="" if _is_sqlite(source) else "DATE ")
+    scheme = source.partition("://")[0] if "://" in source else ""
+    if scheme in ("postgresql", "postgres"):
+        batches = _of_postgresql(source, sql, query, timeout)
+    elif scheme not in ("", "s3"):
+        raise StageError(f"the source {source} cannot be read: it is neither {KINDS}.")
+    elif _is_sqlite(source):
+        batches = _of_sqlite(source, sql, query)
+    else:
+        batches = _of_duckdb(source, sql, query)
+    for number, batch in enumerate(batches):
+        if not number:
+            _refuse_columns(batch.schema, query)
+        yield batch
+
+
+def _refuse_columns(schema: pa.Schema, query: str) -> None:
+    """Raise StageError for two columns of one name, and for values that are no text, number, date or truth."""
+    names = [name.lower() for name in schema.names]  # SQL does not tell them apart by case
+    if twice := [name for name in schema.names if names.count(name.lower()) > 1]:
+        raise StageError(f"{query} gives the column {twice[0]} more than once.")
+    for field in schema:
+        stored = getattr(field.type, "storage_type", field.type)
+        declared = (field.metadata or {}).get(b"POSTGRESQL:type", b"bytes").decode()
+        # The driver hands on money in hundredths, as a mere integer.
+        if pa.types.is_binary(stored) or pa.types.is_large_binary(stored) or declared == "money":
+            raise StageError(f"{query} gives {field.name} as {declared}: cast it to a text or a number there.")
+
+
+def _at_least_one(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    yield pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in reader.schema], schema=reader.schema)
+    yield from reader
+
+
+# Files, by DuckDB
+
+
+def _of_duckdb(source: str, sql: str, query: str) -> Iterator[pa.RecordBatch]:
+    files = _listed(source)
+    with connection() as database:
+        try:
+            if _begins_with(source, b"DUCK", 8):
+                database.execute(f"ATTACH {literal(source)} AS warehouse (READ_ONLY)")
+                database.execute("USE warehouse")
+            else:
+                if source.startswith("s3://"):
+                    database.register_filesystem(_s3())
+                database.execute(f"CREATE TEMP VIEW source AS SELECT * FROM {_relation(database, source, files)}")
+            if [statement.type for statement in duckdb.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
+                raise StageError(f"{query} does not run: it is no SELECT, or more than one.")
+            yield from _at_least_one(database.sql(sql).to_arrow_reader(BATCH_ROWS))
+        except (duckdb.Error, OSError) as error:  # the latter from within the stream
+            raise StageError(_duckdb_sentence(str(error), source, query)) from error
+    if _listed(source) != files:
+        raise StageError(_changed(source))
+
+
+def _changed(source: str) -> str:
+    return f"{source} changed while it was read: run it again when nobody writes there."
+
+
+def _s3() -> Any:
+    """Return S3 as s3fs has it: by DVC's own library, so that what opens the DVC remote opens the source."""
+    import s3fs
+
+    return s3fs.S3FileSystem(use_listings_cache=False)
+
+
+def _listed(source: str) -> dict[str, tuple[object, ...]]:
+    """Return the files of the source, by name, and what tells that one has changed.
+
+    Left out are those whose name, or folder, begins with _ or . as Spark's markers do. Raises StageError for none.
+    """
+    files: dict[str, tuple[object, ...]]
+    if source.startswith("s3://"):
+        try:
+            entries = _s3().find(source, detail=True)
+        except Exception as error:  # s3fs', botocore's and the system's own
+            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise StageError(f"{source} cannot be read: {said}; AWS's variables say where, and who asks.") from error
+        files = {f"s3://{name}": (entry["size"], entry.get("ETag")) for name, entry in entries.items() if entry["size"]}
+    else:
+        path = Path(source)
+        if not path.exists():
+            raise StageError(f"the source {source} does not exist; it may be {KINDS}.")
+        inside = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        files = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in inside}
+    below = source.rstrip("/")
+    files = {name: seen for name, seen in files.items() if not re.search(r"/[_.]", name.removeprefix(below))}
+    if not files:
+        raise StageError(f"{source} holds no file.")
+    return files
+
+
+def _relation(database: duckdb.DuckDBPyConnection, source: str, files: Sequence[str] | Mapping[str, object]) -> str:
+    """Return the SQL that reads the files: a CSV's columns all as text, a Parquet file's as they are.
+
+    Raises StageError when they are of another kind, or do not all have the same columns.
+    """
+    paths = f"[{', '.join(map(literal, files))}]"
+    endings = {name: PurePath(name).suffix.lower() for name in files}
+    if set(endings.values()) == {".parquet"}:
+        if len(files) > 1:  # else DuckDB rounds to the first file's types, and leaves out what it lacks
+            _refuse_unlike(_parquet_columns(database, paths))
+        return f"read_parquet({paths})"
+    if set(endings.values()) == {".csv"} and not source.startswith("s3://"):
+        # The header is read here, so that DuckDB has nothing left to guess.
+        headers = {name: _csv_header(Path(name)) for name in files}
+        _refuse_unlike(headers)
+        columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in next(iter(headers.values())))
+        return (
+            f"read_csv({paths}, columns = {{{columns}}}, auto_detect = false,"
+            " header = true, delim = ',', quote = '\"', escape = '\"')"
+        )
+    name = next((name for name, ending in endings.items() if ending not in (".parquet", ".csv")), source)
+    only = ".parquet, the one kind read from S3" if source.startswith("s3://") else ".parquet or .csv, all alike"
+    raise StageError(f"{name} ends in {endings.get(name) or 'nothing'}, not in {only}; the source may be {KINDS}.")
+
+
+def _parquet_columns(database: duckdb.DuckDBPyConnection, paths: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    leaf = "concat_ws(' ', name, type, logical_type)"
+    for name, column in database.execute(
+        f"SELECT file_name, {leaf} FROM parquet_schema({paths}) WHERE type IS NOT NULL"
+    ).fetchall():
+        found.setdefault(name, []).append(column)
+    return found
+
+
+def _refuse_unlike(columns: Mapping[str, Sequence[str]]) -> None:
+    """Raise StageError unless all files have the same columns, of the same types, in the same order."""
+    first, *others = columns
+    for name in others:
+        if columns[name] != columns[first]:
+            raise StageError(f"{name} has not the columns of {first}, or of another type, or in another order.")
+
+
+def _csv_header(source: Path) -> list[str]:
+    try:
+        with source.open("rb") as file:
+            header = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StageError(f"{source} is no CSV file in UTF-8: {error}.") from error
+    if not header:
+        raise StageError(f"{source} is empty: it has no header line.")
+    if not all(header):
+        raise StageError(f"{source} has a column without a name: number {header.index('') + 1} of its header.")
+    names = [name.lower() for name in header]
+    if twice := [name for name in header if names.count(name.lower()) > 1]:
+        raise StageError(f"{source} has the column {twice[0]} more than once.")
+    return header
+
+
+def _duckdb_sentence(text: str, source: str, query: str) -> str:
+    """Say what DuckDB found, without the rows that it quotes."""
+    kind, _, said = text.splitlines()[0].partition(": ")
+    if "Traceback (most recent call last)" in text:  # of s3fs, which DuckDB reads by
+        return _changed(source) if "FileExpired" in text else f"{source} was lost half way: run it again."
+    if line := re.search(r"CSV Error on Line: (\d+)", text):
+        what, file = re.search(CSV_FAULTS, text), re.search(r"(?m)^ +file = (.*)$", text)
+        return f"{file[1] if file else source}, line {line[1]}: {what[0] if what else 'cannot be read as CSV'}."
+    if column := re.search(r'Referenced column "([^"]+)" not found', text):
+        return f"{source} has no column {column[1]}, which {query} reads."
+    if kind in ("Invalid Input Error", "IO Error", "Permission Error", "Serialization Error"):
+        return f"{source} cannot be read: {said}."
+    if kind == "Conversion Error":
+        return f"{query} does not run: a value cannot be converted as it asks."  # the value may be a customer's
+    return f"{query} does not run: {kind}: {said}."
+
+
+# SQLite, by Python's own module
+
+
+def _is_sqlite(source: str) -> bool:
+    return _begins_with(source, b"SQLite format 3\0", 0)
+
+
+def _begins_with(source: str, magic: bytes, offset: int) -> bool:
+    """Say whether the source is a file that has these bytes there."""
+    if "://" in source or not Path(source).is_file():
+        return False
+    with Path(source).open("rb") as file:
+        file.seek(offset)
+        return file.read(len(magic)) == magic
+
+
+def _of_sqlite(source: str, sql: str, query: str) -> Iterator[pa.RecordBatch]:
+    try:
+        with closing(sqlite3.connect(f"{Path(source).resolve().as_uri()}?mode=ro", uri=True)) as database:
+            cursor = database.execute(sql)
+            if cursor.description is None:
+                raise StageError(f"{query} does not run: it is no SELECT.")
+            names = [name for name, *_ in cursor.description]
+            rows: list[Any] = []
+            while True:
+                columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+                texts = [_texts(column, f"{query} gives {name}") for name, column in zip(names, columns, strict=True)]
+                yield pa.RecordBatch.from_arrays(texts, names)
+                if not (rows := cursor.fetchmany(BATCH_ROWS)):
+                    break
+    except sqlite3.Error as error:
+        raise StageError(f"{query} does not run in {source}: {error}.") from error
+
+
+def _texts(values: Iterable[Any], what: str) -> pa.Array:
+    """Return SQLite's values as text, a float with all of its digits. Raises StageError for bytes."""
+    texts = [value if value is None or isinstance(value, str | bytes) else repr(value) for value in values]
+    if any(isinstance(text, bytes) for text in texts):
+        raise StageError(f"{what} as bytes: cast it to a text or a number there.")
+    return pa.array(texts, pa.string())
+
+
+# PostgreSQL, by ADBC: see docs/decisions.md
+
+
+def _of_postgresql(source: str, sql: str, query: str, timeout: float | None) -> Iterator[pa.RecordBatch]:
+    import adbc_driver_postgresql.dbapi as postgresql
+    from adbc_driver_manager import Error
+
+    added = "&".join(f"{name}={value}" for name, value in KEEPALIVE.items() if f"{name}=" not in source)
+    rows = 0
+    try:
+        with postgresql.connect(f"{source}{'&' if '?' in source else '?'}{added}") as server, server.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # The same rows are the same text wherever this runs.
+            cursor.execute("SET LOCAL timezone = 'UTC'")
+            cursor.execute("SET LOCAL client_encoding = 'UTF8'")
+            cursor.execute(f"SET LOCAL statement_timeout = {round((timeout or 0) * 60_000)}")
+            cursor.execute(f"{sql}\n")  # which may end in a comment
+            for batch in _at_least_one(cursor.fetch_record_batch()):
+                rows += batch.num_rows
+                yield batch
+    except (Error, OSError) as error:  # the latter from within the stream
+        raise StageError(_postgresql_sentence(error, source, query, rows, timeout)) from error
+
+
+def _postgresql_sentence(error: Exception, source: str, query: str, rows: int, timeout: float | None) -> str:
+    """Say what the server, or the driver, found, without the values that it quotes."""
+    text = str(error)
+    said = re.split(r"(?:ERROR|FATAL|PANIC): +", text)[-1].splitlines()[0].rstrip(".")
+    if "Failed to connect" in text:
+        said = said.rpartition("Failed to connect: ")[2]
+        return f"{source} cannot be reached: {said}; PGPASSWORD or ~/.pgpass has the password."
+    if "statement timeout" in text:
+        return f"{query} was stopped by {source} after {timeout:g} minutes (fetch.timeout_minutes)."
+    if re.search(LOST, text):
+        return f"the connection to {source} was lost after {rows:,} rows: run it again."
+    if isinstance(error, OSError) or str(getattr(error, "sqlstate", "")).startswith("22"):
+        said = said.partition(": ")[0]  # what follows may be a customer's value
+    return f"{query} does not run in {source}: {said}."

@@ -1,0 +1,67 @@
+"""The as-of date: what counts as its use, and how it comes into params.yaml."""
+
+from datetime import date
+
+from churn.as_of import main, set_as_of, uses_as_of
+from churn.params import load_params
+from churn.stage import PARAMS, StageError
+from tests.conftest import ROOT
+
+import pytest
+
+DAY = date(2026, 11, 24)
+
+
+@pytest.mark.parametrize(
+    ("sql", "uses"),
+    [
+        ("SELECT 1 WHERE day <= $as_of", True),
+        ("SELECT $as_of::date", True),
+        ("SELECT 1 -- as of $as_of", False),
+        ("/* $as_of\n */ SELECT '$as_of', 'it''s $as_of'", False),
+        ('SELECT "$as_of", $as_of_day', False),
+    ],
+)
+def test_only_what_the_query_reads_counts_as_use(sql, uses):
+    assert uses_as_of(sql) == uses
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with params.yaml as it is, and a query that reads the date."""
+    (tmp_path / PARAMS).write_text((ROOT / PARAMS).read_text())
+    (tmp_path / "source.sql").write_text("SELECT * FROM source WHERE day <= $as_of")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_date_is_the_one_change_of_the_file_and_can_be_set_again(folder):
+    before = (ROOT / PARAMS).read_text().splitlines()
+    for day in (date(2026, 11, 23), DAY):
+        assert set_as_of(day)
+        assert load_params().fetch.as_of == day
+    changed = [line for line in (folder / PARAMS).read_text().splitlines() if line not in before]
+    assert len(changed) == 1
+    assert changed[0].startswith('  as_of: "2026-11-24" # '), "in quotes, since DVC takes no date, and with its comment"
+
+
+def test_where_the_query_reads_no_date_none_is_set(folder, capsys):
+    (folder / "source.sql").write_text("SELECT * FROM source")
+    main(["2026-11-24"])
+    assert capsys.readouterr().out == "as_of: the query uses no $as_of, so params.yaml stays\n"
+    assert (folder / PARAMS).read_text() == (ROOT / PARAMS).read_text()
+
+
+def test_a_date_that_cannot_be_set_leaves_the_file(folder):
+    text = (folder / PARAMS).read_text().replace("gate:\n", "gate:\n  as_of: null\n")
+    (folder / PARAMS).write_text(text.replace("  as_of: null #", "  'as_of': null #"))
+    before = (folder / PARAMS).read_text()
+    with pytest.raises(StageError):
+        set_as_of(DAY)
+    assert (folder / PARAMS).read_text() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["yesterday"], ["2026-11-31"], ["2026-11-24", "2026-11-25"]])
+def test_what_is_no_day_is_told(folder, arguments):
+    with pytest.raises(StageError, match=r"say a day, as in `python -m churn\.as_of 2026-11-24`"):
+        main(arguments)

@@ -1,0 +1,185 @@
+"""Sources that are files: what each kind gives, and what is refused. Servers: tests/services/test_warehouse.py."""
+
+import sqlite3
+from contextlib import closing
+from datetime import date
+
+from churn.source import record_batches
+from churn.stage import StageError
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+QUERY = "SELECT id, charge FROM source ORDER BY id"
+
+
+def rows(source, sql=QUERY, **options):
+    return pa.Table.from_batches(record_batches(str(source), sql, **options)).to_pylist()
+
+
+def write(folder, **files):
+    """Write each query's rows to a Parquet file of that name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, query in files.items():
+        duckdb.sql(f"COPY ({query}) TO '{folder / name}.parquet' (FORMAT parquet)")
+    return folder
+
+
+def test_a_folder_of_parquet_files_is_one_table_and_markers_are_left_out(tmp_path):
+    folder = write(tmp_path / "customers", a="SELECT 'a' AS id, 1.5 AS charge", b="SELECT 'b' AS id, 2.5 AS charge")
+    write(folder / "_temporary", c="SELECT 'c' AS id, 3.5 AS charge")
+    (folder / "_SUCCESS").touch()
+    assert [(row["id"], float(row["charge"])) for row in rows(folder)] == [("a", 1.5), ("b", 2.5)]
+
+
+def test_a_folder_of_csv_files_is_one_table_and_a_fault_names_the_file(tmp_path):
+    (tmp_path / "a.csv").write_text("id,charge\na,1\n")
+    (tmp_path / "b.csv").write_text("id,charge\nb,2\n")
+    assert rows(tmp_path) == [{"id": "a", "charge": "1"}, {"id": "b", "charge": "2"}]
+    (tmp_path / "b.csv").write_text("id,charge\nb\n")
+    with pytest.raises(StageError, match=r"b\.csv, line 2: Expected Number of Columns: 2 Found: 1\.$"):
+        rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "SELECT 'b' AS id, 2.5::DOUBLE AS charge",  # DuckDB would round it to 3
+        "SELECT 'b' AS id, 2 AS charge, 1 AS more",  # and leave this out
+        "SELECT 2 AS charge, 'b' AS id",
+        "SELECT 'b' AS id",
+    ],
+    ids=["type", "more", "order", "less"],
+)
+def test_files_of_other_columns_or_types_are_refused_not_fitted(tmp_path, other):
+    write(tmp_path, a="SELECT 'a' AS id, 1 AS charge", b=other)
+    with pytest.raises(StageError, match=r"b\.parquet has not the columns of .*a\.parquet, or of another type"):
+        rows(tmp_path)
+
+
+def test_csv_files_whose_columns_are_in_another_order_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("id,charge\na,1\n")
+    (tmp_path / "b.csv").write_text("charge,id\n2,b\n")
+    with pytest.raises(StageError, match=r"b\.csv has not the columns of .*a\.csv"):
+        rows(tmp_path)
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    write(tmp_path, a="SELECT 'a' AS id")
+    (tmp_path / "b.csv.gz").touch()
+    with pytest.raises(StageError, match=r"b\.csv\.gz ends in \.gz, not in \.parquet or \.csv"):
+        rows(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(StageError, match="holds no file"):
+        rows(tmp_path)
+
+
+def test_a_source_that_is_written_to_while_it_is_read_is_refused(tmp_path):
+    write(tmp_path, a="SELECT 'a' AS id, 1 AS charge")
+    batches = record_batches(str(tmp_path), QUERY)
+    next(batches)
+    write(tmp_path, b="SELECT 'b' AS id, 2 AS charge")
+    with pytest.raises(StageError, match="changed while it was read"):
+        list(batches)
+
+
+def test_a_query_runs_over_the_tables_of_a_duckdb_file_which_it_cannot_change(tmp_path):
+    file = tmp_path / "warehouse.db"
+    with closing(duckdb.connect(str(file))) as database:
+        database.execute("CREATE TABLE customers AS SELECT 'a' AS id, 1.5::DOUBLE AS charge")
+    assert rows(file, "SELECT id, charge FROM customers;") == [{"id": "a", "charge": 1.5}]
+    with pytest.raises(StageError, match="does not run: Catalog Error: Table with name orders does not exist"):
+        rows(file, "SELECT * FROM orders")
+    with pytest.raises(StageError, match="it is no SELECT, or more than one"):
+        rows(file, "DELETE FROM customers RETURNING *")
+
+
+def test_a_duckdb_file_that_somebody_writes_to_is_told(tmp_path):
+    file = tmp_path / "warehouse.duckdb"
+    with closing(duckdb.connect(str(file))), pytest.raises(StageError, match=r"warehouse\.duckdb"):
+        rows(file, "SELECT 1")
+
+
+@pytest.fixture
+def sqlite(tmp_path):
+    """A SQLite file, whose column x holds values of all kinds."""
+    file = tmp_path / "customers.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE customers (id TEXT, x, day TEXT)")
+        given = [("a", 0.1 + 0.2), ("b", None), ("c", 7), ("d", "none"), ("e", b"\0")]
+        database.executemany("INSERT INTO customers VALUES (?, ?, '2026-11-24')", given)
+        database.commit()
+    return file
+
+
+def test_a_query_runs_in_sqlite_and_gives_text_with_all_digits(sqlite, monkeypatch):
+    monkeypatch.setattr("churn.source.BATCH_ROWS", 2)
+    assert rows(sqlite, "SELECT id, x FROM customers WHERE id < 'e' ORDER BY id") == [
+        {"id": "a", "x": "0.30000000000000004"},
+        {"id": "b", "x": None},
+        {"id": "c", "x": "7"},
+        {"id": "d", "x": "none"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("SELECT x FROM customers", "gives x as bytes: cast it to a text or a number there"),
+        ("SELECT y FROM customers", "does not run in .*: no such column: y"),
+        ("DELETE FROM customers", "does not run in .*: attempt to write a readonly database"),
+    ],
+)
+def test_what_sqlite_cannot_give_is_told(sqlite, sql, said):
+    with pytest.raises(StageError, match=said):
+        rows(sqlite, sql)
+
+
+def test_no_rows_are_one_batch_that_has_the_columns(sqlite, tmp_path):
+    write(tmp_path / "files", a="SELECT 'a' AS id, 1 AS charge")
+    for source, sql in ((sqlite, "SELECT id FROM customers WHERE 1 = 0"), (tmp_path / "files", f"{QUERY} LIMIT 0")):
+        (batch,) = record_batches(str(source), sql)
+        assert (batch.num_rows, batch.schema.names[0]) == (0, "id")
+
+
+def test_the_query_sees_the_date_as_of_which_it_is_asked(sqlite, tmp_path):
+    write(tmp_path / "files", a="SELECT DATE '2026-11-24' AS day, 'a' AS id UNION ALL SELECT DATE '2026-11-25', 'b'")
+    for source, sql, first in (
+        (tmp_path / "files", "SELECT id FROM source WHERE day <= $as_of -- not '$as_of'", "a"),
+        (tmp_path / "files", "SELECT '$as_of', id FROM source WHERE day = $as_of - 0", "a"),
+        (sqlite, "SELECT id FROM customers WHERE day = $as_of ORDER BY id LIMIT 1", "a"),
+    ):
+        found = rows(source, sql, as_of=date(2026, 11, 24))
+        assert [row["id"] for row in found] == [first]
+
+
+def test_a_date_that_is_not_set_or_not_used_is_refused(tmp_path):
+    write(tmp_path, a="SELECT 'a' AS id, 1 AS charge")
+    with pytest.raises(StageError, match=r"source\.sql uses \$as_of, but no date is set: fetch\.as_of"):
+        rows(tmp_path, "SELECT $as_of AS day", query="source.sql")
+    with pytest.raises(StageError, match=r"source\.sql does not use \$as_of, so fetch\.as_of in params\.yaml"):
+        rows(tmp_path, query="source.sql", as_of=date(2026, 11, 24))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "postgresql://me:hunter2@host/db",
+        "postgresql://me:hun/ter2@host/db",
+        "postgresql://me@host/db?password=hunter2",
+        "s3://key:hunter2@bucket/customers.parquet",
+        "mysql://me:hunter2@host/db",
+    ],
+)
+def test_a_url_with_a_password_is_refused_without_a_word_of_it(source):
+    with pytest.raises(StageError, match="the source's URL holds a password, which Git would keep") as told:
+        rows(source)
+    assert "hun" not in str(told.value)
+
+
+def test_another_scheme_is_refused():
+    with pytest.raises(StageError, match="mysql://me@host/db cannot be read: it is neither a CSV or Parquet file"):
+        rows("mysql://me@host/db")
