@@ -1,8 +1,8 @@
 from dataclasses import astuple
 
 from churn.drift import RowChanges, feature_drift, row_changes
+from churn.features import to_arrow
 from churn.stage import StageError
-from stages.prepare import to_arrow
 from tests.conftest import make_customers
 
 import numpy as np

@@ -1,5 +1,5 @@
+from churn.features import to_arrow
 from churn.profile import profile_findings, profile_of, single_feature_roc_auc
-from stages.prepare import to_arrow
 from tests.conftest import make_customers
 
 import duckdb
