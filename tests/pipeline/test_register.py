@@ -57,6 +57,8 @@ def test_a_version_says_what_it_came_from(registered):
         "train_sha256": sha256(registered.folder / "data/features/train.parquet"),
         "test_sha256": sha256(registered.folder / "data/features/test.parquet"),
         "verdict": "passed",
+        "verified": "true",
+        "decision": "champion: the first",
     }
 
 
