@@ -42,8 +42,8 @@ def registry() -> Iterator["MlflowClient"]:
 
     Raises StageError, naming the registry, when it refuses, cannot be reached, or takes longer than SECONDS.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for name, value in RETRIES.items():
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    for name, value in (quiet | RETRIES).items():
         os.environ.setdefault(name, value)
     logging.disable(logging.INFO)  # of MLflow and of its migrations; a stage prints a few lines of its own
     import mlflow

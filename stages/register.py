@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn.champion import ALIAS
 from churn.contract import Contract, load_contract
 from churn.model import read_table
 from churn.origin import commit_tags, lock_digest
@@ -124,9 +123,8 @@ def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract) 
     expected = pd.read_parquet(PREDICTIONS)["score"].to_numpy()
     scores = np.asarray(load_version(version).predict(features))[:, 1]
     if differing := int((scores != expected).sum()) if len(scores) == len(expected) else len(expected):
-        raise StageError(
-            f"version {version.version} of {version.name} scores {differing:,} customers differently; {ALIAS} stays."
-        )
+        name = f"version {version.version} of {version.name}"
+        raise StageError(f"{name} scores {differing:,} customers differently; champion stays.")
     client.set_model_version_tag(version.name, version.version, VERIFIED, "true")
 
 
@@ -142,7 +140,7 @@ def main() -> None:
         version, known = only_version(client, model, content, lambda: create_version(client, params, contract, tags))
         verify(client, version, contract)
         said = promote(client, version, params, contract)
-    write_json(REGISTRATION, {"model": model, "alias": ALIAS} | content)
+    write_json(REGISTRATION, {"model": model} | content)
     rules = sum(rule["outcome"] == "passed" for rule in verdict["rules"])
     print(f"register: ROC AUC {area:.4f}, {rules} rules of the gate kept; `make ui` shows the registry")
     print(f"register: {model} version {version.version}{' (there already)' if known else ''} {said}")

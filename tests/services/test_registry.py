@@ -1,16 +1,6 @@
 """register against a real `mlflow server` on loopback, with artifacts that go through it."""
 
-from tests.servers import mlflow_server
-
 import mlflow
-import pytest
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The address of a server with a store and artifacts of its own."""
-    with mlflow_server(tmp_path_factory.mktemp("server")) as address:
-        yield address
 
 
 def test_a_model_is_registered_once_and_served_from_there(clone, server, monkeypatch):
