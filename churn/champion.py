@@ -1,8 +1,9 @@
 """The alias champion: the version to use, how it came there, and the way back.
 
 Every move is written down before it is made, as a tag of the registered model: who, when, from, to, and why. A move
-that was interrupted is made by the next run, and not written down twice. MLflow has no "only if it is still there": of
-two moves at once from the same version, both go by the one that was written down last, whoever comes last.
+that was interrupted is made by the next run, and not written down twice. MLflow has no "only if it is still there": the
+tags are numbered, so the same move at once is one, and of two moves at once both go by the later in the order of the
+tags, the one to the higher version, whoever sets the alias last.
 
 `python -m churn.champion show` prints the versions and the moves, `rollback [WHY]` returns to the former champion. A
 version that was left by a rollback carries the tag `rolled_back`, and does not become champion again before somebody
@@ -60,12 +61,10 @@ def who() -> str:
 def move(client: "MlflowClient", model: str, to: str, why: str, kind: str = "promotion") -> str:
     """Move the alias to the version `to`, and return the number of the version that is champion then."""
     before = client.get_registered_model(model)
-    planned = {"kind": kind, "from": champion_of(before), "to": to}
-    if not any(planned.items() <= last.items() for last in moves_of(before)[-1:]):
-        now = datetime.now(UTC).isoformat(timespec="microseconds")
-        key = f"{ALIAS}/{now.replace(':', '.').replace('+00.00', 'Z')} {to}"
-        entry = planned | {"who": who(), "when": now, "why": why}
-        client.set_registered_model_tag(model, key, json.dumps(entry))
+    planned, moves = {"kind": kind, "from": champion_of(before), "to": to}, moves_of(before)
+    if not (moves and planned.items() <= moves[-1].items()):
+        entry = planned | {"who": who(), "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
+        client.set_registered_model_tag(model, f"{ALIAS}/{len(moves):06} to {to:0>6}", json.dumps(entry))
     client.set_registered_model_alias(model, ALIAS, to)
     last = moves_of(client.get_registered_model(model))[-1]
     if last["from"] == planned["from"] and last["to"] != to:
