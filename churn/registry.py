@@ -13,9 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from churn import serving
 from churn.contract import Contract
 from churn.model import TRUSTED_TYPES
-from churn.stage import StageError, write_json
+from churn.stage import CONTRACT, StageError, write_json
 
 import pandas as pd
 
@@ -33,7 +34,18 @@ RETRIES = {  # of each request: 5xx and dropped connections after 0, 2, 4, 8 and
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
 SECONDS = 900.0  # for all requests together
-LIBRARIES = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+LIBRARIES = (
+    "duckdb",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "ruamel.yaml",
+    "scikit-learn",
+    "scipy",
+    "skops",
+)
 
 
 @contextmanager
@@ -119,7 +131,7 @@ def ensure_model(client: "MlflowClient", model: str) -> None:
 
 
 def signature(contract: Contract) -> "ModelSignature":
-    """Return the model's signature: the contract's features by name and type in, two probabilities out.
+    """Return the model's signature: the contract's fetched features by name and type in, two probabilities out.
 
     An integer that may be missing is a double, since MLflow's long has no missing value.
     """
@@ -134,7 +146,7 @@ def signature(contract: Contract) -> "ModelSignature":
         "number": DataType.double,
     }
     inputs: list[ColSpec | TensorSpec] = []
-    for name in contract.features:
+    for name in contract.fetched_features:
         column = contract.columns[name]
         kind = DataType.double if column.type == "integer" and column.nullable else types[column.type]
         inputs.append(ColSpec(kind, name))
@@ -144,7 +156,7 @@ def signature(contract: Contract) -> "ModelSignature":
 def input_example(contract: Contract) -> pd.DataFrame:
     """Return one row of the contract's types and ranges, first values and middles of ranges, that is no customer."""
     row: dict[str, Any] = {}
-    for name in contract.features:
+    for name in contract.fetched_features:
         column = contract.columns[name]
         if column.type in ("integer", "number"):
             bounds = contract.rules.ranges[name]
@@ -156,7 +168,7 @@ def input_example(contract: Contract) -> pd.DataFrame:
 
 
 def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> str:
-    """Log the model `file` under the run, in the scikit-learn flavour of MLflow, and return its MLflow id.
+    """Log the model `file` under the run, as churn/serving.py serves it, and return its MLflow id.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
     write it anew, in other bytes each time, and read it back before each.
@@ -175,10 +187,10 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
     }
     mlflow.pyfunc.add_to_model(
         model,
-        loader_module="mlflow.sklearn",
-        model_path=MODEL_FILE,
+        loader_module=serving.__name__,
+        data=MODEL_FILE,
+        code="code",
         python_env="python_env.yaml",
-        predict_fn="predict_proba",
     )
     model.add_flavor(
         "sklearn",
@@ -194,6 +206,10 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copyfile(file, folder / MODEL_FILE)
+        shutil.copyfile(CONTRACT, folder / CONTRACT.name)
+        (folder / "code" / "churn").mkdir(parents=True)
+        for module in serving.MODULES:
+            shutil.copy(Path(serving.__file__).with_name(f"{module}.py"), folder / "code" / "churn")
         write_json(folder / "input_example.json", example)
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
         write_json(folder / "python_env.yaml", environment)  # JSON is YAML

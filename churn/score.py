@@ -182,13 +182,18 @@ def load(client: "MlflowClient", version: "ModelVersion", contract: Contract) ->
 
     with files_of(version) as folder:
         known = Model.load(str(folder)).signature
-        if known is None or known.inputs != signature(contract).inputs:
+        model = read_model(folder / MODEL_FILE)
+        if (
+            known is None
+            or known.inputs != signature(contract).inputs
+            or {*model.feature_names_in_} != {*contract.features}
+        ):
             commit = version.tags.get("commit", "of its registration")
             raise StageError(
                 f"version {version.version} of {version.name} takes other features than {CONTRACT} declares: score with"
                 f" the commit {commit}."
             )
-        return read_model(folder / MODEL_FILE)
+        return model
 
 
 def score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
