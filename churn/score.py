@@ -22,7 +22,7 @@ from churn.duck import SQL_TYPES, connection, identifier, literal
 from churn.features import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
 from churn.params import load_params
-from churn.registry import MODEL_FILE, failed_with, registry, signature
+from churn.registry import MODEL_FILE, PASSWORD, failed_with, registry, signature
 from churn.rules import row_rules
 from churn.stage import CONTRACT, StageError
 from churn.tables import source, target
@@ -173,7 +173,7 @@ def chosen(client: "MlflowClient", model: str, number: str | None) -> "ModelVers
     return version
 
 
-def load(client: "MlflowClient", version: "ModelVersion", contract: Contract) -> Any:
+def load(version: "ModelVersion", contract: Contract) -> Any:
     """Return the version's model, read as our own, after its SHA-256 was checked.
 
     Raises StageError when it takes other features than the contract's.
@@ -183,11 +183,8 @@ def load(client: "MlflowClient", version: "ModelVersion", contract: Contract) ->
     with files_of(version) as folder:
         known = Model.load(str(folder)).signature
         model = read_model(folder / MODEL_FILE)
-        if (
-            known is None
-            or known.inputs != signature(contract).inputs
-            or {*model.feature_names_in_} != {*contract.features}
-        ):
+        is_ours = {*model.feature_names_in_} == {*contract.features}
+        if not is_ours or known is None or known.inputs != signature(contract).inputs:
             commit = version.tags.get("commit", "of its registration")
             raise StageError(
                 f"version {version.version} of {version.name} takes other features than {CONTRACT} declares: score with"
@@ -201,6 +198,13 @@ def score(given: str, wanted: str, model: Any, contract: Contract, number: int) 
 
     Raises StageError, see the module.
     """
+    try:
+        return _score(given, wanted, model, contract, number)
+    except duckdb.Error as error:
+        raise StageError(f"{PASSWORD.sub('//', given)} cannot be scored: {str(error).splitlines()[0]}") from error
+
+
+def _score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
     with connection() as database:
         source(database, given)
@@ -235,7 +239,7 @@ def main() -> None:
     contract, name = load_contract(), load_params().registration.model
     with registry() as client:
         version = chosen(client, name, asked.version)
-        model = load(client, version, contract)
+        model = load(version, contract)
     read, rows, by_rule = score(asked.customers, asked.scores, model, contract, int(version.version))
     for rule, count in by_rule.items():
         print(f"score: {count:,} break {rule}")

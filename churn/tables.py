@@ -4,6 +4,7 @@ ADBC moves a table of PostgreSQL in columnar batches by its COPY, and writes in 
 would have to be downloaded. Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL.
 """
 
+import csv
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,8 +16,8 @@ from churn.stage import StageError, replacing
 
 import duckdb
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
-from pyarrow import csv
 
 SERVERS = ("postgresql://", "postgres://")
 Write = Callable[[str, pa.Schema, Iterable[pa.Table]], int]
@@ -35,12 +36,25 @@ def source(database: duckdb.DuckDBPyConnection, name: str) -> None:
         suffix = Path(name).suffix.lower()
         if not Path(name).is_file() or suffix not in (".csv", ".parquet"):
             raise StageError(f"{name} is no Parquet or CSV file, and no table of PostgreSQL (postgresql://...#table).")
-        options = ", all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"'"
-        read = f"read_parquet({literal(name)})" if suffix == ".parquet" else f"read_csv({literal(name)}{options})"
+        read = f"read_parquet({literal(name)})" if suffix == ".parquet" else _csv(name)
         try:
             database.execute(f"CREATE VIEW given AS SELECT * FROM {read}")
         except duckdb.Error as error:
             raise StageError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _csv(name: str) -> str:
+    """Return the SQL that reads a CSV file, all columns as text. The header is read here: DuckDB guesses nothing."""
+    try:
+        with Path(name).open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StageError(f"{name} is no CSV file in UTF-8: {error}.") from error
+    if not header or len(set(header)) < len(header):
+        raise StageError(f"{name} has no header, or a column twice.")
+    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in header)
+    options = "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"'"
+    return f"read_csv({literal(name)}, columns = {{{columns}}}, {options})"
 
 
 @contextmanager
@@ -66,7 +80,7 @@ def target(name: str) -> Iterator[Write]:
 
         def write(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
             beside = stack.enter_context(replacing(path.with_stem(f"{path.stem}.{word}") if word else path))
-            kind, rows = csv.CSVWriter if path.suffix.lower() == ".csv" else pq.ParquetWriter, 0
+            kind, rows = pyarrow.csv.CSVWriter if path.suffix.lower() == ".csv" else pq.ParquetWriter, 0
             with kind(beside, schema) as file:
                 for table in tables:
                     file.write_table(table.cast(schema))

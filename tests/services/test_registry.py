@@ -1,15 +1,18 @@
 """register against a real `mlflow server` on PostgreSQL, with its files in S3, and all that can go wrong between."""
 
 import json
+import logging
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from churn.champion import moves_of
+import churn.registry
+from churn.champion import move, moves_of
 from churn.contract import load_contract
 from churn.model import read_table, save_model
 from churn.params import Train
-from churn.stage import sha256_of
+from churn.stage import StageError, sha256_of
 from stages.train import build_classifier, build_model
 from tests.servers import BUCKET, proxy, s3_client
 from tests.services.registering import Registration, named, registered, replace
@@ -171,7 +174,47 @@ def test_a_server_that_hangs_is_given_up_in_time(clone, faulty, monkeypatch):
     assert time.monotonic() - started < 20
 
 
+def test_all_requests_together_have_a_limit(faulty, monkeypatch):
+    faulty.fault = lambda method, path: time.sleep(5)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", faulty.address)
+    monkeypatch.setattr(churn.registry, "SECONDS", 1.0)
+    started = time.monotonic()
+    with pytest.raises(StageError, match="took longer than 1 seconds; "), churn.registry.registry() as client:
+        client.search_registered_models()
+    assert time.monotonic() - started < 4
+    logging.disable(logging.NOTSET)
+
+
 # Who follows whom
+
+
+def test_of_two_moves_at_once_both_go_by_the_one_to_the_higher_version(server, client):
+    """The one to version 2 sets the alias first, and the one to version 1 would be the last word."""
+    client.create_registered_model("moves")
+    for _ in range(2):
+        client.create_model_version("moves", f"s3://{BUCKET}/nowhere")
+    about_to, done, seen = threading.Event(), threading.Event(), []
+    with proxy(server) as to_1, proxy(server) as to_2:
+
+        def late(method, path):
+            if method == "POST" and path.endswith("/alias") and not about_to.is_set():
+                about_to.set()
+                seen.append(done.wait(30))
+
+        def early(method, path):
+            if method == "POST" and path.endswith("/alias"):
+                seen.append(about_to.wait(30))
+                return done.set
+            return None
+
+        to_1.fault, to_2.fault = late, early
+        clients = [mlflow.MlflowClient(one.address, one.address) for one in (to_1, to_2)]
+        with ThreadPoolExecutor(2) as pool:
+            ends = list(pool.map(lambda one: move(one[0], "moves", one[1], "a test"), zip(clients, "12", strict=True)))
+    assert seen == [True, True]
+    assert ends == ["2", "2"]
+    assert champion(client, "moves") == 2
+    assert [one["to"] for one in moves_of(client.get_registered_model("moves"))] == ["1", "2"]
 
 
 def retrained(clone, contract, **parameters):

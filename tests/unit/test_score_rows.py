@@ -104,11 +104,14 @@ def test_a_table_of_other_columns_is_one_sentence_and_leaves_the_former_scores(
 def test_what_cannot_be_read_or_written_is_one_sentence(incoming, contract, tmp_path):
     half, text = tmp_path / "half.parquet", tmp_path / "customers.txt"
     half.write_bytes(incoming.read_bytes()[:1_000])
+    ragged = tmp_path / "ragged.csv"
+    ragged.write_text(pd.read_parquet(incoming).to_csv(index=False) + "one,cell,too,few\n")
     text.write_text("customers")
     for given, wanted, says in (
         (tmp_path / "nothing.csv", "scores.csv", "is no Parquet or CSV file, and no table of PostgreSQL"),
         (text, "scores.csv", "is no Parquet or CSV file"),
         (half, "scores.csv", "half.parquet cannot be read: "),
+        (ragged, "scores.csv", "ragged.csv cannot be scored: .*CSV Error on Line: 2002"),
         (incoming, "scores.txt", "ends neither in .parquet nor in .csv"),
     ):
         with pytest.raises(StageError, match=says):
