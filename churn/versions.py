@@ -46,9 +46,7 @@ def the_version(client: "MlflowClient", model: str, content: Mapping[str, str]) 
             else:
                 client.delete_model_version(model, other.version)
         except MlflowException as error:
-            if not failed_with(
-                error, "RESOURCE_DOES_NOT_EXIST"
-            ):  # whoever made it has deleted it, or a retry found it gone
+            if not failed_with(error, "RESOURCE_DOES_NOT_EXIST"):  # its maker was faster, or the answer was lost
                 raise
     return found[0] if found else None
 

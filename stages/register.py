@@ -121,7 +121,7 @@ def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract) 
     """Load the version back, score the holdout, and tag it. Raises StageError when a score is not the pipeline's."""
     features, _, _ = read_table(TEST, contract)
     expected = pd.read_parquet(PREDICTIONS)["score"].to_numpy()
-    scores = np.asarray(load_version(version).predict(features))[:, 1]
+    scores = np.asarray(load_version(version).predict(features[contract.fetched_features]))[:, 1]
     if differing := int((scores != expected).sum()) if len(scores) == len(expected) else len(expected):
         name = f"version {version.version} of {version.name}"
         raise StageError(f"{name} scores {differing:,} customers differently; champion stays.")
