@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Stages are run as `python`: the environment's own must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test defects check profile audit format ui remote lock bench
+.PHONY: help setup repro test defects check profile audit format ui registry rollback remote lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -45,6 +45,12 @@ ui: .venv/.runtime ## open the registry in MLflow's web page
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
 	  http*) echo "The registry has a page of its own: $$MLFLOW_TRACKING_URI" ;; \
 	  *) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" ;; esac
+
+registry: .venv/.runtime ## show the versions in the registry, and how champion moved
+	@python -m churn.champion show
+
+rollback: .venv/.runtime ## return champion to the former version: make rollback WHY="..."
+	@python -m churn.champion rollback "$$WHY"
 
 remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder; DVC_BRANCH_URL adds `branch`
 	@mkdir -p .cache/remote && chmod 700 .cache

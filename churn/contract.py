@@ -149,6 +149,11 @@ class Contract(Section):
         """The columns that the model sees, in the contract's order."""
         return self._named("feature")
 
+    @property
+    def fetched_features(self) -> Sequence[str]:
+        """The features that are fetched, not computed, in the contract's order."""
+        return [name for name in self.features if not self.columns[name].computed]
+
     def features_of(self, *types: str) -> Sequence[str]:
         """Return the features of the given types, in the contract's order."""
         return [name for name in self.features if self.columns[name].type in types]

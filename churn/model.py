@@ -72,7 +72,7 @@ def save_model(model: Any, path: Path) -> None:
     """Write the model to `path` and the SHA-256 of the file beside it. Raises StageError, see load_model."""
     with replacing(path) as beside, replacing(hash_file(path)) as hash_beside:
         beside.write_bytes(reproducible_bytes(model))
-        _read(beside)  # refused now rather than by the next stage
+        read_model(beside)  # refused now rather than by the next stage
         hash_beside.write_text(f"{sha256_of(beside)}\n", encoding="utf-8")
 
 
@@ -88,10 +88,11 @@ def load_model(path: Path) -> Any:
     """
     if sha256_of(path) != hash_file(path).read_text(encoding="utf-8").strip():
         raise StageError(f"{path} is not the file that train wrote: nothing reads it; run `dvc repro --force train`.")
-    return _read(path)
+    return read_model(path)
 
 
-def _read(path: Path) -> Any:
+def read_model(path: Path) -> Any:
+    """Read the model at `path`, whose SHA-256 the caller has checked. Raises StageError, see load_model."""
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 

@@ -1,78 +1,137 @@
-"""The model registry: what an MLflow version of our model is made of, and how one is found again."""
+"""The model registry: how it is reached, and what a version of our model is made of."""
 
 import logging
 import os
 import platform
 import re
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from churn import serving
 from churn.contract import Contract
 from churn.model import TRUSTED_TYPES
-from churn.stage import StageError, sha256_of, write_json
+from churn.stage import CONTRACT, StageError, write_json
 
 import pandas as pd
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
 PASSWORD = re.compile(r"//[^/@\s]*@")  # in a URL, with its user
 LOCAL_STORE = "sqlite:///mlflow.db"
 LOCAL_ARTIFACTS = Path("mlartifacts")
 MODEL_FILE = "model.skops"  # the name that MLflow's scikit-learn flavour gives it
-LIBRARIES = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+RETRIES = {  # of each request: 5xx and dropped connections after 0, 2, 4, 8 and 16 seconds, by MLflow's own client
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+}
+SECONDS = 900.0  # for all requests together
+LIBRARIES = (
+    "duckdb",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "ruamel.yaml",
+    "scikit-learn",
+    "scipy",
+    "skops",
+)
 
 
 @contextmanager
 def registry() -> Iterator["MlflowClient"]:
     """Yield a client of the registry that MLFLOW_TRACKING_URI names, by default a local SQLite store.
 
-    Raises StageError, naming the registry, when it refuses or cannot be reached.
+    Raises StageError, naming the registry, when it refuses, cannot be reached, or takes longer than SECONDS.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    for name, value in (quiet | RETRIES).items():
+        os.environ.setdefault(name, value)
     logging.disable(logging.INFO)  # of MLflow and of its migrations; a stage prints a few lines of its own
     import mlflow
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE)
+    name = PASSWORD.sub("//", mlflow.get_tracking_uri())
     try:
-        yield mlflow.MlflowClient()
-    except MlflowException as error:
-        uri, fault = (PASSWORD.sub("//", text) for text in (mlflow.get_tracking_uri(), str(error).splitlines()[0]))
-        raise StageError(f"the registry at {uri} failed: {fault}") from error
+        with _deadline(
+            f"the registry at {name} took longer than {SECONDS:g} seconds; what is half done, the next run completes."
+        ):
+            yield mlflow.MlflowClient()
+    except (MlflowException, RequestException) as error:
+        fault = PASSWORD.sub("//", str(error).splitlines()[0])
+        raise StageError(f"the registry at {name} failed: {fault}") from error
+
+
+@contextmanager
+def _deadline(says: str) -> Iterator[None]:
+    """Raise StageError, which `says` so, in what still runs after SECONDS."""
+
+    def ring(*_: object) -> None:
+        raise StageError(says)
+
+    former = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)  # and again, should a library swallow the first
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def failed_with(error: Exception, code: str) -> bool:
+    """Say whether MLflow failed with this code of its own."""
+    return getattr(error, "error_code", None) == code
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:
     """Return the id of the experiment, made if it is not there. Raises StageError when its files lie elsewhere."""
+    from mlflow.exceptions import MlflowException
+
     is_local = client.tracking_uri.startswith("sqlite:")
     location = LOCAL_ARTIFACTS.resolve().as_uri() if is_local else None  # a server has a place of its own
-    if experiment := client.get_experiment_by_name(name):
-        if location and experiment.artifact_location != location:
-            raise StageError(
-                f"the registry at {client.tracking_uri} keeps its files in {experiment.artifact_location}, not here:"
-                f" move this folder back, or start anew by deleting the registry and {LOCAL_ARTIFACTS}."
-            )
-        return str(experiment.experiment_id)
-    return str(client.create_experiment(name, artifact_location=location))
+    if not client.get_experiment_by_name(name):
+        try:
+            client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            if not failed_with(error, "RESOURCE_ALREADY_EXISTS"):  # another registration was faster
+                raise
+    experiment = client.get_experiment_by_name(name)
+    if not experiment or experiment.lifecycle_stage != "active":
+        raise StageError(f"the experiment {name} was deleted in MLflow: restore it there.")
+    if location and experiment.artifact_location != location:
+        raise StageError(
+            f"the registry at {client.tracking_uri} keeps its files in {experiment.artifact_location}, not here:"
+            f" move this folder back, or start anew by deleting the registry and {LOCAL_ARTIFACTS}."
+        )
+    return str(experiment.experiment_id)
 
 
-def find_version(client: "MlflowClient", model: str, content: Mapping[str, str]) -> "ModelVersion | None":
-    """Return the version of `model` that has the tags `content`, the hashes of model and data, if there is one."""
-    for candidate in client.search_model_versions(f"name='{model}'", max_results=10_000):
-        if content.items() <= candidate.tags.items():
-            return candidate
-    return None
+def ensure_model(client: "MlflowClient", model: str) -> None:
+    """Make the registered model, unless it is there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if not client.search_registered_models(f"name='{model}'"):
+            client.create_registered_model(model)
+    except MlflowException as error:
+        if not failed_with(error, "RESOURCE_ALREADY_EXISTS"):
+            raise
 
 
 def signature(contract: Contract) -> "ModelSignature":
-    """Return the model's signature: the contract's features by name and type in, two probabilities out.
+    """Return the model's signature: the contract's fetched features by name and type in, two probabilities out.
 
     An integer that may be missing is a double, since MLflow's long has no missing value.
     """
@@ -87,7 +146,7 @@ def signature(contract: Contract) -> "ModelSignature":
         "number": DataType.double,
     }
     inputs: list[ColSpec | TensorSpec] = []
-    for name in contract.features:
+    for name in contract.fetched_features:
         column = contract.columns[name]
         kind = DataType.double if column.type == "integer" and column.nullable else types[column.type]
         inputs.append(ColSpec(kind, name))
@@ -97,7 +156,7 @@ def signature(contract: Contract) -> "ModelSignature":
 def input_example(contract: Contract) -> pd.DataFrame:
     """Return one row of the contract's types and ranges, first values and middles of ranges, that is no customer."""
     row: dict[str, Any] = {}
-    for name in contract.features:
+    for name in contract.fetched_features:
         column = contract.columns[name]
         if column.type in ("integer", "number"):
             bounds = contract.rules.ranges[name]
@@ -109,7 +168,7 @@ def input_example(contract: Contract) -> pd.DataFrame:
 
 
 def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> str:
-    """Log the model `file` under the run, in the scikit-learn flavour of MLflow, and return its MLflow id.
+    """Log the model `file` under the run, as churn/serving.py serves it, and return its MLflow id.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
     write it anew, in other bytes each time, and read it back before each.
@@ -128,10 +187,10 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
     }
     mlflow.pyfunc.add_to_model(
         model,
-        loader_module="mlflow.sklearn",
-        model_path=MODEL_FILE,
+        loader_module=serving.__name__,
+        data=MODEL_FILE,
+        code="code",
         python_env="python_env.yaml",
-        predict_fn="predict_proba",
     )
     model.add_flavor(
         "sklearn",
@@ -147,6 +206,10 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copyfile(file, folder / MODEL_FILE)
+        shutil.copyfile(CONTRACT, folder / CONTRACT.name)
+        (folder / "code" / "churn").mkdir(parents=True)
+        for module in serving.MODULES:
+            shutil.copy(Path(serving.__file__).with_name(f"{module}.py"), folder / "code" / "churn")
         write_json(folder / "input_example.json", example)
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
         write_json(folder / "python_env.yaml", environment)  # JSON is YAML
@@ -155,25 +218,3 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         client.log_model_artifacts(logged.model_id, name)
     client.finalize_logged_model(logged.model_id, "READY")
     return str(logged.model_id)
-
-
-def load_version(model: str, number: str, sha256: str) -> Any:
-    """Load a version as whoever serves it would.
-
-    Raises StageError when its file is gone, or is not the one of that SHA-256.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{model}/{number}"))
-    except (OSError, MlflowException) as error:
-        if isinstance(error, MlflowException) and "No such artifact" not in str(error):
-            raise
-        raise StageError(
-            f"the files of version {number} of {model} are gone: bring them back, or delete the version in MLflow and"
-            " run `dvc repro --force --single-item register`."
-        ) from error
-    if (found := sha256_of(folder / MODEL_FILE)) != sha256:
-        raise StageError(f"version {number} of {model} holds another model file: SHA-256 {found}, not {sha256}.")
-    return mlflow.pyfunc.load_model(str(folder))

@@ -13,9 +13,10 @@ from report.judge import stricter
 from report.state import dvc_json
 from report.words import value
 
-# Who changes one of these changes the judge, not the model.
+# Who changes one of these changes the judge, not the model, but for the features.
 JUDGING_STAGES = ("evaluate", "gate", "register", "validate")
 JUDGES = ("churn/", "dvc.yaml", "report/", *(f"stages/{stage}.py" for stage in JUDGING_STAGES))
+FEATURES = "churn/features.py"
 WORKFLOWS = (".github/",)
 
 
@@ -84,7 +85,7 @@ def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             yield f"This branch changes the {what}{weaker}: {listed}{more}"
     for what, places in (("workflows", WORKFLOWS), ("code that judges", JUDGES)):
-        if touched := [file for file in files if file.startswith(places)]:
+        if touched := [file for file in files if file.startswith(places) and file != FEATURES]:
             yield f"This branch changes the {what}: {', '.join(touched[:5])}{' …' if len(touched) > 5 else ''}"
 
 

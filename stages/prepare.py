@@ -3,103 +3,25 @@
 In: the snapshot. Out: data/features/train.parquet and test.parquet, metrics/rows.json. The snapshot goes
 through batch by batch, so that memory does not grow with it. Fails when a feature function loses, adds or
 reorders rows, when a result is not of its contract's type, and when the account does not balance.
-
-To add a feature: write a function here, name it in FEATURES, and declare its column in contract.yaml.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from churn.contract import Contract, load_contract
+from churn.features import add_features, to_arrow
 from churn.params import Prepare, load_params
 from churn.split import drop_declared, in_holdout, key_lines
 from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, replacing, run, write_json
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 BATCH_ROWS = 262_144
-ARROW_TYPES = {"string": "string", "category": "string", "integer": "int64", "number": "float64", "boolean": "bool"}
-
-
-def add_num_products(customers: pd.DataFrame) -> pd.DataFrame:
-    """Add num_products: how many of the nine services the customer subscribes to."""
-    services = ["phone_service", "multiple_lines", "online_security", "online_backup", "device_protection"]
-    services += ["has_tech_support", "streaming_tv", "streaming_movies"]
-    has_internet = customers["internet_service"] != "No"
-    return customers.assign(num_products=customers[services].sum(axis="columns") + has_internet)
-
-
-# Each gives the frame back with more columns; a row's result depends on that row alone, so that batches, and a
-# single customer at scoring time, give the same.
-FEATURES: Sequence[Callable[[pd.DataFrame], pd.DataFrame]] = (add_num_products,)
-
-
-def add_features(customers: pd.DataFrame) -> pd.DataFrame:
-    """Apply every function of FEATURES to customers without their label, shape (rows, columns).
-
-    Raises StageError when one changes what was there, rows or columns, or when the result for a row depends on others:
-    half of the rows by themselves must give what they gave among all.
-    """
-    half = customers.iloc[::2]
-    for function in FEATURES:
-        before, customers = customers, _applied(function, customers)
-        half = _applied(function, half)
-        for name in before.columns:
-            if name not in customers or not customers[name].equals(before[name]):
-                raise StageError(f"{function.__name__} changes {name}: a feature gets a column of its own.")
-        for name in half.columns:
-            if not _same(half[name], customers[name].iloc[::2]):
-                raise StageError(
-                    f"{function.__name__} makes a customer's {name} from other customers' rows: so the training"
-                    " table would know the holdout, and nobody could be scored alone."
-                )
-    return customers
-
-
-def _same(one: pd.Series, other: pd.Series) -> bool:
-    """Say whether two columns hold the same values; a half may have another type, as where nothing is missing."""
-    return bool(((one == other) | (one.isna() & other.isna())).all())
-
-
-def _applied(function: Callable[[pd.DataFrame], pd.DataFrame], customers: pd.DataFrame) -> pd.DataFrame:
-    """Return what a feature function makes; see add_features."""
-    try:
-        made = function(customers.copy())
-    except KeyError as error:
-        raise StageError(
-            f"{function.__name__} reads {error}, which is not there: neither is the label when a customer is scored."
-        ) from error
-    if not isinstance(made, pd.DataFrame):
-        raise StageError(f"{function.__name__} gives back {type(made).__name__}, not a pandas frame.")
-    if not made.index.equals(customers.index):
-        raise StageError(
-            f"{function.__name__} was given {len(customers):,} rows and gave back {len(made):,}, or in"
-            " another order: a feature function keeps every row; declare what is missing, don't drop it."
-        )
-    return made
-
-
-def to_arrow(customers: pd.DataFrame, contract: Contract) -> pa.Table:
-    """Return the frame as a table of the contract's types; a column that it does not declare becomes text.
-
-    Validate refuses that by name. Raises StageError when a value does not fit its type, as a fraction in an integer.
-    """
-    arrays = {}
-    for name in customers.columns:
-        declared = contract.columns[name].type if name in contract.columns else "string"
-        values = customers[name] if name in contract.columns else customers[name].astype("str")
-        try:
-            arrays[name] = pa.Array.from_pandas(values, type=ARROW_TYPES[declared])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise StageError(f"{name} is declared {declared}, but prepare made values that are none.") from error
-    return pa.table(arrays).replace_schema_metadata({"columns": contract.columns_json()})
 
 
 def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Path) -> dict[str, Any]:

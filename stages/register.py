@@ -4,7 +4,8 @@ In: the model, both tables, the predictions, the evaluation, the plots and the v
 registry that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), and a receipt that stays out of Git
 and of DVC's cache, so that no other machine takes it for its own. Fails when there is no passed verdict on exactly
 this model and these tables, when dvc.lock has others, when the version, loaded back, predicts something else, and
-when the registry fails. The same model and data make no second version.
+when the registry fails. The same model and data make no second version, and what is worse than the champion does not
+follow it.
 """
 
 import json
@@ -18,7 +19,7 @@ from churn.contract import Contract, load_contract
 from churn.model import read_table
 from churn.origin import commit_tags, lock_digest, locked_md5, md5_of
 from churn.params import METRICS, Params, load_params
-from churn.registry import experiment_id, find_version, load_version, log_model, registry
+from churn.registry import ensure_model, experiment_id, log_model, registry
 from churn.stage import (
     EVALUATION,
     GATE,
@@ -35,14 +36,16 @@ from churn.stage import (
     sha256_of,
     write_json,
 )
+from churn.succession import promote
+from churn.versions import VERIFIED, load_version, only_version
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
-ALIAS = "champion"
 BATCH = 100  # the most parameters that MLflow takes at once
 
 
@@ -91,8 +94,8 @@ def parameters_of(params: Params) -> dict[str, str]:
     return dict(flat("", params.model_dump(mode="json", by_alias=True)))
 
 
-def create_version(client: "MlflowClient", params: Params, contract: Contract, tags: Mapping[str, str]) -> str:
-    """Log a run with everything the model came from, make a version of it, and return the version's number."""
+def create_version(client: "MlflowClient", params: Params, contract: Contract, tags: Mapping[str, str]) -> None:
+    """Log a run with everything the model came from, and, when all is there, make a version of it."""
     from churn.picture import draw
 
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
@@ -119,17 +122,18 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
             client.log_artifact(run_id, str(file))
     model_id = log_model(client, run_id, MODEL, contract)
     client.set_terminated(run_id)
-    version = client.create_model_version(model, f"models:/{model_id}", run_id, dict(tags), model_id=model_id)
-    return str(version.version)
+    client.create_model_version(model, f"models:/{model_id}", run_id, dict(tags), model_id=model_id)
 
 
-def verify(model: str, number: str, contract: Contract, sha256: str) -> None:
-    """Load the version back and score the holdout. Raises StageError when a score differs from the pipeline's."""
+def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract) -> None:
+    """Load the version back, score the holdout, and tag it. Raises StageError when a score is not the pipeline's."""
     features, _, _ = read_table(TEST, contract)
     expected = pd.read_parquet(PREDICTIONS)["score"].to_numpy()
-    scores = np.asarray(load_version(model, number, sha256).predict(features))[:, 1]
+    scores = np.asarray(load_version(version).predict(features[contract.fetched_features]))[:, 1]
     if differing := int((scores != expected).sum()) if len(scores) == len(expected) else len(expected):
-        raise StageError(f"version {number} of {model} scores {differing:,} customers differently; {ALIAS} stays.")
+        name = f"version {version.version} of {version.name}"
+        raise StageError(f"{name} scores {differing:,} customers differently; champion stays.")
+    client.set_model_version_tag(version.name, version.version, VERIFIED, "true")
 
 
 def main() -> None:
@@ -137,20 +141,17 @@ def main() -> None:
     params, contract = load_params(), load_contract()
     verdict = read_json(GATE)
     content = content_of(verdict)
-    model = params.registration.model
+    model, area = params.registration.model, read_json(EVALUATION)["roc_auc"]
+    tags = content | commit_tags() | {"lock_sha256": lock_digest(LOCK), "verdict": "passed"}
     with registry() as client:
-        if not client.search_registered_models(f"name='{model}'"):
-            client.create_registered_model(model)
-        known = find_version(client, model, content)
-        tags = content | commit_tags() | {"lock_sha256": lock_digest(LOCK), "verdict": "passed"}
-        number = known.version if known else create_version(client, params, contract, tags)
-        verify(model, number, contract, content["model_sha256"])
-        client.set_registered_model_alias(model, ALIAS, number)
-    write_json(REGISTRATION, {"model": model, "alias": ALIAS} | content)
-    area = read_json(EVALUATION)["roc_auc"]
+        ensure_model(client, model)
+        version, known = only_version(client, model, content, lambda: create_version(client, params, contract, tags))
+        verify(client, version, contract)
+        said = promote(client, version, params, contract)
+    write_json(REGISTRATION, {"model": model} | content)
     rules = sum(rule["outcome"] == "passed" for rule in verdict["rules"])
     print(f"register: ROC AUC {area:.4f}, {rules} rules of the gate kept; `make ui` shows the registry")
-    print(f"register: {model} version {number}{' (there already)' if known else ''} is {ALIAS}")
+    print(f"register: {model} version {version.version}{' (there already)' if known else ''} {said}")
 
 
 if __name__ == "__main__":

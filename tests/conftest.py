@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
+from churn.features import add_features
 from churn.params import Params, load_params
-from stages.prepare import add_features
 
 import numpy as np
 import pandas as pd

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import pwd
@@ -67,14 +68,88 @@ def serving(command, folder, port, path, **environment):
         process.wait()
 
 
+class Proxy(http.server.ThreadingHTTPServer):
+    """A proxy before a server that does wrong what it is told to.
+
+    `fault` is asked for each request, by method and path, and answers with None, with "503" or "drop" instead of
+    passing it on, with "lose" (the answer) or "cut" (it in the middle), or with a function to call before answering.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, upstream):
+        super().__init__(("127.0.0.1", 0), _Forwarding)
+        self.upstream = upstream.removeprefix("http://")
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.fault = lambda method, path: None
+
+    def handle_error(self, request, client_address):
+        """A client that was killed, or a connection that was dropped, is what this is for."""
+
+
+class _Forwarding(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def handle_any(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.fault(self.command, self.path)
+        if fault == "drop":
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        if fault == "503":
+            return self.answer(503, [], b"")
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        upstream.request(self.command, self.path, body or None, headers)
+        response = upstream.getresponse()
+        content = response.read()
+        upstream.close()
+        if callable(fault):
+            fault()
+        if fault == "lose":
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        return self.answer(response.status, response.getheaders(), content, cut=fault == "cut")
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+
+    def answer(self, status, headers, content, cut=False):
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("content-length", "transfer-encoding", "connection", "content-encoding"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if cut else content)
+        if cut:
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
 @contextlib.contextmanager
-def mlflow_server(folder):
-    """Yield the address of an MLflow server with a store and artifacts of its own."""
+def proxy(upstream):
+    """Yield a Proxy before the server at the address `upstream`."""
+    with Proxy(upstream) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def mlflow_server(folder, store=None, artifacts=None, **environment):
+    """Yield the address of an MLflow server with a store and artifacts of its own, or at the URLs given."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--serve-artifacts"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    with serving(command, folder, port, "/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+    command += ["--backend-store-uri", store or f"sqlite:///{folder}/server.db", "--serve-artifacts"]
+    command += ["--artifacts-destination", artifacts or str(folder / "artifacts")]
+    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with serving(command, folder, port, "/health", **environment) as address:
         yield address
 
 

@@ -86,7 +86,7 @@ def filled_with_the_mean(clone):
 def filled_in_prepare(clone):
     purchases(clone)
     clone.replace(
-        "stages/prepare.py",
+        "churn/features.py",
         "    has_internet = ",
         f'    customers["{DAYS}"] = customers["{DAYS}"].fillna(0)\n    has_internet = ',
     )
@@ -306,13 +306,13 @@ def some_of_the_holdout_in_training(clone):
 
 def fitted_on_everyone(clone):
     clone.replace(
-        "stages/prepare.py",
+        "churn/features.py",
         "\n\n# Each gives the frame back",
         "\n\ndef add_relative_charge(customers: pd.DataFrame) -> pd.DataFrame:\n"
         '    return customers.assign(relative_charge=customers["monthly_charges"]'
         ' / customers["monthly_charges"].mean())\n\n\n# Each gives the frame back',
     )
-    clone.replace("stages/prepare.py", "= (add_num_products,)", "= (add_num_products, add_relative_charge)")
+    clone.replace("churn/features.py", "= (add_num_products,)", "= (add_num_products, add_relative_charge)")
     declare(clone, "relative_charge", "type: number, computed: true", "{min: 0, max: 10}")
 
 

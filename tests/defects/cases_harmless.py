@@ -27,13 +27,13 @@ def fewer_rows(clone):
 
 def computed_feature(clone):
     clone.replace(
-        "stages/prepare.py",
+        "churn/features.py",
         "\n\n# Each gives the frame back",
         "\n\ndef add_charge_per_product(customers: pd.DataFrame) -> pd.DataFrame:\n"
         '    return customers.assign(charge_per_product=customers["monthly_charges"] / customers["num_products"])\n'
         "\n\n# Each gives the frame back",
     )
-    clone.replace("stages/prepare.py", "= (add_num_products,)", "= (add_num_products, add_charge_per_product)")
+    clone.replace("churn/features.py", "= (add_num_products,)", "= (add_num_products, add_charge_per_product)")
     declare(clone, "charge_per_product", "type: number, computed: true", "{min: 0, max: 500}")
     renew_profile(clone)
 
@@ -64,7 +64,7 @@ def contract_reordered(clone):
 
 def refactored(clone):
     clone.replace(
-        "stages/prepare.py",
+        "churn/features.py",
         '    return customers.assign(num_products=customers[services].sum(axis="columns") + has_internet)\n',
         "    total = sum(customers[name].astype(int) for name in services)\n"
         "    return customers.assign(num_products=total + has_internet)\n",

@@ -11,6 +11,8 @@ from churn.model import model_frame
 from churn.origin import lock_digest
 from churn.params import METRICS
 from stages.register import metrics_of
+from tests.conftest import ROOT, Clone
+from tests.pipeline.test_graph import closure
 
 import mlflow
 import numpy as np
@@ -60,6 +62,8 @@ def test_a_version_says_what_it_came_from(registered):
         "train_sha256": sha256(registered.folder / "data/features/train.parquet"),
         "test_sha256": sha256(registered.folder / "data/features/test.parquet"),
         "verdict": "passed",
+        "verified": "true",
+        "decision": "champion: the first",
     }
 
 
@@ -98,23 +102,34 @@ def test_whoever_serves_the_champion_gets_the_pipelines_scores(registered):
     assert np.array_equal(served.predict(raw[sorted(raw)])[:, 1], expected)
 
 
-def test_mlflow_predicts_from_a_csv_file_with_missing_values(registered, tmp_path):
-    table = pq.read_table("data/features/test.parquet").to_pandas()
+def test_mlflow_predicts_from_a_csv_file_as_the_warehouse_gives_it(registered, tmp_path):
+    """With missing values, without computed columns, and in a folder that has none of our code."""
+    customers = pd.read_parquet("data/raw/customers.parquet")
+    expected = pd.read_parquet("data/predictions/test.parquet").set_index("customer_id")["score"]
+    table = customers[customers["customer_id"].isin(expected.index)]
     chosen = sorted({*range(20), *np.flatnonzero(table["total_charges"].isna())})
+    assert "num_products" not in table
+    assert table.iloc[chosen]["total_charges"].isna().any()
     table.iloc[chosen].to_csv(tmp_path / "customers.csv", index=False)
     command = ["mlflow", "models", "predict", "--model-uri", "models:/churn@champion", "--content-type", "csv"]
     command += ["--input-path", str(tmp_path / "customers.csv"), "--output-path", str(tmp_path / "scores.json")]
-    registered.ok(*command, "--env-manager", "local", MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
+    registry = f"sqlite:///{registered.folder}/mlflow.db"
+    elsewhere = Clone(tmp_path)
+    elsewhere.ok(*command, "--env-manager", "local", MLFLOW_TRACKING_URI=registry)
     scores = [row[1] for row in json.loads((tmp_path / "scores.json").read_text())["predictions"]]
-    expected = pd.read_parquet("data/predictions/test.parquet")["score"].iloc[chosen]
-    assert table.iloc[chosen]["total_charges"].isna().any()
-    assert scores == pytest.approx(expected.tolist(), abs=1e-12)
+    assert scores == pytest.approx(expected[table["customer_id"].iloc[chosen]].tolist(), abs=1e-12)
+
+
+def test_the_registry_has_the_code_that_serving_takes(registered):
+    folder = Path(mlflow.artifacts.download_artifacts("models:/churn@champion"))
+    needed = {path.removeprefix("churn/") for path in closure(ROOT / "churn/serving.py")}
+    assert {path.name for path in (folder / "code" / "churn").iterdir()} == needed
 
 
 def test_the_signature_and_the_example_come_from_the_contract(registered):
     served = mlflow.pyfunc.load_model("models:/churn@champion")
     contract = load_contract()
-    assert served.metadata.get_input_schema().input_names() == contract.features
+    assert served.metadata.get_input_schema().input_names() == contract.fetched_features
     example = served.input_example
     assert served.predict(example).shape == (1, 2)
     with pytest.raises(MlflowException, match="missing inputs"):

@@ -94,12 +94,12 @@ def change_declaration(clone):
 
 def change_feature_function(clone):
     """Other values for the few new customers, which is no more than the profile allows."""
-    clone.replace("stages/prepare.py", "+ has_internet)", '+ has_internet * (customers["tenure_months"] > 0))')
+    clone.replace("churn/features.py", "+ has_internet)", '+ has_internet * (customers["tenure_months"] > 0))')
 
 
 def rename_variable(clone):
-    text = clone.text("stages/prepare.py").replace("has_internet", "is_online")
-    (clone.folder / "stages/prepare.py").write_text(text)
+    text = clone.text("churn/features.py").replace("has_internet", "is_online")
+    (clone.folder / "churn/features.py").write_text(text)
 
 
 def change_data(clone):
@@ -208,7 +208,7 @@ def test_data_that_breaks_the_contract_is_never_trained_on(clone):
 def test_a_new_feature_that_is_not_declared_is_stopped_by_the_contract(clone):
     """The story of this project: NaN for customers who never purchased, and nobody decided what it means."""
     clone.replace(
-        "stages/prepare.py",
+        "churn/features.py",
         'return customers.assign(num_products=customers[services].sum(axis="columns") + has_internet)',
         'customers = customers.assign(num_products=customers[services].sum(axis="columns") + has_internet)\n'
         '    return customers.assign(days_since_last_purchase=customers["total_charges"] / 30)',
@@ -217,7 +217,7 @@ def test_a_new_feature_that_is_not_declared_is_stopped_by_the_contract(clone):
 
 
 def test_rows_dropped_in_silence_are_stopped_by_the_row_account(clone):
-    clone.replace("stages/prepare.py", "customers.assign(num_products=", "customers.dropna().assign(num_products=")
+    clone.replace("churn/features.py", "customers.assign(num_products=", "customers.dropna().assign(num_products=")
     assert "add_num_products was given 7,043 rows and gave back 7,032" in failing(clone)
 
 

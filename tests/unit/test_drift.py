@@ -1,8 +1,8 @@
 from dataclasses import astuple
 
 from churn.drift import DRIFTED, STABLE, RowChanges, feature_drift, main, row_changes
+from churn.features import to_arrow
 from churn.stage import StageError
-from stages.prepare import to_arrow
 from tests.conftest import ROOT, make_customers
 
 import numpy as np

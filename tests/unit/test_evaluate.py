@@ -1,10 +1,10 @@
 from churn.evaluation import scores_of
+from churn.features import to_arrow
 from churn.model import model_frame, read_table
 from churn.params import Slices
 from churn.slices import slice_masks
 from churn.stage import StageError
 from stages.evaluate import permutation_importance
-from stages.prepare import to_arrow
 from tests.conftest import make_customers
 
 import numpy as np

@@ -1,6 +1,6 @@
+from churn.features import to_arrow
 from churn.profile import profile_of
 from churn.strays import profile_findings, single_feature_roc_auc, standard_error
-from stages.prepare import to_arrow
 from tests.conftest import make_customers
 
 import duckdb

@@ -1,9 +1,9 @@
 import json
 
 from churn.contract import Contract
+from churn.features import to_arrow
 from churn.profile import profile_of
 from churn.stage import StageError
-from stages.prepare import to_arrow
 from stages.validate import validate
 from tests.conftest import make_customers
 

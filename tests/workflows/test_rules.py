@@ -261,7 +261,7 @@ def test_dependabot_waits_a_week_for_actions_and_python():
 
 def test_whoever_changes_a_rule_asks_its_owners():
     lines = (GITHUB / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
-    owned = {line.split()[0] for line in lines if not line.startswith("#")}
+    owned = {line.split()[0] for line in lines if "@" in line and not line.startswith("#")}
     assert owned == {"/.github/", "/contract.yaml", "/params.yaml", "/profile.json", *(f"/{path}" for path in JUDGES)}
     assert all((ROOT / path.lstrip("/")).exists() for path in owned)
 

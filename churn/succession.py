@@ -1,0 +1,123 @@
+"""Whether a version may become champion: not when it is worse than the present one on the same customers.
+
+Both score the present holdout, and are compared as on a pull request (churn/challenge.py, with the margins of
+`gate.against_main`). The champion must not have trained on these customers: those that its own split, which its run
+recorded, did not hold out are left out. Where it cannot score them, because the features are others by now, there is
+nothing to compare, and the challenger, which has passed the gate, follows: else no feature could ever change. Too good
+to be true is the gate's business, not asked here.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from churn.challenge import against_main
+from churn.champion import ALIAS, DECISION, NOBODY, ROLLED_BACK, champion_of, move
+from churn.contract import Contract
+from churn.evaluation import scores_of
+from churn.model import read_model, read_table
+from churn.paired import compare
+from churn.params import Params
+from churn.registry import MODEL_FILE, failed_with
+from churn.slices import slice_masks
+from churn.split import in_holdout
+from churn.stage import PREDICTIONS, TEST, StageError
+from churn.versions import files_of
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+
+def promote(client: "MlflowClient", version: "ModelVersion", params: Params, contract: Contract) -> str:
+    """Move the alias to `version` unless it is worse than the champion; return a sentence that says what became of it.
+
+    The version's tag `decision` says why. Raises StageError when the champion's files are gone or are others.
+    """
+    model, number = version.name, str(version.version)
+    while True:
+        champion = champion_of(client.get_registered_model(model))
+        if champion == number:
+            return f"is {ALIAS}"
+        wins, why = decision(client, version, champion, params, contract)
+        client.set_model_version_tag(model, number, DECISION, f"{ALIAS}: {why}" if wins else f"not {ALIAS}: {why}")
+        if not wins:
+            return f"is not {ALIAS}, version {champion} stays: {why}"
+        if champion_of(client.get_registered_model(model)) == champion:  # else another registration was faster
+            now = move(client, model, number, why)
+            return f"is {ALIAS}: {why}" if now == number else f"was {ALIAS} until version {now} followed it at once"
+
+
+def decision(
+    client: "MlflowClient", version: "ModelVersion", champion: str, params: Params, contract: Contract
+) -> tuple[bool, str]:
+    """Return whether `version` may follow the version with the number `champion`, and why."""
+    if ROLLED_BACK in version.tags:
+        return False, f"it was rolled back {version.tags[ROLLED_BACK]}; delete its tag {ROLLED_BACK} to let it compete"
+    if champion == NOBODY:
+        return True, "the first"
+    present = client.get_model_version(version.name, champion)
+    if present.tags.get("model_sha256") == version.tags["model_sha256"]:
+        return True, f"the same model as version {champion}, with other data"
+    features, labels, keys = read_table(TEST, contract)
+    with files_of(present) as folder:
+        try:
+            scores = scores_of(read_model(folder / MODEL_FILE), features)
+        except Exception as error:  # whatever other features, or other versions of its libraries, make of it
+            what = f"{error}".rstrip(".") if isinstance(error, StageError) else type(error).__name__
+            what = what.replace(f"{folder}/", "")
+            return True, f"version {champion} cannot score the present holdout ({what}), so they were not compared"
+    unseen = held_out(client, present, keys)
+    rows = np.ones(len(keys), dtype=bool) if unseen is None else unseen
+    ours = pd.read_parquet(PREDICTIONS)["score"]
+    scored = pd.DataFrame({"label": labels, "theirs": scores, "ours": ours})
+    wins, why = compared(features[rows], scored[rows], params, contract)
+    doubt = ", some of which it may have trained on" if unseen is None else ""
+    return wins, f"{why}, against version {champion} on {int(rows.sum()):,} customers{doubt}"
+
+
+def held_out(client: "MlflowClient", version: "ModelVersion", keys: pd.Series) -> npt.NDArray[np.bool_] | None:
+    """Say of each key whether the version's own split held it out: shape (rows,); None where its run is gone."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        recorded = client.get_run(str(version.run_id)).data.params
+        salt, share = (json.loads(recorded[f"prepare.{name}"]) for name in ("salt", "holdout_share"))
+    except (MlflowException, KeyError) as error:
+        if isinstance(error, MlflowException) and not failed_with(error, "RESOURCE_DOES_NOT_EXIST"):
+            raise
+        return None
+    return in_holdout(keys, salt, share)
+
+
+def compared(features: pd.DataFrame, scored: pd.DataFrame, params: Params, contract: Contract) -> tuple[bool, str]:
+    """Return whether the scores `ours` are not worse than `theirs`, overall and for any slice, and why.
+
+    Both frames have the same rows, `scored` also the label. With one outcome alone, there is nothing to compare.
+    """
+    y, theirs, ours = (scored[name].to_numpy() for name in ("label", "theirs", "ours"))
+    if not 0 < y.sum() < len(y):
+        return True, "nothing to compare"
+    threshold, rules = params.evaluate.threshold, params.gate.against_main
+    slices = [
+        (name, compare(y[rows], theirs[rows], ours[rows], threshold))
+        for name, rows in slice_masks(features.reset_index(drop=True), params.evaluate.slices, contract)
+        if rows.sum() >= params.gate.min_slice_rows
+    ]
+    overall = compare(y, theirs, ours, threshold)
+    outcomes = [one for one in against_main(overall, slices, rules) if one["bound"] == "min"]
+    if broken := [one for one in outcomes if one["outcome"] == "broken"]:
+        return False, f"worse in {'; '.join(map(_told, broken))}"
+    area = overall["roc_auc"].difference
+    return True, f"not worse, ROC AUC {area:+.4f}" if area is not None else "not worse"
+
+
+def _told(outcome: Mapping[str, Any]) -> str:
+    metric = outcome["metric"].removesuffix(" against main")
+    if outcome["value"] is None:
+        return f"{metric} of {outcome['scope']}, which cannot be compared"
+    return f"{metric} of {outcome['scope']} by {-outcome['value']:.4f} (allowed are {-outcome['limit']:.4f})"

@@ -1,0 +1,125 @@
+"""Where tables of customers come from and go to: a Parquet or CSV file, or a table of PostgreSQL, in bounded memory.
+
+ADBC moves a table of PostgreSQL in columnar batches by its COPY, and writes in a transaction; DuckDB's own extension
+would have to be downloaded. Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL.
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from churn.duck import identifier, literal
+from churn.registry import PASSWORD
+from churn.stage import StageError, replacing
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+SERVERS = ("postgresql://", "postgres://")
+Write = Callable[[str, pa.Schema, Iterable[pa.Table]], int]
+
+
+def source(database: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Make `given` of a file or a table of PostgreSQL. Raises StageError when it is neither or cannot be read."""
+    if name.startswith(SERVERS):
+        with server(name) as (connection, schema, table), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute(f"SELECT * FROM {_qualified(schema, table)}")
+            database.register("stream", cursor.fetch_record_batch())
+            database.execute("CREATE TABLE given AS SELECT * FROM stream")
+            database.unregister("stream")
+    else:
+        suffix = Path(name).suffix.lower()
+        if not Path(name).is_file() or suffix not in (".csv", ".parquet"):
+            raise StageError(f"{name} is no Parquet or CSV file, and no table of PostgreSQL (postgresql://...#table).")
+        read = f"read_parquet({literal(name)})" if suffix == ".parquet" else _csv(name)
+        try:
+            database.execute(f"CREATE VIEW given AS SELECT * FROM {read}")
+        except duckdb.Error as error:
+            raise StageError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _csv(name: str) -> str:
+    """Return the SQL that reads a CSV file, all columns as text. The header is read here: DuckDB guesses nothing."""
+    try:
+        with Path(name).open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StageError(f"{name} is no CSV file in UTF-8: {error}.") from error
+    if not header or len(set(header)) < len(header):
+        raise StageError(f"{name} has no header, or a column twice.")
+    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in header)
+    options = "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"'"
+    return f"read_csv({literal(name)}, columns = {{{columns}}}, {options})"
+
+
+@contextmanager
+def target(name: str) -> Iterator[Write]:
+    """Yield a function that writes tables beside each other, and returns their rows.
+
+    It takes a word that is added to the name, the schema, and the tables. Nothing is there before all is written: files
+    take their place then, and tables of PostgreSQL change in one transaction. Raises StageError when it is neither.
+    """
+    if name.startswith(SERVERS):
+        with server(name) as (connection, inside, table), connection.cursor() as cursor:
+
+            def fill(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+                return _fill(cursor, (inside, f"{table}_{word}" if word else table), schema, tables)
+
+            yield fill
+            connection.commit()
+        return
+    path = Path(name)
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise StageError(f"{name} ends neither in .parquet nor in .csv, and is no table of PostgreSQL.")
+    with ExitStack() as stack:
+
+        def write(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+            beside = stack.enter_context(replacing(path.with_stem(f"{path.stem}.{word}") if word else path))
+            kind, rows = pyarrow.csv.CSVWriter if path.suffix.lower() == ".csv" else pq.ParquetWriter, 0
+            with kind(beside, schema) as file:
+                for table in tables:
+                    file.write_table(table.cast(schema))
+                    rows += table.num_rows
+            return rows
+
+        yield write
+
+
+def _fill(cursor: Any, name: tuple[str | None, str], schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Empty a table, made if it is not there, and fill it: rights on it, and views of it, stay."""
+    rows, inside = 0, {"mode": "create_append", "db_schema_name": name[0]}
+    cursor.adbc_ingest(name[1], schema.empty_table(), **inside)
+    cursor.execute(f"DELETE FROM {_qualified(*name)}")
+    for table in tables:
+        cursor.adbc_ingest(name[1], table.cast(schema), **inside)
+        rows += table.num_rows
+    return rows
+
+
+@contextmanager
+def server(name: str) -> Iterator[tuple[Any, str | None, str]]:
+    """Yield a connection to PostgreSQL, the schema and the table of a URL. Raises StageError, without its password."""
+    from adbc_driver_manager import Error
+    from adbc_driver_postgresql import dbapi
+
+    url, _, table = name.partition("#")
+    schema, _, table = table.rpartition(".")
+    told = PASSWORD.sub("//", name)
+    if not table:
+        raise StageError(f"{told} names no table: end it in #table or #schema.table.")
+    try:
+        with dbapi.connect(url) as connection:
+            yield connection, schema or None, table
+    except Error as error:
+        says = str(error).splitlines()
+        detail = next((line for line in says if "ERROR" in line or "failed" in line), says[0])
+        raise StageError(f"{told} failed: {PASSWORD.sub('//', detail)}") from error
+
+
+def _qualified(schema: str | None, table: str) -> str:
+    return f"{identifier(schema)}.{identifier(table)}" if schema else identifier(table)

@@ -1,0 +1,126 @@
+"""The versions of our model in the registry: which one stands for a content, and its files.
+
+A version stands for a content: the hashes of the model and of both tables. MLflow cannot say "only if there is none",
+so two registrations may both make one. But it numbers versions in the order in which they appear, uses no number
+again, and a version appears at once with the tags of its content, after its files. So whoever looks after making one
+sees every lower number, and all agree: **the lowest number is the version of its content**, and the others go. Only
+the lowest is ever verified (its tag `verified` is written last) and named by an alias, by whoever comes by: what a run
+that was killed left, the next one completes.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from churn.registry import MODEL_FILE, experiment_id, failed_with
+from churn.stage import StageError, sha256_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+VERIFIED = "verified"  # the tag of a version that was loaded back and predicted the same
+
+
+def versions_of(client: "MlflowClient", model: str) -> "list[ModelVersion]":
+    """Return all versions of the model, the lowest number first."""
+    found = client.search_model_versions(f"name='{model}'", max_results=10_000)
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def the_version(client: "MlflowClient", model: str, content: Mapping[str, str]) -> "ModelVersion | None":
+    """Return the version that has the tags `content`, if there is one: of several the lowest, and the others go.
+
+    One that somebody gave an alias is tagged `duplicate_of` instead.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = [version for version in versions_of(client, model) if content.items() <= version.tags.items()]
+    for other in found[1:]:
+        try:
+            if client.get_model_version(model, other.version).aliases:
+                client.set_model_version_tag(model, other.version, "duplicate_of", found[0].version)
+            else:
+                client.delete_model_version(model, other.version)
+        except MlflowException as error:
+            if not failed_with(error, "RESOURCE_DOES_NOT_EXIST"):  # its maker was faster, or the answer was lost
+                raise
+    return found[0] if found else None
+
+
+def only_version(
+    client: "MlflowClient", model: str, content: Mapping[str, str], create: Callable[[], None]
+) -> "tuple[ModelVersion, bool]":
+    """Return the one version of `content`, and whether it was there; if not, `create` makes it.
+
+    Runs of the same content that led to no version, of a registration that was killed or came second, are set aside by
+    the tag `set_aside`; one that is still running may go on, and sets aside its own. Raises StageError when somebody
+    deletes the version meanwhile.
+    """
+    known = the_version(client, model, content)
+    if not known:
+        create()
+    version = known or the_version(client, model, content)
+    if not version:
+        raise StageError(f"the version of {model} was deleted while it was registered; run this again.")
+    same = " and ".join(f"tags.{name} = '{value}'" for name, value in content.items())
+    for run in client.search_runs([experiment_id(client, model)], same):
+        if run.info.run_id != version.run_id and "set_aside" not in run.data.tags:
+            client.set_terminated(run.info.run_id, "KILLED")
+            client.set_tag(run.info.run_id, "set_aside", f"version {version.version} has this content")
+    return version, bool(known)
+
+
+@contextmanager
+def files_of(version: "ModelVersion") -> Iterator[Path]:
+    """Yield a folder with the version's files.
+
+    Raises StageError when they are gone, or when the model is not the one of the SHA-256 in the version's tags.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name = f"version {version.version} of {version.name}"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _download(f"models:/{version.name}/{version.version}", folder)
+        except (OSError, MlflowException) as error:
+            if isinstance(error, MlflowException) and "No such artifact" not in str(error):
+                raise
+        model = Path(folder) / MODEL_FILE
+        if not model.exists():
+            raise StageError(
+                f"the files of {name} are gone: bring them back, or delete the version in MLflow and run"
+                " `dvc repro --force --single-item register`."
+            )
+        if (found := sha256_of(model)) != (wanted := version.tags.get("model_sha256")):
+            raise StageError(
+                f"{name} holds another model file: SHA-256 {found}, not {wanted}. Whoever changed it, nothing reads it:"
+                " bring the file back, or delete the version in MLflow."
+            )
+        yield Path(folder)
+
+
+def _download(uri: str, folder: str) -> None:
+    """Download files; once more where the connection broke in the middle of one, which MLflow's client lets pass."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    for wait in (1, 2, 4, 8, None):
+        try:
+            mlflow.artifacts.download_artifacts(uri, dst_path=folder)
+            return
+        except MlflowException as error:
+            if wait is None or "Connection broken" not in str(error):
+                raise
+            time.sleep(wait)
+
+
+def load_version(version: "ModelVersion") -> Any:
+    """Load a version as whoever serves it would. Raises StageError, see files_of."""
+    import mlflow
+
+    with files_of(version) as folder:
+        return mlflow.pyfunc.load_model(str(folder))

@@ -1,0 +1,49 @@
+from churn.champion import former_champion, who
+
+import pytest
+
+
+def promotions(*numbers):
+    return [
+        {"kind": "promotion", "from": start, "to": to} for start, to in zip(("none", *numbers), numbers, strict=False)
+    ]
+
+
+def back(start, to):
+    return {"kind": "rollback", "from": start, "to": to}
+
+
+ALL = {"1", "2", "3", "4"}
+
+
+@pytest.mark.parametrize(
+    ("moves", "present", "usable", "former"),
+    [
+        (promotions("1"), "1", ALL, None),
+        (promotions("1", "2", "3"), "3", ALL, "2"),
+        ([*promotions("1", "2", "3"), back("3", "2")], "2", ALL - {"3"}, "1"),
+        ([*promotions("1", "2"), back("2", "1")], "1", ALL - {"2"}, None),
+        (promotions("1", "2", "3"), "3", ALL - {"2"}, "1"),  # version 2 was deleted
+        (promotions("1", "2", "1"), "1", ALL, "2"),
+        (promotions("1", "2", "1"), "1", ALL - {"2"}, "1"),
+        (promotions("1", "2", "3"), "2", ALL, "1"),  # written down, but not made
+        (promotions("1", "2"), "4", ALL, "2"),  # moved by hand
+        ([], "none", ALL, None),
+    ],
+)
+def test_the_former_champion_is_where_the_alias_came_from(moves, present, usable, former):
+    assert former_champion(moves, present, usable) == former
+
+
+def test_a_move_in_github_actions_names_the_actor_and_the_run(monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTOR", "somebody")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "team/churn")
+    monkeypatch.setenv("GITHUB_RUN_ID", "7")
+    assert who() == "somebody, https://github.example/team/churn/actions/runs/7"
+
+
+def test_a_move_by_hand_names_the_account(monkeypatch):
+    monkeypatch.delenv("GITHUB_ACTOR", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "an account of the registry")
+    assert who() == "an account of the registry"

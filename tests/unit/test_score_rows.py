@@ -1,0 +1,119 @@
+import churn.score
+from churn.score import incoming_contract, score, scored_contract
+from churn.stage import StageError
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+class Constant:
+    """A model whose score is a column."""
+
+    def __init__(self, column="tenure_months", scale=0.01):
+        self.column, self.scale = column, scale
+
+    def predict_proba(self, frame):
+        scores = frame[self.column].to_numpy(float) * self.scale
+        return np.column_stack([1 - scores, scores])
+
+
+@pytest.fixture
+def incoming(customers, tmp_path):
+    path = tmp_path / "customers.parquet"
+    customers.drop(columns=["num_products", "churn"]).to_parquet(path)
+    return path
+
+
+def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
+    score(str(incoming), str(tmp_path / "whole.parquet"), Constant(), contract, 3)
+    monkeypatch.setattr(churn.score, "BATCH_ROWS", 97)
+    score(str(incoming), str(tmp_path / "parts.parquet"), Constant(), contract, 3)
+    whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(whole, parts)
+    assert len(whole) == 2_000
+    assert set(whole["model_version"]) == {3}
+
+
+def test_a_rule_on_a_computed_column_rejects_too(incoming, contract, tmp_path, monkeypatch):
+    monkeypatch.setattr(churn.score, "BATCH_ROWS", 97)
+    ranges = dict(contract.rules.ranges) | {"num_products": type(contract.rules.ranges["num_products"])(min=0, max=5)}
+    strict = contract.model_copy(update={"rules": contract.rules.model_copy(update={"ranges": ranges})})
+    read, rows, rules = score(str(incoming), str(tmp_path / "scores.csv"), Constant(), strict, 1)
+    assert read == 2_000
+    assert rules == {"num_products range": 2_000 - rows}
+    assert 0 < rows < 2_000
+    rejected = pd.read_csv(tmp_path / "scores.rejected.csv")
+    assert len(rejected) == 2_000 - rows
+
+
+def test_a_score_that_is_none_writes_nothing(incoming, contract, tmp_path):
+    with pytest.raises(StageError, match="scores are no probabilities: nothing is written"):
+        score(str(incoming), str(tmp_path / "scores.csv"), Constant(scale=1.0), contract, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]
+
+
+def test_a_customer_that_gets_lost_writes_nothing(incoming, contract, tmp_path, monkeypatch):
+    honest = churn.score.scored
+    monkeypatch.setattr(churn.score, "scored", lambda *some: (table.slice(1) for table in honest(*some)))
+    with pytest.raises(StageError, match="2,000 read are not 1,999 scored \\+ 0 rejected: nothing is written"):
+        score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]
+
+
+def test_what_comes_in_has_no_label_and_nothing_computed(contract):
+    assert contract.label not in scored_contract(contract).columns
+    assert "num_products" in scored_contract(contract).columns
+    assert "num_products" not in incoming_contract(contract).columns
+    assert incoming_contract(contract).key == contract.key
+
+
+def test_a_relation_that_speaks_of_the_label_is_left_out_and_no_other(contract):
+    relation = contract.rules.relations["total_charges_fit_tenure"]
+    relations = {
+        "with the label": relation.model_copy(update={"holds": "churn = 0 OR tenure_months > 0"}),
+        "with a longer name": relation.model_copy(update={"holds": "churn_risk = 0"}),
+    }
+    rules = contract.rules.model_copy(update={"relations": relations})
+    assert list(scored_contract(contract.model_copy(update={"rules": rules})).rules.relations) == ["with a longer name"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda frame: frame.drop(columns="partner"), "the customers have no column partner, which contract.yaml"),
+        (
+            lambda frame: frame.assign(num_products=1),
+            "have a column num_products, which is computed here: leave it out",
+        ),
+        (lambda frame: frame.assign(gender="x"), "have a column gender, which is not declared in contract.yaml"),
+        (lambda frame: frame.head(0), "there are no customers to score"),
+    ],
+)
+def test_a_table_of_other_columns_is_one_sentence_and_leaves_the_former_scores(
+    incoming, contract, tmp_path, change, says
+):
+    (tmp_path / "scores.csv").write_text("the former")
+    change(pd.read_parquet(incoming)).to_parquet(incoming)
+    with pytest.raises(StageError, match=says):
+        score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+    assert (tmp_path / "scores.csv").read_text() == "the former"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_cannot_be_read_or_written_is_one_sentence(incoming, contract, tmp_path):
+    half, text = tmp_path / "half.parquet", tmp_path / "customers.txt"
+    half.write_bytes(incoming.read_bytes()[:1_000])
+    ragged = tmp_path / "ragged.csv"
+    ragged.write_text(pd.read_parquet(incoming).to_csv(index=False) + "one,cell,too,few\n")
+    text.write_text("customers")
+    for given, wanted, says in (
+        (tmp_path / "nothing.csv", "scores.csv", "is no Parquet or CSV file, and no table of PostgreSQL"),
+        (text, "scores.csv", "is no Parquet or CSV file"),
+        (half, "scores.csv", "half.parquet cannot be read: "),
+        (ragged, "scores.csv", "ragged.csv cannot be scored: .*CSV Error on Line: 2002"),
+        (incoming, "scores.txt", "ends neither in .parquet nor in .csv"),
+    ):
+        with pytest.raises(StageError, match=says):
+            score(str(given), str(tmp_path / wanted), Constant(), contract, 1)
+    assert not list(tmp_path.glob("*scores*"))
