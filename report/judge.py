@@ -24,6 +24,7 @@ from churn.split import drop_declared, in_holdout
 from churn.stage import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN, read_json
 from churn.strays import profile_findings
 from churn.verdict import judge_all, shown
+from report.claims import ORDER, Stages, stages_of
 from report.facts import Comparison, Judgement
 
 import pandas as pd
@@ -109,6 +110,15 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
             yield f"{CONTRACT}: columns.{name} has the new values {', '.join(more)}: {BY_APPROVAL}"
         if (here is None or here.role != column.role) and column.role != "feature":
             yield f"{CONTRACT}: columns.{name} is no {column.role} any more: {BY_APPROVAL}"
+
+
+def pipeline_faults(main: Stages, branch: Stages) -> Iterator[str]:
+    """Yield a sentence for each stage of dvc.yaml that runs something else than on main, or is frozen."""
+    for stage in (*ORDER, "register"):
+        for key in ("cmd", "frozen"):
+            before, after = (stages.get(stage, {}).get(key) for stages in (main, branch))
+            if before != after:
+                yield f"dvc.yaml: {stage}.{key} is {_value(after)}, on main {_value(before)}: {BY_APPROVAL}"
 
 
 def stricter_contract(main: Contract, branch: Contract) -> Contract:
@@ -233,6 +243,7 @@ def judged(main: Path, one: Candidate, beside: Comparison, approved: bool) -> Ju
         theirs, contract = load_params(main / PARAMS), load_contract(main / CONTRACT)
         faults = [
             *loosened_settings(theirs, params, contract, one.contract),
+            *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
             *table_faults(theirs.prepare, contract),
             *contract_faults(stricter_contract(contract, one.contract), main),
             *faults,

@@ -203,6 +203,11 @@ PROTECTIONS = [
         "trust: a gate rule weakened",
     ),
     (
+        "stages run what main's run",
+        ("report/judge.py", "            *pipeline_faults(", "            *(lambda *_: ())("),
+        "trust: gate cannot fail, the model is good",
+    ),
+    (
         "the split is main's",
         ("report/judge.py", "            *table_faults(theirs.prepare, contract),\n", ""),
         "leakage: a tenth of the holdout moved",
