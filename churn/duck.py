@@ -37,3 +37,18 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """Quote a text for SQL."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def cast(name: str, kind: str) -> str:
+    """Return the SQL of a column's value in a type of the contract, NULL where it does not fit."""
+    return f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"
+
+
+def misfit(name: str, kind: str) -> str:
+    """Return the SQL of whether a value is not of its column's type: a fraction is no integer, and 2 no boolean."""
+    sql = f"({identifier(name)} IS NOT NULL AND {cast(name, kind)} IS NULL)"
+    if kind == "integer":
+        sql += f" OR {cast(name, 'number')} <> {cast(name, kind)}"
+    if kind == "boolean":
+        sql += f" OR {cast(name, 'number')} NOT IN (0, 1)"
+    return sql

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ from churn.stage import LOCK, StageError
 from ruamel.yaml import YAML
 
 
-def locked_md5(lock: Path) -> dict[str, str]:
-    """Return the MD5 of each file that a stage before register made, by path, as dvc.lock has it."""
-    return {
+def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
+    """Raise StageError unless dvc.lock has each of the files as a stage before register made it, by its MD5."""
+    locked = {
         out["path"]: out.get("md5", "")
         for name, stage in _stages(lock).items()
         if name != "register"
         for out in stage.get("outs", ())
     }
+    for path in paths:
+        if locked.get(str(path)) != md5_of(path):
+            raise StageError(f"{path} is not the one in {lock}: nothing is registered; run `dvc repro`.")
 
 
 def md5_of(path: Path) -> str:

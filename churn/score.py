@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from churn.champion import ALIAS, NOBODY, champion_of
 from churn.contract import Contract, load_contract
-from churn.duck import SQL_TYPES, connection, identifier, literal
+from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit
 from churn.features import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
 from churn.params import load_params
@@ -72,18 +72,6 @@ def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str,
     return [(one.column, one.rule, one.broken) for one in rules if one.rule not in ("unique", "sorted")]
 
 
-def misfits(contract: Contract) -> Iterator[tuple[str, str, str]]:
-    """Yield a rule for each column: its values are of its type. A fraction is no integer, and 2 no boolean."""
-    for name, column in contract.columns.items():
-        given, sql_type = identifier(name), SQL_TYPES[column.type]
-        sql = f"({given} IS NOT NULL AND TRY_CAST({given} AS {sql_type}) IS NULL)"
-        if column.type == "integer":
-            sql += f" OR TRY_CAST({given} AS DOUBLE) <> TRY_CAST({given} AS BIGINT)"
-        if column.type == "boolean":
-            sql += f" OR TRY_CAST({given} AS DOUBLE) NOT IN (0, 1)"
-        yield name, "type", sql
-
-
 def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> int:
     """Make of `given` the table `customers`, typed, with the rules that each row breaks, and the view `rejected`.
 
@@ -97,9 +85,9 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
     if unknown := [name for name in given if name not in (*expected.columns, contract.label)]:
         why = "is computed here" if unknown[0] in whole.columns else f"is not declared in {CONTRACT}"
         raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
-    key, casts = identifier(contract.key), []
-    for name, column in expected.columns.items():
-        casts.append(f"TRY_CAST({identifier(name)} AS {SQL_TYPES[column.type]}) AS {identifier(name)}")
+    key = identifier(contract.key)
+    casts = [f"{cast(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
+    misfits = [(name, "type", misfit(name, column.type)) for name, column in expected.columns.items()]
     database.execute(
         f"""
         CREATE TABLE customers AS
@@ -108,10 +96,11 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
             nullif({broken_sql(rules_of_rows(expected, expected.columns))}, '')) AS __broken
         FROM (
             SELECT *, count(*) OVER (PARTITION BY {key}) AS __twins
-            FROM (SELECT {", ".join(casts)}, {broken_sql(list(misfits(expected)))} AS __misfits FROM given)
+            FROM (SELECT {", ".join(casts)}, {broken_sql(misfits)} AS __misfits FROM given)
         )
         """
     )
+    database.execute("DROP TABLE given")
     rows = int(database.execute("SELECT count(*) FROM customers").fetchall()[0][0])
     if not rows:
         raise StageError("there are no customers to score.")

@@ -1,17 +1,16 @@
-"""Where tables of customers come from and go to: a Parquet or CSV file, or a table of PostgreSQL, in bounded memory.
+"""Where tables of customers come from and go to: files, or tables of PostgreSQL, in bounded memory.
 
-ADBC moves a table of PostgreSQL in columnar batches by its COPY, and writes in a transaction; DuckDB's own extension
-would have to be downloaded. Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL.
+Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL.
 """
 
-import csv
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from churn.duck import identifier, literal
+from churn.duck import identifier
 from churn.registry import PASSWORD
+from churn.source import record_batches
 from churn.stage import StageError, replacing
 
 import duckdb
@@ -24,37 +23,18 @@ Write = Callable[[str, pa.Schema, Iterable[pa.Table]], int]
 
 
 def source(database: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Make `given` of a file or a table of PostgreSQL. Raises StageError when it is neither or cannot be read."""
-    if name.startswith(SERVERS):
-        with server(name) as (connection, schema, table), connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION READ ONLY")
-            cursor.execute(f"SELECT * FROM {_qualified(schema, table)}")
-            database.register("stream", cursor.fetch_record_batch())
-            database.execute("CREATE TABLE given AS SELECT * FROM stream")
-            database.unregister("stream")
-    else:
-        suffix = Path(name).suffix.lower()
-        if not Path(name).is_file() or suffix not in (".csv", ".parquet"):
-            raise StageError(f"{name} is no Parquet or CSV file, and no table of PostgreSQL (postgresql://...#table).")
-        read = f"read_parquet({literal(name)})" if suffix == ".parquet" else _csv(name)
-        try:
-            database.execute(f"CREATE VIEW given AS SELECT * FROM {read}")
-        except duckdb.Error as error:
-            raise StageError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
+    """Make the table `given` of all that churn/source.py reads, of a database the table behind #.
 
-
-def _csv(name: str) -> str:
-    """Return the SQL that reads a CSV file, all columns as text. The header is read here: DuckDB guesses nothing."""
-    try:
-        with Path(name).open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StageError(f"{name} is no CSV file in UTF-8: {error}.") from error
-    if not header or len(set(header)) < len(header):
-        raise StageError(f"{name} has no header, or a column twice.")
-    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in header)
-    options = "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"'"
-    return f"read_csv({literal(name)}, columns = {{{columns}}}, {options})"
+    Raises StageError when it cannot be read.
+    """
+    place, _, table = name.partition("#")
+    if place.startswith(SERVERS) and not table:
+        raise StageError(f"{PASSWORD.sub('//', name)} names no table: end it in #table or #schema.table.")
+    schema, _, table = table.rpartition(".")
+    sql = f"SELECT * FROM {_qualified(schema, table) if table else 'source'}"
+    for number, batch in enumerate(record_batches(place, sql, query=f"`{sql}`")):
+        database.register("batch", pa.Table.from_batches([batch]))
+        database.execute(f"{'INSERT INTO' if number else 'CREATE TABLE'} given {'' if number else 'AS'} FROM batch")
 
 
 @contextmanager

@@ -59,8 +59,9 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
     """Yield the outcomes of the rules that hold for every slice, named or not: `part` is one, `everyone` all customers.
 
     Each is judged by the end of its 95 % interval that speaks for it, so that noise alone hardly breaks it: that of the
-    ROC AUC where LEAST_OUTCOMES customers of either outcome are in the slice. A slice of fewer than `min_rows` customers is not judged, but one that nobody is in has vanished, unless it is of what is
-    missing: that breaks a rule.
+    ROC AUC where LEAST_OUTCOMES customers of either outcome are in the slice. A slice of fewer than `min_rows`
+    customers is not judged, but one that nobody is in has vanished, unless it is of what is missing: that breaks a
+    rule.
     """
     name, rows = str(part.get("name")), finite(part.get("rows"))
     if rows is None or rows < min_rows:

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
-from churn.duck import SQL_TYPES, connection, identifier, literal
+from churn.duck import cast, connection, identifier, literal, misfit
 from churn.params import Fetch, load_params
 from churn.source import record_batches
 from churn.stage import RAW, StageError, replacing, run
@@ -68,11 +68,11 @@ def _load(
                     " query, or say `computed: true` if prepare makes it."
                 )
             database.register("batch", pa.Table.from_batches([batch]))
-            columns = [f"{_cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
+            columns = [f"{cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
             columns += [identifier(name) for name in batch.schema.names if name not in types]
             into = "INSERT INTO customers" if number else "CREATE TEMP TABLE customers AS"
             database.execute(f"{into} SELECT {', '.join(columns)} FROM batch")
-            counts = [f"count(*) FILTER (WHERE {_misfit(name, kind)})" for name, kind in types.items()]
+            counts = [f"count(*) FILTER (WHERE {misfit(name, kind)})" for name, kind in types.items()]
             found = database.execute(f"SELECT {', '.join(counts)} FROM batch").fetchall()[0]
             misfits.update(dict(zip(types, found, strict=True)))
             rows += batch.num_rows
@@ -80,20 +80,6 @@ def _load(
     if faults := [f"{name} has {count:,} values that are no {types[name]}" for name, count in misfits.items() if count]:
         raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.")
     return rows
-
-
-def _cast(name: str, kind: str) -> str:
-    return f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"
-
-
-def _misfit(name: str, kind: str) -> str:
-    """Return the SQL of whether a value is not of its column's type: a fraction is no integer, and 2 no boolean."""
-    misfit = f"{identifier(name)} IS NOT NULL AND {_cast(name, kind)} IS NULL"
-    if kind == "integer":
-        misfit += f" OR {_cast(name, 'number')} <> {_cast(name, kind)}"
-    if kind == "boolean":
-        misfit += f" OR {_cast(name, 'number')} NOT IN (0, 1)"
-    return misfit
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from churn.contract import Contract, load_contract
 from churn.model import read_table
-from churn.origin import commit_tags, lock_digest, locked_md5, md5_of
+from churn.origin import commit_tags, lock_digest, refuse_unlocked
 from churn.params import METRICS, Params, load_params
 from churn.registry import ensure_model, experiment_id, log_model, registry
 from churn.stage import (
@@ -61,10 +61,7 @@ def content_of(verdict: Mapping[str, Any]) -> dict[str, str]:
     for name, path in files.items():
         if verdict.get(name) != content[name]:
             raise StageError(f"{GATE} is the verdict on another {path}: nothing is registered; run `dvc repro`.")
-    locked = locked_md5(LOCK)
-    for path in (*files.values(), EVALUATION, GATE):
-        if locked.get(str(path)) != md5_of(path):
-            raise StageError(f"{path} is not the one in {LOCK}: nothing is registered; run `dvc repro`.")
+    refuse_unlocked((*files.values(), EVALUATION, GATE), LOCK)
     return content
 
 

@@ -108,10 +108,10 @@ def test_what_cannot_be_read_or_written_is_one_sentence(incoming, contract, tmp_
     ragged.write_text(pd.read_parquet(incoming).to_csv(index=False) + "one,cell,too,few\n")
     text.write_text("customers")
     for given, wanted, says in (
-        (tmp_path / "nothing.csv", "scores.csv", "is no Parquet or CSV file, and no table of PostgreSQL"),
-        (text, "scores.csv", "is no Parquet or CSV file"),
+        (tmp_path / "nothing.csv", "scores.csv", "nothing.csv does not exist; it may be a CSV or Parquet file"),
+        (text, "scores.csv", "customers.txt ends in .txt, not in .parquet or .csv"),
         (half, "scores.csv", "half.parquet cannot be read: "),
-        (ragged, "scores.csv", "ragged.csv cannot be scored: .*CSV Error on Line: 2002"),
+        (ragged, "scores.csv", "ragged.csv, line 2002: Expected Number of Columns"),
         (incoming, "scores.txt", "ends neither in .parquet nor in .csv"),
     ):
         with pytest.raises(StageError, match=says):

@@ -42,7 +42,7 @@ def test_without_new_data_it_stops_and_says_so(source):
 
 def test_new_data_are_proposed_checked_merged_and_registered_without_an_app(source):
     github = source.github
-    source.customers.iloc[:-500].to_csv(source.file, index=False)
+    source.customers.iloc[:-200].to_csv(source.file, index=False)
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     run = retrain(github)
     assert run.jobs == {"retrain": "success", "propose": "success"}
@@ -58,7 +58,7 @@ def test_new_data_are_proposed_checked_merged_and_registered_without_an_app(sour
     checked = github.run_dispatched()
     assert checked.jobs == {"checks": "success", "pipeline": "success", "report": "success", "land": "success"}
     assert "train" not in checked.stages, "the retraining's work lies in the run-cache"
-    assert "0 customers added, 500 removed" in github.comments[0]["body"]
+    assert "0 customers added, 200 removed" in github.comments[0]["body"]
     assert pull["merged_at"]
 
     main = github.run_dispatched()
@@ -72,7 +72,7 @@ def test_new_data_are_proposed_checked_merged_and_registered_without_an_app(sour
 def test_a_drift_signal_proposes_once_and_an_app_lets_github_merge_by_itself(source):
     github = source.github
     github.variables["APP_ID"], github.secrets["APP_PRIVATE_KEY"] = "1", "a key"
-    source.customers.iloc[:-900].to_csv(source.file, index=False)
+    source.customers.iloc[:-300].to_csv(source.file, index=False)
     run = retrain(github, "repository_dispatch")
     assert run.jobs == {"retrain": "success", "propose": "success"}
     pull = list(github.pulls.values())[-1]
