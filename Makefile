@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Stages are run as `python`: the environment's own must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test defects check profile audit format ui registry rollback remote lock bench
+.PHONY: help setup repro test defects check profile audit format ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -58,6 +58,13 @@ remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder;
 	@dvc remote modify --quiet --local ci verify true
 	@[ -z "$$DVC_BRANCH_URL" ] || { dvc remote add --quiet --local --force branch "$$DVC_BRANCH_URL" && \
 	  dvc remote modify --quiet --local branch verify true; }
+
+pull: .venv/.runtime ## take over from DVC's remote what others have made, with the run-cache
+	@python .github/scripts/remote.py fetch
+	@dvc checkout --quiet --allow-missing
+
+push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
+	@python .github/scripts/remote.py push
 
 bench: .venv/.runtime ## time the pipeline beside a four-script tutorial
 	@python -m benchmarks.cold_run

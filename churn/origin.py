@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from churn.stage import LOCK, StageError
+from churn.stage import LOCK, StageError, md5_of
 
 from ruamel.yaml import YAML
 
@@ -23,12 +23,6 @@ def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
     for path in paths:
         if locked.get(str(path)) != md5_of(path):
             raise StageError(f"{path} is not the one in {lock}: nothing is registered; run `dvc repro`.")
-
-
-def md5_of(path: Path) -> str:
-    """Return the MD5 of a file's bytes, by which DVC names it; nothing here is safe by it alone."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def lock_digest(lock: Path) -> str:

@@ -7,6 +7,7 @@ same bytes for the same content. A fault that a user can mend is one sentence an
 import gc
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -56,13 +57,14 @@ def run(main: Callable[[], None]) -> None:
     stage, fault = Path(sys.argv[0]).stem, None
     log(stage, KILLED)
     try:
+        refuse_damaged()
         main()
     except StageError as error:
         fault = str(error)
     except FileNotFoundError as error:
         fault = f"{error.filename} does not exist; `dvc repro` makes what a stage reads."
     except OSError as error:
-        fault = f"{error.strerror}: {error.filename}." if error.filename else f"{error}."
+        fault = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
     except KeyboardInterrupt:
         fault = "interrupted."
     except BaseException as error:
@@ -74,6 +76,26 @@ def run(main: Callable[[], None]) -> None:
     log(stage, fault)
     if fault:
         sys.exit(f"{stage}: {fault}")
+
+
+def refuse_damaged() -> None:
+    """Under `dvc repro`, raise StageError when a file that the stage reads has other bytes than an earlier one made.
+
+    DVC looks at the bytes of what it fetches, but not of what it takes out of the cache of this machine.
+    """
+    if (stage := os.environ.get("DVC_STAGE")) is None or not LOCK.exists():
+        return
+    from ruamel.yaml import YAML
+
+    read, locked = [YAML(typ="safe").load(path).get("stages", {}) for path in (Path("dvc.yaml"), LOCK)]
+    made = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", ())}
+    for path in map(Path, read.get(stage, {}).get("deps", ())):
+        if path.is_file() and (md5 := made.get(str(path))):
+            if md5_of(path) != md5:
+                raise StageError(
+                    f"{path} is damaged: its bytes are not those that {LOCK} names. Delete it and"
+                    f" .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}, then `dvc repro --pull` restores it or makes it anew."
+                )
 
 
 def log(stage: str, fault: str | None) -> None:
@@ -139,3 +161,9 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file's bytes, by which DVC names it; nothing here is safe by it alone."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
+S3_READING_KEYS = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "another-secret"}
 BUCKET = "churn"
 PG_PASSWORD = "a secret of the tests"
 PG_PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
@@ -168,10 +169,17 @@ def s3_client(address):
 
 @contextlib.contextmanager
 def s3_server(folder):
-    """Yield the address of SeaweedFS with an empty bucket, which S3_KEYS open."""
-    keys = {"accessKey": S3_KEYS["AWS_ACCESS_KEY_ID"], "secretKey": S3_KEYS["AWS_SECRET_ACCESS_KEY"]}
-    identity = {"name": "tests", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    """Yield the address of SeaweedFS with an empty bucket, which S3_KEYS open, and S3_READING_KEYS to read."""
+    rights = ((S3_KEYS, ["Admin", "Read", "Write", "List", "Tagging"]), (S3_READING_KEYS, ["Read", "List"]))
+    identities = [
+        {
+            "name": keys["AWS_ACCESS_KEY_ID"],
+            "credentials": [{"accessKey": keys["AWS_ACCESS_KEY_ID"], "secretKey": keys["AWS_SECRET_ACCESS_KEY"]}],
+            "actions": actions,
+        }
+        for keys, actions in rights
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     *ports, port, grpc = free_ports(len(names) + 2)
     command = [

@@ -526,7 +526,7 @@ TRUST_CASES = [
         "a model put in before evaluate",
         model_put_in_before_evaluate,
         "evaluate",
-        "models/churn.skops is not the file that train wrote",
+        "models/churn.skops is damaged: its bytes are not those that dvc.lock names",
     ),
     Defect(TRUST, "a model that brings code of its own", model_with_code, "train", "as_it_is.* lists what may be read"),
 ]

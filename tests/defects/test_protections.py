@@ -232,7 +232,7 @@ PROTECTIONS = [
         "trust: gate's code hollow",
     ),
     (
-        "the model is the file that train wrote",
+        "what a stage reads is what the one before wrote",
         (
             "churn/model.py",
             "    if sha256_of(path) != hash_file(path)",

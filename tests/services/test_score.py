@@ -138,7 +138,7 @@ def test_a_table_of_postgresql_is_read_and_written_in_one_transaction(
         score(given.replace("churn@", "churn:wrong@"), wanted, Constant(), contract, 3)
     assert "wrong" not in str(told.value)
     monkeypatch.setenv("PGPASSWORD", "wrong")
-    with pytest.raises(StageError, match="cannot be reached: .*password authentication failed") as told:
+    with pytest.raises(StageError, match=r"cannot be reached: .*password authentication failed") as told:
         score(given, wanted, Constant(), contract, 3)
     assert "wrong" not in str(told.value)
 

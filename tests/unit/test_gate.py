@@ -1,9 +1,8 @@
 import json
 import math
 
-from churn.origin import md5_of
 from churn.params import AgainstMain, Bound, EverySlice, Gate
-from churn.stage import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN, StageError, sha256_of
+from churn.stage import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN, StageError, md5_of, sha256_of
 from churn.verdict import judge, judge_all, judge_slice
 from stages.gate import evidence_faults, origin
 from stages.register import content_of

@@ -1,0 +1,198 @@
+"""Fetch from the DVC remote, or push to it, with the run-cache; and say in one sentence what went wrong.
+
+    python .github/scripts/remote.py fetch            # `make pull`, which also checks out
+    python .github/scripts/remote.py push [REMOTE]    # `make push`
+
+This is `dvc fetch --run-cache` and `dvc push --run-cache`, and what they leave out: an entry of the run-cache that was
+cut short would stop `dvc repro`, so it is deleted; an object that is missing or damaged in the remote is named; and
+what is damaged there is replaced by the whole one that is here, which `dvc push` takes for the same.
+
+Where `make remote` has also made the remote `branch`, the runs of that branch are fetched, too, with what they have
+made: `dvc fetch --run-cache` brings no more than the entries, and `dvc repro --pull` looks for the rest in the default
+remote alone, which is main's.
+"""
+
+import errno
+import logging
+import os
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, NoCredentialsError
+from dvc.config import NoRemoteError  # type: ignore[import-untyped]  # DVC has no types
+from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+from dvc.repo import Repo  # type: ignore[import-untyped]
+from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml  # type: ignore[import-untyped]
+from dvc_data.hashfile.hash import file_md5
+
+LOOK = "look at DVC_REMOTE_URL and AWS_ENDPOINT_URL_S3"
+KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+
+class RemoteError(Exception):
+    """A fault of the remote, told in one sentence that says what to do."""
+
+
+class Faults(logging.Handler):
+    """Takes the place of DVC's own log, which has an exception for each object, while what it raises has a count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[BaseException] = []
+        for name in ("dvc", "dvc_data", "dvc_objects"):
+            logging.getLogger(name).handlers = [self]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exception of a record."""
+        if record.exc_info and record.exc_info[1]:
+            self.found.append(record.exc_info[1])
+
+
+def sentence(error: BaseException, url: str) -> str:
+    """Say what an exception of DVC, of S3 or of the disk means."""
+    said = " ".join(f"{error} {error.__cause__ or ''}".split())
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full: make room, and do it again; what has come over whole is kept."
+    if isinstance(error, NoCredentialsError):
+        return f"{url} asks for credentials, and there are none: set {KEYS}, or take on a role."
+    if isinstance(error, PermissionError):
+        code = re.search(r"\((\w+)\)", said)
+        what = "takes nothing from" if "PutObject" in said or "Upload" in said else "refuses"
+        return f"{url} {what} these credentials ({code[1] if code else 'Forbidden'}): look at {KEYS}."
+    if isinstance(error, FileNotFoundError):
+        return f"{url} does not exist: {LOOK}, or make the bucket."
+    if isinstance(error, BotoCoreError | OSError):
+        return f"{url} cannot be reached ({said.rstrip('.')}): {LOOK}, and do it again; nothing here is lost."
+    return f"{url}: {said.rstrip('.')}. Do it again; nothing here is lost."
+
+
+def connect(repo: Any, name: str | None) -> Any:
+    """Return the object database of a remote that answers. Raises RemoteError when it does not."""
+    odb = repo.cloud.get_remote_odb(name, "check", hash_name="md5")
+    url = odb.fs.unstrip_protocol(repo.cloud.get_remote(name).path)
+    try:
+        odb.fs.ls(odb.path)
+    except FileNotFoundError as error:  # so it is when nothing was pushed yet
+        if "specified bucket" in str(error):
+            raise RemoteError(sentence(error, url)) from error
+    except (BotoCoreError, OSError) as error:
+        raise RemoteError(sentence(error, url)) from error
+    return odb
+
+
+def names_results(entry: Path) -> bool:
+    """Return whether an entry of the run-cache is whole enough for DVC to use it."""
+    try:
+        return "outs" in load_yaml(str(entry))
+    except (YAMLFileCorruptedError, TypeError):
+        return False
+
+
+def fetch_runs(repo: Any, name: str | None) -> set[tuple[str, str]]:
+    """Fetch the run-cache of a remote and return its entries, by key and value.
+
+    An entry that names no results would stop `dvc repro`, and so would the empty folder that DVC leaves of it: it is
+    deleted, here and there. Raises RemoteError where these credentials may not.
+    """
+    odb, fetched = connect(repo, name), set(repo.stage_cache.pull(name))
+    for key, value in list(fetched):
+        path = Path(repo.stage_cache.cache_dir, key[:2], key, value)
+        if path.exists() and not names_results(path):
+            path.unlink()
+            with suppress(OSError):  # it is not empty
+                path.parent.rmdir()
+            fetched.discard((key, value))
+            there = odb.fs.join(odb.path.removesuffix("files/md5"), "runs", key[:2], key, value)
+            try:
+                odb.fs.rm_file(there)
+            except PermissionError as error:
+                raise RemoteError(
+                    f"{there} is damaged, and these credentials may not delete it: ask somebody whose may, or run"
+                    " `dvc repro --pull --no-run-cache`."
+                ) from error
+            print(f"remote: {there} was damaged and is deleted; its stage may run again.")
+    return fetched
+
+
+def damaged(odb: Any, oid: str, size: int) -> bool:
+    """Return whether an object in a remote has another size, or other bytes than its name, an MD5, says.
+
+    S3 mostly knows the MD5 as the ETag, so that nothing is read; that of an upload in parts is another, and of such an
+    object only the size is compared: whoever fetches it verifies it.
+    """
+    path, digest = odb.oid_to_path(oid), oid.partition(".")[0]
+    there = odb.fs.info(path)
+    etag = str(there.get("ETag", "")).strip('"')
+    return there["size"] != size or (etag != digest and "-" not in etag and file_md5(path, odb.fs) != digest)
+
+
+def objects(repo: Any) -> dict[str, str]:
+    """Return the names of what dvc.lock names, by hash."""
+    return {entry.value: entry.obj_name for entries in repo.used_objs().values() for entry in entries}
+
+
+def fetch(repo: Any) -> str:
+    """Do what the module says, and say what was done. Raises RemoteError."""
+    odb, cache = connect(repo, None), repo.cache.local
+    of_main, own = fetch_runs(repo, None), set()
+    if "branch" in repo.config["remote"]:
+        own = fetch_runs(repo, "branch") - of_main  # last: of entries for one key DVC takes the newest
+    files = repo.fetch()
+    for used in repo.stage_cache.get_used_objs(own).values():
+        files += len(repo.cloud.pull(used, remote="branch").transferred)
+    for oid, name in objects(repo).items():
+        if not cache.exists(oid):
+            there = odb.exists(oid)
+            what = f"is damaged in the remote ({odb.oid_to_path(oid)}) and was not taken" if there else "is missing"
+            print(f"remote: {name} {what}; `dvc repro --pull` makes it anew, then `make push`.")
+    return f"{files} files fetched"
+
+
+def push(repo: Any, name: str | None) -> str:
+    """Do what the module says, and say what was done. Raises RemoteError."""
+    odb, cache = connect(repo, name), repo.cache.local
+    here = {oid: path for oid, path in objects(repo).items() if cache.exists(oid)}
+    new = [oid for oid in here if not odb.exists(oid)]
+    broken = [oid for oid in here if oid not in new and damaged(odb, oid, cache.fs.size(cache.oid_to_path(oid)))]
+    for oid in new + broken:
+        if file_md5(path := cache.oid_to_path(oid), cache.fs) != oid.partition(".")[0]:
+            raise RemoteError(
+                f"{here[oid]} is damaged in DVC's cache, and nothing was pushed: delete it and {os.path.relpath(path)},"
+                " then `dvc repro --pull` makes it anew."
+            )
+    for oid in broken:
+        odb.fs.put_file(cache.oid_to_path(oid), odb.oid_to_path(oid))
+        print(f"remote: {here[oid]} was damaged in the remote ({odb.oid_to_path(oid)}) and is replaced.")
+    return f"{repo.push(run_cache=True, remote=name)} files pushed"
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the module says. Raises RemoteError."""
+    faults = Faults()
+    with Repo() as repo:
+        name = arguments[1] if arguments[1:] else None
+        try:
+            remote = repo.cloud.get_remote(name)
+        except NoRemoteError as error:
+            raise RemoteError("there is none yet: run `make remote` first (docs/operate.md).") from error
+        try:
+            done = push(repo, name) if arguments[0] == "push" else fetch(repo)
+        except (DvcException, BotoCoreError, OSError) as error:
+            faults.found.append(error)
+        if faults.found:
+            raise RemoteError(sentence(faults.found[0], remote.fs.unstrip_protocol(remote.path)))
+    print(f"remote: {done}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (RemoteError, DvcException) as error:
+        if output := os.environ.get("GITHUB_OUTPUT"):
+            with Path(output).open("a", encoding="utf-8") as file:
+                file.write(f"fault=The DVC remote: {error}\n")  # for alert.py
+            print(f"\n::error::The DVC remote: {error}")  # on a new line: dvc leaves a colour code on its own
+        sys.exit(f"remote: {error}")
