@@ -90,12 +90,11 @@ def refuse_damaged() -> None:
     read, locked = [YAML(typ="safe").load(path).get("stages", {}) for path in (Path("dvc.yaml"), LOCK)]
     made = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", ())}
     for path in map(Path, read.get(stage, {}).get("deps", ())):
-        if path.is_file() and (md5 := made.get(str(path))):
-            if md5_of(path) != md5:
-                raise StageError(
-                    f"{path} is damaged: its bytes are not those that {LOCK} names. Delete it and"
-                    f" .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}, then `dvc repro --pull` restores it or makes it anew."
-                )
+        if path.is_file() and (md5 := made.get(str(path))) and md5_of(path) != md5:
+            raise StageError(
+                f"{path} is damaged: its bytes are not those that {LOCK} names. Delete it and"
+                f" .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}, then `dvc repro --pull` restores it or makes it anew."
+            )
 
 
 def log(stage: str, fault: str | None) -> None:
