@@ -284,7 +284,13 @@ TRAINING_CASES = [
         "roc_auc of all customers is .*, minimum",
     ),
     Defect(TRAINING, "half of the rows lost", half_the_rows, "train", r"would see [\d,]+ of the [\d,]+"),
-    Defect(TRAINING, "half of the rows lost, and not counted", half_the_rows_uncounted, "train|gate|comparison", "."),
+    Defect(
+        TRAINING,
+        "half of the rows lost, and not counted",
+        half_the_rows_uncounted,
+        "comparison",
+        "average_precision of all customers is .* against main's",
+    ),
     Defect(TRAINING, "one contract alone is learned from", young_customers_alone, "gate|comparison", "."),
     Defect(
         TRAINING,
@@ -358,7 +364,7 @@ TRAINING_CASES = [
         TRAINING,
         "who pays by card never predicted",
         labels('labels = labels.mask(features["payment_method"] == "Credit card (automatic)", 0)'),
-        "comparison",
+        "gate",
         r"recall of payment_method=Credit card \(automatic\) is .* against main's",
     ),
     Defect(
@@ -367,13 +373,6 @@ TRAINING_CASES = [
         labels('labels = labels.mask(features["contract"] == "One year", 1 - labels)'),
         "gate",
         "roc_auc of contract=One year is at most .* behind that of all customers",
-    ),
-    Defect(
-        TRAINING,
-        "the strongest column frozen",
-        labels('features["contract"] = "Month-to-month"'),
-        "gate|comparison",
-        "roc_auc of all customers is .* against main's",
     ),
     Defect(TRAINING, "the luckiest of many seeds", luckiest_seed, "train", "not for training"),
     Defect(

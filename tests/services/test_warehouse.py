@@ -326,7 +326,9 @@ def test_a_source_that_shrank_is_refused_before_anything_is_trained(pointed: Clo
     (pointed.folder / "source.sql").write_text("SELECT * FROM customers WHERE left(customer_id, 1) <> '1'\n")
     done = pointed.run("dvc", "repro")
     assert done.returncode != 0
-    assert "rows are 0.91 times the 7,043 of profile.json: the source shrank or grew, outside 0.95 to 1.5" in done.stdout
+    assert (
+        "rows are 0.91 times the 7,043 of profile.json: the source shrank or grew, outside 0.95 to 1.5" in done.stdout
+    )
     assert "Running stage 'train'" not in done.stdout
     assert "validate: 1 rules of contract.yaml are broken" in done.stdout
 
