@@ -90,7 +90,7 @@ def _rules(judged: Sequence[Mapping[str, Any]]) -> str:
         wanted, value, sign = f"{rule['limit']:.4g}", number(rule["value"]), "≥" if rule["bound"] == "min" else "≤"
         against = rule["metric"].endswith((AGAINST_MAIN, TOO_GOOD))
         if against:
-            wanted = f"{abs(rule['limit']):.4g} {'worse' if sign == '≥' else 'better'}"
+            wanted = f"{abs(rule['limit']):.4f} {'worse' if sign == '≥' else 'better'}"
             sign = "at most"
             if rule["value"] is not None:
                 value = f"{abs(rule['value']):.4f} {'worse' if rule['value'] < 0 else 'better'}"
