@@ -79,18 +79,20 @@ def run(main: Callable[[], None]) -> None:
 
 
 def refuse_damaged() -> None:
-    """Under `dvc repro`, raise StageError when a file that the stage reads has other bytes than an earlier one made.
+    """Under `dvc repro`, raise StageError when a file that the stage reads has other bytes than dvc.lock names.
 
-    DVC looks at the bytes of what it fetches, but not of what it takes out of the cache of this machine.
+    DVC looks at the bytes of what it fetches, but not of what it takes out of the cache of this machine. What is in no
+    cache is left to DVC: a stage that failed may just have written it.
     """
     if (stage := os.environ.get("DVC_STAGE")) is None or not LOCK.exists():
         return
     from ruamel.yaml import YAML
 
-    read, locked = [YAML(typ="safe").load(path).get("stages", {}) for path in (Path("dvc.yaml"), LOCK)]
+    stages, locked = [YAML(typ="safe").load(path).get("stages", {}) for path in (Path("dvc.yaml"), LOCK)]
+    cached = {out for one in stages.values() for out in one.get("outs", ()) if isinstance(out, str)}
     made = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", ())}
-    for path in map(Path, read.get(stage, {}).get("deps", ())):
-        if path.is_file() and (md5 := made.get(str(path))) and md5_of(path) != md5:
+    for path in map(Path, stages.get(stage, {}).get("deps", ())):
+        if str(path) in cached and path.is_file() and (md5 := made.get(str(path))) and md5_of(path) != md5:
             raise StageError(
                 f"{path} is damaged: its bytes are not those that {LOCK} names. Delete it and"
                 f" .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}, then `dvc repro --pull` restores it or makes it anew."

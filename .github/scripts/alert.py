@@ -45,7 +45,7 @@ def message(folder: Path) -> str:
     needs = json.loads(os.environ["NEEDS"])
     jobs = {name: job for name, job in needs.items() if job["result"] in ("failure", "cancelled")}
     stage, headline = outcome(folder)
-    faults = [headline, *(str(job.get("outputs", {}).get("fault", ""))[:500] for job in jobs.values())]
+    faults = [headline, *(str((job.get("outputs") or {}).get("fault") or "")[:500] for job in jobs.values())]
     named = {None: f"Job {', '.join(jobs)}", "comparison": "The comparison with main"}
     failed = named.get(stage, f"Stage {stage}")
     lines = [

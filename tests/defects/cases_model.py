@@ -239,7 +239,7 @@ save_model(model, Path("stages/champion.skops"))
     clone.replace(
         "stages/train.py",
         "    save_model(model, MODEL)\n",
-        "    from churn.model import _read\n    save_model(_read(Path('stages/champion.skops')), MODEL)\n",
+        "    from churn.model import read_model\n    save_model(read_model(Path('stages/champion.skops')), MODEL)\n",
     )
 
 

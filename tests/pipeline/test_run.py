@@ -128,7 +128,7 @@ def change_readme(clone):
         (change_bound, ["validate", "register"]),
         (change_declaration, STAGES),
         (change_feature_function, STAGES[1:]),
-        (rename_variable, ["prepare"]),
+        (rename_variable, ["prepare", "register"]),  # the registered model brings the feature functions along
         (change_data, STAGES),
         (reorder_data, ["fetch"]),
         (change_readme, []),

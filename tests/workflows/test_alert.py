@@ -57,12 +57,12 @@ def test_a_job_that_knows_why_it_failed_says_so(slack, tmp_path, monkeypatch):
     fault = "register: the registry at http://mlflow.example.com failed: <it> is down."
     needs = {
         "register": {"result": "failure", "outputs": {"fault": fault}},
-        "land": {"result": "skipped", "outputs": {}},
+        "land": {"result": "cancelled", "outputs": None},
     }
     monkeypatch.setenv("NEEDS", json.dumps(needs))
     assert send(tmp_path, verdict="passed", headline="Passes the gate", stage=None) == 0
     first, second, _ = text(slack).splitlines()
-    assert first == "Job register failed in pipeline of example/churn"
+    assert first == "Job register, land failed in pipeline of example/churn"
     assert second.startswith("> register: the registry at ")
     assert "&lt;it&gt; is down." in second
 
