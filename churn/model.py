@@ -1,7 +1,7 @@
 """The model as stages share it: the frame that it takes, and the file that it is written to and read from.
 
-The file is in skops' format: not a pickle, so that reading it runs no code of the file's choosing. Types
-that skops does not trust by itself are read only when they are listed here.
+The file is in skops' format: not a pickle, so that reading it runs no code of the file's choosing. An estimator, or
+what it holds beside numbers and text, is read only when its type is listed here.
 """
 
 import io
@@ -19,21 +19,60 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# What scikit-learn's classifiers need beyond what skops trusts by itself. Reading one of these runs nothing
-# but scikit-learn's own constructors. Add a type after reading what it does, never because a file asks for it.
+# What scikit-learn's classifiers with probabilities, and the encoders before them, are made of. Reading one of these
+# runs nothing but scikit-learn's own constructors. Add a type after reading what it does, never because a file asks
+# for it.
 TRUSTED_TYPES = (
     "functools.partial",
     "numpy.dtype",
+    "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.compose._column_transformer.ColumnTransformer",
+    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+    "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+    "sklearn.dummy.DummyClassifier",
+    "sklearn.ensemble._bagging.BaggingClassifier",
+    "sklearn.ensemble._forest.ExtraTreesClassifier",
+    "sklearn.ensemble._forest.RandomForestClassifier",
+    "sklearn.ensemble._gb.GradientBoostingClassifier",
+    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.ensemble._weight_boosting.AdaBoostClassifier",
+    "sklearn.gaussian_process._gpc.GaussianProcessClassifier",
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
     "sklearn.gaussian_process.kernels.ConstantKernel",
     "sklearn.gaussian_process.kernels.Product",
     "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.impute._base.MissingIndicator",
+    "sklearn.impute._base.SimpleImputer",
+    "sklearn.linear_model._logistic.LogisticRegression",
+    "sklearn.linear_model._logistic.LogisticRegressionCV",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.naive_bayes.BernoulliNB",
+    "sklearn.naive_bayes.CategoricalNB",
+    "sklearn.naive_bayes.ComplementNB",
+    "sklearn.naive_bayes.GaussianNB",
+    "sklearn.naive_bayes.MultinomialNB",
+    "sklearn.neighbors._classification.KNeighborsClassifier",
+    "sklearn.neighbors._classification.RadiusNeighborsClassifier",
     "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neighbors._nearest_centroid.NearestCentroid",
+    "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._encoders.OneHotEncoder",
+    "sklearn.preprocessing._encoders.OrdinalEncoder",
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",
+    "sklearn.preprocessing._label.LabelBinarizer",
+    "sklearn.preprocessing._label.LabelEncoder",
+    "sklearn.semi_supervised._label_propagation.LabelPropagation",
+    "sklearn.semi_supervised._label_propagation.LabelSpreading",
+    "sklearn.svm._classes.LinearSVC",
+    "sklearn.tree._classes.DecisionTreeClassifier",
+    "sklearn.tree._classes.DecisionTreeRegressor",
+    "sklearn.tree._classes.ExtraTreeClassifier",
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
 )
@@ -93,11 +132,11 @@ def load_model(path: Path) -> Any:
 
 def read_model(path: Path) -> Any:
     """Read the model at `path`, whose SHA-256 the caller has checked. Raises StageError, see load_model."""
-    import skops.io
+    skops_io = _skops_io()
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+        return skops_io.load(path, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         raise StageError(
             f"{path}: {error} TRUSTED_TYPES in churn/model.py lists what may be read: use another estimator, or add"
@@ -113,9 +152,7 @@ def reproducible_bytes(model: Any) -> bytes:
     skops names objects and array files by memory address; they are renumbered in the order in which the
     schema mentions them. Entries are stored, not deflated, since zlib's output differs between its builds.
     """
-    import skops.io
-
-    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(model))) as given:
+    with zipfile.ZipFile(io.BytesIO(_skops_io().dumps(model))) as given:
         schema = json.loads(given.read("schema.json"))
         numbers: dict[str, int] = {}
         files: dict[str, str] = {}
@@ -132,6 +169,22 @@ def reproducible_bytes(model: Any) -> bytes:
         for name, content in contents.items():
             target.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
     return written.getvalue()
+
+
+def _skops_io() -> Any:
+    """Return skops.io, imported without the list of all of scikit-learn's estimators, which it would trust.
+
+    TRUSTED_TYPES says what is read, and the list takes half a second in three stages: all of scikit-learn is imported.
+    """
+    import sklearn.utils
+
+    listing = sklearn.utils.all_estimators
+    sklearn.utils.all_estimators = list
+    try:
+        import skops.io
+    finally:
+        sklearn.utils.all_estimators = listing
+    return skops.io
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

@@ -123,4 +123,4 @@ def load_version(version: "ModelVersion") -> Any:
     import mlflow
 
     with files_of(version) as folder:
-        return mlflow.pyfunc.load_model(str(folder))
+        return mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)  # which take half a second to find none
