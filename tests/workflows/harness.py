@@ -73,6 +73,7 @@ class Run:
             "head_branch": self.branch,
             "head_repository": {"full_name": self.repository},
             "event": self.event,
+            "actor": {"login": "mallory" if self.repository != REPOSITORY else "alice"},
             "conclusion": self.conclusion,
             "created_at": datetime.now(UTC).isoformat(),
             "html_url": f"https://github.com/{REPOSITORY}/actions/runs/{self.id}",

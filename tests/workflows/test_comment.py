@@ -221,10 +221,13 @@ def test_cml_posts_where_there_is_no_github_cli(cml, folder):
     assert len(cml.comments) == 1
 
 
-def test_when_nobody_can_post_one_sentence_says_so(github, folder, monkeypatch, capsys):
+def test_when_nobody_can_post_one_sentence_says_so_also_to_the_alert(github, folder, monkeypatch, capsys):
     monkeypatch.setenv("GITHUB_TOKEN", "expired")
+    monkeypatch.setenv("GITHUB_OUTPUT", str(folder / "output"))
     assert post(folder) == 1
-    assert capsys.readouterr().err == "No comment was posted: `gh api` failed (gh: Bad credentials (HTTP 401)).\n"
+    said = "No comment was posted: `gh api` failed (gh: Bad credentials (HTTP 401)).\n"
+    assert capsys.readouterr().err == said
+    assert (folder / "output").read_text() == f"fault={said}"
 
 
 def test_a_fork_is_commented_on_under_the_number_that_its_run_wrote_down(github, folder, monkeypatch):

@@ -136,7 +136,10 @@ PERMISSIONS = {
         "silence": {"actions": "read"},
         "alert": {"contents": "read"},
     },
-    "fork-comment": {"comment": {"actions": "read", "contents": "read", "pull-requests": "write"}},
+    "fork-comment": {
+        "comment": {"actions": "read", "contents": "read", "pull-requests": "write"},
+        "alert": {"contents": "read"},
+    },
     "pipeline": {
         "checks": {"contents": "read"},
         "pipeline": {"actions": "read", "contents": "read", "id-token": "write", "pull-requests": "read"},
@@ -233,13 +236,19 @@ def test_what_follows_a_blocked_verdict_is_uploaded_all_the_same():
     assert all(steps[name]["if"].startswith("${{ !cancelled() && ") for name in after)
 
 
-@pytest.mark.parametrize("workflow", ["audit", "pipeline", "retrain"])
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
 def test_a_failure_of_any_job_is_told(workflow):
     jobs = load(WORKFLOWS[workflow])["jobs"]
     for result in ("failure", "cancelled"):  # a job that runs out of time counts as cancelled
         assert f"contains(needs.*.result, '{result}')" in jobs["alert"]["if"]
     assert set(jobs["alert"]["needs"]) == jobs.keys() - {"alert"}
     assert all(step["if"] == "env.SLACK_WEBHOOK_URL != ''" for step in jobs["alert"]["steps"])
+
+
+def test_the_alert_about_a_fork_takes_nothing_from_the_forks_artifact():
+    steps = load(WORKFLOWS["fork-comment"])["jobs"]["alert"]["steps"]
+    assert [step["name"] for step in steps] == ["Check out the scripts of the default branch", "Tell Slack"]
+    assert steps[1]["run"] == "python3 .github/scripts/alert.py"
 
 
 def test_each_secret_and_variable_is_in_the_docs_and_no_other():
