@@ -155,7 +155,7 @@ PERMISSIONS = {
         "alert": {"contents": "read"},
     },
     "retrain": {
-        "retrain": {"contents": "read", "id-token": "write"},
+        "retrain": {"actions": "read", "contents": "read", "id-token": "write"},
         "propose": {"actions": "write", "contents": "write", "pull-requests": "write"},
         "alert": {"contents": "read"},
     },
@@ -201,16 +201,21 @@ def test_forks_get_no_storage_and_the_token_of_the_run_is_for_main_only():
     job = load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]
     assert "github.event.pull_request.head.repo.full_name == github.repository" in job["env"]["DVC_REMOTE_URL"]
     tokens = [step["env"]["GH_TOKEN"] for step in job["steps"] if "GH_TOKEN" in step.get("env", {})]
-    assert tokens == ["${{ github.token }}", "${{ github.ref == 'refs/heads/main' && github.token || '' }}"]
+    assert tokens == ["${{ github.token }}"] * 2 + ["${{ github.ref == 'refs/heads/main' && github.token || '' }}"]
+    cached = steps_of_the_pipeline()["Fill DVC's cache where no remote does"]["if"]
+    assert "github.event.pull_request.head.repo.full_name == github.repository" in cached
 
 
 def steps_of_the_pipeline():
     return {step["name"]: step for step in load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["steps"]}
 
 
-def test_who_has_approved_is_asked_by_the_script_of_the_base_before_anything_of_the_branch_runs():
+def test_what_has_the_runs_token_is_a_script_of_the_base_before_anything_of_the_branch_runs():
     steps = steps_of_the_pipeline()
-    assert list(steps)[:2] == ["Check out", "Base and approval"]
+    assert list(steps)[:3] == ["Check out", "Base and approval", "Fill DVC's cache where no remote does"]
+    filled = steps["Fill DVC's cache where no remote does"]["run"]
+    assert 'git show "$COMMIT:.github/scripts/recorded.py" > "$RUNNER_TEMP/recorded.py"' in filled
+    assert filled.count("python") == 1
     asked = steps["Base and approval"]["run"]
     assert 'git show "$commit:.github/scripts/approved.py" > "$RUNNER_TEMP/approved.py"' in asked
     assert asked.count("python") == 1
