@@ -213,6 +213,23 @@ def test_cml_that_posts_and_then_fails_does_not_lead_to_a_second_comment(github,
     assert bodies(github)[0].startswith("**Passes the gate**")
 
 
+def test_where_cml_would_not_find_its_comment_behind_forty_others_it_is_not_asked(github, folder, stand_in, capsys):
+    for number in range(40):
+        github.comment(f"Comment {number}", "somebody")
+    body = folder.parent / "of_cml.json"
+    body.write_text(json.dumps({"body": f"Its own\n\n{WATERMARK}"}))
+    posting = (
+        f"gh api repos/{REPOSITORY}/issues/7/comments --input {body} > {folder}/answer && echo https://cml.example"
+    )
+    stand_in(f'[ "$1" = comment ] && {posting}')  # which adds one more each time
+    for _ in range(3):
+        assert post(folder) == 0
+    assert len(github.comments) == 41
+    assert bodies(github)[-1].startswith("**Passes the gate**")
+    wrote = [line.partition(" wrote ")[0] for line in capsys.readouterr().out.splitlines() if " wrote " in line]
+    assert wrote == ["CML", "The GitHub CLI", "The GitHub CLI"]
+
+
 def test_cml_posts_where_there_is_no_github_cli(cml, folder):
     (folder.parent / "tools" / "gh").unlink()
     if shutil.which("gh"):

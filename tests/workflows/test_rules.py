@@ -241,6 +241,22 @@ def test_what_follows_a_blocked_verdict_is_uploaded_all_the_same():
     assert all(steps[name]["if"].startswith("${{ !cancelled() && ") for name in after)
 
 
+def test_what_is_uploaded_is_kept_for_thirty_days():
+    steps = [step for path in WORKFLOWS.values() for step in steps_of(load(path))]
+    kept = {step["with"]["name"]: step["with"]["retention-days"] for step in steps if "upload-artifact" in str(step)}
+    assert kept.keys() >= {"results", "dvc-remote", "model", "registry"}
+    assert set(kept.values()) == {30}
+
+
+def test_the_environment_is_cached_by_the_locks():
+    (cached,) = [
+        step for step in steps_of(load(GITHUB / "actions/setup/action.yml")) if "cache" in step.get("uses", "")
+    ]
+    assert cached["with"]["path"] == ".venv"
+    assert "${{ hashFiles('requirements*.txt') }}" in cached["with"]["key"]
+    assert "restore-keys" not in cached["with"], "another lock's environment is none"
+
+
 @pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
 def test_a_failure_of_any_job_is_told(workflow):
     jobs = load(WORKFLOWS[workflow])["jobs"]
