@@ -11,6 +11,7 @@ from report.facts import Change, Comparison, DataChange, Run, Slice
 from report.words import METRIC_ORDER, escaped, folded, name_of, number, table, value
 
 ROWS_SHOWN = 12
+DRIFTED_NAMED = 3
 BROKEN_SHOWN = 6  # so that the metrics and the picture stay in sight
 MARKS = {"better": "🟢", "worse": "🔴"}
 SLICE_METRICS = ("roc_auc", "recall", "expected_calibration_error")
@@ -158,12 +159,14 @@ def changed_data(data: DataChange, base: str) -> str:
         ]
         for one in ordered
     ]
-    drifted = sum(one.level != "stable" for one in data.drift)
+    drifted = [escaped(one.name) for one in ordered if one.level != "stable"]
     counts = data.rows
     added = number_of(counts.added, "customers")
     text = f"### Data: {added} added, {counts.removed:,} removed, {counts.changed:,} changed\n\n"
-    of_all = f"{drifted or 'No'} of {number_of(len(rows), 'features')}"
+    of_all = f"{len(drifted) or 'None'} of {number_of(len(rows), 'features')}"
     title = f"{of_all} drifted from the data that {escaped(base)} was trained on"
+    if drifted:
+        title += f": {', '.join(drifted[:DRIFTED_NAMED])}{' …' if len(drifted) > DRIFTED_NAMED else ''}"
     return text + folded(title, table(["Feature", "PSI", "Drift", "p-value", "Missing"], rows))
 
 
