@@ -3,6 +3,9 @@
 import sqlite3
 from types import SimpleNamespace
 
+from tests.servers import mlflow_server
+
+import mlflow
 import pytest
 
 
@@ -58,3 +61,15 @@ def test_without_any_secret_a_retraining_is_checked_merged_and_registered_and_tr
     assert main.jobs == {"checks": "success", "pipeline": "success", "register": "success"}
     assert f"Taken over: what run {dispatched.id} recorded." in main.logs["pipeline"]
     assert "train" not in main.stages
+
+
+def test_a_registry_can_be_switched_on_alone_also_when_main_runs_again_after_other_data(
+    github, merged, tmp_path, monkeypatch
+):
+    with mlflow_server(tmp_path) as server:
+        monkeypatch.setattr(github, "variables", {"MLFLOW_TRACKING_URI": server})
+        run = github.run_push(github.sha("main~1"))
+        assert run.jobs == {"checks": "success", "pipeline": "success", "register": "success"}
+        mlflow.set_tracking_uri(server)
+        assert "champion" in mlflow.MlflowClient().get_registered_model("churn").aliases
+    assert not (run.artifacts / "registry").exists()

@@ -4,11 +4,15 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
 
+from tests.conftest import ROOT
+
 import pytest
 import recorded
+from ruamel.yaml import YAML
 
 OURS = {"full_name": "example/churn"}
 FORK = {"full_name": "stranger/churn"}
@@ -188,16 +192,38 @@ def without_remote(github, monkeypatch):
     monkeypatch.setenv("GITHUB_REF", "refs/pull/7/merge")
     monkeypatch.setenv("GITHUB_REF_NAME", "7/merge")
     monkeypatch.setenv("GITHUB_HEAD_REF", "feature")
+    monkeypatch.setattr(recorded, "has_snapshot", lambda _: True)
     return github
 
 
 def cached():
-    assert recorded.main(["cache"]) == 0
+    assert recorded.main(["cache", "1a2b"]) == 0
     return {path.name for path in recorded.CACHE.glob("*/*")}
 
 
 def test_without_a_remote_a_branch_has_what_the_newest_run_of_main_left(without_remote):
     assert cached() == {"files-of-4", "runs-of-4"}
+
+
+def test_older_runs_of_main_are_asked_until_the_bases_snapshot_is_there(without_remote, monkeypatch):
+    without_remote.answers[MAINS]["workflow_runs"] += [run(3), run(2)]
+    without_remote.downloads |= {(3, "dvc-remote"), (2, "dvc-remote")}
+    monkeypatch.setattr(recorded, "has_snapshot", lambda _: (recorded.CACHE / "files" / "files-of-3").exists())
+    assert cached() == {"files-of-4", "runs-of-4", "files-of-3", "runs-of-3"}
+
+
+def test_a_commits_snapshot_is_what_its_lock_names(monkeypatch, tmp_path):
+    snapshot = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]["fetch"]["outs"][0]
+    said = SimpleNamespace(stdout=(ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    monkeypatch.setattr(recorded.subprocess, "run", lambda *_, **__: said)
+    monkeypatch.chdir(tmp_path)
+    assert not recorded.has_snapshot("HEAD")
+    there = recorded.CACHE / "files" / "md5" / snapshot["md5"][:2] / snapshot["md5"][2:]
+    there.parent.mkdir(parents=True)
+    there.touch()
+    assert recorded.has_snapshot("HEAD")
+    said.stdout = ""
+    assert recorded.has_snapshot("a commit without a lock")
 
 
 def test_main_gets_the_files_and_no_run_cache(without_remote, monkeypatch):
