@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from churn.contract import Contract
 from churn.duck import SQL_TYPES, identifier, literal
-from churn.stage import CONTRACT, StageError
+from churn.stage import CONTRACT, StageError, number_of
 
 import duckdb
 
@@ -17,7 +17,7 @@ ROWS_SHOWN = 5
 
 @dataclass(frozen=True)
 class RowRule:
-    """A rule on single rows: what is said of a broken one, and the SQL that finds it."""
+    """A rule on single rows: what is said of the broken ones, and the SQL that finds them."""
 
     rule: str
     column: str
@@ -51,11 +51,11 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             yield RowRule("nulls", name, "nulls that the contract does not allow", f"{sql} IS NULL")
         if column.role == "key":
             yield RowRule("unique", name, "rows with the key of another row", f"{sql} = __previous_key")
-            yield RowRule("sorted", name, "rows that break the order of the key", f"{sql} < __previous_key")
+            yield RowRule("sorted", name, "rows out of the order of the key", f"{sql} < __previous_key")
         if column.role == "label":
-            yield RowRule("values", name, "values that are neither 0 nor 1", f"{sql} NOT IN (0, 1)")
+            yield RowRule("values", name, "values other than 0 and 1", f"{sql} NOT IN (0, 1)")
         if column.type == "number":
-            yield RowRule("finite", name, "values that are not finite", f"NOT isfinite({sql})")
+            yield RowRule("finite", name, "values other than finite numbers", f"NOT isfinite({sql})")
         if column.values is not None:
             values = ", ".join(map(literal, column.values))
             yield RowRule("values", name, "values that the contract does not list", f"{sql} NOT IN ({values})")
@@ -65,7 +65,7 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             yield RowRule("range", name, says, f"isfinite({sql}) AND {beyond}" if column.type == "number" else beyond)
     if len(checkable) == len(contract.columns):
         for name, relation in contract.rules.relations.items():
-            yield RowRule(name, relation.column, f"rows that break {name}", f"NOT ({relation.holds})")
+            yield RowRule(name, relation.column, f"rows against {name}", f"NOT ({relation.holds})")
 
 
 def column_findings(table: str, types: Mapping[str, str], contract: Contract, rows: int) -> Iterator[Finding]:
@@ -107,7 +107,7 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
                 f"SELECT __row FROM (SELECT *, {key} AS __previous_key, row_number() OVER () AS __row FROM {table})"
                 f" WHERE {rule.broken} ORDER BY __row LIMIT {ROWS_SHOWN}"
             ).fetchall()
-            sentence = f"{rule.column} has {count:,} {rule.says}"
+            sentence = f"{rule.column} has {number_of(count, rule.says)}"
             share = round(count / total, 6)
             yield Finding(table, rule.rule, rule.column, count, share, sentence, tuple(row for (row,) in rows))
     rate = contract.rules.label_rate

@@ -191,11 +191,18 @@ def _refuse_unlike(columns: Mapping[str, Sequence[str]]) -> None:
 def _csv_header(source: Path) -> list[str]:
     try:
         with source.open("rb") as file:
-            header = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
+            line = file.readline()
+        if line.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+            raise StageError(
+                f"{source} is no CSV file, but compressed (gzip or zip): unpack it, and name what is inside."
+            )
+        header = next(csv.reader([line.decode("utf-8-sig")]), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise StageError(f"{source} is no CSV file in UTF-8: {error}.") from error
     if not header:
         raise StageError(f"{source} is empty: it has no header line.")
+    if len(header) == 1 and (between := re.search(r"[;\t|]", header[0])):
+        raise StageError(f"{source} has {between[0]!r} between its columns: write it with commas.")
     if not all(header):
         raise StageError(f"{source} has a column without a name: number {header.index('') + 1} of its header.")
     names = [name.lower() for name in header]

@@ -172,3 +172,9 @@ def md5_of(path: Path) -> str:
     """Return the MD5 of a file's bytes, by which DVC names it; nothing here is safe by it alone."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def number_of(count: float, things: str) -> str:
+    """Return a number of things, whose name begins with the plural: `1 row of the table`, `2 rows of the table`."""
+    number, (noun, space, rest) = f"{count:,.0f}", things.partition(" ")
+    return f"{number} {noun.removesuffix('s') if number == '1' else noun}{space}{rest}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from churn.params import Bound, EverySlice, Gate
+from churn.stage import number_of
 
 Values = Mapping[str, Any]
 LEAST_OUTCOMES = 20  # churners, and stayers: of fewer, the interval of a ROC AUC is too narrow
@@ -65,7 +66,7 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
     """
     name, rows = str(part.get("name")), finite(part.get("rows"))
     if rows is None or rows < min_rows:
-        says = f"{name} has {rows or 0:.0f} customers in the holdout, fewer than {min_rows}: not judged"
+        says = f"{name} has {number_of(rows or 0, 'customers')} in the holdout, fewer than {min_rows}: not judged"
         small = outcome(name, "rows", ("min", min_rows), rows, says)
         gone = rows is None or (rows == 0 and not name.endswith(" is missing"))
         if gone:
@@ -93,8 +94,8 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
     if churners is None or churners >= rate * rows:
         share = predicted / churners if churners and predicted is not None else None
         says = (
-            f"{name}: {predicted or 0:.0f} customers are predicted to churn where {churners or 0:.0f} of {rows:.0f}"
-            f" did, minimum {rules.predicted_per_churner:g} for each"
+            f"{name}: {number_of(predicted or 0, 'churners')} predicted where {churners or 0:.0f} of"
+            f" {number_of(rows, 'customers')} churned, minimum {rules.predicted_per_churner:g} for each"
         )
         yield outcome(name, "predicted_per_churner", ("min", rules.predicted_per_churner), share, says)
 
@@ -113,7 +114,7 @@ def judge_all(evaluation: Values, rules: Gate) -> list[dict[str, Any]]:
         if rows is None:
             scope += " (no such slice)" if not parts else " (not one slice)"
         elif rows < rules.min_slice_rows:
-            scope += f" ({rows:.0f} rows, too few to judge)"
+            scope += f" ({number_of(rows, 'rows')}, too few to judge)"
         outcomes += judge(scope, parts[0] if scope == name else {}, bounds)
     for part in slices:
         outcomes += judge_slice(part, evaluation, rules.every_slice, rules.min_slice_rows)

@@ -21,7 +21,7 @@ from churn.params import METRICS, Evaluate, Gate, Params, Prepare, SectionType, 
 from churn.profile import PROFILE, load_profile, profile_of
 from churn.rules import table_findings
 from churn.split import drop_declared, in_holdout
-from churn.stage import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN, read_json
+from churn.stage import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN, number_of, read_json
 from churn.strays import profile_findings
 from churn.verdict import judge_all, shown
 from report.claims import ORDER, Stages, stages_of
@@ -172,18 +172,19 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
     train, test = tables.values()
     lost = snapshot[~snapshot[key].isin(train[key]) & ~snapshot[key].isin(test[key])]
     if len(lost):
-        yield f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in no table, without main's leave"
+        yield f"no table has {len(lost):,} of {len(snapshot):,} customers of the snapshot, without main's leave"
     seen = int(snapshot[key][snapshot["holdout"]].isin(train[key]).sum())
     if seen:
-        yield f"{seen:,} customers whom main's split holds out are in the training table"
+        yield f"the training table has {number_of(seen, 'customers')} whom main's split holds out"
     moved = int(test[key].isin(snapshot[key][~snapshot["holdout"]]).sum())
     if moved:
-        yield f"{moved:,} customers of the holdout are not held out by main's split: it is another holdout"
+        who = number_of(moved, "customers")
+        yield f"the holdout has {who} whom main's split does not hold out: it is another holdout"
     if label in snapshot:
         for name, table in tables.items():
             both = table.merge(snapshot, on=key, suffixes=("", " before"))
             if wrong := int((both[label] != both[f"{label} before"]).sum()):
-                yield f"{wrong:,} customers of {name} have another {label} than in the snapshot"
+                yield f"{name} gives {number_of(wrong, 'customers')} another {label} than the snapshot"
 
 
 def contract_faults(contract: Contract, main: Path) -> Iterator[str]:

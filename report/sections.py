@@ -5,11 +5,13 @@ from typing import Any
 
 from churn.challenge import AGAINST_MAIN, TOO_GOOD
 from churn.paired import Difference
+from churn.stage import number_of
 from churn.verdict import OVERALL
 from report.facts import Change, Comparison, DataChange, Run, Slice
 from report.words import METRIC_ORDER, escaped, folded, name_of, number, table, value
 
 ROWS_SHOWN = 12
+DRIFTED_NAMED = 3
 BROKEN_SHOWN = 6  # so that the metrics and the picture stay in sight
 MARKS = {"better": "🟢", "worse": "🔴"}
 SLICE_METRICS = ("roc_auc", "recall", "expected_calibration_error")
@@ -67,7 +69,7 @@ def broken_rules(broken: Sequence[Mapping[str, Any]], judged: int) -> str:
 
 def kept_rules(kept: Sequence[Mapping[str, Any]], judged: int, too_small: Sequence[Mapping[str, Any]]) -> str:
     """Return the rules that were kept, folded, and the slices that nobody can judge, in a line."""
-    text = folded(f"The gate: {len(kept)} of {judged} rules kept", _rules(_ordered(kept)))
+    text = folded(f"The gate: {len(kept)} of {number_of(judged, 'rules')} kept", _rules(_ordered(kept)))
     if too_small:
         listed = [f"{escaped(rule['scope'])} ({rule['value']:.0f})" for rule in too_small[:ROWS_SHOWN]]
         more = f" and {len(too_small) - ROWS_SHOWN} more" if len(too_small) > ROWS_SHOWN else ""
@@ -129,7 +131,7 @@ def slices(found: Comparison, base: str) -> str:
     text += " its 95 % interval: of twenty such marks one is chance.</sub>"
     if len(rows) > shown:
         rest = table(header, rows[shown:], rest=ELSEWHERE)
-        text += "\n\n" + folded(f"The other {len(rows) - shown:,} slices", rest)
+        text += "\n\n" + folded(f"The other {number_of(len(rows) - shown, 'slices')}", rest)
     return text
 
 
@@ -157,10 +159,14 @@ def changed_data(data: DataChange, base: str) -> str:
         ]
         for one in ordered
     ]
-    drifted = sum(one.level != "stable" for one in data.drift)
+    drifted = [escaped(one.name) for one in ordered if one.level != "stable"]
     counts = data.rows
-    text = f"### Data: {counts.added:,} customers added, {counts.removed:,} removed, {counts.changed:,} changed\n\n"
-    title = f"{drifted or 'No'} of {len(rows)} features drifted from the data that {escaped(base)} was trained on"
+    added = number_of(counts.added, "customers")
+    text = f"### Data: {added} added, {counts.removed:,} removed, {counts.changed:,} changed\n\n"
+    of_all = f"{len(drifted) or 'None'} of {number_of(len(rows), 'features')}"
+    title = f"{of_all} drifted from the data that {escaped(base)} was trained on"
+    if drifted:
+        title += f": {', '.join(drifted[:DRIFTED_NAMED])}{' …' if len(drifted) > DRIFTED_NAMED else ''}"
     return text + folded(title, table(["Feature", "PSI", "Drift", "p-value", "Missing"], rows))
 
 

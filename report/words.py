@@ -39,7 +39,8 @@ def number(value: object, signed: bool = False) -> str:
     """Return a metric's value with four decimals, a hyphen where there is none."""
     if not isinstance(value, int | float):
         return "-"
-    return f"{value:+.4f}" if signed else f"{value:.4f}"
+    rounded = round(value, 4) + 0.0  # of which -0.0 is no more than 0
+    return f"{rounded:+.4f}" if signed else f"{rounded:.4f}"
 
 
 def value(of: object) -> str:

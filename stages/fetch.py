@@ -14,7 +14,7 @@ from churn.contract import Contract, load_contract
 from churn.duck import cast, connection, identifier, literal, misfit
 from churn.params import Fetch, load_params
 from churn.source import record_batches
-from churn.stage import RAW, StageError, replacing, run
+from churn.stage import RAW, StageError, number_of, replacing, run
 
 import duckdb
 import pyarrow as pa
@@ -77,7 +77,11 @@ def _load(
             misfits.update(dict(zip(types, found, strict=True)))
             rows += batch.num_rows
             progress.update(batch.num_rows)
-    if faults := [f"{name} has {count:,} values that are no {types[name]}" for name, count in misfits.items() if count]:
+    if faults := [
+        f"{name} has {number_of(count, 'values')} not of the type {types[name]}"
+        for name, count in misfits.items()
+        if count
+    ]:
         raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.")
     return rows
 

@@ -15,6 +15,7 @@ from churn.stage import (
     TEST,
     VALIDATION,
     StageError,
+    number_of,
     read_json,
     run,
     write_json,
@@ -69,7 +70,7 @@ def main() -> None:
         if rule["outcome"] == "not judged":
             print(f"gate: {rule['sentence']}")
     kept = sum(rule["outcome"] == "passed" for rule in outcomes)
-    print(f"gate: passed, {kept} rules kept")
+    print(f"gate: passed, {number_of(kept, 'rules')} kept")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from churn.stage import (
     TRAIN,
     VALIDATION,
     StageError,
+    number_of,
     read_json,
     run,
     sha256_of,
@@ -39,7 +40,7 @@ def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Ite
     shared = database.execute(f"SELECT count(*) FROM test SEMI JOIN train USING ({key})").fetchall()[0][0]
     if shared:
         total = database.execute("SELECT count(*) FROM test").fetchall()[0][0]
-        says = f"{shared:,} customers of the holdout are in the training table too"
+        says = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
         yield Finding("test", "disjoint", contract.key, shared, round(shared / total, 6), says)
 
 
@@ -58,11 +59,11 @@ def row_findings(account: Mapping[str, object], counted: Mapping[str, int], min_
     declared = sum(rows for rows in dropped.values() if isinstance(rows, int)) if isinstance(dropped, dict) else 0
     if lost := counted["fetched"] - total - declared:
         says = (
-            f"{lost:,} of {counted['fetched']:,} fetched rows are neither in a table nor dropped for a declared reason"
+            f"of {counted['fetched']:,} fetched rows {lost:,} got lost: in no table, and dropped for no declared reason"
         )
         yield Finding("fetched", "row_account", "", abs(lost), round(abs(lost) / max(counted["fetched"], 1), 6), says)
     if total < min_rows:
-        says = f"{total:,} rows are fewer than the {min_rows:,} that the contract wants"
+        says = f"{number_of(total, 'rows')}, fewer than the {min_rows:,} that the contract wants"
         yield Finding("train and test", "min_rows", "", total, 1.0, says)
 
 
@@ -99,7 +100,9 @@ def main() -> None:
         rows = f", rows {', '.join(map(str, finding.rows))}" if finding.rows else ""
         print(f"validate: {finding.table}: {finding.sentence} ({finding.share:.2%}{rows})", file=sys.stderr)
     if findings:
-        raise StageError(f"{len(findings)} rules of {CONTRACT} are broken; see above and {VALIDATION}.")
+        raise StageError(
+            f"the data break {number_of(len(findings), 'rules')} of {CONTRACT}; see above and {VALIDATION}."
+        )
     print(f"validate: {counted['train']:,} + {counted['test']:,} rows keep {CONTRACT}")
 
 

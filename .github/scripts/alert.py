@@ -1,8 +1,8 @@
 """Tell Slack that a run has failed: which stage, why, who pushed, and where to look.
 
-    python3 alert.py --folder results/build/report    # with SLACK_WEBHOOK_URL, and `toJSON(needs)` in NEEDS
+    python3 alert.py [--folder results/build/report]    # with SLACK_WEBHOOK_URL, and `toJSON(needs)` in NEEDS
 
-The folder may be missing: then the message names the jobs that failed. Exits with 1 if the message was not delivered.
+Without the folder the message names the jobs that failed. Exits with 1 if the message was not delivered.
 """
 
 import argparse
@@ -26,8 +26,10 @@ def plain(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def outcome(folder: Path) -> tuple[str | None, str | None]:
+def outcome(folder: Path | None) -> tuple[str | None, str | None]:
     """Return the failed stage and the report's headline, as far as the run could say them."""
+    if folder is None:
+        return None, None
     try:
         said = json.loads(read_text(folder / "outcome.json", 100_000))
         stage, headline = said["stage"], said["headline"] if said["verdict"] == "blocked" else None
@@ -37,10 +39,19 @@ def outcome(folder: Path) -> tuple[str | None, str | None]:
     return stage if named else None, headline[:500] if isinstance(headline, str) else None
 
 
-def message(folder: Path) -> str:
+def origin() -> str:
+    """Return whose doing the run is: after `workflow_run`, that of the run before, not of the default branch."""
+    if os.environ["GITHUB_EVENT_NAME"] == "workflow_run":
+        event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))["workflow_run"]
+        fork = event["head_repository"] or {"full_name": "a deleted fork"}
+        return f"{event['event']} by {event['actor']['login']} on {fork['full_name']}:{event['head_branch']}"
+    branch = os.environ.get("GITHUB_HEAD_REF") or os.environ["GITHUB_REF_NAME"]
+    return f"{os.environ['GITHUB_EVENT_NAME']} by {os.environ['GITHUB_ACTOR']} on {branch}"
+
+
+def message(folder: Path | None) -> str:
     """Return the message in Slack's markup."""
     run = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
-    branch = os.environ.get("GITHUB_HEAD_REF") or os.environ["GITHUB_REF_NAME"]
     # a job that ran into its time limit counts as cancelled
     needs = json.loads(os.environ["NEEDS"])
     jobs = {name: job for name, job in needs.items() if job["result"] in ("failure", "cancelled")}
@@ -51,7 +62,7 @@ def message(folder: Path) -> str:
     lines = [
         plain(f"{failed} failed in {os.environ['GITHUB_WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
         *(f"> {plain(fault)}" for fault in faults if fault),
-        plain(f"{os.environ['GITHUB_EVENT_NAME']} by {os.environ['GITHUB_ACTOR']} on {branch}") + f": <{run}|the run>",
+        plain(origin()) + f": <{run}|the run>",
     ]
     return "\n".join(filter(None, lines))
 
@@ -76,7 +87,7 @@ def undelivered(webhook: str, text: str) -> str | None:
 def main(arguments: list[str]) -> int:
     """Send the message."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--folder", type=Path)
     reason = undelivered(os.environ["SLACK_WEBHOOK_URL"], message(parser.parse_args(arguments).folder))
     if reason:
         print(f"The alert was not delivered: Slack's webhook failed twice ({reason}).", file=sys.stderr)

@@ -163,7 +163,11 @@ def main(arguments: list[str]) -> int:
         with tempfile.TemporaryDirectory() as scratch:
             print(post(number, comment_text(given.folder, Path(scratch)), Path(scratch)))
     except (RefusedError, FailedError) as error:
-        print(f"No comment was posted: {error}.", file=sys.stderr)
+        fault = f"No comment was posted: {' '.join(str(error).split())}."
+        print(fault, file=sys.stderr)
+        if output := os.environ.get("GITHUB_OUTPUT"):
+            with Path(output).open("a", encoding="utf-8") as file:
+                file.write(f"fault={fault}\n")  # for alert.py
         return 1
     return 0
 

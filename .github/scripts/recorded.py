@@ -2,24 +2,32 @@
 
     python .github/scripts/recorded.py          # in a run on main, with GH_TOKEN
     python .github/scripts/recorded.py check    # after the gate: exits with 1 where it is not what was recorded
+    python .github/scripts/recorded.py cache COMMIT    # where there is no remote
 
 Looked for are the runs of the merged pull request at its head, then those of main, newest first. A fork's run is no
 record: whoever owns the fork could have changed what it does. What is found lies in build/recorded; nothing is there
 if nothing was found, and then everything is computed. The output `from` is where the run's objects lie: the prefix of
 its branch in the DVC remote, or a folder where there is no remote; empty where they are main's own.
+
+`cache` puts into DVC's cache what a remote would have: what the newest runs on main left, until the snapshot is there
+that COMMIT was trained on, which is what the report compares with; and, on the branch retrain/SNAPSHOT, what the
+retraining made. Main itself, and retraining, get no run-cache by it.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 RECORDED = Path("build/recorded")
 FOLDER = Path(".cache/recorded")  # what stood for the DVC remote, where there is none
+CACHE = Path(".dvc/cache")  # laid out as a remote is
+SNAPSHOT = "data/raw/customers.parquet"
 EVALUATION, GATE = Path("metrics/evaluation.json"), Path("metrics/gate.json")
 
 
@@ -71,17 +79,43 @@ def download(run: int, name: str, folder: Path) -> bool:
 def take() -> None:
     """Download the record of the first run that still has it, and say where its objects lie."""
     remote = os.environ["DVC_REMOTE_URL"]
-    try:
-        for run, prefix in candidates():
-            if (remote or download(run, "dvc-remote", FOLDER)) and download(run, "results", RECORDED):
-                print(f"Taken over: what run {run} recorded.")
-                where = f"{remote}/{prefix}" if remote and prefix else "" if remote else FOLDER.absolute()
-                with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as output:
-                    output.write(f"run={run}\nfrom={where}\n")
+    for run, prefix in candidates():
+        if (remote or download(run, "dvc-remote", FOLDER)) and download(run, "results", RECORDED):
+            print(f"Taken over: what run {run} recorded.")
+            where = f"{remote}/{prefix}" if remote and prefix else "" if remote else FOLDER.absolute()
+            with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as output:
+                output.write(f"run={run}\nfrom={where}\n")
+            return
+    print("No run has recorded this work: everything is computed.")
+
+
+def has_snapshot(commit: str) -> bool:
+    """Return whether the cache holds the snapshot that dvc.lock names in `commit`, or it names none."""
+    lock = subprocess.run(["git", "show", f"{commit}:dvc.lock"], check=False, stdout=subprocess.PIPE, text=True).stdout
+    named = re.search(rf"path: {SNAPSHOT}\n +hash: md5\n +md5: ([0-9a-f]{{32}})\n", lock)
+    return not named or Path(CACHE, "files", "md5", named[1][:2], named[1][2:]).exists()
+
+
+def into_cache(found: Iterable[Any], name: str, commit: str) -> None:
+    """Copy the artifacts of runs into DVC's cache, the newest first, until the snapshot of `commit` is there."""
+    for run in found:
+        if download(run["id"], name, FOLDER):
+            left_out = shutil.ignore_patterns("runs") if os.environ["GITHUB_REF"] == "refs/heads/main" else None
+            shutil.copytree(FOLDER, CACHE, dirs_exist_ok=True, ignore=left_out)
+            print(f"In the cache: {name} of run {run['id']}.")
+            if has_snapshot(commit):
                 return
-        print("No run has recorded this work: everything is computed.")
-    except (OSError, subprocess.CalledProcessError, ValueError, KeyError, TypeError) as error:
-        print(f"::warning::GitHub could not be asked for recorded runs, so everything is computed ({error}).")
+    print(f"No more runs have kept {name}.")
+
+
+def fill_cache(base: str) -> None:
+    """Take what main has, back to `base`, and on the branch of a retraining what that made, also if its gate failed."""
+    into_cache(runs("branch=main"), "dvc-remote", base)
+    branch = os.environ.get("GITHUB_HEAD_REF") or os.environ["GITHUB_REF_NAME"]
+    if branch.startswith("retrain/"):
+        retrainings = api("actions/workflows/retrain.yml/runs?per_page=20&branch=main")["workflow_runs"]
+        ours_alone = (run for run in retrainings if ours(run["head_repository"]))
+        into_cache(ours_alone, f"dvc-remote-{branch.removeprefix('retrain/')}", "HEAD")
 
 
 def difference() -> str | None:
@@ -100,14 +134,19 @@ def difference() -> str | None:
 
 def main(arguments: list[str]) -> int:
     """Do what the module says."""
-    if arguments != ["check"]:
-        take()
-    elif what := difference():
-        # It begins with a line's end, since dvc leaves a colour code on the line.
-        print(
-            f"\n::warning::What run {os.environ['RUN']} recorded is not what main finds: the {what}. All is made anew."
-        )
-        return 1
+    if arguments == ["check"]:
+        if what := difference():
+            run = os.environ["RUN"]
+            # It begins with a line's end, since dvc leaves a colour code on the line.
+            print(f"\n::warning::What run {run} recorded is not what main finds: the {what}. All is made anew.")
+        return 1 if what else 0
+    try:
+        if arguments:
+            fill_cache(arguments[1])
+        else:
+            take()
+    except (OSError, subprocess.CalledProcessError, ValueError, KeyError, TypeError) as error:
+        print(f"::warning::GitHub could not be asked for recorded runs, so everything is computed ({error}).")
     return 0
 
 

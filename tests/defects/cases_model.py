@@ -358,7 +358,7 @@ TRAINING_CASES = [
         "one payment method never predicted",
         labels('labels = labels.mask(features["payment_method"] == "Electronic check", 0)'),
         "gate",
-        "Electronic check: [0-9]+ customers are predicted to churn where",
+        "Electronic check: [0-9]+ churners predicted where",
     ),
     Defect(
         TRAINING,

@@ -102,7 +102,9 @@ CASES = {
         notes=("Nothing to compare with: this clone does not know origin/main; fetch it with its history",),
     ),
     "blocked_by_contract": replace(
-        STOPPED, broken=(BROKEN | {"sentence": SENTENCE},), runs=runs("validate", "1 rules are broken")
+        STOPPED,
+        broken=(BROKEN | {"sentence": SENTENCE},),
+        runs=runs("validate", "the data break 1 rule of contract.yaml"),
     ),
     "training_crashed": replace(
         STOPPED,
@@ -146,7 +148,7 @@ CASES = {
     ),
     "hostile_names": replace(
         PASSING,
-        outcome=Outcome(False, f"Blocked: {HOSTILE} has 1 nulls", "validate"),
+        outcome=Outcome(False, f"Blocked: {HOSTILE} has 1 null", "validate"),
         base=HOSTILE,
         comparison=Comparison(1452, 1452, differences(0.0), (Slice(HOSTILE, 10, differences(0.0)),)),
         rules=(rule(HOSTILE, "recall", 0.5, 0.6),),

@@ -86,9 +86,12 @@ def test_a_verdict_counts_only_while_everything_before_it_is_up_to_date(folder):
 
 
 def test_the_first_broken_rule_is_the_reason_and_the_others_are_counted(folder):
-    VALIDATION.write_text(json.dumps({"broken": [{"sentence": "a has 1 nulls"}, {"sentence": "b is missing"}]}))
-    runs = stage_runs({"validate", "train", "evaluate", "gate"}, {"validate": line("validate", "2 rules are broken")})
-    assert outcome_of(runs).sentence == "Blocked: a has 1 nulls (and 1 more)"
+    VALIDATION.write_text(json.dumps({"broken": [{"sentence": "a has 1 null"}, {"sentence": "b is missing"}]}))
+    runs = stage_runs(
+        {"validate", "train", "evaluate", "gate"},
+        {"validate": line("validate", "the data break 2 rules of contract.yaml")},
+    )
+    assert outcome_of(runs).sentence == "Blocked: a has 1 null (and 1 more)"
     assert outcome_of(runs).stage == "validate"
 
 

@@ -4,10 +4,11 @@ import re
 from dataclasses import replace
 from html import unescape
 
+from churn.drift import FeatureDrift, RowChanges
 from churn.paired import Difference
-from report.facts import Change, Comparison, Slice
+from report.facts import Change, Comparison, DataChange, Slice
 from report.text import LIMIT, headline, markdown, terminal
-from report.words import escaped, value
+from report.words import escaped, number, value
 from tests.report.cases import CASES, GOLDEN, HOSTILE, PASSING, differences, rule
 
 import pytest
@@ -81,6 +82,24 @@ def test_what_could_not_be_measured_is_a_hyphen_not_a_number():
     assert "| Recall | - | - | - | - | undefined |" in markdown(facts)
     nothing = replace(facts, comparison=Comparison(10, 10, {**differences(0.0), "roc_auc": Difference()}, ()))
     assert headline(nothing) == "Passes the gate, with no ROC AUC to compare with main"
+
+
+def test_a_difference_too_small_to_be_seen_has_no_sign_of_its_own():
+    assert [number(-0.00001, signed=True), number(-0.0, signed=True)] == ["+0.0000", "+0.0000"]
+    assert number(-0.00005001, signed=True) == "-0.0001"
+
+
+@pytest.mark.parametrize(
+    ("psi", "said"),
+    [
+        ([], "None of 5 features drifted from the data that main was trained on<"),
+        ([0.3], "1 of 5 features drifted from the data that main was trained on: f0<"),
+        ([0.9, 0.8, 0.7, 0.6], "4 of 5 features drifted from the data that main was trained on: f0, f1, f2 …<"),
+    ],
+)
+def test_the_features_that_drifted_most_are_named_before_anybody_unfolds_them(psi, said):
+    drift = [FeatureDrift(f"f{n}", value, 0.5, 0.0, 0.0) for n, value in enumerate([*psi, *[0.0] * (5 - len(psi))])]
+    assert said in markdown(replace(PASSING, data=DataChange(RowChanges(1, 0, 0, 1), tuple(drift))))
 
 
 def test_a_value_is_shown_but_no_password():

@@ -330,7 +330,7 @@ def test_a_source_that_shrank_is_refused_before_anything_is_trained(pointed: Clo
         "rows are 0.91 times the 7,043 of profile.json: the source shrank or grew, outside 0.95 to 1.5" in done.stdout
     )
     assert "Running stage 'train'" not in done.stdout
-    assert "validate: 1 rules of contract.yaml are broken" in done.stdout
+    assert "validate: the data break 1 rule of contract.yaml; see above" in done.stdout
 
 
 def test_the_report_takes_todays_customers_never_for_those_that_main_was_trained_on(pointed: Clone, monkeypatch):

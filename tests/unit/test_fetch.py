@@ -1,3 +1,4 @@
+import gzip
 import random
 
 import churn.duck
@@ -104,19 +105,21 @@ def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_ref
         ("", "customers.csv is empty: it has no header line."),
         (HEADER + "\n", "gives no rows through"),
         ("id,churn,churn\na,1,1\n", "has the column churn more than once"),
-        ("id;churn;charges\na;1;2\n", "has no column id, which"),
+        ("id;churn;charges\na;1;2\n", "customers.csv has ';' between its columns: write it with commas."),
+        ("id\tchurn\na\t1\n", r"customers.csv has '\t' between its columns: write it with commas."),
+        (gzip.compress(csv(*ROWS).encode()), "customers.csv is no CSV file, but compressed (gzip or zip): unpack it,"),
         (csv("a,1,2,Yes,a").replace("churn", "left", 1), "has no column churn, which"),
         (csv("a,1,2,Yes,a", "b,1,2"), "line 3: Expected Number of Columns: 5 Found: 3."),
         (csv("a,1,2,Yes,a", 'b,1,"2,Yes,a'), "line 3: unterminated quote."),
         (csv("a,1,2,Yes,\xe9").encode("latin-1"), "line 2: Invalid unicode."),
         ("\xe9\n".encode("latin-1"), "is no CSV file in UTF-8"),
-        (csv("a,1,1.5,Yes,a", "b,0.5,2,Yes,a"), "churn has 1 values that are no integer."),
+        (csv("a,1,1.5,Yes,a", "b,0.5,2,Yes,a"), "churn has 1 value not of the type integer."),
         (
             csv("a,1,n/a,maybe,a"),
-            "charges has 1 values that are no number; paperless has 1 values that are no boolean.",
+            "charges has 1 value not of the type number; paperless has 1 value not of the type boolean.",
         ),
-        (csv('a,1,"1,5",Yes,a'), "charges has 1 values that are no number."),
-        (csv("a,1,2,2,a"), "paperless has 1 values that are no boolean."),
+        (csv('a,1,"1,5",Yes,a'), "charges has 1 value not of the type number."),
+        (csv("a,1,2,2,a"), "paperless has 1 value not of the type boolean."),
         ("id,churn,,plan\na,1,2,a\n", "has a column without a name: number 3 of its header."),
         ("id,churn,Churn\na,1,1\n", "has the column churn more than once"),
     ],

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import termios
 
-from churn.stage import LOG, StageError, read_json, replacing, run, write_json
+from churn.stage import LOG, StageError, number_of, read_json, replacing, run, write_json
 from tests.conftest import ROOT
 
 import pytest
@@ -100,3 +100,10 @@ def test_the_log_says_which_stages_ran_how_long_and_what_became_of_them(monkeypa
         run(crash)
     assert logged()[-1]["fault"] == "crashed with RuntimeError"
     assert "7590" not in LOG.read_text()
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 rows of it"), (1, "1 row of it"), (1.2, "1 row of it"), (1_100, "1,100 rows of it")]
+)
+def test_one_thing_is_told_in_the_singular(count, said):
+    assert number_of(count, "rows of it") == said

@@ -153,7 +153,7 @@ def test_customers_of_the_holdout_in_the_training_table_are_found(tables, contra
     leaked = make_customers(contract, TRAIN_ROWS, seed=1).head(30)
     findings = tables(change_test=lambda frame: pd.concat([leaked, frame.iloc[30:]]))
     assert told(findings) == [("test", "disjoint", "customer_id", 30)]
-    assert findings[0].sentence == "30 customers of the holdout are in the training table too"
+    assert findings[0].sentence == "the training table has 30 customers of the holdout, too"
 
 
 def test_too_few_rows_are_found(tables):
@@ -164,7 +164,7 @@ def test_too_few_rows_are_found(tables):
 def test_rows_lost_in_silence_are_found_whatever_the_account_says(tables):
     findings = tables(lambda frame: frame.head(TRAIN_ROWS - 11))
     assert [finding.sentence for finding in findings] == [
-        "11 of 2,000 fetched rows are neither in a table nor dropped for a declared reason"
+        "of 2,000 fetched rows 11 got lost: in no table, and dropped for no declared reason"
     ]
 
 

@@ -26,6 +26,7 @@ from tests.conftest import Clone, clone_of_tree
 from tests.servers import S3_KEYS
 from tests.workflows.fake_github import REPOSITORY, TOKEN, FakeGitHub
 
+import pandas as pd
 from ruamel.yaml import YAML
 
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -73,6 +74,7 @@ class Run:
             "head_branch": self.branch,
             "head_repository": {"full_name": self.repository},
             "event": self.event,
+            "actor": {"login": "mallory" if self.repository != REPOSITORY else "alice"},
             "conclusion": self.conclusion,
             "created_at": datetime.now(UTC).isoformat(),
             "html_url": f"https://github.com/{REPOSITORY}/actions/runs/{self.id}",
@@ -140,6 +142,15 @@ class GitHub(FakeGitHub):
         """Start a branch on the desk from main as it is now."""
         self.desk.ok("git", "fetch", "--quiet", "origin")
         self.desk.ok("git", "checkout", "--quiet", "-B", name, "origin/main")
+
+    def move_source(self):
+        """Let main's source be a file outside of the repository, as a mounted share is; return it and its table."""
+        file = self.folder / "share.csv"
+        sample = self.desk.folder / "data" / "sample" / "telco_customers.csv"
+        customers = pd.read_csv(sample, dtype=str, keep_default_na=False)
+        customers.to_csv(file, index=False)
+        self.desk.replace("params.yaml", "source: data/sample/telco_customers.csv", f"source: {file}")
+        return file, customers
 
     def push_main(self):
         """Commit what lies on the desk and push it straight to main; return main's former commit."""

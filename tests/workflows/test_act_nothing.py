@@ -3,6 +3,9 @@
 import sqlite3
 from types import SimpleNamespace
 
+from tests.servers import mlflow_server
+
+import mlflow
 import pytest
 
 
@@ -35,3 +38,38 @@ def test_without_a_webhook_a_failure_is_no_second_failure(github, merged):
     run = github.open_pull()
     assert run.jobs == {"checks": "success", "pipeline": "failure", "report": "success", "alert": "success"}
     assert github.messages == []
+
+
+def test_without_any_secret_a_retraining_is_checked_merged_and_registered_and_trained_but_once(github, merged):
+    github.start_branch("share")
+    file, customers = github.move_source()
+    github.run_push(github.push_main())
+    customers.iloc[:-200].to_csv(file, index=False)
+    run = github.act("retrain.yml", "schedule", "main", {"schedule": "0 2 * * 0"})
+    assert run.jobs == {"retrain": "success", "propose": "success"}
+    assert "train" in run.stages
+    number = max(github.pulls)
+
+    by_an_app = github.run_pull(number)
+    assert by_an_app.jobs == {"checks": "success", "pipeline": "success", "report": "success"}
+    assert "train" not in by_an_app.stages
+    dispatched = github.run_dispatched()
+    assert dispatched.jobs == by_an_app.jobs | {"land": "success"}
+    assert "train" not in dispatched.stages
+
+    main = github.run_dispatched()
+    assert main.jobs == {"checks": "success", "pipeline": "success", "register": "success"}
+    assert f"Taken over: what run {dispatched.id} recorded." in main.logs["pipeline"]
+    assert "train" not in main.stages
+
+
+def test_a_registry_can_be_switched_on_alone_also_when_main_runs_again_after_other_data(
+    github, merged, tmp_path, monkeypatch
+):
+    with mlflow_server(tmp_path) as server:
+        monkeypatch.setattr(github, "variables", {"MLFLOW_TRACKING_URI": server})
+        run = github.run_push(github.sha("main~1"))
+        assert run.jobs == {"checks": "success", "pipeline": "success", "register": "success"}
+        mlflow.set_tracking_uri(server)
+        assert "champion" in mlflow.MlflowClient().get_registered_model("churn").aliases
+    assert not (run.artifacts / "registry").exists()

@@ -1,6 +1,9 @@
 """Pull requests, run by act in a company with everything switched on. What is a stand-in, harness.py says."""
 
+import shutil
+
 from tests.servers import BUCKET, s3_client
+from tests.workflows.fake_github import REPOSITORY
 
 import pytest
 
@@ -93,6 +96,23 @@ def test_one_from_a_fork_gets_its_comment_from_the_second_workflow_and_reaches_n
     assert company.github.run_after(run).jobs == {"comment": "success"}
     (comment,) = company.github.comments
     assert comment["body"].splitlines()[0] == run.summary.splitlines()[0]
+
+
+def test_a_forks_run_that_cannot_be_commented_on_is_told_to_slack_without_a_word_of_its_artifact(company, branch):
+    run = next(run for run in company.github.runs if run.repository != REPOSITORY)
+    report = run.artifacts / "results" / "build" / "report"
+    (report / "pull_request.txt").write_text("<!channel>")
+    (report / "outcome.json").write_text('{"verdict": "blocked", "stage": "gate", "headline": "<!channel>"}')
+    assert company.github.run_after(run).jobs == {"comment": "failure", "alert": "success"}
+    assert company.github.comments == []
+    first, second, third = company.github.messages[0]["text"].splitlines()
+    assert first == f"Job comment failed in fork-comment of {REPOSITORY}"
+    assert second == "> No comment was posted: pull_request.txt holds no number."
+    assert third.startswith("pull_request by mallory on stranger/churn:branch: <https://github.com/")
+
+    shutil.rmtree(run.artifacts)
+    assert company.github.run_after(run).jobs == {"comment": "failure", "alert": "success"}
+    assert "pull_request.txt is missing" in company.github.messages[1]["text"]
 
 
 def test_the_second_workflow_leaves_pull_requests_of_our_own_alone(company, branch):

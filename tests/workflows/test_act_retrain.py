@@ -7,7 +7,6 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 
 
@@ -15,12 +14,8 @@ import pytest
 def source(company):
     """The source's table, which main is trained on and a test may write anew."""
     github = company.github
-    file = github.folder / "share.csv"
     github.start_branch("share")
-    sample = github.desk.folder / "data" / "sample" / "telco_customers.csv"
-    customers = pd.read_csv(sample, dtype=str, keep_default_na=False)
-    customers.to_csv(file, index=False)
-    github.desk.replace("params.yaml", "source: data/sample/telco_customers.csv", f"source: {file}")
+    file, customers = github.move_source()
     github.desk.replace("params.yaml", "as_of: null", 'as_of: "2026-01-01"')
     github.desk.replace("source.sql", "FROM source", "FROM source WHERE $as_of >= DATE '2026-01-01'")
     github.run_push(github.push_main())

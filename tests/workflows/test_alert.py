@@ -85,6 +85,18 @@ def test_on_a_pull_request_its_branch_is_named(slack, tmp_path, monkeypatch):
     assert "\npull_request by alice on better-model: <" in text(slack)
 
 
+@pytest.mark.parametrize(
+    ("fork", "shown"), [({"full_name": "stranger/churn"}, "stranger/churn"), (None, "a deleted fork")]
+)
+def test_after_a_run_of_a_fork_the_fork_is_named_and_not_main(slack, tmp_path, monkeypatch, fork, shown):
+    run = {"event": "pull_request", "actor": {"login": "mallory"}, "head_repository": fork, "head_branch": "<!here>"}
+    (tmp_path / "event.json").write_text(json.dumps({"workflow_run": run}))
+    monkeypatch.setenv("GITHUB_EVENT_NAME", "workflow_run")
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
+    assert alert.main([]) == 0
+    assert f"\npull_request by mallory on {shown}:&lt;!here&gt;: <https://github.com/example/churn/" in text(slack)
+
+
 def test_where_no_stage_failed_the_jobs_that_did_are_named(slack, tmp_path, monkeypatch):
     results = {"checks": "failure", "pipeline": "success", "report": "skipped", "register": "cancelled"}
     monkeypatch.setenv("NEEDS", json.dumps({name: {"result": result} for name, result in results.items()}))

@@ -213,6 +213,23 @@ def test_cml_that_posts_and_then_fails_does_not_lead_to_a_second_comment(github,
     assert bodies(github)[0].startswith("**Passes the gate**")
 
 
+def test_where_cml_would_not_find_its_comment_behind_forty_others_it_is_not_asked(github, folder, stand_in, capsys):
+    for number in range(40):
+        github.comment(f"Comment {number}", "somebody")
+    body = folder.parent / "of_cml.json"
+    body.write_text(json.dumps({"body": f"Its own\n\n{WATERMARK}"}))
+    posting = (
+        f"gh api repos/{REPOSITORY}/issues/7/comments --input {body} > {folder}/answer && echo https://cml.example"
+    )
+    stand_in(f'[ "$1" = comment ] && {posting}')  # which adds one more each time
+    for _ in range(3):
+        assert post(folder) == 0
+    assert len(github.comments) == 41
+    assert bodies(github)[-1].startswith("**Passes the gate**")
+    wrote = [line.partition(" wrote ")[0] for line in capsys.readouterr().out.splitlines() if " wrote " in line]
+    assert wrote == ["CML", "The GitHub CLI", "The GitHub CLI"]
+
+
 def test_cml_posts_where_there_is_no_github_cli(cml, folder):
     (folder.parent / "tools" / "gh").unlink()
     if shutil.which("gh"):
@@ -221,10 +238,13 @@ def test_cml_posts_where_there_is_no_github_cli(cml, folder):
     assert len(cml.comments) == 1
 
 
-def test_when_nobody_can_post_one_sentence_says_so(github, folder, monkeypatch, capsys):
+def test_when_nobody_can_post_one_sentence_says_so_also_to_the_alert(github, folder, monkeypatch, capsys):
     monkeypatch.setenv("GITHUB_TOKEN", "expired")
+    monkeypatch.setenv("GITHUB_OUTPUT", str(folder / "output"))
     assert post(folder) == 1
-    assert capsys.readouterr().err == "No comment was posted: `gh api` failed (gh: Bad credentials (HTTP 401)).\n"
+    said = "No comment was posted: `gh api` failed (gh: Bad credentials (HTTP 401)).\n"
+    assert capsys.readouterr().err == said
+    assert (folder / "output").read_text() == f"fault={said}"
 
 
 def test_a_fork_is_commented_on_under_the_number_that_its_run_wrote_down(github, folder, monkeypatch):

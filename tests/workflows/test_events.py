@@ -125,6 +125,10 @@ def test_only_a_pull_request_from_a_fork_is_commented_afterwards(jobs_on, payloa
     assert jobs_on("fork-comment", "workflow_run", payload) == jobs
 
 
+def test_a_comment_that_cannot_be_posted_is_told(jobs_on):
+    assert jobs_on("fork-comment", "workflow_run", after("pull_request", FORK), ("comment",)) == ["comment", "alert"]
+
+
 RETRAIN = {
     "a Sunday": ("schedule", {}, (), ["retrain", "propose"]),
     "a drift": ("repository_dispatch", {"action": "data-drift"}, (), ["retrain", "propose"]),

@@ -1,18 +1,24 @@
 """Which run main takes the work over from, and whether it fits. GitHub's answers are written down here."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
 
+from tests.conftest import ROOT
+
 import pytest
 import recorded
+from ruamel.yaml import YAML
 
 OURS = {"full_name": "example/churn"}
 FORK = {"full_name": "stranger/churn"}
 PASSED = [{"name": "checks", "conclusion": "failure"}, {"name": "pipeline", "conclusion": "success"}]
 FAILED = [{"name": "checks", "conclusion": "success"}, {"name": "pipeline", "conclusion": "failure"}]
+MAINS = "pipeline.yml/runs?per_page=20&branch=main"
 GOING_ON = [{"name": "pipeline", "conclusion": None}]
 
 
@@ -27,7 +33,7 @@ def run(number, repository=OURS, event="pull_request", branch="feature"):
 @pytest.fixture
 def github(monkeypatch, tmp_path):
     """Answers by a part of the path, and the downloads that work, by run and name."""
-    answers = {"/pulls": [], "branch=main": {"workflow_runs": []}}
+    answers = {"/pulls": [], MAINS: {"workflow_runs": []}}
     downloads = set()
 
     def api(path):
@@ -35,8 +41,12 @@ def github(monkeypatch, tmp_path):
 
     def download(number, name, folder):
         if (number, name) in downloads:
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             (folder / "from").write_text(str(number))
+            for part in ("files", "runs"):
+                (folder / part).mkdir()
+                (folder / part / f"{part}-of-{number}").touch()
         return (number, name) in downloads
 
     monkeypatch.chdir(tmp_path)
@@ -66,7 +76,7 @@ def test_the_run_at_the_head_of_the_merged_pull_request_is_taken(github):
     github.answers |= {
         "/pulls": [pull("a")],
         "head_sha=a": {"workflow_runs": [run(1)]},
-        "branch=main": {"workflow_runs": [run(2)]},
+        MAINS: {"workflow_runs": [run(2)]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads |= {(1, "results"), (2, "results")}
@@ -78,7 +88,7 @@ def test_a_fork_a_deleted_one_and_a_pull_request_that_was_not_merged_are_not_bel
     github.answers |= {
         "/pulls": [stranger],
         "head_sha=a": {"workflow_runs": [run(1)]},
-        "branch=main": {"workflow_runs": [run(2)]},
+        MAINS: {"workflow_runs": [run(2)]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads |= {(1, "results"), (2, "results")}
@@ -86,14 +96,17 @@ def test_a_fork_a_deleted_one_and_a_pull_request_that_was_not_merged_are_not_bel
 
 
 def test_a_fork_whose_branch_is_called_main_is_not_believed(github):
-    github.answers |= {"branch=main": {"workflow_runs": [run(1, FORK), run(2, None)]}, "runs/": {"jobs": PASSED}}
+    github.answers |= {
+        MAINS: {"workflow_runs": [run(1, FORK), run(2, None)]},
+        "runs/": {"jobs": PASSED},
+    }
     github.downloads |= {(1, "results"), (2, "results")}
     assert github.taken() is None
 
 
 def test_only_the_job_counts_that_made_the_record(github):
     github.answers |= {
-        "branch=main": {"workflow_runs": [run(1), run(2), run(3)]},
+        MAINS: {"workflow_runs": [run(1), run(2), run(3)]},
         "runs/1/": {"jobs": GOING_ON},
         "runs/2/": {"jobs": FAILED},
         "runs/3/": {"jobs": PASSED},
@@ -103,7 +116,10 @@ def test_only_the_job_counts_that_made_the_record(github):
 
 
 def test_an_artifact_that_has_expired_is_passed_over(github, capsys):
-    github.answers |= {"branch=main": {"workflow_runs": [run(1), run(2)]}, "runs/": {"jobs": PASSED}}
+    github.answers |= {
+        MAINS: {"workflow_runs": [run(1), run(2)]},
+        "runs/": {"jobs": PASSED},
+    }
     github.downloads.add((2, "results"))
     assert github.taken() == 2
     github.downloads.clear()
@@ -113,7 +129,10 @@ def test_an_artifact_that_has_expired_is_passed_over(github, capsys):
 
 def test_without_a_remote_the_folder_that_stands_for_it_is_needed_too(github, monkeypatch):
     monkeypatch.setenv("DVC_REMOTE_URL", "")
-    github.answers |= {"branch=main": {"workflow_runs": [run(1), run(2)]}, "runs/": {"jobs": PASSED}}
+    github.answers |= {
+        MAINS: {"workflow_runs": [run(1), run(2)]},
+        "runs/": {"jobs": PASSED},
+    }
     github.downloads |= {(1, "results"), (2, "results"), (2, "dvc-remote")}
     assert github.taken() == 2
     assert (recorded.FOLDER / "from").read_text() == "2"
@@ -135,7 +154,10 @@ def test_objects_are_looked_for_where_the_run_of_the_branch_wrote_them(github, t
 
 
 def test_what_main_recorded_itself_lies_in_its_own_remote(github):
-    github.answers |= {"branch=main": {"workflow_runs": [run(2)]}, "runs/": {"jobs": PASSED}}
+    github.answers |= {
+        MAINS: {"workflow_runs": [run(2)]},
+        "runs/": {"jobs": PASSED},
+    }
     github.downloads.add((2, "results"))
     assert github.taken() == 2
     assert Path("output").read_text() == "run=2\nfrom=\n"
@@ -155,6 +177,91 @@ def test_a_github_cli_that_fails_costs_a_training_and_no_more(github, monkeypatc
     monkeypatch.setenv("GITHUB_SHA", "5" * 40)
     monkeypatch.setenv("DVC_REMOTE_URL", "s3://x")
     recorded.main([])
+    assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
+
+
+RETRAININGS = "retrain.yml/runs?per_page=20&branch=main"
+
+
+@pytest.fixture
+def without_remote(github, monkeypatch):
+    """Main's newest runs, of which the second still has its artifact."""
+    github.answers[MAINS] = {"workflow_runs": [run(6, FORK), run(5), run(4)]}
+    github.answers["runs/"] = {"jobs": PASSED}
+    github.downloads |= {(6, "dvc-remote"), (4, "dvc-remote")}
+    monkeypatch.setenv("GITHUB_REF", "refs/pull/7/merge")
+    monkeypatch.setenv("GITHUB_REF_NAME", "7/merge")
+    monkeypatch.setenv("GITHUB_HEAD_REF", "feature")
+    monkeypatch.setattr(recorded, "has_snapshot", lambda _: True)
+    return github
+
+
+def cached():
+    assert recorded.main(["cache", "1a2b"]) == 0
+    return {path.name for path in recorded.CACHE.glob("*/*")}
+
+
+def test_without_a_remote_a_branch_has_what_the_newest_run_of_main_left(without_remote):
+    assert cached() == {"files-of-4", "runs-of-4"}
+
+
+def test_older_runs_of_main_are_asked_until_the_bases_snapshot_is_there(without_remote, monkeypatch):
+    without_remote.answers[MAINS]["workflow_runs"] += [run(3), run(2)]
+    without_remote.downloads |= {(3, "dvc-remote"), (2, "dvc-remote")}
+    monkeypatch.setattr(recorded, "has_snapshot", lambda _: (recorded.CACHE / "files" / "files-of-3").exists())
+    assert cached() == {"files-of-4", "runs-of-4", "files-of-3", "runs-of-3"}
+
+
+def test_a_commits_snapshot_is_what_its_lock_names(monkeypatch, tmp_path):
+    snapshot = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]["fetch"]["outs"][0]
+    said = SimpleNamespace(stdout=(ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    monkeypatch.setattr(recorded.subprocess, "run", lambda *_, **__: said)
+    monkeypatch.chdir(tmp_path)
+    assert not recorded.has_snapshot("HEAD")
+    there = recorded.CACHE / "files" / "md5" / snapshot["md5"][:2] / snapshot["md5"][2:]
+    there.parent.mkdir(parents=True)
+    there.touch()
+    assert recorded.has_snapshot("HEAD")
+    said.stdout = ""
+    assert recorded.has_snapshot("a commit without a lock")
+
+
+def test_main_gets_the_files_and_no_run_cache(without_remote, monkeypatch):
+    monkeypatch.setenv("GITHUB_REF", "refs/heads/main")
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    monkeypatch.setenv("GITHUB_HEAD_REF", "")
+    assert cached() == {"files-of-4"}
+
+
+@pytest.mark.parametrize(
+    ("ref", "name", "head"),
+    [
+        ("refs/heads/retrain/5e6f7a8b", "retrain/5e6f7a8b", ""),
+        ("refs/pull/7/merge", "7/merge", "retrain/5e6f7a8b"),
+    ],
+)
+def test_the_checks_of_a_retraining_also_have_what_the_newest_one_on_that_snapshot_made(
+    without_remote, monkeypatch, ref, name, head
+):
+    without_remote.answers[RETRAININGS] = {"workflow_runs": [run(13), run(12), run(11)]}
+    without_remote.downloads |= {(13, "dvc-remote-1a2b3c4d"), (12, "dvc-remote-5e6f7a8b"), (11, "dvc-remote-5e6f7a8b")}
+    monkeypatch.setenv("GITHUB_REF", ref)
+    monkeypatch.setenv("GITHUB_REF_NAME", name)
+    monkeypatch.setenv("GITHUB_HEAD_REF", head)
+    assert cached() == {"files-of-4", "runs-of-4", "files-of-12", "runs-of-12"}
+
+
+@pytest.mark.parametrize("stranger", [FORK, None])
+def test_what_a_fork_calls_a_retraining_is_not_believed(without_remote, monkeypatch, stranger):
+    without_remote.answers[RETRAININGS] = {"workflow_runs": [run(11, stranger, branch="main")]}
+    without_remote.downloads.add((11, "dvc-remote-5e6f7a8b"))
+    monkeypatch.setenv("GITHUB_HEAD_REF", "retrain/5e6f7a8b")
+    assert cached() == {"files-of-4", "runs-of-4"}
+
+
+def test_where_github_cannot_be_asked_the_cache_stays_empty(without_remote, capsys):
+    without_remote.answers[MAINS] = {"message": "Server Error"}
+    assert cached() == set()
     assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
 
 

@@ -136,7 +136,10 @@ PERMISSIONS = {
         "silence": {"actions": "read"},
         "alert": {"contents": "read"},
     },
-    "fork-comment": {"comment": {"actions": "read", "contents": "read", "pull-requests": "write"}},
+    "fork-comment": {
+        "comment": {"actions": "read", "contents": "read", "pull-requests": "write"},
+        "alert": {"contents": "read"},
+    },
     "pipeline": {
         "checks": {"contents": "read"},
         "pipeline": {"actions": "read", "contents": "read", "id-token": "write", "pull-requests": "read"},
@@ -152,7 +155,7 @@ PERMISSIONS = {
         "alert": {"contents": "read"},
     },
     "retrain": {
-        "retrain": {"contents": "read", "id-token": "write"},
+        "retrain": {"actions": "read", "contents": "read", "id-token": "write"},
         "propose": {"actions": "write", "contents": "write", "pull-requests": "write"},
         "alert": {"contents": "read"},
     },
@@ -198,16 +201,21 @@ def test_forks_get_no_storage_and_the_token_of_the_run_is_for_main_only():
     job = load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]
     assert "github.event.pull_request.head.repo.full_name == github.repository" in job["env"]["DVC_REMOTE_URL"]
     tokens = [step["env"]["GH_TOKEN"] for step in job["steps"] if "GH_TOKEN" in step.get("env", {})]
-    assert tokens == ["${{ github.token }}", "${{ github.ref == 'refs/heads/main' && github.token || '' }}"]
+    assert tokens == ["${{ github.token }}"] * 2 + ["${{ github.ref == 'refs/heads/main' && github.token || '' }}"]
+    cached = steps_of_the_pipeline()["Fill DVC's cache where no remote does"]["if"]
+    assert "github.event.pull_request.head.repo.full_name == github.repository" in cached
 
 
 def steps_of_the_pipeline():
     return {step["name"]: step for step in load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["steps"]}
 
 
-def test_who_has_approved_is_asked_by_the_script_of_the_base_before_anything_of_the_branch_runs():
+def test_what_has_the_runs_token_is_a_script_of_the_base_before_anything_of_the_branch_runs():
     steps = steps_of_the_pipeline()
-    assert list(steps)[:2] == ["Check out", "Base and approval"]
+    assert list(steps)[:3] == ["Check out", "Base and approval", "Fill DVC's cache where no remote does"]
+    filled = steps["Fill DVC's cache where no remote does"]["run"]
+    assert 'git show "$COMMIT:.github/scripts/recorded.py" > "$RUNNER_TEMP/recorded.py"' in filled
+    assert filled.count("python") == 1
     asked = steps["Base and approval"]["run"]
     assert 'git show "$commit:.github/scripts/approved.py" > "$RUNNER_TEMP/approved.py"' in asked
     assert asked.count("python") == 1
@@ -233,13 +241,35 @@ def test_what_follows_a_blocked_verdict_is_uploaded_all_the_same():
     assert all(steps[name]["if"].startswith("${{ !cancelled() && ") for name in after)
 
 
-@pytest.mark.parametrize("workflow", ["audit", "pipeline", "retrain"])
+def test_what_is_uploaded_is_kept_for_thirty_days():
+    steps = [step for path in WORKFLOWS.values() for step in steps_of(load(path))]
+    kept = {step["with"]["name"]: step["with"]["retention-days"] for step in steps if "upload-artifact" in str(step)}
+    assert kept.keys() >= {"results", "dvc-remote", "model", "registry"}
+    assert set(kept.values()) == {30}
+
+
+def test_the_environment_is_cached_by_the_locks():
+    (cached,) = [
+        step for step in steps_of(load(GITHUB / "actions/setup/action.yml")) if "cache" in step.get("uses", "")
+    ]
+    assert cached["with"]["path"] == ".venv"
+    assert "${{ hashFiles('requirements*.txt') }}" in cached["with"]["key"]
+    assert "restore-keys" not in cached["with"], "another lock's environment is none"
+
+
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
 def test_a_failure_of_any_job_is_told(workflow):
     jobs = load(WORKFLOWS[workflow])["jobs"]
     for result in ("failure", "cancelled"):  # a job that runs out of time counts as cancelled
         assert f"contains(needs.*.result, '{result}')" in jobs["alert"]["if"]
     assert set(jobs["alert"]["needs"]) == jobs.keys() - {"alert"}
     assert all(step["if"] == "env.SLACK_WEBHOOK_URL != ''" for step in jobs["alert"]["steps"])
+
+
+def test_the_alert_about_a_fork_takes_nothing_from_the_forks_artifact():
+    steps = load(WORKFLOWS["fork-comment"])["jobs"]["alert"]["steps"]
+    assert [step["name"] for step in steps] == ["Check out the scripts of the default branch", "Tell Slack"]
+    assert steps[1]["run"] == "python3 .github/scripts/alert.py"
 
 
 def test_each_secret_and_variable_is_in_the_docs_and_no_other():
