@@ -49,6 +49,6 @@ def misfit(name: str, kind: str) -> str:
     sql = f"({identifier(name)} IS NOT NULL AND {cast(name, kind)} IS NULL)"
     if kind == "integer":
         sql += f" OR {cast(name, 'number')} <> {cast(name, kind)}"
-    if kind == "boolean":
-        sql += f" OR {cast(name, 'number')} NOT IN (0, 1)"
+    if kind == "boolean":  # of a text, the cast alone takes no other number, and a failing one is slow
+        sql += f" OR (typeof({identifier(name)}) <> 'VARCHAR' AND {cast(name, 'number')} NOT IN (0, 1))"
     return sql

@@ -16,7 +16,7 @@ import csv
 import re
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path, PurePath
 from typing import Any
@@ -28,7 +28,7 @@ from churn.stage import StageError
 import duckdb
 import pyarrow as pa
 
-BATCH_ROWS = 100_000
+BATCH_ROWS = 20_000
 KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, s3://… or postgresql://…"
 PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", re.IGNORECASE)
 CSV_FAULTS = r'Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote|converting column "[^"]+"'
@@ -83,6 +83,33 @@ def _refuse_columns(schema: pa.Schema, query: str) -> None:
 def _at_least_one(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     yield pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in reader.schema], schema=reader.schema)
     yield from reader
+
+
+@contextmanager
+def streaming(
+    database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> Iterator[None]:
+    """Make a view of the batches, which one query in the block may read; it ends with the very error that they do."""
+    raised: list[BaseException] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    database.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
+    try:
+        yield
+    except duckdb.Error:
+        if raised:
+            raise raised[0] from None  # DuckDB's words for it have a traceback in them
+        raise
+    finally:
+        database.unregister(name)
 
 
 # Files, by DuckDB
@@ -239,7 +266,9 @@ def _begins_with(source: str, magic: bytes, offset: int) -> bool:
 
 def _of_sqlite(source: str, sql: str, query: str) -> Iterator[pa.RecordBatch]:
     try:
-        with closing(sqlite3.connect(f"{Path(source).resolve().as_uri()}?mode=ro", uri=True)) as database:
+        address = f"{Path(source).resolve().as_uri()}?mode=ro"
+        # DuckDB reads on in a thread of its own, one at a time.
+        with closing(sqlite3.connect(address, uri=True, check_same_thread=False)) as database:
             cursor = database.execute(sql)
             if cursor.description is None:
                 raise StageError(f"{query} does not run: it is no SELECT.")
