@@ -29,7 +29,7 @@ import duckdb
 import pyarrow as pa
 
 BATCH_ROWS = 20_000
-KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, s3://… or postgresql://…"
+KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, Parquet in s3://…, or postgresql://…"
 PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", re.IGNORECASE)
 CSV_FAULTS = r'Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote|converting column "[^"]+"'
 LOST = r"PQgetCopyData|closed the connection|terminating connection|not receive data|connection .*(lost|closed)"
