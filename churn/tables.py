@@ -11,7 +11,7 @@ from typing import Any
 
 from churn.duck import identifier
 from churn.registry import PASSWORD
-from churn.source import record_batches, streaming
+from churn.source import record_batches, streaming, with_limits
 from churn.stage import StageError, replacing
 
 import duckdb
@@ -96,7 +96,7 @@ def server(name: str) -> Iterator[tuple[Any, str | None, str]]:
     if not table:
         raise StageError(f"{told} names no table: end it in #table or #schema.table.")
     try:
-        with dbapi.connect(url) as connection:
+        with dbapi.connect(with_limits(url)) as connection:
             yield connection, schema or None, table
     except Error as error:
         says = str(error).splitlines()

@@ -11,6 +11,7 @@ import time
 from contextlib import closing, contextmanager
 from datetime import date
 
+import churn.source
 from churn.params import Fetch
 from churn.source import record_batches
 from churn.stage import StageError
@@ -260,6 +261,31 @@ def test_a_connection_that_is_cut_leaves_the_former_snapshot(fetched, at):
             fetched(through)
     assert target.read_bytes() == before
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_former_snapshot(fetched, at, monkeypatch):
+    target = fetched(at.url)
+    before = target.read_bytes()
+    monkeypatch.setattr(churn.source, "GRACE", 1.0)
+    for after, sql in ((500_000, ENDLESS), (0, "SELECT * FROM customers")):
+        with cutting_proxy(at.port, after, hold=True) as port:
+            started = time.monotonic()
+            with pytest.raises(StageError, match=r"is silent: after 0\.02 minutes \(fetch\.timeout_minutes\) .*query"):
+                fetched(at.url.replace(str(at.port), str(port)), sql, minutes=0.02)
+            assert time.monotonic() - started < 10
+    assert target.read_bytes() == before
+
+
+def test_a_server_that_does_not_even_answer_is_given_up(at, monkeypatch):
+    monkeypatch.setitem(churn.source.LIMITS, "connect_timeout", 2)  # the least that libpq takes
+    with cutting_proxy(at.port, after=0, hold=True) as port, pytest.raises(StageError, match=r"reached: .* timeout"):
+        rows(at.url.replace(str(at.port), str(port)), "SELECT 1")
+
+
+def test_a_slow_connection_gives_the_same_customers(fetched, at):
+    expected = fetched(at.url).read_bytes()
+    with cutting_proxy(at.port, after=10**9, delay=0.05) as port:
+        assert fetched(at.url.replace(str(at.port), str(port))).read_bytes() == expected
 
 
 # Under DVC
