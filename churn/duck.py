@@ -24,9 +24,13 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         tempfile.TemporaryDirectory() as spill,
         duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": spill}) as connection,
     ):
-        # A bar on long queries, and only where a person is looking.
-        connection.execute(f"SET enable_progress_bar = {str(sys.stdout.isatty()).lower()}")
+        show_bar(connection, True)
         yield connection
+
+
+def show_bar(database: duckdb.DuckDBPyConnection, wanted: bool) -> None:
+    """Have a bar on long queries, where a person is looking, or none."""
+    database.execute(f"SET enable_progress_bar = {str(wanted and sys.stdout.isatty()).lower()}")
 
 
 def identifier(name: str) -> str:

@@ -25,7 +25,7 @@ from threading import Event, Thread
 from typing import Any
 
 from churn.as_of import with_as_of
-from churn.duck import connection, literal
+from churn.duck import connection, literal, show_bar
 from churn.stage import StageError
 
 import duckdb
@@ -117,6 +117,7 @@ def streaming(
             raised.append(error)
             raise
 
+    show_bar(database, False)  # whoever reads the batches knows more
     database.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
     try:
         yield
@@ -126,6 +127,7 @@ def streaming(
         raise
     finally:
         database.unregister(name)
+        show_bar(database, True)
 
 
 # Files, by DuckDB
@@ -134,6 +136,7 @@ def streaming(
 def _of_duckdb(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
     files = _listed(source)
     with connection() as database:
+        show_bar(database, False)
         try:
             if _begins_with(source, b"DUCK", 8):
                 database.execute(f"ATTACH {literal(source)} AS warehouse (READ_ONLY)")

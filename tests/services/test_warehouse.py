@@ -2,13 +2,16 @@
 
 import hashlib
 import os
+import pty
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import date
 
 import churn.source
@@ -176,6 +179,23 @@ def test_memory_does_not_grow_with_the_rows(at):
     came_over, many = measured(1_500_000)
     assert came_over > 300_000_000
     assert many - few < 100_000_000
+
+
+def test_a_bar_on_a_terminal_counts_the_rows_and_nowhere_else(clone):
+    command = [sys.executable, "-m", "stages.fetch"]
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (40, 100))
+    with subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=end, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # which is how a terminal ends
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    assert process.returncode == 0
+    assert re.search(rb"fetch: [\d.]+k? rows \[[\d:]+, .* rows/s\]", shown)
+    assert shown.strip().endswith(b"fetch: 7,043 customers from data/sample/telco_customers.csv")
+    assert clone.ok(*command).count("\n") == 1
 
 
 # Faults
