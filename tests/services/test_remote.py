@@ -139,6 +139,14 @@ def test_a_remote_that_cannot_be_used_is_one_sentence_that_says_why(server, refu
     assert said.startswith(f"remote: s3://{BUCKET}/whole{told}")
 
 
+def test_a_remote_that_accepts_and_never_answers_is_given_up(refused):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = refused.run(*FETCH, AWS_ENDPOINT_URL_S3=address, AWS_MAX_ATTEMPTS="1")  # of 15 seconds; five without it
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert done.stdout.startswith(f"remote: s3://{BUCKET}/whole cannot be reached (Read timeout on endpoint URL: ")
+
+
 @pytest.fixture(scope="module")
 def refused(server):
     return server.whole.machine("refused", made=True)
