@@ -15,26 +15,36 @@ them.
 import csv
 import re
 import sqlite3
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import date
 from pathlib import Path, PurePath
+from queue import Empty, Queue
+from threading import Event, Thread
 from typing import Any
 
 from churn.as_of import with_as_of
-from churn.duck import connection, literal
+from churn.duck import connection, literal, show_bar
 from churn.stage import StageError
 
 import duckdb
 import pyarrow as pa
 
-BATCH_ROWS = 100_000
-KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, s3://… or postgresql://…"
+BATCH_ROWS = 20_000
+KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, Parquet in s3://…, or postgresql://…"
 PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", re.IGNORECASE)
 CSV_FAULTS = r'Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote|converting column "[^"]+"'
 LOST = r"PQgetCopyData|closed the connection|terminating connection|not receive data|connection .*(lost|closed)"
-# A server that vanished is noticed within a minute, not after the two hours of the system's default.
-KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+# A server that vanished is noticed within a minute, not after the two hours of the system's default, if at all.
+LIMITS = {
+    "connect_timeout": 30,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+GRACE = 60.0  # seconds beyond fetch.timeout_minutes, in which the server should have stopped the query itself
 
 
 def record_batches(
@@ -55,6 +65,12 @@ def record_batches(
     scheme = source.partition("://")[0] if "://" in source else ""
     if scheme in ("postgresql", "postgres"):
         batches = _of_postgresql(source, sql, query, timeout)
+        if timeout:
+            says = (
+                f"{source} is silent: after {timeout:g} minutes (fetch.timeout_minutes) {query} has neither ended nor"
+                " been stopped. Look at what is between here and there, and run it again."
+            )
+            batches = _limited(batches, timeout * 60 + GRACE, says)
     elif scheme not in ("", "s3"):
         raise StageError(f"the source {source} cannot be read: it is neither {KINDS}.")
     elif _is_sqlite(source):
@@ -85,12 +101,42 @@ def _at_least_one(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     yield from reader
 
 
+@contextmanager
+def streaming(
+    database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> Iterator[None]:
+    """Make a view of the batches, which one query in the block may read; it ends with the very error that they do."""
+    raised: list[BaseException] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    show_bar(database, False)  # whoever reads the batches knows more
+    database.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
+    try:
+        yield
+    except duckdb.Error:
+        if raised:
+            raise raised[0] from None  # DuckDB's words for it have a traceback in them
+        raise
+    finally:
+        database.unregister(name)
+        show_bar(database, True)
+
+
 # Files, by DuckDB
 
 
-def _of_duckdb(source: str, sql: str, query: str) -> Iterator[pa.RecordBatch]:
+def _of_duckdb(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
     files = _listed(source)
     with connection() as database:
+        show_bar(database, False)
         try:
             if _begins_with(source, b"DUCK", 8):
                 database.execute(f"ATTACH {literal(source)} AS warehouse (READ_ONLY)")
@@ -244,9 +290,11 @@ def _begins_with(source: str, magic: bytes, offset: int) -> bool:
         return file.read(len(magic)) == magic
 
 
-def _of_sqlite(source: str, sql: str, query: str) -> Iterator[pa.RecordBatch]:
+def _of_sqlite(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
     try:
-        with closing(sqlite3.connect(f"{Path(source).resolve().as_uri()}?mode=ro", uri=True)) as database:
+        address = f"{Path(source).resolve().as_uri()}?mode=ro"
+        # DuckDB reads on in a thread of its own, one at a time.
+        with closing(sqlite3.connect(address, uri=True, check_same_thread=False)) as database:
             cursor = database.execute(sql)
             if cursor.description is None:
                 raise StageError(f"{query} does not run: it is no SELECT.")
@@ -273,14 +321,56 @@ def _texts(values: Iterable[Any], what: str) -> pa.Array:
 # PostgreSQL, by ADBC: see docs/decisions.md
 
 
-def _of_postgresql(source: str, sql: str, query: str, timeout: float | None) -> Iterator[pa.RecordBatch]:
+def with_limits(url: str) -> str:
+    """Return PostgreSQL's URL with LIMITS, less those that it sets itself."""
+    added = "&".join(f"{name}={value}" for name, value in LIMITS.items() if f"{name}=" not in url)
+    return f"{url}{'&' if '?' in url else '?'}{added}"
+
+
+def _limited(batches: Generator[pa.RecordBatch], seconds: float, says: str) -> Generator[pa.RecordBatch]:
+    """Yield the batches; raise StageError, which `says` so, when they are not all there after the seconds.
+
+    They are read in a thread of their own, since nothing interrupts a driver that waits for an answer.
+    """
+    handed: Queue[pa.RecordBatch | BaseException | None] = Queue(2)
+    end, stopped = time.monotonic() + seconds, Event()
+
+    def read() -> None:
+        last = None
+        try:
+            with closing(batches):
+                for batch in batches:
+                    handed.put(batch)
+                    if stopped.is_set():
+                        break
+        except BaseException as error:
+            last = error
+        handed.put(last)
+
+    reader = Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        while (got := handed.get(timeout=max(end - time.monotonic(), 0))) is not None:
+            if isinstance(got, BaseException):
+                raise got
+            yield got
+    except Empty:
+        raise StageError(says) from None
+    finally:
+        stopped.set()
+        with suppress(Empty):
+            while True:
+                handed.get_nowait()
+        reader.join(1)  # one that waits for a silent server is left behind
+
+
+def _of_postgresql(source: str, sql: str, query: str, timeout: float | None) -> Generator[pa.RecordBatch]:
     import adbc_driver_postgresql.dbapi as postgresql
     from adbc_driver_manager import Error
 
-    added = "&".join(f"{name}={value}" for name, value in KEEPALIVE.items() if f"{name}=" not in source)
     rows = 0
     try:
-        with postgresql.connect(f"{source}{'&' if '?' in source else '?'}{added}") as server, server.cursor() as cursor:
+        with postgresql.connect(with_limits(source)) as server, server.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             # The same rows are the same text wherever this runs.
             cursor.execute("SET LOCAL timezone = 'UTC'")

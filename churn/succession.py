@@ -2,9 +2,9 @@
 
 Both score the present holdout, and are compared as on a pull request (churn/challenge.py, with the margins of
 `gate.against_main`). The champion must not have trained on these customers: those that its own split, which its run
-recorded, did not hold out are left out. Where it cannot score them, because the features are others by now, there is
-nothing to compare, and the challenger, which has passed the gate, follows: else no feature could ever change. Too good
-to be true is the gate's business, not asked here.
+recorded, did not hold out are left out. Where it needs a column that is gone by now, there is nothing to compare, and
+the challenger, which has passed the gate, follows: else no feature could ever go. Where anything else keeps them from
+being compared, the champion stays. Too good to be true is the gate's business, not asked here.
 """
 
 import json
@@ -31,6 +31,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+BY_HAND = f"to follow it all the same, set the alias {ALIAS} in MLflow"
 
 
 def promote(client: "MlflowClient", version: "ModelVersion", params: Params, contract: Contract) -> str:
@@ -66,11 +68,16 @@ def decision(
     features, labels, keys = read_table(TEST, contract)
     with files_of(present) as folder:
         try:
-            scores = scores_of(read_model(folder / MODEL_FILE), features)
-        except Exception as error:  # whatever other features, or other versions of its libraries, make of it
+            theirs = read_model(folder / MODEL_FILE)
+            needed = list(theirs.feature_names_in_)
+            if gone := [name for name in needed if name not in features]:
+                what = f"there is no {', '.join(gone)}"
+                return True, f"version {champion} cannot score the present holdout ({what}), so they were not compared"
+            scores = scores_of(theirs, features[needed])
+        except Exception as error:  # whatever other versions of its libraries, or other values, make of it
             what = f"{error}".rstrip(".") if isinstance(error, StageError) else type(error).__name__
             what = what.replace(f"{folder}/", "")
-            return True, f"version {champion} cannot score the present holdout ({what}), so they were not compared"
+            return False, f"version {champion} cannot score the present holdout ({what}); {BY_HAND}"
     unseen = held_out(client, present, keys)
     rows = np.ones(len(keys), dtype=bool) if unseen is None else unseen
     ours = pd.read_parquet(PREDICTIONS)["score"]
@@ -97,11 +104,15 @@ def held_out(client: "MlflowClient", version: "ModelVersion", keys: pd.Series) -
 def compared(features: pd.DataFrame, scored: pd.DataFrame, params: Params, contract: Contract) -> tuple[bool, str]:
     """Return whether the scores `ours` are not worse than `theirs`, overall and for any slice, and why.
 
-    Both frames have the same rows, `scored` also the label. With one outcome alone, there is nothing to compare.
+    Both frames have the same rows, `scored` also the label. Too few rows, or one outcome alone, say nothing: then they
+    are not taken for equal.
     """
     y, theirs, ours = (scored[name].to_numpy() for name in ("label", "theirs", "ours"))
+    if len(y) < params.gate.min_slice_rows:
+        least = f"fewer than {params.gate.min_slice_rows} (gate.min_slice_rows)"
+        return False, f"only {len(y):,} customers of the holdout are new to both, {least}; {BY_HAND}"
     if not 0 < y.sum() < len(y):
-        return True, "nothing to compare"
+        return False, f"{int(y.sum()):,} of {len(y):,} customers churned, and a comparison needs both; {BY_HAND}"
     threshold, rules = params.evaluate.threshold, params.gate.against_main
     slices = [
         (name, compare(y[rows], theirs[rows], ours[rows], threshold))

@@ -4,13 +4,14 @@ Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from churn.duck import identifier
 from churn.registry import PASSWORD
-from churn.source import record_batches
+from churn.source import record_batches, streaming, with_limits
 from churn.stage import StageError, replacing
 
 import duckdb
@@ -32,9 +33,11 @@ def source(database: duckdb.DuckDBPyConnection, name: str) -> None:
         raise StageError(f"{PASSWORD.sub('//', name)} names no table: end it in #table or #schema.table.")
     schema, _, table = table.rpartition(".")
     sql = f"SELECT * FROM {_qualified(schema, table) if table else 'source'}"
-    for number, batch in enumerate(record_batches(place, sql, query=f"`{sql}`")):
-        database.register("batch", pa.Table.from_batches([batch]))
-        database.execute(f"{'INSERT INTO' if number else 'CREATE TABLE'} given {'' if number else 'AS'} FROM batch")
+    batches = record_batches(place, sql, query=f"`{sql}`")
+    with closing(batches):
+        first = next(batches)
+        with streaming(database, "batch", first.schema, chain([first], batches)):
+            database.execute("CREATE TABLE given AS FROM batch")
 
 
 @contextmanager
@@ -93,7 +96,7 @@ def server(name: str) -> Iterator[tuple[Any, str | None, str]]:
     if not table:
         raise StageError(f"{told} names no table: end it in #table or #schema.table.")
     try:
-        with dbapi.connect(url) as connection:
+        with dbapi.connect(with_limits(url)) as connection:
             yield connection, schema or None, table
     except Error as error:
         says = str(error).splitlines()

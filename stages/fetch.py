@@ -5,20 +5,23 @@ data/raw/customers.parquet. Fails when the source is missing, unreachable or emp
 query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
 from churn.duck import cast, connection, identifier, literal, misfit
 from churn.params import Fetch, load_params
-from churn.source import record_batches
+from churn.source import record_batches, streaming
 from churn.stage import RAW, StageError, number_of, replacing, run
 
 import duckdb
 import pyarrow as pa
 from tqdm import tqdm
+
+MISFITS = "__misfits"  # a column that the snapshot does not get: the names of those whose value is not of their type
+SEPARATOR = "\n"  # of these names
 
 
 def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
@@ -42,8 +45,8 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
             if not rows:
                 raise StageError(f"{source} gives no rows through {query}.")
             database.execute(
-                f"COPY (FROM customers ORDER BY ALL) TO {literal(str(beside))} (FORMAT parquet, COMPRESSION zstd,"
-                f" KV_METADATA {{columns: {literal(contract.columns_json())}}})"
+                f"COPY (SELECT * EXCLUDE ({MISFITS}) FROM customers ORDER BY ALL) TO {literal(str(beside))}"
+                f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{columns: {literal(contract.columns_json())}}})"
             )
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         said = str(error).splitlines()[0].partition(": ")[2]
@@ -52,38 +55,46 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
 
 
 def _load(
-    database: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch], types: Mapping[str, str], params: Fetch
+    database: duckdb.DuckDBPyConnection, batches: Iterator[pa.RecordBatch], types: Mapping[str, str], params: Fetch
 ) -> int:
-    """Make the table `customers` of the batches, each cast as it comes, and return its number of rows.
+    """Make the table `customers` of the batches, typed, and return its number of rows.
 
     Cast here and not while it is written, since Parquet's bytes would depend on the types that the source has. Raises
     StageError when a column is missing, or when values are not of its type.
     """
-    rows, misfits = 0, Counter[str]()
-    with tqdm(desc="fetch", unit=" rows", unit_scale=True, leave=False, disable=None) as progress:
-        for number, batch in enumerate(batches):
-            if missing := [name for name in types if name not in batch.schema.names]:
-                raise StageError(
-                    f"{params.query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the"
-                    " query, or say `computed: true` if prepare makes it."
-                )
-            database.register("batch", pa.Table.from_batches([batch]))
-            columns = [f"{cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
-            columns += [identifier(name) for name in batch.schema.names if name not in types]
-            into = "INSERT INTO customers" if number else "CREATE TEMP TABLE customers AS"
-            database.execute(f"{into} SELECT {', '.join(columns)} FROM batch")
-            counts = [f"count(*) FILTER (WHERE {misfit(name, kind)})" for name, kind in types.items()]
-            found = database.execute(f"SELECT {', '.join(counts)} FROM batch").fetchall()[0]
-            misfits.update(dict(zip(types, found, strict=True)))
-            rows += batch.num_rows
-            progress.update(batch.num_rows)
-    if faults := [
-        f"{name} has {number_of(count, 'values')} not of the type {types[name]}"
-        for name, count in misfits.items()
-        if count
-    ]:
+    first = next(batches)
+    given = first.schema.names
+    if missing := [name for name in types if name not in given]:
+        raise StageError(
+            f"{params.query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the query,"
+            " or say `computed: true` if prepare makes it."
+        )
+    columns = [f"{cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
+    columns += [identifier(name) for name in given if name not in types]
+    # In one query, which reads the stream once and with all processors, so what does not fit is noted in the row.
+    noted = [f"CASE WHEN {misfit(name, kind)} THEN {literal(name)} END" for name, kind in types.items()]
+    columns.append(f"nullif(concat_ws({literal(SEPARATOR)}, {', '.join(noted)}), '') AS {MISFITS}")
+    with streaming(database, "given", first.schema, _shown(chain([first], batches))):
+        database.execute(f"CREATE TEMP TABLE customers AS SELECT {', '.join(columns)} FROM given")
+    rows, any_misfit = database.execute(f"SELECT count(*), count({MISFITS}) FROM customers").fetchall()[0]
+    if any_misfit:
+        names = f"SELECT unnest(split({MISFITS}, {literal(SEPARATOR)})) AS name FROM customers"
+        counts = dict(database.execute(f"SELECT name, count(*) FROM ({names}) GROUP BY name").fetchall())
+        faults = [
+            f"{name} has {number_of(counts[name], 'values')} not of the type {types[name]}"
+            for name in types
+            if name in counts
+        ]
         raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.")
-    return rows
+    return int(rows)
+
+
+def _shown(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches, with a bar on a terminal."""
+    with tqdm(desc="fetch", unit=" rows", unit_scale=True, leave=False, disable=None) as progress:
+        for batch in batches:
+            yield batch
+            progress.update(batch.num_rows)
 
 
 def main() -> None:

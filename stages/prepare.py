@@ -48,7 +48,7 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
                 features.insert(1, contract.label, labels)
             table = to_arrow(features, contract)
             holdout = in_holdout(customers[contract.key], params.salt, params.holdout_share)
-            digest.update(key_lines(customers.loc[holdout, contract.key]))
+            digest.update(key_lines(customers.loc[holdout, contract.key].to_list()))
             for name, mask in (("train", ~holdout), ("test", holdout)):
                 if name not in writers:
                     writer = pq.ParquetWriter(paths[name], table.schema, compression="zstd")

@@ -252,8 +252,11 @@ def postgresql_server():
 
 
 @contextlib.contextmanager
-def cutting_proxy(port, after):
-    """Yield the port of a proxy to `port` that drops each connection once `after` bytes have come back through it."""
+def cutting_proxy(port, after, *, hold=False, delay=0.0):
+    """Yield the port of a proxy to `port` that drops each connection once `after` bytes have come back through it.
+
+    With `hold` it keeps them open, and lets nothing more through; `delay` is what each piece is late by, in seconds.
+    """
 
     def carry(client):
         with client, socket.create_connection(("127.0.0.1", port)) as server:
@@ -262,7 +265,11 @@ def cutting_proxy(port, after):
             with contextlib.suppress(OSError):
                 while passed < after and (data := server.recv(65_536)):
                     passed += len(data)
+                    time.sleep(delay)
                     client.sendall(data)
+                while hold and server.recv(65_536):
+                    pass
+                held.wait(60 if hold else 0)
                 server.shutdown(socket.SHUT_RDWR)
                 client.shutdown(socket.SHUT_RDWR)
 
@@ -277,6 +284,10 @@ def cutting_proxy(port, after):
                 client, _ = listener.accept()
                 threading.Thread(target=carry, args=(client,), daemon=True).start()
 
+    held = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            held.set()

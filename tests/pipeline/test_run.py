@@ -5,10 +5,13 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
+import time
 
 from churn.split import key_lines
 
 import pandas as pd
+import psutil
 import pytest
 
 STAGES = ["fetch", "prepare", "validate", "train", "evaluate", "gate", "register"]
@@ -353,3 +356,25 @@ def test_reports_hold_no_customer(finished):
 def test_dvc_keeps_its_own_files_inside_the_repository(finished):
     assert (finished.folder / ".cache" / "dvc").is_dir()
     assert not list((finished.folder.parent / "home").rglob("*dvc*"))
+
+
+@pytest.mark.parametrize("dvc_too", [False, True], ids=["the stage", "dvc too"])
+def test_a_stage_that_is_killed_under_dvc_is_made_by_the_next_run(clone, dvc_too):
+    before, log = (clone.folder / "models/churn.skops").read_bytes(), clone.folder / ".cache/stages.jsonl"
+    lines = log.read_text().count("\n")
+    command = ["dvc", "repro", "--force", "--single-item", "train"]
+    dvc = subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while log.read_text().count("\n") == lines:  # what a stage begins with
+        assert time.monotonic() < deadline, "train does not start"
+        time.sleep(0.01)
+    (stage,) = [one for one in psutil.Process(dvc.pid).children(recursive=True) if "stages.train" in one.cmdline()]
+    for process in [dvc, stage] if dvc_too else [stage]:
+        process.kill()
+    assert dvc.wait(60) != 0
+    psutil.wait_procs([stage], 60)
+    assert not (clone.folder / "models/churn.skops").exists()
+    clone.ok("dvc", "checkout", "train")
+    assert (clone.folder / "models/churn.skops").read_bytes() == before
+    assert "Running stage 'train'" in clone.ok(*command)
+    assert (clone.folder / "models/churn.skops").read_bytes() == before

@@ -139,6 +139,14 @@ def test_a_remote_that_cannot_be_used_is_one_sentence_that_says_why(server, refu
     assert said.startswith(f"remote: s3://{BUCKET}/whole{told}")
 
 
+def test_a_remote_that_accepts_and_never_answers_is_given_up(refused):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = refused.run(*FETCH, AWS_ENDPOINT_URL_S3=address, AWS_MAX_ATTEMPTS="1")  # of 15 seconds; five without it
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert done.stdout.startswith(f"remote: s3://{BUCKET}/whole cannot be reached (Read timeout on endpoint URL: ")
+
+
 @pytest.fixture(scope="module")
 def refused(server):
     return server.whole.machine("refused", made=True)
@@ -383,3 +391,17 @@ def test_a_disk_that_is_full_when_a_model_is_written_leaves_no_half_model(server
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith("train: No space left on device")
     assert list((machine.folder / "models").iterdir()) == []
+
+
+def test_a_disk_that_is_full_when_dvc_stores_a_model_loses_nothing(server, small_disk, tmp_path):
+    machine = Remote(server.address, "whole", server.origin, tmp_path).machine("machine")
+    cache = machine.folder / ".dvc" / "cache"
+    small_disk(cache, 300)
+    done = machine.run("dvc", "repro", "train")
+    assert done.returncode == 255
+    assert done.stdout.splitlines()[-1].endswith("failed to reproduce 'train': [Errno 28] No space left on device")
+    assert not (cache / path_of(server.origin, MODEL)).exists(), "DVC has half of it, under no name that it reads"
+    small_disk(cache, 8192)
+    assert ran(machine.ok("dvc", "repro", "train")) == ["train"]
+    assert same(machine, server.origin, TRAIN, MODEL)
+    assert (cache / path_of(server.origin, MODEL)).read_bytes() == (machine.folder / MODEL).read_bytes()

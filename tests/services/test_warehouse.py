@@ -2,15 +2,19 @@
 
 import hashlib
 import os
+import pty
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import date
 
+import churn.source
 from churn.params import Fetch
 from churn.source import record_batches
 from churn.stage import StageError
@@ -177,6 +181,23 @@ def test_memory_does_not_grow_with_the_rows(at):
     assert many - few < 100_000_000
 
 
+def test_a_bar_on_a_terminal_counts_the_rows_and_nowhere_else(clone):
+    command = [sys.executable, "-m", "stages.fetch"]
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (40, 100))
+    with subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=end, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # which is how a terminal ends
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    assert process.returncode == 0
+    assert re.search(rb"fetch: [\d.]+k? rows \[[\d:]+, .* rows/s\]", shown)
+    assert shown.strip().endswith(b"fetch: 7,043 customers from data/sample/telco_customers.csv")
+    assert clone.ok(*command).count("\n") == 1
+
+
 # Faults
 
 
@@ -260,6 +281,31 @@ def test_a_connection_that_is_cut_leaves_the_former_snapshot(fetched, at):
             fetched(through)
     assert target.read_bytes() == before
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_former_snapshot(fetched, at, monkeypatch):
+    target = fetched(at.url)
+    before = target.read_bytes()
+    monkeypatch.setattr(churn.source, "GRACE", 1.0)
+    for after, sql in ((500_000, ENDLESS), (0, "SELECT * FROM customers")):
+        with cutting_proxy(at.port, after, hold=True) as port:
+            started = time.monotonic()
+            with pytest.raises(StageError, match=r"is silent: after 0\.02 minutes \(fetch\.timeout_minutes\) .*query"):
+                fetched(at.url.replace(str(at.port), str(port)), sql, minutes=0.02)
+            assert time.monotonic() - started < 10
+    assert target.read_bytes() == before
+
+
+def test_a_server_that_does_not_even_answer_is_given_up(at, monkeypatch):
+    monkeypatch.setitem(churn.source.LIMITS, "connect_timeout", 2)  # the least that libpq takes
+    with cutting_proxy(at.port, after=0, hold=True) as port, pytest.raises(StageError, match=r"reached: .* timeout"):
+        rows(at.url.replace(str(at.port), str(port)), "SELECT 1")
+
+
+def test_a_slow_connection_gives_the_same_customers(fetched, at):
+    expected = fetched(at.url).read_bytes()
+    with cutting_proxy(at.port, after=10**9, delay=0.05) as port:
+        assert fetched(at.url.replace(str(at.port), str(port))).read_bytes() == expected
 
 
 # Under DVC

@@ -94,6 +94,15 @@ def test_a_parquet_file_is_read_as_it_is(fetched, tmp_path):
     ]
 
 
+def test_a_number_that_is_neither_0_nor_1_is_no_boolean(fetched, tmp_path):
+    duckdb.sql(
+        "COPY (SELECT 'a' || n AS id, 1 AS churn, 2.5 AS charges, n AS paperless, 'b' AS plan FROM range(4) AS t(n))"
+        f" TO '{tmp_path / 'made.parquet'}' (FORMAT parquet)"
+    )
+    with pytest.raises(StageError, match="paperless has 2 values not of the type boolean"):
+        fetched((tmp_path / "made.parquet").read_bytes(), name="customers.parquet")
+
+
 def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_refuse(fetched):
     _, target = fetched(csv(*ROWS), query="SELECT *, 1 AS days_since_last_purchase FROM source")
     assert pq.read_table(target).column_names[-1] == "days_since_last_purchase"

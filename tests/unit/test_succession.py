@@ -1,4 +1,9 @@
-from churn.succession import compared
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import churn.succession
+from churn.succession import compared, decision
 from tests.conftest import make_customers
 
 import numpy as np
@@ -45,7 +50,70 @@ def test_a_much_better_model_follows_since_leakage_is_the_gates_business(holdout
     assert wins
 
 
-def test_customers_of_one_outcome_compare_nothing(holdout, params, contract):
+def test_customers_of_one_outcome_say_nothing_so_the_champion_stays(holdout, params, contract):
     features, scored = holdout
     stayed = scored["label"] == 0
-    assert compared(features[stayed], scored[stayed], params, contract) == (True, "nothing to compare")
+    wins, why = compared(features[stayed], scored[stayed], params, contract)
+    assert not wins
+    assert why.startswith(f"0 of {stayed.sum():,} customers churned, and a comparison needs both; to follow it all")
+
+
+@pytest.mark.parametrize("rows", [0, 99])
+def test_too_few_customers_say_nothing_so_the_champion_stays(holdout, params, contract, rows):
+    features, scored = holdout
+    wins, why = compared(features[:rows], scored[:rows], params, contract)
+    assert not wins
+    assert why.startswith(f"only {rows} customers of the holdout are new to both, fewer than 100")
+
+
+class Champion:
+    """A model that takes some of the features, and gives every customer the scores that it is told."""
+
+    def __init__(self, features, scores):
+        self.feature_names_in_, self.scores = np.array(features), scores
+
+    def predict_proba(self, customers):
+        assert list(customers) == list(self.feature_names_in_)
+        return np.column_stack([1 - self.scores, self.scores])
+
+
+@pytest.fixture
+def against(holdout, params, contract, monkeypatch):
+    """Return a function that decides on a challenger against a champion in the registry."""
+    features, scored = holdout
+    keys = pd.Series(features["customer_id"])
+
+    def decided(champion):
+        names = {"read_table": (features, scored["label"], keys), "read_model": champion, "held_out": None}
+        for name, value in (names | {"files_of": nullcontext(Path())}).items():
+            monkeypatch.setattr(churn.succession, name, lambda *_, value=value: value)
+        monkeypatch.setattr(pd, "read_parquet", lambda _: pd.DataFrame({"score": scored["ours"]}))
+        client = SimpleNamespace(get_model_version=lambda *_: SimpleNamespace(tags={"model_sha256": "another"}))
+        version = SimpleNamespace(name="churn", tags={"model_sha256": "ours"})
+        return decision(client, version, "1", params, contract)
+
+    return decided
+
+
+def test_a_champion_without_a_feature_that_is_new_is_compared_by_those_that_it_has(against, holdout):
+    _, scored = holdout
+    wins, why = against(Champion(["contract", "tenure_months"], scored["theirs"].to_numpy()))
+    assert wins
+    assert why.startswith("not worse, ROC AUC ")
+    assert not against(Champion(["contract"], 0.9 * scored["label"].to_numpy() + 0.05))[0]
+
+
+def test_a_champion_that_needs_a_column_that_is_gone_is_followed(against):
+    assert against(Champion(["contract", "fax_number"], None)) == (
+        True,
+        "version 1 cannot score the present holdout (there is no fax_number), so they were not compared",
+    )
+
+
+@pytest.mark.parametrize("scores", [np.nan, 0.5, "a text"], ids=["no numbers", "all equal", "another fault"])
+def test_a_champion_that_cannot_be_compared_for_another_reason_stays(against, holdout, scores):
+    given = scores if isinstance(scores, str) else np.full(len(holdout[0]), scores)
+    wins, why = against(Champion(["contract"], given))
+    assert not wins
+    assert why.startswith("version 1 cannot score the present holdout (")
+    assert why.endswith("); to follow it all the same, set the alias champion in MLflow")
