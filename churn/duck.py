@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import duckdb
@@ -31,6 +31,12 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
 def show_bar(database: duckdb.DuckDBPyConnection, wanted: bool) -> None:
     """Have a bar on long queries, where a person is looking, or none."""
     database.execute(f"SET enable_progress_bar = {str(wanted and sys.stdout.isatty()).lower()}")
+
+
+def noted(faults: Iterable[tuple[str, str]], separator: str) -> str:
+    """Return the SQL that joins the texts of a row's faults, each a text and when it holds; empty where none does."""
+    told = [f"CASE WHEN {sql} THEN {literal(text)} END" for text, sql in faults]
+    return f"concat_ws({literal(separator)}, {', '.join([*told, 'NULL'])})"
 
 
 def identifier(name: str) -> str:

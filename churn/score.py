@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from churn.champion import ALIAS, NOBODY, champion_of
 from churn.contract import Contract, load_contract
-from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit
+from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
 from churn.features import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
 from churn.params import load_params
@@ -62,8 +62,7 @@ def broken_sql(rules: Sequence[tuple[str, str, str]]) -> str:
 
     Each is the column, the rule's name, and SQL that holds where it is broken.
     """
-    told = [f"CASE WHEN {sql} THEN {literal(f'{column} {rule}')} END" for column, rule, sql in rules]
-    return f"concat_ws('; ', {', '.join([*told, 'NULL'])})"
+    return noted([(f"{column} {rule}", sql) for column, rule, sql in rules], "; ")
 
 
 def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str, str]]:

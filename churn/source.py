@@ -19,6 +19,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import date
+from itertools import chain
 from pathlib import Path, PurePath
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -102,15 +103,17 @@ def _at_least_one(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def streaming(
-    database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
-) -> Iterator[None]:
-    """Make a view of the batches, which one query in the block may read; it ends with the very error that they do."""
+def streaming(database: duckdb.DuckDBPyConnection, name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[list[str]]:
+    """Make a view of the batches, at least one, and yield its columns.
+
+    One query in the block may read it; it ends with the very error that they do.
+    """
+    first = next(batches)
     raised: list[BaseException] = []
 
     def watched() -> Iterator[pa.RecordBatch]:
         try:
-            yield from batches
+            yield from chain([first], batches)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -118,9 +121,9 @@ def streaming(
             raise
 
     show_bar(database, False)  # whoever reads the batches knows more
-    database.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
+    database.register(name, pa.RecordBatchReader.from_batches(first.schema, watched()))
     try:
-        yield
+        yield first.schema.names
     except duckdb.Error:
         if raised:
             raise raised[0] from None  # DuckDB's words for it have a traceback in them

@@ -24,8 +24,8 @@ if not all(map(find_spec, ("duckdb", "mlflow", "pandas", "pydantic", "ruamel", "
         " `source .venv/bin/activate`."
     )
 
-# Threads of OpenMP wait for each other awake, and starve each other wherever a core has other work: a fit that takes
-# 0.2 s alone takes minutes beside another one. So they fall asleep sooner; at once would be slow for a small table.
+# Threads of OpenMP wait for each other awake, and starve each other wherever a core has other work: scoring that takes
+# 0.6 s alone took a minute beside another. So they fall asleep sooner; at once would be slow for a small table.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # Imports make many objects and hardly any garbage: looking for it every 700 objects takes a seventh of a stage's time.

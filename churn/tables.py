@@ -5,7 +5,6 @@ Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,8 @@ def source(database: duckdb.DuckDBPyConnection, name: str) -> None:
     schema, _, table = table.rpartition(".")
     sql = f"SELECT * FROM {_qualified(schema, table) if table else 'source'}"
     batches = record_batches(place, sql, query=f"`{sql}`")
-    with closing(batches):
-        first = next(batches)
-        with streaming(database, "batch", first.schema, chain([first], batches)):
-            database.execute("CREATE TABLE given AS FROM batch")
+    with closing(batches), streaming(database, "batch", batches):
+        database.execute("CREATE TABLE given AS FROM batch")
 
 
 @contextmanager

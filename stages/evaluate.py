@@ -65,14 +65,14 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
         value = roc_auc(y, scores).value
         return np.nan if value is None else value
 
-    unpermuted, falls = model.predict_proba(frame)[:, 1], {}
+    unpermuted = model.predict_proba(frame)[:, 1]
+    base, falls = area(unpermuted), {}
     for name in frame.columns:
         values = frame[name].take(order).set_axis(repeated.index)
         other, scores = values != repeated[name], np.tile(unpermuted, IMPORTANCE_REPEATS)
         if other.any():
             scores[other] = model.predict_proba(repeated[other].assign(**{name: values[other]}))[:, 1]
-        areas = [area(part) for part in scores.reshape(IMPORTANCE_REPEATS, -1)]
-        falls[name] = area(unpermuted) - float(np.mean(areas))
+        falls[name] = base - float(np.mean([area(part) for part in scores.reshape(IMPORTANCE_REPEATS, -1)]))
     return pd.DataFrame({"feature": list(falls), "fall_in_roc_auc": list(falls.values())}).sort_values(
         ["fall_in_roc_auc", "feature"], ascending=[False, True]
     )

@@ -5,13 +5,12 @@ data/raw/customers.parquet. Fails when the source is missing, unreachable or emp
 query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
-from churn.duck import cast, connection, identifier, literal, misfit
+from churn.duck import cast, connection, identifier, literal, misfit, noted
 from churn.params import Fetch, load_params
 from churn.source import record_batches, streaming
 from churn.stage import RAW, StageError, number_of, replacing, run
@@ -55,26 +54,24 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
 
 
 def _load(
-    database: duckdb.DuckDBPyConnection, batches: Iterator[pa.RecordBatch], types: Mapping[str, str], params: Fetch
+    database: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch], types: Mapping[str, str], params: Fetch
 ) -> int:
     """Make the table `customers` of the batches, typed, and return its number of rows.
 
     Cast here and not while it is written, since Parquet's bytes would depend on the types that the source has. Raises
     StageError when a column is missing, or when values are not of its type.
     """
-    first = next(batches)
-    given = first.schema.names
-    if missing := [name for name in types if name not in given]:
-        raise StageError(
-            f"{params.query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the query,"
-            " or say `computed: true` if prepare makes it."
-        )
-    columns = [f"{cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
-    columns += [identifier(name) for name in given if name not in types]
-    # In one query, which reads the stream once and with all processors, so what does not fit is noted in the row.
-    noted = [f"CASE WHEN {misfit(name, kind)} THEN {literal(name)} END" for name, kind in types.items()]
-    columns.append(f"nullif(concat_ws({literal(SEPARATOR)}, {', '.join(noted)}), '') AS {MISFITS}")
-    with streaming(database, "given", first.schema, _shown(chain([first], batches))):
+    with closing(_shown(batches)) as shown, streaming(database, "given", shown) as given:
+        if missing := [name for name in types if name not in given]:
+            raise StageError(
+                f"{params.query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the"
+                " query, or say `computed: true` if prepare makes it."
+            )
+        columns = [f"{cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
+        columns += [identifier(name) for name in given if name not in types]
+        # In one query, which reads the stream once and with all processors, so what does not fit is noted in the row.
+        misfits = noted([(name, misfit(name, kind)) for name, kind in types.items()], SEPARATOR)
+        columns.append(f"nullif({misfits}, '') AS {MISFITS}")
         database.execute(f"CREATE TEMP TABLE customers AS SELECT {', '.join(columns)} FROM given")
     rows, any_misfit = database.execute(f"SELECT count(*), count({MISFITS}) FROM customers").fetchall()[0]
     if any_misfit:
@@ -89,7 +86,7 @@ def _load(
     return int(rows)
 
 
-def _shown(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
     """Yield the batches, with a bar on a terminal."""
     with tqdm(desc="fetch", unit=" rows", unit_scale=True, leave=False, disable=None) as progress:
         for batch in batches:
