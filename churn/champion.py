@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from churn.params import load_params
-from churn.registry import registry
+from churn.registry import registry, write
 from churn.stage import StageError
 from churn.versions import VERIFIED, files_of, versions_of
 
@@ -64,11 +64,11 @@ def move(client: "MlflowClient", model: str, to: str, why: str, kind: str = "pro
     planned, moves = {"kind": kind, "from": champion_of(before), "to": to}, moves_of(before)
     if not (moves and planned.items() <= moves[-1].items()):
         entry = planned | {"who": who(), "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
-        client.set_registered_model_tag(model, f"{ALIAS}/{len(moves):06} to {to:0>6}", json.dumps(entry))
-    client.set_registered_model_alias(model, ALIAS, to)
+        write(client.set_registered_model_tag, model, f"{ALIAS}/{len(moves):06} to {to:0>6}", json.dumps(entry))
+    write(client.set_registered_model_alias, model, ALIAS, to)
     last = moves_of(client.get_registered_model(model))[-1]
     if last["from"] == planned["from"] and last["to"] != to:
-        client.set_registered_model_alias(model, ALIAS, last["to"])
+        write(client.set_registered_model_alias, model, ALIAS, last["to"])
     return last["to"] if last["from"] == planned["from"] else to
 
 
@@ -103,7 +103,7 @@ def rollback(client: "MlflowClient", model: str, why: str) -> tuple[str, str]:
         raise StageError(f"{model} has {says}: nothing is rolled back.")
     with files_of(versions[former]):
         pass
-    client.set_model_version_tag(model, present, ROLLED_BACK, f"by {who()}, to version {former}: {why}")
+    write(client.set_model_version_tag, model, present, ROLLED_BACK, f"by {who()}, to version {former}: {why}")
     move(client, model, former, why, "rollback")
     return present, former
 

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -93,6 +93,21 @@ def _deadline(says: str) -> Iterator[None]:
 def failed_with(error: Exception, code: str) -> bool:
     """Say whether MLflow failed with this code of its own."""
     return getattr(error, "error_code", None) == code
+
+
+def write(call: Callable[..., Any], *arguments: Any) -> None:
+    """Set a tag or an alias; once more where another registration has made the same row at the same moment.
+
+    MLflow looks for the row before it makes it, and the database refuses the second of two.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        call(*arguments)
+    except MlflowException as error:
+        if not failed_with(error, "BAD_REQUEST"):
+            raise
+        call(*arguments)
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:

@@ -18,7 +18,7 @@ from churn.evaluation import scores_of
 from churn.model import read_model, read_table
 from churn.paired import compare
 from churn.params import Params
-from churn.registry import MODEL_FILE, failed_with
+from churn.registry import MODEL_FILE, failed_with, write
 from churn.slices import slice_masks
 from churn.split import in_holdout
 from churn.stage import PREDICTIONS, TEST, StageError
@@ -46,7 +46,9 @@ def promote(client: "MlflowClient", version: "ModelVersion", params: Params, con
         if champion == number:
             return f"is {ALIAS}"
         wins, why = decision(client, version, champion, params, contract)
-        client.set_model_version_tag(model, number, DECISION, f"{ALIAS}: {why}" if wins else f"not {ALIAS}: {why}")
+        write(
+            client.set_model_version_tag, model, number, DECISION, f"{ALIAS}: {why}" if wins else f"not {ALIAS}: {why}"
+        )
         if not wins:
             return f"is not {ALIAS}, version {champion} stays: {why}"
         if champion_of(client.get_registered_model(model)) == champion:  # else another registration was faster

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn.registry import MODEL_FILE, experiment_id, failed_with
+from churn.registry import MODEL_FILE, experiment_id, failed_with, write
 from churn.stage import StageError, sha256_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def the_version(client: "MlflowClient", model: str, content: Mapping[str, str]) 
     for other in found[1:]:
         try:
             if client.get_model_version(model, other.version).aliases:
-                client.set_model_version_tag(model, other.version, "duplicate_of", found[0].version)
+                write(client.set_model_version_tag, model, other.version, "duplicate_of", found[0].version)
             else:
                 client.delete_model_version(model, other.version)
         except MlflowException as error:
@@ -70,7 +70,7 @@ def only_version(
     for run in client.search_runs([experiment_id(client, model)], same):
         if run.info.run_id != version.run_id and "set_aside" not in run.data.tags:
             client.set_terminated(run.info.run_id, "KILLED")
-            client.set_tag(run.info.run_id, "set_aside", f"version {version.version} has this content")
+            write(client.set_tag, run.info.run_id, "set_aside", f"version {version.version} has this content")
     return version, bool(known)
 
 

@@ -19,7 +19,7 @@ from churn.contract import Contract, load_contract
 from churn.model import read_table
 from churn.origin import commit_tags, lock_digest, refuse_unlocked
 from churn.params import METRICS, Params, load_params
-from churn.registry import ensure_model, experiment_id, log_model, registry
+from churn.registry import ensure_model, experiment_id, log_model, registry, write
 from churn.stage import (
     EVALUATION,
     GATE,
@@ -130,7 +130,7 @@ def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract) 
     if differing := int((scores != expected).sum()) if len(scores) == len(expected) else len(expected):
         name = f"version {version.version} of {version.name}"
         raise StageError(f"{name} scores {differing:,} customers differently; champion stays.")
-    client.set_model_version_tag(version.name, version.version, VERIFIED, "true")
+    write(client.set_model_version_tag, version.name, version.version, VERIFIED, "true")
 
 
 def main() -> None:

@@ -396,7 +396,9 @@ DATA_CASES = [
     ),
     Defect(DATA, "a column shifted by a row", shifted, "validate", "total_charges_fit_tenure"),
     Defect(DATA, "two flags swapped", swapped, "validate", "partner|dependents"),
-    Defect(DATA, "tenure and charges swapped", swapped_charges, "fetch", "tenure_months has .* no integer"),
+    Defect(
+        DATA, "tenure and charges swapped", swapped_charges, "fetch", "tenure_months has .* not of the type integer"
+    ),
     Defect(DATA, "a category renamed", map_to("Contract", "Two year", "24 months"), "validate", "contract has"),
     Defect(DATA, "a category split", category_split, "validate", "internet_service has"),
     Defect(DATA, "a category split, and declared", category_split_and_declared, "validate", "Fiber optic 1G"),
@@ -428,13 +430,15 @@ DATA_CASES = [
     Defect(DATA, "a file cut off at a line's end", truncated_at_a_line, "validate", "rows"),
     Defect(DATA, "an empty file", empty, "fetch", "is empty"),
     Defect(DATA, "a header alone", header_alone, "fetch", "no rows"),
-    Defect(DATA, "a number as words", map_to("tenure", "1", "one"), "fetch", "tenure_months has .* no integer"),
+    Defect(
+        DATA, "a number as words", map_to("tenure", "1", "one"), "fetch", "tenure_months has .* not of the type integer"
+    ),
     Defect(
         DATA,
         "decimal commas",
         column("MonthlyCharges", lambda t, f: t.str.replace(".", ",")),
         "fetch",
-        "monthly_charges has .* no number",
+        "monthly_charges has .* not of the type number",
     ),
     Defect(DATA, "another encoding", encoding_broken, "fetch", "[Uu]nicode|UTF-8"),
     Defect(DATA, "a space that is none", mojibake, "validate", "payment_method has"),

@@ -19,6 +19,7 @@ from tests.services.registering import Registration, named, registered, replace
 
 import mlflow
 import pandas as pd
+import psycopg2
 import pytest
 
 INTERESTING = {  # what register has asked for when it is killed, and whether the registry has done it
@@ -99,6 +100,35 @@ def test_two_registrations_at_once_make_one_version(clone, faulty, client):
         assert status == 0, printed
         assert "register: two version 1 is champion" in printed or "register: two version 1 (there" in printed
     assert whole(client, "two").version in (1, "1")
+
+
+def test_a_tag_that_another_registration_makes_at_the_same_moment_is_no_failure(clone, postgres, faulty, client):
+    """The other has made its row when the server looks for one, and commits it once the server waits for it."""
+    (url, password), waited = postgres, threading.Event()
+    row = "INSERT INTO model_version_tags (workspace, name, version, key, value)"
+    row += " VALUES ('default', 'same', 1, 'verified', 'true')"
+
+    def hold():
+        with psycopg2.connect(url, password=password["PGPASSWORD"]) as other, other.cursor() as cursor:
+            cursor.execute(row)
+            held.set()
+            while not waited.is_set():
+                cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                if cursor.fetchone() != (0,):
+                    waited.set()
+
+    held, holder = threading.Event(), threading.Thread(target=hold, daemon=True)
+
+    def make_it_first(method, path):
+        if method == "POST" and path.endswith("/model-versions/set-tag") and not held.is_set():
+            holder.start()
+            assert held.wait(60)
+
+    faulty.fault = make_it_first
+    named(clone, "same")
+    assert "register: same version 1 is champion" in registered(clone, faulty.address)
+    assert waited.is_set(), "nobody waited"
+    whole(client, "same")
 
 
 @pytest.mark.parametrize("point", INTERESTING)

@@ -368,7 +368,10 @@ def small_disk():
 def test_a_full_disk_is_told_and_what_came_over_whole_is_kept(server, remote, small_disk):
     machine = remote.machine("machine")
     cache = machine.folder / ".dvc" / "cache"
-    small_disk(cache, 512)
+    small_disk(cache, 8192)
+    machine.ok("dvc", "fetch", "prepare")
+    used = shutil.disk_usage(cache).used >> 10
+    small_disk(cache, used + 256)  # too little for the model
     done = machine.run(*FETCH)
     assert (done.returncode, done.stdout) == (
         1,
