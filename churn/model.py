@@ -14,6 +14,8 @@ from typing import Any
 from churn.contract import Contract
 from churn.stage import StageError, replacing, sha256_of
 
+# First: skops looks for each of its functions in all modules, in the order in which they came, until it finds it.
+import scipy.special  # noqa: F401  # isort: skip
 import numpy as np
 import pandas as pd
 import pyarrow as pa
