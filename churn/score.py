@@ -184,7 +184,7 @@ def load(version: "ModelVersion", contract: Contract) -> Any:
 def score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
     """Score the customers of `given` into `wanted`; return how many were read and scored, and how many broke each rule.
 
-    Raises StageError, see the module.
+    A server may take `fetch.timeout_minutes` to give them. Raises StageError, see the module.
     """
     try:
         return _score(given, wanted, model, contract, number)
@@ -195,7 +195,7 @@ def score(given: str, wanted: str, model: Any, contract: Contract, number: int) 
 def _score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
     with connection() as database:
-        source(database, given)
+        source(database, given, load_params().fetch.timeout_minutes)
         read = read_incoming(database, contract)
         with target(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
 

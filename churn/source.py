@@ -45,6 +45,7 @@ LIMITS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+S3_LIMITS = {"connect_timeout": 20, "read_timeout": 20}  # seconds, of each try
 GRACE = 60.0  # seconds beyond fetch.timeout_minutes, in which the server should have stopped the query itself
 
 
@@ -165,7 +166,7 @@ def _s3() -> Any:
     """Return S3 as s3fs has it: by DVC's own library, so that what opens the DVC remote opens the source."""
     import s3fs
 
-    return s3fs.S3FileSystem(use_listings_cache=False)
+    return s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=S3_LIMITS)
 
 
 def _listed(source: str) -> dict[str, tuple[object, ...]]:

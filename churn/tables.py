@@ -22,17 +22,17 @@ SERVERS = ("postgresql://", "postgres://")
 Write = Callable[[str, pa.Schema, Iterable[pa.Table]], int]
 
 
-def source(database: duckdb.DuckDBPyConnection, name: str) -> None:
+def source(database: duckdb.DuckDBPyConnection, name: str, timeout: float) -> None:
     """Make the table `given` of all that churn/source.py reads, of a database the table behind #.
 
-    Raises StageError when it cannot be read.
+    Raises StageError when it cannot be read, or a server takes longer than `timeout` minutes.
     """
     place, _, table = name.partition("#")
     if place.startswith(SERVERS) and not table:
         raise StageError(f"{PASSWORD.sub('//', name)} names no table: end it in #table or #schema.table.")
     schema, _, table = table.rpartition(".")
     sql = f"SELECT * FROM {_qualified(schema, table) if table else 'source'}"
-    batches = record_batches(place, sql, query=f"`{sql}`")
+    batches = record_batches(place, sql, query=f"`{sql}`", timeout=timeout)
     with closing(batches), streaming(database, "batch", batches):
         database.execute("CREATE TABLE given AS FROM batch")
 

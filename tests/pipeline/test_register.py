@@ -11,8 +11,9 @@ from churn.model import model_frame
 from churn.origin import lock_digest
 from churn.params import METRICS
 from stages.register import metrics_of
-from tests.conftest import ROOT, Clone
+from tests.conftest import ROOT
 from tests.pipeline.test_graph import closure
+from tests.serving import assert_mlflow_predicts_the_scores
 
 import mlflow
 import numpy as np
@@ -103,21 +104,7 @@ def test_whoever_serves_the_champion_gets_the_pipelines_scores(registered):
 
 
 def test_mlflow_predicts_from_a_csv_file_as_the_warehouse_gives_it(registered, tmp_path):
-    """With missing values, without computed columns, and in a folder that has none of our code."""
-    customers = pd.read_parquet("data/raw/customers.parquet")
-    expected = pd.read_parquet("data/predictions/test.parquet").set_index("customer_id")["score"]
-    table = customers[customers["customer_id"].isin(expected.index)]
-    chosen = sorted({*range(20), *np.flatnonzero(table["total_charges"].isna())})
-    assert "num_products" not in table
-    assert table.iloc[chosen]["total_charges"].isna().any()
-    table.iloc[chosen].to_csv(tmp_path / "customers.csv", index=False)
-    command = ["mlflow", "models", "predict", "--model-uri", "models:/churn@champion", "--content-type", "csv"]
-    command += ["--input-path", str(tmp_path / "customers.csv"), "--output-path", str(tmp_path / "scores.json")]
-    registry = f"sqlite:///{registered.folder}/mlflow.db"
-    elsewhere = Clone(tmp_path)
-    elsewhere.ok(*command, "--env-manager", "local", MLFLOW_TRACKING_URI=registry)
-    scores = [row[1] for row in json.loads((tmp_path / "scores.json").read_text())["predictions"]]
-    assert scores == pytest.approx(expected[table["customer_id"].iloc[chosen]].tolist(), abs=1e-12)
+    assert_mlflow_predicts_the_scores(registered, f"sqlite:///{registered.folder}/mlflow.db", tmp_path)
 
 
 def test_the_registry_has_the_code_that_serving_takes(registered):

@@ -1,5 +1,7 @@
 """The services that a team has: an MLflow server on PostgreSQL with its files in S3."""
 
+import subprocess
+
 from tests.servers import BUCKET, S3_KEYS, mlflow_server, postgresql_server, s3_server
 
 import pytest
@@ -32,3 +34,24 @@ def server(tmp_path_factory, postgres, s3):
     folder = tmp_path_factory.mktemp("server")
     with mlflow_server(folder, store, f"s3://{BUCKET}/mlflow", **keys, **password) as address:
         yield address
+
+
+@pytest.fixture
+def small_disk():
+    """Return a function that mounts a filesystem of so many KiB at a folder, or makes it larger."""
+    mounted = []
+
+    def mount(folder, size):
+        options = f"size={size}k" + (",remount" if folder in mounted else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("a small filesystem cannot be mounted here: it takes root")
+        if folder not in mounted:
+            mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)

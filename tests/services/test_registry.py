@@ -16,6 +16,7 @@ from churn.stage import StageError, sha256_of
 from stages.train import build_classifier, build_model
 from tests.servers import BUCKET, proxy, s3_client
 from tests.services.registering import Registration, named, registered, replace
+from tests.serving import assert_mlflow_predicts_the_scores
 
 import mlflow
 import pandas as pd
@@ -76,22 +77,24 @@ def once(method, path, do):
     return fault
 
 
-def test_a_model_is_registered_once_and_served_from_there(clone, server, client, monkeypatch):
+def test_a_model_is_registered_once_and_served_from_there(clone, server, client, monkeypatch, tmp_path):
     for said in ("version 1 is champion", "version 1 (there already) is champion"):
         assert said in clone.ok("python", "-m", "stages.register", MLFLOW_TRACKING_URI=server)
     assert not (clone.folder / "mlflow.db").exists()
     monkeypatch.chdir(clone.folder)
     assert mlflow.pyfunc.load_model("models:/churn@champion").metadata.get_input_schema() is not None
+    assert_mlflow_predicts_the_scores(clone, server, tmp_path)
     whole(client, "churn")
 
 
 def test_two_registrations_at_once_make_one_version(clone, faulty, client):
     """Both have found none, and create theirs at the same moment."""
-    both = threading.Barrier(2, timeout=60)
+    both, met = threading.Barrier(2, timeout=60), threading.Event()
 
     def together(method, path):
-        if method == "POST" and path.endswith("/model-versions/create"):
+        if method == "POST" and path.endswith("/model-versions/create") and not met.is_set():
             both.wait()
+            met.set()  # where the database refuses one of the two, it is tried again, alone
 
     faulty.fault = together
     named(clone, "two")

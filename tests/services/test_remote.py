@@ -344,27 +344,6 @@ def test_what_is_damaged_in_this_machines_own_cache_is_neither_trained_on_nor_pu
     assert same(machine, server.origin, TRAIN)
 
 
-@pytest.fixture
-def small_disk():
-    """Return a function that mounts a filesystem of so many KiB at a folder, or makes it larger."""
-    mounted = []
-
-    def mount(folder, size):
-        options = f"size={size}k" + (",remount" if folder in mounted else "")
-        folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
-        )
-        if done.returncode:
-            pytest.skip("a small filesystem cannot be mounted here: it takes root")
-        if folder not in mounted:
-            mounted.append(folder)
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
-
-
 def test_a_full_disk_is_told_and_what_came_over_whole_is_kept(server, remote, small_disk):
     machine = remote.machine("machine")
     cache = machine.folder / ".dvc" / "cache"

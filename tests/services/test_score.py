@@ -1,7 +1,12 @@
 """Scoring through files and a real PostgreSQL; the registry is a local one."""
 
+import subprocess
+import sys
+
+import churn.source
 from churn.score import score
 from churn.stage import StageError
+from tests.servers import cutting_proxy
 from tests.unit.test_score_rows import Constant
 
 import pandas as pd
@@ -141,6 +146,55 @@ def test_a_table_of_postgresql_is_read_and_written_in_one_transaction(
     with pytest.raises(StageError, match=r"cannot be reached: .*password authentication failed") as told:
         score(given, wanted, Constant(), contract, 3)
     assert "wrong" not in str(told.value)
+
+
+def test_a_server_that_falls_silent_while_it_gives_the_customers_is_given_up(
+    clone, postgres, contract, tmp_path, monkeypatch
+):
+    url, password = postgres
+    clone.replace("params.yaml", "timeout_minutes: 30", "timeout_minutes: 0.02")
+    monkeypatch.chdir(clone.folder)
+    port = url.rpartition(":")[2].partition("/")[0]
+    monkeypatch.setenv("PGPASSWORD", password["PGPASSWORD"])
+    monkeypatch.setattr(churn.source, "GRACE", 1.0)
+    with cutting_proxy(int(port), after=0, hold=True) as silent:
+        given, wanted = f"{url.replace(port, str(silent))}#pg_class", tmp_path / "scores.csv"
+        with pytest.raises(StageError, match="is silent: after"):
+            score(given, str(wanted), Constant(), contract, 1)
+    assert not wanted.exists()
+
+
+def test_scoring_that_is_killed_leaves_the_former_scores_and_is_completed_by_the_next(scoring, tmp_path):
+    clone, customers, _ = scoring
+    many = pd.concat([customers.assign(customer_id=customers["customer_id"] + f"-{part}") for part in range(60)])
+    many.to_parquet(tmp_path / "customers.parquet", index=False)
+    (tmp_path / "scores.parquet").write_bytes(b"the former ones")
+    command = [sys.executable, "-m", "churn.score", tmp_path / "customers.parquet", tmp_path / "scores.parquet"]
+    process = subprocess.Popen(command, cwd=clone.folder, env=clone.environment)
+    while not (part := tmp_path / ".scores.parquet.part").exists():
+        assert process.poll() is None, "it has ended"
+    process.kill()
+    process.wait()
+    assert part.exists(), "it was killed too late"
+    assert (tmp_path / "scores.parquet").read_bytes() == b"the former ones"
+    said = ok(clone, *command[-2:])
+    assert said[-1] == f"score: {len(many):,} read = {len(many):,} scored by version 1 of churn + 0 rejected"
+    assert len(pd.read_parquet(tmp_path / "scores.parquet")) == len(many)
+    assert not part.exists()
+
+
+def test_a_disk_that_is_full_when_scores_are_written_leaves_the_former_ones(scoring, small_disk, tmp_path):
+    clone, *_ = scoring
+    small_disk(tmp_path / "small", 64)
+    former = tmp_path / "small" / "scores.csv"
+    former.write_text("the former ones")
+    done = run(clone, "data/raw/customers.parquet", former)
+    assert done.returncode == 1
+    assert done.stdout.startswith("score: ")
+    assert "No space left on device" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert former.read_text() == "the former ones"
+    assert list(former.parent.iterdir()) == [former]
 
 
 def test_a_version_that_is_not_there_is_one_sentence(scoring, tmp_path):

@@ -348,24 +348,19 @@ def test_killed_at_any_time_fetch_loses_nothing(pointed: Clone, warehouse):
     assert (pointed.folder / "data/raw/customers.parquet").read_bytes() == before
 
 
-def test_a_full_disk_leaves_the_former_snapshot(pointed: Clone):
+def test_a_full_disk_leaves_the_former_snapshot(pointed: Clone, small_disk):
     raw = pointed.folder / "data" / "raw"
     before = (raw / "customers.parquet").read_bytes()
     shutil.rmtree(raw)
-    raw.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "full", raw], check=False).returncode:
-        pytest.skip("a small filesystem cannot be mounted here: that takes root, and a container that may")
-    try:
-        (raw / "customers.parquet").write_bytes(before)
-        done = pointed.run("python", "-m", "stages.fetch")
-        assert done.returncode == 1
-        assert done.stdout.startswith("fetch: data/raw/customers.parquet cannot be made, the former one stays: ")
-        assert "No space left on device" in done.stdout
-        assert done.stdout.count("\n") == 1
-        assert (raw / "customers.parquet").read_bytes() == before
-        assert [path.name for path in raw.iterdir()] == ["customers.parquet"]
-    finally:
-        subprocess.run(["umount", raw], check=True)
+    small_disk(raw, 160)
+    (raw / "customers.parquet").write_bytes(before)
+    done = pointed.run("python", "-m", "stages.fetch")
+    assert done.returncode == 1
+    assert done.stdout.startswith("fetch: data/raw/customers.parquet cannot be made, the former one stays: ")
+    assert "No space left on device" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert (raw / "customers.parquet").read_bytes() == before
+    assert [path.name for path in raw.iterdir()] == ["customers.parquet"]
 
 
 def test_a_source_that_shrank_is_refused_before_anything_is_trained(pointed: Clone):
@@ -458,6 +453,22 @@ def test_an_object_that_is_cut_off_half_way_leaves_the_former_snapshot(fetched, 
         s3fs.S3FileSystem.clear_instance_cache()
         with pytest.raises(StageError, match=rf"s3://{BUCKET}/one\.parquet was lost half way: run it again\.$"):
             fetched(f"s3://{BUCKET}/one.parquet", (ROOT / "source.sql").read_text())
+    assert target.read_bytes() == before
+
+
+def test_an_s3_server_that_falls_silent_is_given_up_in_time_and_leaves_the_former_snapshot(fetched, in_s3, monkeypatch):
+    source, sql = f"s3://{BUCKET}/one.parquet", (ROOT / "source.sql").read_text()
+    target = fetched(source, sql)
+    before = target.read_bytes()
+    monkeypatch.setitem(churn.source.S3_LIMITS, "read_timeout", 0.5)
+    for after, said in ((0, "cannot be read: Read timeout on endpoint"), (20_000, "was lost half way: run it again")):
+        with cutting_proxy(int(in_s3.rpartition(":")[2]), after, hold=True) as port:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+            s3fs.S3FileSystem.clear_instance_cache()
+            started = time.monotonic()
+            with pytest.raises(StageError, match=said):
+                fetched(source, sql)
+            assert time.monotonic() - started < 60
     assert target.read_bytes() == before
 
 

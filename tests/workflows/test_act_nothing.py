@@ -3,7 +3,7 @@
 import sqlite3
 from types import SimpleNamespace
 
-from tests.servers import mlflow_server
+from tests.servers import BUCKET, S3_KEYS, mlflow_server, s3_server
 
 import mlflow
 import pytest
@@ -32,12 +32,26 @@ def test_without_any_secret_main_takes_the_training_over_from_the_artifact_and_r
     assert (merged.main.artifacts / "model" / "churn.skops").exists()
 
 
-def test_without_a_webhook_a_failure_is_no_second_failure(github, merged):
+@pytest.fixture(scope="module")
+def weak(github, merged):
     github.start_branch("weak")
     github.desk.replace("params.yaml", "max_iter: 200", "max_iter: 1")
-    run = github.open_pull()
-    assert run.jobs == {"checks": "success", "pipeline": "failure", "report": "success", "alert": "success"}
+    return github.open_pull()
+
+
+BLOCKED = {"checks": "success", "pipeline": "failure", "report": "success", "alert": "success"}
+
+
+def test_without_a_webhook_a_failure_is_no_second_failure(github, weak):
+    assert weak.jobs == BLOCKED
     assert github.messages == []
+
+
+def test_slack_can_be_switched_on_alone(github, weak, monkeypatch):
+    monkeypatch.setattr(github, "secrets", {"SLACK_WEBHOOK_URL": f"{github.url}/slack"})
+    assert github.run_pull(max(github.pulls)).jobs == BLOCKED
+    (message,) = github.messages
+    assert "Blocked: " in str(message)
 
 
 def test_without_any_secret_a_retraining_is_checked_merged_and_registered_and_trained_but_once(github, merged):
@@ -73,3 +87,23 @@ def test_a_registry_can_be_switched_on_alone_also_when_main_runs_again_after_oth
         mlflow.set_tracking_uri(server)
         assert "champion" in mlflow.MlflowClient().get_registered_model("churn").aliases
     assert not (run.artifacts / "registry").exists()
+
+
+def test_a_remote_can_be_switched_on_alone_also_when_main_has_pushed_nothing_to_it(
+    github, merged, tmp_path, monkeypatch
+):
+    with s3_server(tmp_path) as server:
+        remote = {"DVC_REMOTE_URL": f"s3://{BUCKET}/dvc", "AWS_ENDPOINT_URL_S3": server}
+        monkeypatch.setattr(github, "variables", remote)
+        monkeypatch.setattr(github, "secrets", dict(S3_KEYS))
+        github.start_branch("remote")
+        github.desk.replace("params.yaml", "seed: 43", "seed: 44")
+        pull = github.open_pull()
+        assert pull.jobs == {"checks": "success", "pipeline": "success", "report": "success"}
+        assert not (pull.artifacts / "dvc-remote").exists()
+        assert "could not be rebuilt" not in pull.artifact("results", "build/report/report.md")
+        main = github.run_push(github.merge(max(github.pulls)))
+        assert main.jobs == {"checks": "success", "pipeline": "success", "register": "success"}
+        assert "train" in pull.stages
+        assert "train" not in main.stages
+        assert (main.artifacts / "registry").is_dir(), "it stands for the registry"
