@@ -8,6 +8,8 @@ from tests.servers import BUCKET, S3_KEYS, mlflow_server, s3_server
 import mlflow
 import pytest
 
+BLOCKED = {"checks": "success", "pipeline": "failure", "report": "success", "alert": "success"}
+
 
 @pytest.fixture(scope="module")
 def merged(github):
@@ -37,9 +39,6 @@ def weak(github, merged):
     github.start_branch("weak")
     github.desk.replace("params.yaml", "max_iter: 200", "max_iter: 1")
     return github.open_pull()
-
-
-BLOCKED = {"checks": "success", "pipeline": "failure", "report": "success", "alert": "success"}
 
 
 def test_without_a_webhook_a_failure_is_no_second_failure(github, weak):
