@@ -4,13 +4,14 @@ The date is a parameter, fetch.as_of: a snapshot can be made again, and no stage
 knows it: `python -m churn.as_of 2026-11-24` writes the date to params.yaml, where the query uses it.
 """
 
+import argparse
 import re
-import sys
 from datetime import date
 from pathlib import Path
 
+import churn.start  # noqa: F401
 from churn.params import load_params
-from churn.stage import PARAMS, StageError, replacing
+from churn.stage import PARAMS, StageError, command, replacing
 
 # A comment, a text, a quoted name, or the parameter.
 TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(?P<as_of>\$as_of\b)", re.DOTALL)
@@ -51,17 +52,21 @@ def set_as_of(day: date, path: Path = PARAMS) -> bool:
     return True
 
 
-def main(arguments: list[str]) -> None:
-    """Do what the module says."""
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m churn.as_of", description="Set fetch.as_of in params.yaml.")
+    parser.add_argument("day", help="the last day that the query takes, such as 2026-11-24")
+    return parser
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Write the day to params.yaml, where the query uses it."""
     try:
-        day = date.fromisoformat(*arguments)
-    except (TypeError, ValueError) as error:
+        day = date.fromisoformat(asked.day)
+    except ValueError as error:
         raise StageError("say a day, as in `python -m churn.as_of 2026-11-24`.") from error
     print(f"as_of: {day}" if set_as_of(day) else f"as_of: the query uses no $as_of, so {PARAMS} stays")
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (StageError, OSError) as fault:
-        sys.exit(f"as_of: {fault}")
+    command(main, arguments())

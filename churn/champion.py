@@ -10,17 +10,18 @@ version that was left by a rollback carries the tag `rolled_back`, and does not 
 deletes it.
 """
 
+import argparse
 import getpass
 import json
 import os
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import churn.start  # noqa: F401
 from churn.params import load_params
 from churn.registry import registry, write
-from churn.stage import StageError
+from churn.stage import StageError, command
 from churn.versions import VERIFIED, files_of, versions_of
 
 if TYPE_CHECKING:
@@ -154,23 +155,27 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Do what the module says."""
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m churn.champion", description=f"The alias {ALIAS} in the registry.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("show", help="print the versions and the moves")
+    back = commands.add_parser("rollback", help="return the alias to the former champion")
+    back.add_argument("why", nargs="*", help="the reason, which is written down")
+    return parser
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Show the registry, or roll champion back."""
     model = load_params().registration.model
     with registry() as client:
-        match arguments:
-            case ["show"]:
-                print(*table_of(client, model), sep="\n")
-            case ["rollback", *words]:
-                why = " ".join(words).strip() or "no reason was given"
-                start, former = rollback(client, model, why)
-                print(f"rollback: {ALIAS} of {model} is version {former} again, no longer version {start} ({why})")
-            case _:
-                raise StageError("say `show`, or `rollback` and why.")
+        if asked.command == "show":
+            print(*table_of(client, model), sep="\n")
+        else:
+            why = " ".join(asked.why).strip() or "no reason was given"
+            start, former = rollback(client, model, why)
+            print(f"rollback: {ALIAS} of {model} is version {former} again, no longer version {start} ({why})")
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (StageError, OSError) as fault:
-        sys.exit(f"champion: {fault}")
+    command(main, arguments())

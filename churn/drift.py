@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
-from churn.stage import RAW, StageError
+from churn.stage import RAW, StageError, command
 
 import duckdb
 import numpy as np
@@ -223,9 +224,9 @@ def beyond(
         yield f"{share:.1%} of the customers came or went, more than {max_turnover:.1%}"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Compare two snapshots, print what changed, and return the exit status; see the module."""
-    parser = argparse.ArgumentParser(prog="churn.drift", description="Whether the customers have drifted.")
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m churn.drift", description="Whether the customers have drifted.")
     parser.add_argument(
         "after", nargs="?", type=Path, default=RAW, help="the new snapshot, a Parquet file (%(default)s)"
     )
@@ -234,7 +235,12 @@ def main(arguments: Sequence[str]) -> int:
     given.add_argument("--before", type=Path, help="a Parquet file to compare with instead")
     parser.add_argument("--max-psi", type=float, default=LARGE, help="of a feature (%(default)s)")
     parser.add_argument("--max-turnover", type=float, default=TURNOVER, help="share that came or went (%(default)s)")
-    asked, contract = parser.parse_args(arguments), load_contract()
+    return parser
+
+
+def main(asked: argparse.Namespace) -> int:
+    """Compare two snapshots, print what changed, and return the exit status; see the module."""
+    contract = load_contract()
     with tempfile.TemporaryDirectory() as folder:
         before = asked.before or trained_on(asked.base, Path(folder))
         drifts, changes = feature_drift(before, asked.after, contract), row_changes(before, asked.after, contract)
@@ -252,8 +258,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (StageError, OSError) as fault:
-        print(f"drift: {fault}", file=sys.stderr)
-        sys.exit(INCOMPARABLE)
+    command(main, arguments(), failed=INCOMPARABLE)

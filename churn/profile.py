@@ -6,15 +6,16 @@ value of anything else) the share of customers in it and the share of those that
 row.
 """
 
-import sys
+import argparse
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
 from churn.params import Section, Share, read_settings
-from churn.stage import TEST, TRAIN, StageError, write_json
+from churn.stage import TEST, TRAIN, StageError, command, write_json
 
 import duckdb
 
@@ -183,7 +184,12 @@ def customers_profile(contract: Contract, like: Profile | None = None) -> Profil
         return profile_of(database, contract, like)
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    return argparse.ArgumentParser(prog="python -m churn.profile", description=f"Write {PROFILE} from both tables.")
+
+
+def main(_: argparse.Namespace) -> None:
     """Write the profile of the prepared tables."""
     profile = customers_profile(load_contract())
     write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
@@ -191,7 +197,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except StageError as fault:
-        sys.exit(f"profile: {fault}")
+    command(main, arguments())

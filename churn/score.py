@@ -12,10 +12,10 @@ contract.yaml declares, when a column is missing or not declared, and when anyth
 
 import argparse
 import re
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import churn.start  # noqa: F401
 from churn.champion import ALIAS, NOBODY, champion_of
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
@@ -24,7 +24,7 @@ from churn.model import model_frame, read_model
 from churn.params import load_params
 from churn.registry import MODEL_FILE, PASSWORD, failed_with, registry, signature
 from churn.rules import row_rules
-from churn.stage import CONTRACT, StageError
+from churn.stage import CONTRACT, StageError, command
 from churn.tables import source, target
 from churn.versions import VERIFIED, files_of
 
@@ -215,13 +215,17 @@ def _score(given: str, wanted: str, model: Any, contract: Contract, number: int)
         return read, rows, dict(by_rule)
 
 
-def main() -> None:
-    """Score what the command line names."""
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m churn.score", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("customers", help="Parquet, CSV, or postgresql://user@host/database#table")
     parser.add_argument("scores", help="where to write: the same kinds")
     parser.add_argument("--version", help="a version's number, instead of champion")
-    asked = parser.parse_args()
+    return parser
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Score what the command line names."""
     if asked.customers == asked.scores:
         raise StageError("the scores would overwrite the customers: name another place.")
     contract, name = load_contract(), load_params().registration.model
@@ -235,7 +239,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (StageError, OSError) as fault:
-        sys.exit(f"score: {fault}")
+    command(main, arguments())

@@ -1,35 +1,24 @@
-"""What every stage has in common: where files lie, how they are written, and how a fault is told.
+"""What every stage and command line has in common: where files lie, how they are written, how an error ends a process.
 
-Paths are relative to the repository's root, from where DVC runs each stage. Files are whole or absent, and the
-same bytes for the same content. A fault that a user can mend is one sentence and an exit status, no traceback.
+Paths are relative to the repository's root, from where DVC runs each stage. Writes are atomic and deterministic. A
+user's error prints one line and exits with 1. The text of another library's error may hold a customer's data: it is
+shown on a terminal only, and reaches no file and no log.
 """
 
+import argparse
 import gc
 import hashlib
 import json
 import os
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-
-# Stages import this module before any library: the likeliest mistake of all is told in a sentence.
-if not all(map(find_spec, ("duckdb", "mlflow", "pandas", "pydantic", "ruamel", "skops"))):
-    sys.exit(
-        f"{sys.executable} lacks what the stages need: run `make setup` once, then activate the environment with"
-        " `source .venv/bin/activate`."
-    )
-
-# Threads of OpenMP wait for each other awake, and starve each other wherever a core has other work: scoring that takes
-# 0.6 s alone took a minute beside another. So they fall asleep sooner; at once would be slow for a small table.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-# Imports make many objects and hardly any garbage: looking for it every 700 objects takes a seventh of a stage's time.
-gc.set_threshold(100_000)
 
 PARAMS = Path("params.yaml")
 CONTRACT = Path("contract.yaml")
@@ -53,33 +42,93 @@ STARTED = time.perf_counter()
 
 
 class StageError(Exception):
-    """A fault that the user can mend, told in one sentence that says where it is and what to do."""
+    """An error that the user can mend, told in one sentence that says where it is and what to do.
+
+    The error of another library is its cause (`raise … from error`), and no part of its sentence.
+    """
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; on a fault print `stage: sentence` to stderr and exit with 1. The log has it, too."""
-    stage, fault = Path(sys.argv[0]).stem, None
-    log(stage, KILLED)
+def on_terminal() -> bool:
+    """Return whether a person alone sees what is printed: neither stdout nor stderr is redirected."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def fault_of(error: BaseException) -> str:
+    """Return one sentence for an error: its own for a StageError, else its kind and place, never its text."""
+    if isinstance(error, StageError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted."
+    if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, FileNotFoundError) and error.filename:
+            return f"{error.filename} does not exist; `dvc repro` makes what a stage reads."
+        return f"{os.strerror(error.errno)}{f': {error.filename}' if error.filename else ''}."
+    what = "sys.exit was called" if isinstance(error, SystemExit) else f"crashed with {type(error).__name__}"
+    return f"{what}{_place(error)}; run it on a terminal to read more."
+
+
+def _place(error: BaseException) -> str:
+    """Return the innermost line of this repository that an error came from."""
+    if isinstance(error, SyntaxError) and error.filename:
+        frames = [(error.filename, error.lineno)]
+    else:
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    root = Path(__file__).resolve().parent.parent
+    ours = [(Path(name), line) for name, line in frames if Path(name).is_relative_to(root) and ".venv" not in name]
+    return f" in {ours[-1][0].relative_to(root)}, line {ours[-1][1]}" if ours else ""
+
+
+def attempt(name: str, work: Callable[[], int | None]) -> tuple[int, str | None]:
+    """Return the exit status of `work`, and one sentence for the error that ended it, if one did.
+
+    On a terminal the traceback, or the library's error behind a StageError, is printed, too.
+    """
+    if not on_terminal():  # a library's warning, like its error, may quote a value
+        warnings.formatwarning = lambda _, kind, file, line, *__: f"{name}: {kind.__name__} at {file}, line {line}\n"
     try:
-        refuse_damaged()
-        main()
-    except StageError as error:
-        fault = str(error)
-    except FileNotFoundError as error:
-        fault = f"{error.filename} does not exist; `dvc repro` makes what a stage reads."
-    except OSError as error:
-        fault = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
-    except KeyboardInterrupt:
-        fault = "interrupted."
+        return work() or 0, None
     except BaseException as error:
-        log(stage, fault=f"crashed with {type(error).__name__}")  # and no more: its text may hold a customer's data
-        raise
+        if on_terminal():
+            cause: BaseException | None = error.__cause__
+            if not isinstance(error, StageError | OSError | KeyboardInterrupt):
+                traceback.print_exception(error)
+            elif cause is not None and not isinstance(cause, StageError):
+                print(f"{name}: {type(cause).__name__}: {cause}", file=sys.stderr)
+        return 1, fault_of(error)
     finally:
         if "sklearn" in sys.modules:
             gc.freeze()  # or the interpreter walks a million objects on its way out, for up to a second
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; on an error print `stage: sentence` to stderr and exit with 1. The log has it, too."""
+    stage = Path(sys.argv[0]).stem
+    description = (sys.modules["__main__"].__doc__ or "").partition("\n")[0]
+    argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=description).parse_args()
+    log(stage, KILLED)
+
+    def staged() -> None:
+        refuse_damaged()
+        main()
+
+    _, fault = attempt(stage, staged)
     log(stage, fault)
     if fault:
         sys.exit(f"{stage}: {fault}")
+
+
+def command(main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser, failed: int = 1) -> None:
+    """Run a command line, and exit with the status that `main` returns.
+
+    On an error print `name: sentence` to stderr and exit with `failed`. The name is the end of the parser's `prog`:
+    `score` of `python -m churn.score`.
+    """
+    asked = parser.parse_args()
+    name = parser.prog.rpartition(" ")[2].rpartition(".")[2]
+    status, fault = attempt(name, lambda: main(asked))
+    if fault:
+        print(f"{name}: {fault}", file=sys.stderr)
+    sys.exit(failed if fault else status)
 
 
 def refuse_damaged() -> None:

@@ -12,15 +12,15 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import churn.start  # noqa: F401
 from churn.contract import load_contract
 from churn.params import load_params
-from churn.stage import EVALUATION, GATE, ROWS, VALIDATION, StageError, read_json, replacing, write_json
+from churn.stage import EVALUATION, GATE, ROWS, VALIDATION, StageError, command, read_json, replacing, write_json
 from report.baseline import comparison, data_change, picture_alone, rebuilt
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
 from report.claims import ORDER
@@ -145,25 +145,26 @@ def found_out(base: str) -> Facts:
     )
 
 
-def main() -> None:
-    """Write the report and print what a terminal has room for."""
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m report", description="Report on this checkout against a commit.")
     parser.add_argument("--base", default="origin/main", help="the commit to compare with (default: origin/main)")
-    base = parser.parse_args().base
+    return parser
+
+
+def main(asked: argparse.Namespace) -> int:
+    """Write the report and print what a terminal has room for; return 0 only where the model may pass."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    facts = found_out(base)
+    facts = found_out(asked.base)
     with replacing(FOLDER / "report.md") as beside:
         beside.write_text(markdown(facts), encoding="utf-8")
     outcome, verdict = facts.outcome, "passed" if facts.outcome.passed else "blocked"
     said = {"headline": headline(facts), "stage": outcome.stage, "because": list(outcome.because)}
     write_json(FOLDER / "outcome.json", {"verdict": verdict} | said)
     print(terminal(facts))
-    sys.exit(not outcome.passed)
+    return int(not outcome.passed)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (StageError, OSError) as error:
-        sys.exit(f"report: {error}")
+    command(main, arguments())

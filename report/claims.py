@@ -7,13 +7,14 @@ where the source is a database, whose snapshot nobody can make again. `python -m
 the first stage whose entry differs from that of COMMIT, and exit with 1.
 """
 
-import sys
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import churn.start  # noqa: F401
 from churn.params import load_params
-from churn.stage import LOCK, StageError, replacing
+from churn.stage import LOCK, StageError, command, replacing
 from report.git import git
 
 from ruamel.yaml import YAML
@@ -51,31 +52,35 @@ def committed_lock(commit: str) -> str:
     return git("show", f"{commit}:{LOCK}") or ""
 
 
-def main(arguments: list[str]) -> None:
-    """Do what the module says."""
-    match arguments:
-        case ["compare", commit]:
-            stage = first_difference(stages_of(committed_lock(commit)), stages_of(LOCK.read_text()))
-            if stage:
-                raise StageError(f"{LOCK} differs from that of {commit}, first in {stage}.")
-            print(f"claims: {LOCK} is that of {commit}")
-        case ["drop"] | ["take", _]:
-            recorded = stages_of(Path(arguments[1]).read_text()) if arguments[0] == "take" else {}
-            committed = stages_of(LOCK.read_text()) if LOCK.exists() else {}
-            try:
-                source = load_params().fetch.source
-            except StageError:  # dvc repro will say what is wrong with params.yaml
-                source = ""
-            kept = believed(committed, recorded, source)
-            with replacing(LOCK) as beside:
-                YAML().dump({"schema": "2.0", "stages": kept}, beside)
-            print(f"claims: of {LOCK} {', '.join(kept) or 'nothing'} is believed")
-        case _:
-            raise StageError("say `drop`, `take FILE` or `compare COMMIT`.")
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m report.claims", description=f"Which entries of {LOCK} to believe.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("drop", help="believe nothing that is committed")
+    commands.add_parser("take", help="believe what a run of CI recorded").add_argument("file", type=Path)
+    commands.add_parser("compare", help="exit with 1 where the lock of a commit differs").add_argument("commit")
+    return parser
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Compare dvc.lock with that of a commit, or reduce it to what is believed."""
+    if asked.command == "compare":
+        stage = first_difference(stages_of(committed_lock(asked.commit)), stages_of(LOCK.read_text()))
+        if stage:
+            raise StageError(f"{LOCK} differs from that of {asked.commit}, first in {stage}.")
+        print(f"claims: {LOCK} is that of {asked.commit}")
+        return
+    recorded = stages_of(asked.file.read_text()) if asked.command == "take" else {}
+    committed = stages_of(LOCK.read_text()) if LOCK.exists() else {}
+    try:
+        source = load_params().fetch.source
+    except StageError:  # dvc repro will say what is wrong with params.yaml
+        source = ""
+    kept = believed(committed, recorded, source)
+    with replacing(LOCK) as beside:
+        YAML().dump({"schema": "2.0", "stages": kept}, beside)
+    print(f"claims: of {LOCK} {', '.join(kept) or 'nothing'} is believed")
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (StageError, OSError) as error:
-        sys.exit(f"claims: {error}")
+    command(main, arguments())

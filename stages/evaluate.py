@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import churn.start  # noqa: F401
 from churn.contract import load_contract
 from churn.curves import curves
 from churn.evaluation import evaluation_of, scores_of

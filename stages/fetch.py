@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
+import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.duck import cast, connection, identifier, literal, misfit, noted
 from churn.params import Fetch, load_params

@@ -6,6 +6,7 @@ and outcome of each rule, and the exit status: 1 when any is broken (churn/verdi
 
 from typing import Any
 
+import churn.start  # noqa: F401
 from churn.params import METRICS, load_params
 from churn.stage import (
     EVALUATION,

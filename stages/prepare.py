@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.features import add_features, to_arrow
 from churn.params import Prepare, load_params

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.model import read_table
 from churn.origin import commit_tags, lock_digest, refuse_unlocked

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.model import read_table, save_model
 from churn.params import Train, load_params

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
+import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.duck import connection, identifier, literal
 from churn.profile import Profile, load_profile, profile_of

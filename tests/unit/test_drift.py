@@ -1,6 +1,6 @@
 from dataclasses import astuple
 
-from churn.drift import DRIFTED, STABLE, RowChanges, feature_drift, main, row_changes
+from churn.drift import DRIFTED, STABLE, RowChanges, arguments, feature_drift, main, row_changes
 from churn.features import to_arrow
 from churn.stage import StageError
 from tests.conftest import ROOT, make_customers
@@ -230,7 +230,7 @@ def test_results_hold_no_customer(contract, tables, customers):
 
 
 def compared(paths, *more):
-    return main([str(paths[1]), "--before", str(paths[0]), *more])
+    return main(arguments().parse_args([str(paths[1]), "--before", str(paths[0]), *more]))
 
 
 def test_another_sample_of_the_same_customers_is_stable(contract, tables, customers, capsys, monkeypatch):

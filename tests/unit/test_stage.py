@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -86,7 +87,7 @@ def logged():
     return [json.loads(line) for line in LOG.read_text().splitlines()]
 
 
-def test_the_log_says_which_stages_ran_how_long_and_what_became_of_them(monkeypatch, tmp_path):
+def test_the_log_says_which_stages_ran_how_long_and_what_became_of_them(monkeypatch, tmp_path, capsys):
     def crash():
         raise RuntimeError("7590-VHVEG")
 
@@ -96,10 +97,59 @@ def test_the_log_says_which_stages_ran_how_long_and_what_became_of_them(monkeypa
     run(lambda: None)
     assert [line["fault"] for line in logged()] == ["was killed", None]
     assert logged()[-1]["seconds"] >= logged()[0]["seconds"] >= 0
-    with pytest.raises(RuntimeError):
+    with pytest.raises(SystemExit) as exit_:
         run(crash)
-    assert logged()[-1]["fault"] == "crashed with RuntimeError"
-    assert "7590" not in LOG.read_text()
+    assert re.fullmatch(r"crashed with RuntimeError in tests/unit/test_stage\.py, line \d+; .*", logged()[-1]["fault"])
+    assert "7590" not in LOG.read_text() + str(exit_.value) + "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("status", [0, None, 3])
+def test_a_stage_that_calls_sys_exit_has_failed(monkeypatch, tmp_path, status):
+    monkeypatch.setattr(sys, "argv", ["stages/train.py"])
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        run(lambda: sys.exit(status))
+    assert str(exit_.value).startswith("train: sys.exit was called in tests/unit/test_stage.py, line ")
+
+
+SECRET = """if True:
+    import churn.start, sys, warnings
+    from churn.stage import StageError, run
+    sys.argv = ["train"]
+    def main():
+        warnings.warn("7590-VHVEG")
+        try:
+            raise ValueError("7590-VHVEG")
+        except ValueError as error:
+            raise StageError("a value is no date.") from error
+    run(main)"""
+
+
+def test_the_text_of_another_librarys_error_is_shown_on_a_terminal_and_nowhere_else(tmp_path):
+    command = [sys.executable, "-c", SECRET]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["train: UserWarning at <string>, line 6", "train: a value is no date."]
+    ours, theirs = pty.openpty()
+    subprocess.run(command, check=False, cwd=tmp_path, env=environment, stdout=theirs, stderr=theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(theirs)
+    os.close(ours)
+    assert "train: ValueError: 7590-VHVEG" in shown
+    assert "7590" not in (tmp_path / LOG).read_text()
+
+
+def test_an_error_while_a_module_is_imported_is_told_without_its_text(tmp_path):
+    code = "import churn.start; raise ValueError('7590-VHVEG')"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "crashed with ValueError" in done.stderr
+    assert "7590" not in done.stderr + done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Start-up settings of a process: imported first by every stage and command line, and by nothing else.
+
+It has to come before any library: it says what to do where one is missing, and its settings take effect while the
+libraries are imported.
+"""
+
+import gc
+import os
+import sys
+from importlib.util import find_spec
+from types import TracebackType
+
+if not all(map(find_spec, ("duckdb", "mlflow", "pandas", "pydantic", "ruamel", "skops"))):
+    sys.exit(
+        f"{sys.executable} lacks what the stages need: run `make setup` once, then activate the environment with"
+        " `source .venv/bin/activate`."
+    )
+
+# OpenMP threads busy-wait by default; on a loaded machine that made scoring 100 times slower (0.6 s alone).
+# No spinning at all would slow down small tables.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# Imports make many objects and hardly any garbage: a collection every 700 objects takes a seventh of a stage's time.
+gc.set_threshold(100_000)
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error outside of `churn.stage.attempt`, such as of an import, without its text; see there."""
+    from churn.stage import fault_of, on_terminal
+
+    if on_terminal():
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"{sys.argv[0]}: {fault_of(error)}", file=sys.stderr)
+
+
+sys.excepthook = _report
