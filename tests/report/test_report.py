@@ -195,8 +195,8 @@ def test_customers_that_changed_in_the_holdout_alone_are_counted(clone):
     [
         ("params.yaml", "train: [", "Blocked: params.yaml is no valid YAML"),
         ("params.yaml", "{}", "Blocked: params.yaml: fetch: is missing"),
-        ("dvc.lock", "stages: [", "Blocked: dvc status says: "),
-        ("dvc.yaml", "stages: 3", "Blocked: dvc status says: "),
+        ("dvc.lock", "stages: [", "Blocked: `dvc status` fails with the exit status "),
+        ("dvc.yaml", "stages: 3", "Blocked: `dvc status` fails with the exit status "),
     ],
 )
 def test_settings_that_nobody_can_read_are_the_verdict(clone, file, content, said):
