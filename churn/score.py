@@ -19,6 +19,7 @@ from churn.champion import ALIAS, NOBODY, champion_of
 from churn.conditions import relation_condition
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
+from churn.engines import duckdb_fault
 from churn.features import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
 from churn.params import load_params
@@ -192,7 +193,9 @@ def score(given: str, wanted: str, model: Any, contract: Contract, number: int) 
     try:
         return _score(given, wanted, model, contract, number)
     except duckdb.Error as error:
-        raise StageError(f"{PASSWORD.sub('//', given)} cannot be scored: {str(error).splitlines()[0]}") from error
+        relations = "\n".join(one.holds for one in contract.rules.relations.values())
+        fault = duckdb_fault(error, relations)
+        raise StageError(f"{PASSWORD.sub('//', given)} cannot be scored: {fault}.") from error
 
 
 def _score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:

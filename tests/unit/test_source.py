@@ -92,7 +92,7 @@ def test_a_query_runs_over_the_tables_of_a_duckdb_file_which_it_cannot_change(tm
     with closing(duckdb.connect(str(file))) as database:
         database.execute("CREATE TABLE customers AS SELECT 'a' AS id, 1.5::DOUBLE AS charge")
     assert rows(file, "SELECT id, charge FROM customers;") == [{"id": "a", "charge": 1.5}]
-    with pytest.raises(StageError, match="does not run: Catalog Error: Table with name orders does not exist"):
+    with pytest.raises(StageError, match="does not run: the table orders does not exist"):
         rows(file, "SELECT * FROM orders")
     with pytest.raises(StageError, match="it is no SELECT, or more than one"):
         rows(file, "DELETE FROM customers RETURNING *")
@@ -170,13 +170,13 @@ def test_a_query_runs_in_sqlite_and_gives_text_with_all_digits(sqlite, monkeypat
     ("sql", "said"),
     [
         ("SELECT x FROM customers", "gives x as bytes: cast it to a text or a number there"),
-        ("SELECT y FROM customers", "does not run in .*: no such column: y"),
+        ("SELECT y FROM customers", "does not run in .*: the column y does not exist"),
         ("DELETE FROM customers", r"does not run in .*: it may only SELECT from its tables\."),
         ("ATTACH '/etc/passwd' AS other", r"it may only SELECT from its tables\."),
         ("PRAGMA database_list", r"it may only SELECT from its tables\."),
         ("SELECT * FROM pragma_database_list", r"it may only SELECT from its tables\."),
-        ("SELECT load_extension('evil')", "does not run in .*: not authorized|it may only SELECT"),
-        ("SELECT x FROM customers; SELECT 1", "does not run in .*: You can only execute one statement at a time"),
+        ("SELECT load_extension('evil')", "it may only SELECT from its tables"),
+        ("SELECT x FROM customers; SELECT 1", "does not run in .*: it is more than one statement"),
     ],
 )
 def test_what_sqlite_cannot_give_is_told(sqlite, sql, said):
