@@ -17,7 +17,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import date
 from itertools import chain
 from pathlib import Path, PurePath
@@ -26,7 +26,7 @@ from threading import Event, Thread
 from typing import Any
 
 from churn.as_of import with_as_of
-from churn.duck import connection, literal, show_bar
+from churn.duck import connection, literal
 from churn.engines import (
     LOST,
     duckdb_fault,
@@ -157,7 +157,6 @@ def streaming(database: duckdb.DuckDBPyConnection, name: str, batches: Iterator[
             raised.append(error)
             raise
 
-    show_bar(database, False)  # whoever reads the batches knows more
     database.register(name, pa.RecordBatchReader.from_batches(first.schema, watched()))
     try:
         yield first.schema.names
@@ -167,7 +166,6 @@ def streaming(database: duckdb.DuckDBPyConnection, name: str, batches: Iterator[
         raise
     finally:
         database.unregister(name)
-        show_bar(database, True)
 
 
 # Files, by DuckDB
@@ -175,13 +173,11 @@ def streaming(database: duckdb.DuckDBPyConnection, name: str, batches: Iterator[
 
 def _of_duckdb(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
     files = _listed(source)
-    with connection() as database:
-        show_bar(database, False)
+    attached = source if _begins_with(source, b"DUCK", 8) else None
+    with ExitStack() as stack:
         try:
-            if _begins_with(source, b"DUCK", 8):
-                database.execute(f"ATTACH {literal(source)} AS warehouse (READ_ONLY)")
-                database.execute("USE warehouse")
-            else:
+            database = stack.enter_context(connection(*([] if attached else files), attached=attached, bar=False))
+            if not attached:
                 if source.startswith("s3://"):
                     database.register_filesystem(_s3())
                 relation = _relation(database, source, files, identifiers(sql))
@@ -193,6 +189,8 @@ def _of_duckdb(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
             if [statement.type for statement in duckdb.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
                 raise StageError(f"{query} does not run: it is no SELECT, or more than one.")
             yield from _at_least_one(database.sql(sql).to_arrow_reader(BATCH_ROWS))
+        except duckdb.PermissionException as error:
+            raise StageError(f"{query} reads another file than {source}: leave it out, no query may.") from error
         except (duckdb.Error, OSError) as error:  # the latter from within the stream
             fault = _file_sentence(error, source, files, sql) or _query_sentence(error, source, query, sql)
             raise StageError(fault) from error
@@ -364,6 +362,7 @@ def _of_sqlite(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
         address = f"{Path(source).resolve().as_uri()}?mode=ro"
         # DuckDB reads on in a thread of its own, one at a time.
         with closing(sqlite3.connect(address, uri=True, check_same_thread=False)) as database:
+            database.set_authorizer(_only_select)
             cursor = database.execute(sql)
             if cursor.description is None:
                 raise StageError(f"{query} does not run: it is no SELECT.")
@@ -376,8 +375,16 @@ def _of_sqlite(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
                 yield pa.RecordBatch.from_arrays(texts, names)
                 if not (rows := cursor.fetchmany(BATCH_ROWS)):
                     break
-    except sqlite3.Error as error:
+    except (sqlite3.Error, sqlite3.Warning) as error:  # the latter for a second statement
+        if "not authorized" in str(error) or "prohibited" in str(error):
+            raise StageError(f"{query} does not run in {source}: it may only SELECT from its tables.") from error
         raise StageError(f"{query} does not run in {source}: {sqlite_fault(error, sql)}.") from error
+
+
+def _only_select(action: int, *_: str | None) -> int:
+    """Return whether SQLite may do what a query asks: no ATTACH, PRAGMA or other statement, only a SELECT."""
+    allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
 
 
 def _texts(values: Iterable[Any], what: str) -> pa.Array:

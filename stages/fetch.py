@@ -15,7 +15,7 @@ from churn.duck import cast, connection, identifier, literal, misfit, noted
 from churn.engines import duckdb_fault
 from churn.params import Fetch, load_params
 from churn.source import record_batches, streaming
-from churn.stage import RAW, StageError, number_of, replacing, run
+from churn.stage import RAW, StageError, number_of, replacing, run, working
 
 import duckdb
 import pyarrow as pa
@@ -41,14 +41,15 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
     types = {contract.key: declared[contract.key]} | declared  # the key comes first
     batches = record_batches(source, sql, query=query, as_of=params.as_of, timeout=params.timeout_minutes)
     try:
-        with closing(batches), connection() as database, replacing(target) as beside:
+        with closing(batches), replacing(target) as beside, connection(beside, bar=False) as database:
             rows = _load(database, batches, types, params)
             if not rows:
                 raise StageError(f"{source} gives no rows through {query}.")
-            database.execute(
-                f"COPY (SELECT * EXCLUDE ({MISFITS}) FROM customers ORDER BY ALL) TO {literal(str(beside))}"
-                f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{columns: {literal(contract.columns_json())}}})"
-            )
+            with working("fetch: sorting"):
+                database.execute(
+                    f"COPY (SELECT * EXCLUDE ({MISFITS}) FROM customers ORDER BY ALL) TO {literal(str(beside))}"
+                    f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{columns: {literal(contract.columns_json())}}})"
+                )
     except duckdb.Error as error:
         fault = duckdb_fault(error, "")
         raise StageError(f"{target} cannot be made, the former one stays: {fault}.") from error

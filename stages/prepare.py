@@ -41,7 +41,7 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
         writers: dict[str, pq.ParquetWriter] = {}
         progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
         for batch in source.iter_batches(BATCH_ROWS):
-            customers, lost = drop_declared(batch.to_pandas(), params.drop)
+            customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
             dropped.update(lost)
             labels = customers.pop(contract.label) if contract.label in customers else None
             features = add_features(customers)

@@ -89,7 +89,7 @@ def test_a_training_that_crashed_is_named_without_its_message(clone):
     crash = "def main() -> None:\n    raise RuntimeError('7590-VHVEG')\n"
     change(clone, ("stages/train.py", "def main() -> None:\n", crash))
     _, text, outcome = reported(clone)
-    assert outcome["headline"] == "Blocked: train: crashed with RuntimeError"
+    assert outcome["headline"].startswith("Blocked: train: crashed with RuntimeError in stages/train.py, line ")
     assert outcome["stage"] == "train"
     assert "7590" not in text
 
