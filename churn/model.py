@@ -105,12 +105,8 @@ def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series,
         with path.open("rb") as file:
             table = pq.read_table(file)
         labels, keys = table[contract.label].to_pandas(), table[contract.key].to_pandas()
-    except pa.ArrowInvalid as error:
-        raise StageError(f"{path} is no Parquet file; `dvc repro --force` makes it again.") from error
-    except KeyError as error:
-        raise StageError(
-            f"{path} lacks the column {contract.label} or {contract.key}; `dvc repro --force` makes it again."
-        ) from error
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise StageError(f"{path} is broken: {error}; `dvc repro --force` makes it again.") from error
     return model_frame(table, contract), labels, keys
 
 

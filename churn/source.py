@@ -109,7 +109,7 @@ def _refuse_columns(schema: pa.Schema, query: str, known: Mapping[str, str]) -> 
 
     A name that is not `known` from the query may be a value, as where a pivot makes it.
     """
-    if twice := _twice(schema.names):
+    if (twice := _twice(schema.names)) is not None:
         raise StageError(f"{query} gives the column {_told(schema.names, twice, known)} more than once.")
     for number, field in enumerate(schema):
         stored = getattr(field.type, "storage_type", field.type)
@@ -313,7 +313,7 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> list[str]:
         raise StageError(f"{source} has {between[0]!r} between its columns: write it with commas.")
     if not all(header):
         raise StageError(f"{source} has a column without a name: number {header.index('') + 1} of its header.")
-    if twice := _twice(header):
+    if (twice := _twice(header)) is not None:
         raise StageError(f"{source} has the column {_told(header, twice, known)} more than once.")
     return header
 

@@ -34,7 +34,7 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
         try:
             source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
         except pa.ArrowInvalid as error:
-            raise StageError(f"{raw} is no Parquet file; `dvc repro --force` makes it again.") from error
+            raise StageError(f"{raw} is no Parquet file: {error}; `dvc repro --force` makes it again.") from error
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
         paths = {"train": stack.enter_context(replacing(train)), "test": stack.enter_context(replacing(test))}
