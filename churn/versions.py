@@ -97,11 +97,14 @@ def files_of(version: "ModelVersion") -> Iterator[Path]:
     Raises StageError when they are gone, or when the model is not the one of the SHA-256 in the version's tags.
     """
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     name = f"version {version.version} of {version.name}"
     with tempfile.TemporaryDirectory() as folder:
         try:
             _download(f"models:/{version.name}/{version.version}", folder)
+        except RequestException:
+            raise
         except (OSError, MlflowException) as error:
             gone = "No such artifact" in str(error) if isinstance(error, MlflowException) else error.errno in GONE
             if not gone:
