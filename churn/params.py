@@ -178,9 +178,10 @@ class Gate(Section):
 
 
 class Register(Section):
-    """The name of the model, and of its experiment, in MLflow."""
+    """The name of the model, and of its experiment, in MLflow, and the branch from which champion moves."""
 
     model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
 
 
 class Params(Section):

@@ -1,5 +1,6 @@
 """The model registry: how it is reached, and what a version of our model is made of."""
 
+import errno
 import logging
 import os
 import platform
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from churn import serving
 from churn.contract import Contract
+from churn.local_store import LOCAL_ARTIFACTS, LOCAL_STORE, artifacts_here, file_of, opening
 from churn.model import TRUSTED_TYPES
 from churn.stage import CONTRACT, StageError, write_json
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 PASSWORD = re.compile(r"//[^/@\s]*@")  # in a URL, with its user
-LOCAL_STORE = "sqlite:///mlflow.db"
-LOCAL_ARTIFACTS = Path("mlartifacts")
 MODEL_FILE = "model.skops"  # the name that MLflow's scikit-learn flavour gives it
 RETRIES = {  # of each request: 5xx and dropped connections after 0, 2, 4, 8 and 16 seconds, by MLflow's own client
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
@@ -77,7 +77,8 @@ LIBRARIES = (
 def registry() -> Iterator["MlflowClient"]:
     """Yield a client of the registry that MLFLOW_TRACKING_URI names, by default a local SQLite store.
 
-    Raises StageError, naming the registry, when it refuses, cannot be reached, or takes longer than SECONDS.
+    Raises StageError, naming the registry, when it refuses, cannot be reached, or takes longer than SECONDS, and when
+    a disk of this machine is full.
     """
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     for name, value in (quiet | RETRIES).items():
@@ -93,8 +94,15 @@ def registry() -> Iterator["MlflowClient"]:
         with _deadline(
             f"the registry at {name} took longer than {SECONDS:g} seconds; what is half done, the next run completes."
         ):
-            yield mlflow.MlflowClient()
-    except (MlflowException, RequestException) as error:
+            with opening(mlflow.get_tracking_uri()):
+                client = mlflow.MlflowClient()
+            yield client
+    except (MlflowException, OSError) as error:
+        if _is_full(error):
+            folder = os.environ.get("TMPDIR", "/tmp")
+            raise StageError(f"the disk is full, here or in {folder} (TMPDIR): make room, and run it again.") from error
+        if not isinstance(error, MlflowException | RequestException):
+            raise
         raise StageError(f"the registry at {name} failed: {fault_of_registry(error)}.") from error
 
 
@@ -114,6 +122,17 @@ def fault_of_registry(error: BaseException | None) -> str:
     if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
         return f"this account may not do that: look at {ACCOUNT}"
     return f"it answers {code}" if re.fullmatch(r"[A-Z_]{3,50}", code) else f"it fails with {type(error).__name__}"
+
+
+def _is_full(error: Exception) -> bool:
+    """Say whether a disk of this machine is full; of a server's disk, the server itself tells."""
+    from mlflow.exceptions import MlflowException, RestException
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return True
+    signs = (os.strerror(errno.ENOSPC), "database or disk is full")
+    is_local = isinstance(error, MlflowException) and not isinstance(error, RestException)
+    return is_local and any(sign in str(error) for sign in signs)
 
 
 @contextmanager
@@ -156,8 +175,7 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     """Return the id of the experiment, made if it is not there. Raises StageError when its files lie elsewhere."""
     from mlflow.exceptions import MlflowException
 
-    is_local = client.tracking_uri.startswith("sqlite:")
-    location = LOCAL_ARTIFACTS.resolve().as_uri() if is_local else None  # a server has a place of its own
+    location = artifacts_here() if file_of(client.tracking_uri) else None  # a server has a place of its own
     if not client.get_experiment_by_name(name):
         try:
             client.create_experiment(name, artifact_location=location)
@@ -165,14 +183,22 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
             if not failed_with(error, "RESOURCE_ALREADY_EXISTS"):  # another registration was faster
                 raise
     experiment = client.get_experiment_by_name(name)
-    if not experiment or experiment.lifecycle_stage != "active":
+    if not experiment or not experiment.experiment_id:
+        raise no_mlflow(client)
+    if experiment.lifecycle_stage != "active":
         raise StageError(f"the experiment {name} was deleted in MLflow: restore it there.")
     if location and experiment.artifact_location != location:
         raise StageError(
-            f"the registry at {client.tracking_uri} keeps its files in {experiment.artifact_location}, not here:"
-            f" move this folder back, or start anew by deleting the registry and {LOCAL_ARTIFACTS}."
+            f"the registry at {client.tracking_uri} keeps its files in {experiment.artifact_location}, and they are not"
+            f" in {LOCAL_ARTIFACTS} here: bring that folder here, too, or start anew by deleting the registry."
         )
     return str(experiment.experiment_id)
+
+
+def no_mlflow(client: "MlflowClient") -> StageError:
+    """Return the error of a registry whose answers have not what MLflow's have."""
+    name = PASSWORD.sub("//", client.tracking_uri)
+    return StageError(f"{name} answers, but not as an MLflow server: check MLFLOW_TRACKING_URI.")
 
 
 def ensure_model(client: "MlflowClient", model: str) -> None:

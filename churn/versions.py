@@ -1,13 +1,15 @@
 """The versions of our model in the registry: which one stands for a content, and its files.
 
-A version stands for a content: the hashes of the model and of both tables. MLflow cannot say "only if there is none",
-so two registrations may both make one. But it numbers versions in the order in which they appear, uses no number
-again, and a version appears at once with the tags of its content, after its files. So whoever looks after making one
-sees every lower number, and all agree: **the lowest number is the version of its content**, and the others go. Only
-the lowest is ever verified (its tag `verified` is written last) and named by an alias, by whoever comes by: what a run
-that was killed left, the next one completes.
+A version stands for a content: the hashes of the model and of both tables, and whether a commit of main made it (tag
+`made_by`), so that main never adopts a version of a laptop. MLflow cannot say "only if there is none", so two
+registrations may both make one. But it numbers versions in the order in which they appear, uses no number again, and a
+version appears at once with the tags of its content, after its files. So whoever looks after making one sees every
+lower number, and all agree: **the lowest number is the version of its content**, and the others go. Only the lowest is
+ever verified (its tag `verified` is written last) and named by an alias, by whoever comes by: what a run that was
+killed left, the next one completes.
 """
 
+import errno
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,13 +24,27 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+GONE = (None, errno.ENOENT)  # of an OSError; MLflow's own for a local file has no number
 VERIFIED = "verified"  # the tag of a version that was loaded back and predicted the same
+MADE_BY = "made_by"  # MAIN or ELSEWHERE; a version without this tag is from before it, and counts as made elsewhere
+MAIN, ELSEWHERE = "main", "elsewhere"
 
 
 def versions_of(client: "MlflowClient", model: str) -> "list[ModelVersion]":
     """Return all versions of the model, the lowest number first."""
     found = client.search_model_versions(f"name='{model}'", max_results=10_000)
     return sorted(found, key=lambda version: int(version.version))
+
+
+def is_foreign(version: "ModelVersion") -> bool:
+    """Say whether something else than this pipeline registered the version."""
+    return "model_sha256" not in version.tags
+
+
+def foreign(version: "ModelVersion") -> str:
+    """Return the sentence about a version that this pipeline did not register."""
+    name = f"version {version.version} of {version.name}"
+    return f"{name} was not registered by this pipeline: take another (`make registry`), or `make rollback` champion"
 
 
 def the_version(client: "MlflowClient", model: str, content: Mapping[str, str]) -> "ModelVersion | None":
@@ -81,13 +97,17 @@ def files_of(version: "ModelVersion") -> Iterator[Path]:
     Raises StageError when they are gone, or when the model is not the one of the SHA-256 in the version's tags.
     """
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     name = f"version {version.version} of {version.name}"
     with tempfile.TemporaryDirectory() as folder:
         try:
             _download(f"models:/{version.name}/{version.version}", folder)
+        except RequestException:
+            raise
         except (OSError, MlflowException) as error:
-            if isinstance(error, MlflowException) and "No such artifact" not in str(error):
+            gone = "No such artifact" in str(error) if isinstance(error, MlflowException) else error.errno in GONE
+            if not gone:
                 raise
         model = Path(folder) / MODEL_FILE
         if not model.exists():

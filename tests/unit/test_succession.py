@@ -88,7 +88,8 @@ def against(holdout, params, contract, monkeypatch):
         for name, value in (names | {"files_of": nullcontext(Path())}).items():
             monkeypatch.setattr(churn.succession, name, lambda *_, value=value: value)
         monkeypatch.setattr(pd, "read_parquet", lambda _: pd.DataFrame({"score": scored["ours"]}))
-        client = SimpleNamespace(get_model_version=lambda *_: SimpleNamespace(tags={"model_sha256": "another"}))
+        present = SimpleNamespace(version="1", tags={"model_sha256": "another"})
+        client = SimpleNamespace(get_model_version=lambda *_: present, search_model_versions=lambda *_, **__: [present])
         version = SimpleNamespace(name="churn", tags={"model_sha256": "ours"})
         return decision(client, version, "1", params, contract)
 
