@@ -21,8 +21,9 @@ from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
 from churn.features import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
+from churn.package import MODEL_FILE
 from churn.params import load_params
-from churn.registry import MODEL_FILE, PASSWORD, failed_with, registry, signature
+from churn.registry import PASSWORD, failed_with, registry, signature
 from churn.rules import row_rules
 from churn.stage import CONTRACT, StageError, command
 from churn.tables import source, target

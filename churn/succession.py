@@ -16,13 +16,14 @@ from churn.champion import ALIAS, DECISION, NOBODY, ROLLED_BACK, champion_of, mo
 from churn.contract import Contract
 from churn.evaluation import scores_of
 from churn.model import read_model, read_table
+from churn.package import MODEL_FILE
 from churn.paired import compare
 from churn.params import Params
-from churn.registry import MODEL_FILE, failed_with, write
+from churn.registry import failed_with, write
 from churn.slices import slice_masks
 from churn.split import in_holdout
 from churn.stage import PREDICTIONS, TEST, StageError
-from churn.versions import files_of
+from churn.versions import FILES, files_of, without_digest
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ def promote(client: "MlflowClient", version: "ModelVersion", params: Params, con
             return f"is {ALIAS}: {why}" if now == number else f"was {ALIAS} until version {now} followed it at once"
 
 
-def decision(
+def decision(  # noqa: PLR0911 - one for each reason
     client: "MlflowClient", version: "ModelVersion", champion: str, params: Params, contract: Contract
 ) -> tuple[bool, str]:
     """Return whether `version` may follow the version with the number `champion`, and why."""
@@ -67,6 +68,8 @@ def decision(
     present = client.get_model_version(version.name, champion)
     if present.tags.get("model_sha256") == version.tags["model_sha256"]:
         return True, f"the same model as version {champion}, with other data"
+    if FILES not in present.tags:
+        return False, f"{without_digest(present)}; {BY_HAND}"
     features, labels, keys = read_table(TEST, contract)
     with files_of(present) as folder:
         try:
