@@ -14,10 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn import serving
 from churn.contract import Contract
 from churn.local_store import LOCAL_ARTIFACTS, LOCAL_STORE, artifacts_here, file_of, opening
 from churn.model import TRUSTED_TYPES
+from churn.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code, digest_of, requirements
 from churn.stage import CONTRACT, StageError, write_json
 
 import pandas as pd
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 PASSWORD = re.compile(r"//[^/@\s]*@")  # in a URL, with its user
-MODEL_FILE = "model.skops"  # the name that MLflow's scikit-learn flavour gives it
 RETRIES = {  # of each request: 5xx and dropped connections after 0, 2, 4, 8 and 16 seconds, by MLflow's own client
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -59,18 +58,6 @@ REQUEST_FAULTS = {  # by the class of the error, of requests and urllib3
     "ChunkedEncodingError": "the connection breaks off",
 }
 SECONDS = 900.0  # for all requests together
-LIBRARIES = (
-    "duckdb",
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "ruamel.yaml",
-    "scikit-learn",
-    "scipy",
-    "skops",
-)
 
 
 @contextmanager
@@ -250,8 +237,8 @@ def input_example(contract: Contract) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> str:
-    """Log the model `file` under the run, as churn/serving.py serves it, and return its MLflow id.
+def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> tuple[str, str]:
+    """Log the model `file` under the run, as churn/serving.py serves it; return its MLflow id, and its files' digest.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
     write it anew, in other bytes each time, and read it back before each.
@@ -270,9 +257,9 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
     }
     mlflow.pyfunc.add_to_model(
         model,
-        loader_module=serving.__name__,
+        loader_module=LOADER,
         data=MODEL_FILE,
-        code="code",
+        code=CODE,
         python_env="python_env.yaml",
     )
     model.add_flavor(
@@ -284,20 +271,19 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         code=None,
     )
     example = input_example(contract).to_dict(orient="split", index=False)
-    requirements = [f"{name}=={version(name)}" for name in LIBRARIES]
+    code = closure(SERVING)
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copyfile(file, folder / MODEL_FILE)
         shutil.copyfile(CONTRACT, folder / CONTRACT.name)
-        (folder / "code" / "churn").mkdir(parents=True)
-        for module in serving.MODULES:
-            shutil.copy(Path(serving.__file__).with_name(f"{module}.py"), folder / "code" / "churn")
+        copy_code(code, folder)
         write_json(folder / "input_example.json", example)
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
         write_json(folder / "python_env.yaml", environment)  # JSON is YAML
-        (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+        (folder / "requirements.txt").write_text("\n".join(requirements(code)) + "\n", encoding="utf-8")
         model.save(str(folder / "MLmodel"))
+        digest = digest_of(folder)
         client.log_model_artifacts(logged.model_id, name)
     client.finalize_logged_model(logged.model_id, "READY")
-    return str(logged.model_id)
+    return str(logged.model_id), digest

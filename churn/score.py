@@ -22,8 +22,9 @@ from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit,
 from churn.engines import duckdb_fault
 from churn.features import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
+from churn.package import MODEL_FILE
 from churn.params import load_params
-from churn.registry import MODEL_FILE, PASSWORD, failed_with, no_mlflow, registry, signature
+from churn.registry import PASSWORD, failed_with, no_mlflow, registry, signature
 from churn.rules import row_rules
 from churn.stage import CONTRACT, StageError, command, working
 from churn.tables import source, target

@@ -18,13 +18,14 @@ from churn.champion import ALIAS, CANDIDATE, DECISION, NOBODY, ROLLED_BACK, cham
 from churn.contract import Contract
 from churn.evaluation import scores_of
 from churn.model import read_model, read_table
+from churn.package import MODEL_FILE
 from churn.paired import compare
 from churn.params import Params
-from churn.registry import MODEL_FILE, failed_with, write
+from churn.registry import failed_with, write
 from churn.slices import slice_masks
 from churn.split import in_holdout
 from churn.stage import PREDICTIONS, TEST, StageError
-from churn.versions import files_of, foreign, is_foreign, versions_of
+from churn.versions import FILES, files_of, foreign, is_foreign, versions_of, without_digest
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +105,8 @@ def against_champion(
 ) -> tuple[bool, str]:
     """Return whether `version` may follow the version `present` by their scores of the present holdout, and why."""
     champion = present.version
+    if FILES not in present.tags:
+        return False, f"{without_digest(present)}; {BY_HAND}"
     features, labels, keys = read_table(TEST, contract)
     with files_of(present) as folder:
         try:

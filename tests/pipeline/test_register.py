@@ -10,10 +10,10 @@ from pathlib import Path
 from churn.contract import load_contract
 from churn.model import model_frame
 from churn.origin import lock_digest
+from churn.package import SERVING, closure, digest_of
 from churn.params import METRICS
 from stages.register import metrics_of
 from tests.conftest import ROOT, Clone
-from tests.pipeline.test_graph import closure
 from tests.serving import assert_mlflow_predicts_the_scores
 
 import mlflow
@@ -54,6 +54,12 @@ def aliases(clone):
     return {name: str(number) for name, number in clone.client.get_registered_model("churn").aliases.items()}
 
 
+def files(clone, number=1):
+    """Return the folder of the registry with the files of a version."""
+    source = clone.client.get_model_version("churn", str(number)).source
+    return clone.folder / "mlartifacts" / "models" / source.rpartition("/")[2] / "artifacts"
+
+
 def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -67,6 +73,7 @@ def test_a_version_says_what_it_came_from(registered):
         "model_sha256": sha256(registered.folder / "models/churn.skops"),
         "train_sha256": sha256(registered.folder / "data/features/train.parquet"),
         "test_sha256": sha256(registered.folder / "data/features/test.parquet"),
+        "files_sha256": digest_of(files(registered)),
         "verdict": "passed",
         "made_by": "main",
         "verified": "true",
@@ -115,8 +122,7 @@ def test_mlflow_predicts_from_a_csv_file_as_the_warehouse_gives_it(registered, t
 
 def test_the_registry_has_the_code_that_serving_takes(registered):
     folder = Path(mlflow.artifacts.download_artifacts("models:/churn@champion"))
-    needed = {path.removeprefix("churn/") for path in closure(ROOT / "churn/serving.py")}
-    assert {path.name for path in (folder / "code" / "churn").iterdir()} == needed
+    assert {file.relative_to(folder / "code") for file in (folder / "code").rglob("*.py")} == closure(SERVING, ROOT)
 
 
 def test_the_signature_and_the_example_come_from_the_contract(registered):
