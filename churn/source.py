@@ -44,6 +44,8 @@ import pyarrow as pa
 
 BATCH_ROWS = 20_000
 KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, Parquet in s3://…, or postgresql://…"
+# A transaction that is read-only lets COPY ... TO PROGRAM pass.
+SELECT = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/|\()*(SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE | re.DOTALL)
 PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", re.IGNORECASE)
 CSV_FAULTS = r"Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote"
 # A server that vanished is noticed within a minute, not after the two hours of the system's default, if at all.
@@ -446,6 +448,8 @@ def _of_postgresql(source: str, sql: str, query: str, timeout: float | None) -> 
     from adbc_driver_manager import Error
 
     rows = 0
+    if not SELECT.match(sql):
+        raise StageError(f"{query} does not run in {source}: it is no SELECT.")
     try:
         with postgresql.connect(with_limits(source)) as server, server.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
