@@ -1,6 +1,6 @@
 """Main's side of the report, rebuilt from its commit: a branch cannot forge it.
 
-A worktree of the commit shares this clone's DVC cache, and `dvc repro` in it takes main's own results from there, from
+A clone of the commit shares this one's DVC cache, and `dvc repro` in it takes main's own results from there, from
 the remote, or makes them. The comparison is paired: both models score the branch's holdout, prepared for either by its
 own code, without the rows that main has trained on.
 """
@@ -30,34 +30,36 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-WORKTREE = Path(".cache/baseline")
+CLONE = Path(".cache/baseline")
 LOCAL_CONFIG = Path(".dvc/config.local")
 
 
 @contextmanager
 def rebuilt(commit: str) -> Iterator[Path]:
-    """Yield a worktree of `commit` with everything up to its predictions; it is gone afterwards.
+    """Yield a clone at `commit` with everything up to its predictions; it is gone afterwards.
 
-    Raises StageError, with the reason, where that cannot be made.
+    It is no worktree of this clone, whose settings, hooks and attributes may change what is checked out: in CI the
+    branch's code has run here. Raises StageError, with the reason, where it cannot be made.
     """
-    shutil.rmtree(WORKTREE, ignore_errors=True)  # what a killed run left
-    git("worktree", "prune")
-    if git("worktree", "add", "--detach", str(WORKTREE), commit) is None:
-        raise StageError(f"git makes no worktree of {commit}")
+    shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
     try:
+        here = git("rev-parse", "--show-toplevel") or "."
+        cloned = git("clone", "--quiet", "--shared", "--no-checkout", here, str(CLONE)) is not None
+        if not cloned or git("-C", str(CLONE), "checkout", "--quiet", "--detach", commit) is None:
+            raise StageError(f"git cannot check {commit} out")
         if LOCAL_CONFIG.exists():  # where the remote is
-            shutil.copy(LOCAL_CONFIG, WORKTREE / LOCAL_CONFIG)
-        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=WORKTREE)
+            shutil.copy(LOCAL_CONFIG, CLONE / LOCAL_CONFIG)
+        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=CLONE)
         has_remote = bool(dvc("config", "core.remote").stdout.strip())
         _keep_snapshot(has_remote)
         # Not from the run-cache, where the branch could have planted a run.
-        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=WORKTREE)
+        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=CLONE)
         if done.returncode:
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             raise StageError(f"its pipeline does not run: {next(filter(_is_fault, said), said[-1] if said else '')}")
-        yield WORKTREE
+        yield CLONE
     finally:
-        git("worktree", "remove", "--force", str(WORKTREE))
+        shutil.rmtree(CLONE, ignore_errors=True)
 
 
 def _keep_snapshot(has_remote: bool) -> None:
@@ -66,14 +68,14 @@ def _keep_snapshot(has_remote: bool) -> None:
     Raises StageError when that snapshot is nowhere: trained on today's, it would be no main to compare with.
     """
     try:
-        source = load_params(WORKTREE / PARAMS).fetch.source
+        source = load_params(CLONE / PARAMS).fetch.source
     except StageError:
         return
-    if "://" in source or not (WORKTREE / source).resolve().is_relative_to(WORKTREE.resolve()):
-        dvc("pull" if has_remote else "checkout", "fetch", folder=WORKTREE)
-        if not (WORKTREE / RAW).exists():
+    if "://" in source or not (CLONE / source).resolve().is_relative_to(CLONE.resolve()):
+        dvc("pull" if has_remote else "checkout", "fetch", folder=CLONE)
+        if not (CLONE / RAW).exists():
             raise StageError("the snapshot that it was trained on is in no DVC cache or remote")
-        dvc("commit", "--force", "fetch", folder=WORKTREE)
+        dvc("commit", "--force", "fetch", folder=CLONE)
 
 
 def _is_fault(line: str) -> bool:
