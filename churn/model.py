@@ -6,6 +6,7 @@ what it holds beside numbers and text, is read only when its type is listed here
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,8 +105,12 @@ def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series,
         with path.open("rb") as file:
             table = pq.read_table(file)
         labels, keys = table[contract.label].to_pandas(), table[contract.key].to_pandas()
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise StageError(f"{path} is broken: {error}; `dvc repro --force` makes it again.") from error
+    except pa.ArrowInvalid as error:
+        raise StageError(f"{path} is no Parquet file; `dvc repro --force` makes it again.") from error
+    except KeyError as error:
+        raise StageError(
+            f"{path} lacks the column {contract.label} or {contract.key}; `dvc repro --force` makes it again."
+        ) from error
     return model_frame(table, contract), labels, keys
 
 
@@ -140,12 +145,13 @@ def read_model(path: Path) -> Any:
     try:
         return skops_io.load(path, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
+        types = ", ".join(re.findall(r"'([\w.]+)'", str(error))) or "a type that is not trusted"
         raise StageError(
-            f"{path}: {error} TRUSTED_TYPES in churn/model.py lists what may be read: use another estimator, or add"
-            " the type after reading what it does."
+            f"{path} holds {types}. TRUSTED_TYPES in churn/model.py lists what may be read: use another estimator, or"
+            " add the type after reading what it does."
         ) from error
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise StageError(f"{path} is no model in skops' format: {error}.") from error
+        raise StageError(f"{path} is no model in skops' format.") from error
 
 
 def reproducible_bytes(model: Any) -> bytes:

@@ -33,6 +33,31 @@ RETRIES = {  # of each request: 5xx and dropped connections after 0, 2, 4, 8 and
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
+ACCOUNT = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+MLFLOW_FAULTS = (  # by what MLflow's texts have in common
+    (r"timed out|timeout exception", "it does not answer in time"),
+    (r"valid JSON format", "its answer is not MLflow's: look at MLFLOW_TRACKING_URI, and at what lies between"),
+    (r"(?i)unsupported uri", "MLflow knows no address of this kind: look at MLFLOW_TRACKING_URI"),
+    (r"maintenance mode", "a folder cannot be a registry: name sqlite:///… or a server in MLFLOW_TRACKING_URI"),
+    (r"database is locked", "another process has locked its database"),
+    (r"readonly database|read-only", "its database is read-only"),
+    (r"unable to open database file", "its database cannot be opened"),
+    (r"(?i)disk is full|No space left", "No space left on device"),
+    (r"out-of-date database schema|no such table", "its database is of another version of MLflow: `mlflow db upgrade`"),
+)
+REQUEST_FAULTS = {  # by the class of the error, of requests and urllib3
+    "ConnectTimeout": "it does not answer in time",
+    "ReadTimeout": "it does not answer in time",
+    "SSLError": "its certificate is refused",
+    "ProxyError": "the proxy before it refuses",
+    "RetryError": "it answers every try with an error",
+    "ResponseError": "it answers every try with an error",
+    "InvalidURL": "its address is invalid",
+    "InvalidSchema": "its address is invalid",
+    "MissingSchema": "its address is invalid",
+    "ConnectionError": "it cannot be reached",
+    "ChunkedEncodingError": "the connection breaks off",
+}
 SECONDS = 900.0  # for all requests together
 LIBRARIES = (
     "duckdb",
@@ -70,8 +95,25 @@ def registry() -> Iterator["MlflowClient"]:
         ):
             yield mlflow.MlflowClient()
     except (MlflowException, RequestException) as error:
-        fault = PASSWORD.sub("//", str(error).splitlines()[0])
-        raise StageError(f"the registry at {name} failed: {fault}") from error
+        raise StageError(f"the registry at {name} failed: {fault_of_registry(error)}.") from error
+
+
+def fault_of_registry(error: BaseException | None) -> str:
+    """Return why the registry fails, in our own words: MLflow repeats what a server, or anything before it, answers."""
+    text, code = str(error), str(getattr(error, "error_code", ""))
+    if status := re.search(r"failed with error code (\d{3}) ", text):
+        look = f": look at {ACCOUNT}" if status[1] in ("401", "403") else ""
+        return f"it answers with the HTTP status {status[1]}{look}"
+    if words := next((words for pattern, words in MLFLOW_FAULTS if re.search(pattern, text)), None):
+        return words
+    cause: BaseException | None = error
+    while cause is not None:
+        if words := REQUEST_FAULTS.get(type(cause).__name__):
+            return words
+        cause = cause.__cause__ or cause.__context__
+    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+        return f"this account may not do that: look at {ACCOUNT}"
+    return f"it answers {code}" if re.fullmatch(r"[A-Z_]{3,50}", code) else f"it fails with {type(error).__name__}"
 
 
 @contextmanager

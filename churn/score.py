@@ -11,20 +11,21 @@ contract.yaml declares, when a column is missing or not declared, and when anyth
 """
 
 import argparse
-import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import churn.start  # noqa: F401
 from churn.champion import ALIAS, NOBODY, champion_of
+from churn.conditions import relation_condition
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
+from churn.engines import duckdb_fault
 from churn.features import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
 from churn.params import load_params
 from churn.registry import MODEL_FILE, PASSWORD, failed_with, registry, signature
 from churn.rules import row_rules
-from churn.stage import CONTRACT, StageError, command
+from churn.stage import CONTRACT, StageError, command, working
 from churn.tables import source, target
 from churn.versions import VERIFIED, files_of
 
@@ -43,8 +44,11 @@ BATCH_ROWS = 262_144
 
 def scored_contract(contract: Contract) -> Contract:
     """Return the contract less the label, and less the relations that speak of it."""
-    label = re.compile(rf"\b{re.escape(contract.label)}\b")
-    relations = {name: one for name, one in contract.rules.relations.items() if not label.search(one.holds)}
+    relations = {
+        name: one
+        for name, one in contract.rules.relations.items()
+        if contract.label not in relation_condition(name, one.holds, contract).columns
+    }
     columns = {name: column for name, column in contract.columns.items() if column.role != "label"}
     rules = contract.rules.model_copy(update={"relations": relations})
     return contract.model_copy(update={"columns": columns, "rules": rules})
@@ -189,14 +193,17 @@ def score(given: str, wanted: str, model: Any, contract: Contract, number: int) 
     try:
         return _score(given, wanted, model, contract, number)
     except duckdb.Error as error:
-        raise StageError(f"{PASSWORD.sub('//', given)} cannot be scored: {str(error).splitlines()[0]}") from error
+        relations = "\n".join(one.holds for one in contract.rules.relations.values())
+        fault = duckdb_fault(error, relations)
+        raise StageError(f"{PASSWORD.sub('//', given)} cannot be scored: {fault}.") from error
 
 
 def _score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
-    with connection() as database:
+    with connection(bar=False) as database:
         source(database, given, load_params().fetch.timeout_minutes)
-        read = read_incoming(database, contract)
+        with working("score: checking"):
+            read = read_incoming(database, contract)
         with target(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
 
             def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -9,7 +9,9 @@ import argparse
 import gc
 import hashlib
 import json
+import logging
 import os
+import re
 import sys
 import time
 import traceback
@@ -64,10 +66,10 @@ def fault_of(error: BaseException) -> str:
             return f"{error.filename} does not exist; `dvc repro` makes what a stage reads."
         return f"{os.strerror(error.errno)}{f': {error.filename}' if error.filename else ''}."
     what = "sys.exit was called" if isinstance(error, SystemExit) else f"crashed with {type(error).__name__}"
-    return f"{what}{_place(error)}; run it on a terminal to read more."
+    return f"{what}{place_of(error)}; run it on a terminal to read more."
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Return the innermost line of this repository that an error came from."""
     if isinstance(error, SyntaxError) and error.filename:
         frames = [(error.filename, error.lineno)]
@@ -83,8 +85,9 @@ def attempt(name: str, work: Callable[[], int | None]) -> tuple[int, str | None]
 
     On a terminal the traceback, or the library's error behind a StageError, is printed, too.
     """
-    if not on_terminal():  # a library's warning, like its error, may quote a value
+    if not on_terminal():  # a library's warning or log line, like its error, may quote a value
         warnings.formatwarning = lambda _, kind, file, line, *__: f"{name}: {kind.__name__} at {file}, line {line}\n"
+        logging.setLogRecordFactory(_without_text)
     try:
         return work() or 0, None
     except BaseException as error:
@@ -93,11 +96,20 @@ def attempt(name: str, work: Callable[[], int | None]) -> tuple[int, str | None]
             if not isinstance(error, StageError | OSError | KeyboardInterrupt):
                 traceback.print_exception(error)
             elif cause is not None and not isinstance(cause, StageError):
-                print(f"{name}: {type(cause).__name__}: {cause}", file=sys.stderr)
+                text = re.sub(r"//[^/@\s]+@", "//", str(cause))  # a URL's password is shown nowhere
+                print(f"{name}: {type(cause).__name__}: {text}", file=sys.stderr)
         return 1, fault_of(error)
     finally:
-        if "sklearn" in sys.modules:
-            gc.freeze()  # or the interpreter walks a million objects on its way out, for up to a second
+        # Else the interpreter visits a million objects at exit, for up to a second. DuckDB's are left to it, since
+        # DuckDB prints a page of "nanobind: leaked" where they are not freed.
+        if "sklearn" in sys.modules and "duckdb" not in sys.modules:
+            gc.freeze()
+
+
+def _without_text(logger: str, level: int, file: str, line: int, *_: Any, **__: Any) -> logging.LogRecord:
+    """Return the record of a log line as its level and place, without its text and its error."""
+    text = f"{logging.getLevelName(level)} of {logger} at {file}, line {line}"
+    return logging.LogRecord(logger, level, file, line, text, None, None)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -205,7 +217,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise StageError(f"{path} is no valid JSON: {error}; `dvc repro --force` makes it again.") from error
+        where = f": look at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise StageError(f"{path} is no valid JSON{where}; `dvc repro --force` makes it again.") from error
     if not isinstance(value, dict):
         raise StageError(f"{path} holds no JSON object; `dvc repro --force` makes it again.")
     return value

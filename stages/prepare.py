@@ -34,14 +34,14 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
         try:
             source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
         except pa.ArrowInvalid as error:
-            raise StageError(f"{raw} is no Parquet file: {error}; `dvc repro --force` makes it again.") from error
+            raise StageError(f"{raw} is no Parquet file; `dvc repro --force` makes it again.") from error
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
         paths = {"train": stack.enter_context(replacing(train)), "test": stack.enter_context(replacing(test))}
         writers: dict[str, pq.ParquetWriter] = {}
         progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
         for batch in source.iter_batches(BATCH_ROWS):
-            customers, lost = drop_declared(batch.to_pandas(), params.drop)
+            customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
             dropped.update(lost)
             labels = customers.pop(contract.label) if contract.label in customers else None
             features = add_features(customers)

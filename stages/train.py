@@ -8,6 +8,7 @@ and when anything looks at the holdout.
 
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ def build_model(classifier: Any, contract: Contract) -> Any:
     return make_pipeline(encoder, classifier)
 
 
+def refusal(error: Exception, classifier: Any) -> str:
+    """Return why an estimator refuses to be fitted, without its words, which may quote a value of a customer."""
+    refused, known = re.match(r"The '(\w+)' parameter of", str(error)), classifier.get_params(deep=False)
+    if isinstance(error, ValueError) and refused and refused[1] in known:
+        return f"{type(classifier).__name__} does not take train.parameters.{refused[1]} = {known[refused[1]]!r}"
+    return f"{type(classifier).__name__} raises {type(error).__name__}; look at train in params.yaml"
+
+
 def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any:
     """Fit the model on all `rows` rows and return it.
 
@@ -114,8 +123,10 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
     try:
         with threadpool_limits(limits=1, user_api="blas"):
             model.fit(features, labels)
-    except ValueError as error:
-        raise StageError(f"the model cannot be fitted: {' '.join(str(error).split())}") from error
+    except StageError:
+        raise
+    except Exception as error:  # whatever an estimator makes of its parameters and the data
+        raise StageError(f"the model cannot be fitted: {refusal(error, model[-1])}.") from error
     if hasattr(model[-1], "_bin_mapper"):
         model[-1]._bin_mapper.n_threads = 1  # the one trace of the machine in a fitted gradient boosting
     return model
