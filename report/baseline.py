@@ -19,7 +19,21 @@ from churn.model import load_model, model_frame
 from churn.paired import Difference, compare
 from churn.params import METRICS, load_params
 from churn.slices import slice_masks
-from churn.stage import CONTRACT, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN, StageError, sha256_of
+from churn.stage import (
+    CONTRACT,
+    LOCK,
+    LOG,
+    MODEL,
+    PARAMS,
+    PREDICTIONS,
+    RAW,
+    TEST,
+    TRAIN,
+    StageError,
+    md5_of,
+    sha256_of,
+)
+from report.claims import stages_of
 from report.facts import Comparison, DataChange, Slice
 from report.git import git
 from report.judge import Candidate
@@ -58,9 +72,23 @@ def rebuilt(commit: str) -> Iterator[Path]:
             faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(CLONE / LOG).items() if one["fault"]]
             said = faults[0] if faults else f"`dvc repro evaluate` fails in a checkout of {commit}"
             raise StageError(f"its pipeline does not run: {said}")
+        refuse_damaged(CLONE)
         yield CLONE
     finally:
         shutil.rmtree(CLONE, ignore_errors=True)
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raise StageError where a result in `folder` is not what its dvc.lock names.
+
+    DVC does not verify what it takes from this machine's cache, to which the branch's code could have written.
+    """
+    for stage in stages_of((folder / LOCK).read_text(encoding="utf-8")).values():
+        for out in stage.get("outs", ()):
+            path = folder / out["path"]
+            if path.is_file() and md5_of(path) != out["md5"]:
+                where = f".dvc/cache/files/md5/{out['md5'][:2]}/{out['md5'][2:]}"
+                raise StageError(f"{out['path']} of main is damaged in DVC's cache: delete {where} and run it again")
 
 
 def _keep_snapshot(has_remote: bool) -> None:

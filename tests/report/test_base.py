@@ -1,11 +1,13 @@
 """Against what a checkout is compared, and which changed files a reviewer is told of. Git is real."""
 
+import hashlib
 import subprocess
 from types import SimpleNamespace
 
 from churn.origin import default_branch
+from churn.stage import StageError
 from report.__main__ import base_commit
-from report.baseline import rebuilt
+from report.baseline import rebuilt, refuse_damaged
 from report.changes import changed_files, judge_notes
 from report.facts import Change
 
@@ -72,10 +74,22 @@ def test_mains_side_is_checked_out_without_the_settings_hooks_and_attributes_of_
     hook = tmp_path / ".git" / "hooks" / "post-checkout"
     hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
     hook.chmod(0o755)
-    with pytest.raises(Exception, match="its pipeline does not run"), rebuilt(git.start):  # there is none
+    with pytest.raises(StageError, match="its pipeline does not run"), rebuilt(git.start):  # there is none
         pass
     assert not ran.exists()
     assert not (tmp_path / ".cache" / "baseline").exists()
+
+
+def test_a_result_of_main_that_a_branch_planted_in_the_cache_under_its_hash_is_refused(tmp_path):
+    model = tmp_path / "churn.skops"
+    model.write_text("main's model")
+    digest = hashlib.md5(model.read_bytes(), usedforsecurity=False).hexdigest()
+    outs = f"outs: [{{path: churn.skops, md5: {digest}}}, {{path: plots, md5: 00.dir}}]"
+    (tmp_path / "dvc.lock").write_text(f"stages: {{train: {{cmd: x, {outs}}}, validate: {{cmd: x}}}}\n")
+    refuse_damaged(tmp_path)
+    model.write_text("a worse model")
+    with pytest.raises(StageError, match=f"^churn.skops of main is damaged .* delete .dvc/cache/.*/{digest[2:]} and"):
+        refuse_damaged(tmp_path)
 
 
 NOTES = {
