@@ -247,7 +247,6 @@ def test_what_a_branch_wrote_reaches_main_only_by_what_its_run_recorded():
     assert "format('{0}/branches/{1}', vars.DVC_REMOTE_URL, github.event.pull_request.number || github.ref)" in place
     (fetched,) = re.findall("dvc fetch.*", steps["Fetch what is taken over"]["run"])
     assert fetched.startswith("dvc fetch --remote branch fetch prepare train ")
-    assert steps["Fetch main's run-cache"]["if"] == "env.DVC_BRANCH_URL != '' && vars.AWS_BRANCH_ROLE_ARN != ''"
     pushes = re.findall(".*(?:dvc|remote.py) push.*", "\n".join(step.get("run", "") for step in steps.values()))
     assert pushes == ["python .github/scripts/remote.py push ${DVC_BRANCH_URL:+branch}"]
 

@@ -147,7 +147,10 @@ def test_the_commit_that_a_branch_started_from_is_known_before_its_code_runs(run
 )
 def test_a_run_that_a_branch_could_have_planted_is_reused_by_nobody(runner, reuse, ref, command):
     step = step_of("pipeline", "pipeline", "Run the pipeline")
-    assert step["env"]["BRANCH_MAY_REUSE"] == "${{ env.DVC_REMOTE_URL == '' || vars.AWS_BRANCH_ROLE_ARN != '' }}"
+    both_roles = "vars.AWS_ROLE_ARN != '' && vars.AWS_BRANCH_ROLE_ARN != ''"
+    assert step["env"]["BRANCH_MAY_REUSE"] == f"${{{{ env.DVC_REMOTE_URL == '' || ({both_roles}) }}}}"
+    fetched = step_of("pipeline", "pipeline", "Fetch main's run-cache")
+    assert fetched["if"] == f"env.DVC_BRANCH_URL != '' && {both_roles}"
     given = {"BRANCH_MAY_REUSE": reuse, "GITHUB_REF": ref, "RUN": ""}
     assert runner.step("pipeline", "pipeline", "Run the pipeline", **given).stdout == command + "\n"
 
