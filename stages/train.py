@@ -23,6 +23,8 @@ import numpy as np
 import pandas as pd
 
 HIDDEN = {path.resolve() for path in (RAW, TEST, PREDICTIONS)}  # whatever holds the holdout's customers
+ESTIMATOR = "params.yaml: train.estimator"
+PACKAGES = ("sklearn",)  # whose classifiers train.estimator may name; list a package after reading what its import does
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
     "categorical_features": "the contract says which features are categories",
@@ -42,16 +44,11 @@ def build_classifier(params: Train) -> Any:
     Early stopping is off: scikit-learn's own default holds a tenth of every larger table back in silence.
     Raises StageError when the path names no classifier with probabilities, or a parameter is unknown.
     """
-    from sklearn.base import BaseEstimator, is_classifier
-
-    path, name = params.estimator.rpartition(".")[::2]
+    kind, name = _class_of(params.estimator), params.estimator.rpartition(".")[2]
     try:
-        classifier = getattr(importlib.import_module(path), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise StageError(f"params.yaml: train.estimator: {params.estimator} cannot be made: {error}.") from error
-    is_estimator = isinstance(classifier, BaseEstimator) and is_classifier(classifier)
-    if not is_estimator or not hasattr(classifier, "predict_proba"):
-        raise StageError(f"params.yaml: train.estimator: {params.estimator} is no classifier with predict_proba.")
+        classifier = kind()
+    except (TypeError, ValueError) as error:
+        raise StageError(f"{ESTIMATOR}: {params.estimator} cannot be made without arguments: name another.") from error
     known = classifier.get_params(deep=False)
     for parameter in params.parameters:
         if parameter in NOT_YOURS:
@@ -63,7 +60,31 @@ def build_classifier(params: Train) -> Any:
     settings: dict[str, Any] = {**params.parameters, "random_state": params.seed, "early_stopping": False}
     if isinstance(weights := settings.get("class_weight"), dict):
         settings["class_weight"] = {int(label): weight for label, weight in weights.items()}
-    return classifier.set_params(**{name: value for name, value in settings.items() if name in known})
+    classifier.set_params(**{name: value for name, value in settings.items() if name in known})
+    if not hasattr(classifier, "predict_proba"):  # which may depend on the parameters
+        raise StageError(f"{ESTIMATOR}: {params.estimator} is no classifier with predict_proba.")
+    return classifier
+
+
+def _class_of(path: str) -> Any:
+    """Return the class that train.estimator names. Raises StageError unless it is a classifier of a listed package.
+
+    Nothing outside of PACKAGES is imported, and nothing is called: `os.system` is a path, too.
+    """
+    listed = ", ".join(f"{package}.…" for package in PACKAGES)
+    module, _, name = path.rpartition(".")
+    if path.partition(".")[0] not in PACKAGES or not module:
+        raise StageError(f"{ESTIMATOR}: {path} is not from a listed package: name a classifier of {listed}.")
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the import of a module raises
+        raise StageError(f"{ESTIMATOR}: {path} does not exist: name a classifier of {listed}.") from error
+    ours = isinstance(kind, type) and kind.__module__.partition(".")[0] in PACKAGES
+    if not ours or not issubclass(kind, ClassifierMixin) or not issubclass(kind, BaseEstimator):
+        raise StageError(f"{ESTIMATOR}: {path} is no classifier with predict_proba.")
+    return kind
 
 
 def build_model(classifier: Any, contract: Contract) -> Any:
