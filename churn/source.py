@@ -332,7 +332,7 @@ def _file_sentence(error: Exception, source: str, files: Mapping[str, object], s
             name = identifiers(sql).get(column[1].lower(), "a value")
             return f"{file}, line {line[1]}: {name} cannot be converted as the query asks."
         return f"{file}, line {line[1]}: {what[0] if what else 'cannot be read as CSV'}."
-    return f"{source} cannot be read: {file_fault(error)}." if is_damaged(error) else None
+    return f"{source} cannot be read: {file_fault(error)}." if is_damaged(error, files) else None
 
 
 def _query_sentence(error: Exception, source: str, query: str, sql: str) -> str:
