@@ -10,6 +10,7 @@ from typing import Any
 from churn.stage import LOCK, StageError, md5_of
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 
 def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
@@ -32,14 +33,19 @@ def lock_digest(lock: Path) -> str:
 
 
 def _stages(lock: Path) -> dict[str, Any]:
-    return dict(YAML(typ="safe").load(lock)["stages"]) if lock.exists() else {}
+    try:
+        stages = YAML(typ="safe").load(lock)["stages"] if lock.exists() else {}
+        return {name: dict(stage) for name, stage in stages.items()}
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StageError(f"{lock} is not a lock that DVC wrote; `git checkout {lock}` brings back the last.") from error
 
 
 def commit_tags() -> dict[str, str]:
     """Return the commit that is checked out, and whether anything but results differs from it."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+        done = subprocess.run(["git", *arguments], check=True, capture_output=True, encoding="utf-8", errors="replace")
+        return done.stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--", ".", ":!metrics", ":!plots", f":!{LOCK}")

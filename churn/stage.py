@@ -14,7 +14,8 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -209,6 +210,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StageError(f"{path} holds no JSON object; `dvc repro --force` makes it again.")
     return value
+
+
+def refuse_twice(columns: Iterable[str], path: Path) -> None:
+    """Raise StageError when a table between stages, at `path`, has two columns of one name."""
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise StageError(f"{path} has the column {twice[0]} more than once; `dvc repro --force` makes it again.")
 
 
 def sha256_of(path: Path) -> str:
