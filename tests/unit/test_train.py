@@ -257,7 +257,7 @@ def test_a_weight_of_no_label_is_one_sentence(weights):
         build_classifier(settings(class_weight=weights))
 
 
-@pytest.mark.parametrize("parameters", [{"max_iter": 10**400}, {"max_bins": [1]}, {"monotonic_cst": {"x": 1}}])
+@pytest.mark.parametrize("parameters", [{"max_bins": [1]}, {"monotonic_cst": {"x": 1}}])
 def test_a_parameter_that_breaks_scikit_learn_is_one_sentence(contract, parameters):
     with pytest.raises(StageError, match="the model cannot be fitted: "):
         trained(contract, **parameters)
