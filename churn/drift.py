@@ -130,7 +130,7 @@ def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
 @contextmanager
 def _opened(before: Path, after: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, dict[str, set[str]]]]:
     """Yield a connection in which both tables are views, `before` and `after`, and the names of their columns."""
-    with connection() as database:
+    with connection(before, after) as database:
         columns = {}
         for table, path in (("before", before), ("after", after)):
             try:

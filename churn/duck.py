@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 
@@ -18,19 +19,27 @@ SQL_TYPES = {  # of the contract's types
 
 
 @contextmanager
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection that spills to a temporary folder instead of growing beyond MEMORY_LIMIT."""
+def connection(
+    *files: str | Path, attached: str | None = None, bar: bool = True
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection whose queries read and write `files` alone, and change no setting.
+
+    It spills to a temporary folder instead of growing beyond MEMORY_LIMIT. The DuckDB file `attached` is opened
+    read-only and used. With `bar`, DuckDB shows a bar on long queries where a person is looking.
+    """
     with (
         tempfile.TemporaryDirectory() as spill,
-        duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": spill}) as connection,
+        duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": spill}) as database,
     ):
-        show_bar(connection, True)
-        yield connection
-
-
-def show_bar(database: duckdb.DuckDBPyConnection, wanted: bool) -> None:
-    """Have a bar on long queries, where a person is looking, or none."""
-    database.execute(f"SET enable_progress_bar = {str(wanted and sys.stdout.isatty()).lower()}")
+        database.execute("SET python_enable_replacements = false")  # a query's names are no Python variables
+        database.execute(f"SET enable_progress_bar = {str(bar and sys.stdout.isatty()).lower()}")
+        if attached:
+            database.execute(f"ATTACH {literal(attached)} AS warehouse (READ_ONLY)")
+            database.execute("USE warehouse")
+        database.execute(f"SET allowed_paths = [{', '.join(literal(str(file)) for file in files)}]")
+        database.execute("SET enable_external_access = false")
+        database.execute("SET lock_configuration = true")
+        yield database
 
 
 def noted(faults: Iterable[tuple[str, str]], separator: str) -> str:

@@ -18,8 +18,8 @@ def scores_of(model: Any, features: pd.DataFrame) -> Floats:
     """Return each row's probability of churn, shape (rows,). Raises StageError when it is none, or all are equal."""
     try:
         scores = np.asarray(model.predict_proba(features)[:, 1], dtype=np.float64)
-    except Exception as error:  # scikit-learn's, or of whatever is in the model's file
-        raise StageError(f"the model cannot score the holdout: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever an estimator makes of the features
+        raise StageError(f"the model cannot score the holdout: it raises {type(error).__name__}.") from error
     if len(scores) != len(features):
         raise StageError(f"the model gave {len(scores):,} scores for {len(features):,} rows.")
     if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):

@@ -6,6 +6,7 @@ what it holds beside numbers and text, is read only when its type is listed here
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,9 +159,10 @@ def read_model(path: Path) -> Any:
     try:
         model = skops_io.load(path, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
+        types = ", ".join(re.findall(r"'([\w.]+)'", str(error))) or "a type that is not trusted"
         raise StageError(
-            f"{path}: {error} TRUSTED_TYPES in churn/model.py lists what may be read: use another estimator, or add"
-            " the type after reading what it does."
+            f"{path} holds {types}. TRUSTED_TYPES in churn/model.py lists what may be read: use another estimator, or"
+            " add the type after reading what it does."
         ) from error
     except Exception as error:  # of zipfile, json, NumPy, skops or scikit-learn, which the file calls as it likes
         raise StageError(f"{path} is no model in skops' format; run `dvc repro --force train`.") from error

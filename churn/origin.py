@@ -7,10 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from churn.stage import LOCK, StageError, md5_of
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from churn.stage import LOCK, YAML_LENGTH, StageError, md5_of, read_text, stages_in
 
 
 def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
@@ -33,11 +30,7 @@ def lock_digest(lock: Path) -> str:
 
 
 def _stages(lock: Path) -> dict[str, Any]:
-    try:
-        stages = YAML(typ="safe").load(lock)["stages"] if lock.exists() else {}
-        return {name: dict(stage) for name, stage in stages.items()}
-    except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise StageError(f"{lock} is not a lock that DVC wrote; `git checkout {lock}` brings back the last.") from error
+    return stages_in(read_text(lock, YAML_LENGTH), str(lock)) if lock.exists() else {}
 
 
 def commit_tags() -> dict[str, str]:

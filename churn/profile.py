@@ -184,7 +184,7 @@ def _rounded(value: Any) -> Any:
 
 def customers_profile(contract: Contract, like: Profile | None = None) -> Profile:
     """Return the profile of both prepared tables. Raises StageError when one cannot be read."""
-    with connection() as database:
+    with connection(TRAIN, TEST) as database:
         for name, path in (("train", TRAIN), ("test", TEST)):
             try:
                 database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet({literal(str(path))})")

@@ -6,9 +6,10 @@ Validate applies them to both tables; whoever scores customers can apply them to
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from churn.conditions import Condition, relation_condition
 from churn.contract import Contract
 from churn.duck import SQL_TYPES, blank, identifier, literal
-from churn.stage import CONTRACT, StageError, number_of
+from churn.stage import StageError, number_of
 
 import duckdb
 
@@ -17,12 +18,13 @@ ROWS_SHOWN = 5
 
 @dataclass(frozen=True)
 class RowRule:
-    """A rule on single rows: what is said of the broken ones, and the SQL that finds them."""
+    """A rule on single rows: what is said of the broken ones, the SQL that finds them, and the relation behind it."""
 
     rule: str
     column: str
     says: str
     broken: str
+    relation: Condition | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             yield RowRule("range", name, says, f"isfinite({sql}) AND {beyond}" if column.type == "number" else beyond)
     if len(checkable) == len(contract.columns):
         for name, relation in contract.rules.relations.items():
-            yield RowRule(name, relation.column, f"rows against {name}", f"NOT ({relation.holds})")
+            condition = relation_condition(name, relation.holds, contract)
+            yield RowRule(name, relation.column, f"rows against {name}", f"NOT {condition.sql}", condition)
 
 
 def column_findings(table: str, types: Mapping[str, str], contract: Contract, rows: int) -> Iterator[Finding]:
@@ -86,24 +89,34 @@ def column_findings(table: str, types: Mapping[str, str], contract: Contract, ro
 def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Contract) -> Iterator[Finding]:
     """Yield the broken rules of one table, which `database` has a view of by that name.
 
-    Raises StageError when a relation of the contract is no SQL, and when the table is broken.
+    A relation that is NULL in every row is broken: it tests nothing. Raises StageError when a relation is no condition
+    or cannot be computed, and when the table is broken.
     """
     types = {name: sql_type for name, sql_type, *_ in database.execute(f"DESCRIBE {table}").fetchall()}
     rules = list(row_rules(contract, types))
     label = identifier(contract.label) if types.get(contract.label) == "BIGINT" else "NULL"
     key = f"lag({identifier(contract.key)}) OVER ()" if contract.key in types else "NULL"
     counts = [f"count(*) FILTER (WHERE {rule.broken})" for rule in rules]
+    counts += [f"count({rule.relation.sql})" for rule in rules if rule.relation]
     aggregates = ", ".join(["count(*)", f"avg({label})", *counts])
     try:
         total, label_rate, *broken = database.execute(
             f"SELECT {aggregates} FROM (SELECT *, {key} AS __previous_key FROM {table})"
         ).fetchall()[0]
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
     except duckdb.Error as error:
-        raise StageError(f"{CONTRACT}: rules.relations: {str(error).splitlines()[0]}.") from error
+        for rule in rules:
+            if rule.relation:
+                try:
+                    database.execute(f"SELECT count({rule.relation.sql}) FROM {table}")
+                except duckdb.Error as its_own:
+                    raise rule.relation.refused(its_own) from its_own
+        raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
     yield from column_findings(table, types, contract, total)
-    for rule, count in zip(rules, broken, strict=True):
+    tested = dict(zip([rule.rule for rule in rules if rule.relation], broken[len(rules) :], strict=True))
+    for rule, count in zip(rules, broken[: len(rules)], strict=True):
+        if rule.relation and total and not tested[rule.rule]:
+            sentence = f"{rule.rule} is NULL in every row, so it tests nothing: write it over columns that have values"
+            yield Finding(table, rule.rule, rule.column, total, 1.0, sentence)
         if count:
             rows = database.execute(
                 f"SELECT __row FROM (SELECT *, {key} AS __previous_key, row_number() OVER () AS __row FROM {table})"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from churn.conditions import rows_where
+from churn.conditions import rows_where, slice_condition
 from churn.contract import Contract
 from churn.params import Slices
 from churn.stage import StageError
@@ -31,7 +31,7 @@ def slice_masks(
                 (features[name] == value).to_numpy(bool),
             )
     for name, condition in slices.conditions.items():
-        yield name, rows_where(features, condition, f"evaluate.slices.conditions.{name}")
+        yield name, rows_where(features, slice_condition(name, condition, contract), contract)
     for name in contract.features:
         if contract.columns[name].nullable:
             yield f"{name} is missing", features[name].isna().to_numpy()

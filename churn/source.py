@@ -17,7 +17,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import date
 from itertools import chain
 from pathlib import Path, PurePath
@@ -26,7 +26,17 @@ from threading import Event, Thread
 from typing import Any
 
 from churn.as_of import with_as_of
-from churn.duck import connection, literal, show_bar
+from churn.duck import connection, literal
+from churn.engines import (
+    LOST,
+    duckdb_fault,
+    file_fault,
+    identifiers,
+    is_damaged,
+    missing_column,
+    postgresql_fault,
+    sqlite_fault,
+)
 from churn.stage import StageError
 
 import duckdb
@@ -35,8 +45,7 @@ import pyarrow as pa
 BATCH_ROWS = 20_000
 KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, Parquet in s3://…, or postgresql://…"
 PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", re.IGNORECASE)
-CSV_FAULTS = r'Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote|converting column "[^"]+"'
-LOST = r"PQgetCopyData|closed the connection|terminating connection|not receive data|connection .*(lost|closed)"
+CSV_FAULTS = r"Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote"
 # A server that vanished is noticed within a minute, not after the two hours of the system's default, if at all.
 LIMITS = {
     "connect_timeout": 30,
@@ -44,6 +53,16 @@ LIMITS = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
+}
+S3_FAULTS = {  # by botocore's class, or S3's code
+    "EndpointConnectionError": "nothing answers at its address",
+    "ConnectTimeoutError": "its address does not answer in time",
+    "ReadTimeoutError": "the answer does not come in time",
+    "ConnectionClosedError": "the connection was closed",
+    "NoCredentialsError": "there are no credentials",
+    "ProfileNotFound": "the profile does not exist",
+    "FileNotFoundError": "it does not exist",
+    "PermissionError": "the credentials are refused",
 }
 S3_LIMITS = {"connect_timeout": 20, "read_timeout": 20}  # seconds, of each try
 GRACE = 60.0  # seconds beyond fetch.timeout_minutes, in which the server should have stopped the query itself
@@ -81,21 +100,38 @@ def record_batches(
         batches = _of_duckdb(source, sql, query)
     for number, batch in enumerate(batches):
         if not number:
-            _refuse_columns(batch.schema, query)
+            _refuse_columns(batch.schema, query, identifiers(sql))
         yield batch
 
 
-def _refuse_columns(schema: pa.Schema, query: str) -> None:
-    """Raise StageError for two columns of one name, and for values that are no text, number, date or truth."""
-    names = [name.lower() for name in schema.names]  # SQL does not tell them apart by case
-    if twice := [name for name in schema.names if names.count(name.lower()) > 1]:
-        raise StageError(f"{query} gives the column {twice[0]} more than once.")
-    for field in schema:
+def _refuse_columns(schema: pa.Schema, query: str, known: Mapping[str, str]) -> None:
+    """Raise StageError for two columns of one name, and for values that are no text, number, date or truth.
+
+    A name that is not `known` from the query may be a value, as where a pivot makes it.
+    """
+    if (twice := _twice(schema.names)) is not None:
+        raise StageError(f"{query} gives the column {_told(schema.names, twice, known)} more than once.")
+    for number, field in enumerate(schema):
         stored = getattr(field.type, "storage_type", field.type)
         declared = (field.metadata or {}).get(b"POSTGRESQL:type", b"bytes").decode()
         # The driver hands on money in hundredths, as a mere integer.
         if pa.types.is_binary(stored) or pa.types.is_large_binary(stored) or declared == "money":
-            raise StageError(f"{query} gives {field.name} as {declared}: cast it to a text or a number there.")
+            name = _told(schema.names, number, known)
+            raise StageError(f"{query} gives {name} as {declared}: cast it to a text or a number there.")
+
+
+def _twice(names: Sequence[str]) -> int | None:
+    """Return which of the columns has the name of a later one; SQL does not tell them apart by case."""
+    lower = [name.lower() for name in names]
+    return next((number for number, name in enumerate(lower) if name in lower[number + 1 :]), None)
+
+
+def _told(names: Sequence[str], number: int, known: Mapping[str, str]) -> str:
+    """Return a column's name if the query has it; else its number, since the name may be a customer's value.
+
+    So it is in a CSV file without a header, and where a query turns values into columns.
+    """
+    return names[number] if names[number].lower() in known else f"number {number + 1}"
 
 
 def _at_least_one(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -121,17 +157,15 @@ def streaming(database: duckdb.DuckDBPyConnection, name: str, batches: Iterator[
             raised.append(error)
             raise
 
-    show_bar(database, False)  # whoever reads the batches knows more
     database.register(name, pa.RecordBatchReader.from_batches(first.schema, watched()))
     try:
         yield first.schema.names
     except duckdb.Error:
         if raised:
-            raise raised[0] from None  # DuckDB's words for it have a traceback in them
+            raise raised[0] from raised[0].__cause__  # DuckDB's words for it have a traceback in them
         raise
     finally:
         database.unregister(name)
-        show_bar(database, True)
 
 
 # Files, by DuckDB
@@ -139,21 +173,27 @@ def streaming(database: duckdb.DuckDBPyConnection, name: str, batches: Iterator[
 
 def _of_duckdb(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
     files = _listed(source)
-    with connection() as database:
-        show_bar(database, False)
+    attached = source if _begins_with(source, b"DUCK", 8) else None
+    with ExitStack() as stack:
         try:
-            if _begins_with(source, b"DUCK", 8):
-                database.execute(f"ATTACH {literal(source)} AS warehouse (READ_ONLY)")
-                database.execute("USE warehouse")
-            else:
+            database = stack.enter_context(connection(*([] if attached else files), attached=attached, bar=False))
+            if not attached:
                 if source.startswith("s3://"):
                     database.register_filesystem(_s3())
-                database.execute(f"CREATE TEMP VIEW source AS SELECT * FROM {_relation(database, source, files)}")
+                relation = _relation(database, source, files, identifiers(sql))
+                database.execute(f"CREATE TEMP VIEW source AS SELECT * FROM {relation}")
+        except duckdb.Error as error:
+            fault = _file_sentence(error, source, files, sql) or f"{source} cannot be read: {file_fault(error)}."
+            raise StageError(fault) from error
+        try:
             if [statement.type for statement in duckdb.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
                 raise StageError(f"{query} does not run: it is no SELECT, or more than one.")
             yield from _at_least_one(database.sql(sql).to_arrow_reader(BATCH_ROWS))
+        except duckdb.PermissionException as error:
+            raise StageError(f"{query} reads another file than {source}: leave it out, no query may.") from error
         except (duckdb.Error, OSError) as error:  # the latter from within the stream
-            raise StageError(_duckdb_sentence(str(error), source, query)) from error
+            fault = _file_sentence(error, source, files, sql) or _query_sentence(error, source, query, sql)
+            raise StageError(fault) from error
     if _listed(source) != files:
         raise StageError(_changed(source))
 
@@ -179,8 +219,9 @@ def _listed(source: str) -> dict[str, tuple[object, ...]]:
         try:
             entries = _s3().find(source, detail=True)
         except Exception as error:  # s3fs', botocore's and the system's own
-            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise StageError(f"{source} cannot be read: {said}; AWS's variables say where, and who asks.") from error
+            raise StageError(
+                f"{source} cannot be read: {_s3_fault(error)}; AWS's variables say where, and who asks."
+            ) from error
         files = {f"s3://{name}": (entry["size"], entry.get("ETag")) for name, entry in entries.items() if entry["size"]}
     else:
         path = Path(source)
@@ -195,7 +236,24 @@ def _listed(source: str) -> dict[str, tuple[object, ...]]:
     return files
 
 
-def _relation(database: duckdb.DuckDBPyConnection, source: str, files: Sequence[str] | Mapping[str, object]) -> str:
+def _s3_fault(error: BaseException) -> str:
+    """Return why S3 refuses, in our own words: s3fs makes an OSError of botocore's, which is the cause then."""
+    from botocore.exceptions import ClientError
+
+    for one in (error, error.__cause__, error.__context__):
+        if isinstance(one, ClientError) and re.fullmatch(r"\w+", code := str(one.response["Error"].get("Code"))):
+            return f"S3 answers {S3_FAULTS.get(code, code)}"
+        if one is not None and (words := S3_FAULTS.get(type(one).__name__)):
+            return words
+    return f"it fails with {type(error).__name__}"
+
+
+def _relation(
+    database: duckdb.DuckDBPyConnection,
+    source: str,
+    files: Sequence[str] | Mapping[str, object],
+    known: Mapping[str, str],
+) -> str:
     """Return the SQL that reads the files: a CSV's columns all as text, a Parquet file's as they are.
 
     Raises StageError when they are of another kind, or do not all have the same columns.
@@ -208,7 +266,7 @@ def _relation(database: duckdb.DuckDBPyConnection, source: str, files: Sequence[
         return f"read_parquet({paths})"
     if set(endings.values()) == {".csv"} and not source.startswith("s3://"):
         # The header is read here, so that DuckDB has nothing left to guess.
-        headers = {name: _csv_header(Path(name)) for name in files}
+        headers = {name: _csv_header(Path(name), known) for name in files}
         _refuse_unlike(headers)
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in next(iter(headers.values())))
         return (
@@ -238,7 +296,7 @@ def _refuse_unlike(columns: Mapping[str, Sequence[str]]) -> None:
             raise StageError(f"{name} has not the columns of {first}, or of another type, or in another order.")
 
 
-def _csv_header(source: Path) -> list[str]:
+def _csv_header(source: Path, known: Mapping[str, str]) -> list[str]:
     try:
         with source.open("rb") as file:
             line = file.readline()
@@ -248,34 +306,38 @@ def _csv_header(source: Path) -> list[str]:
             )
         header = next(csv.reader([line.decode("utf-8-sig")]), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise StageError(f"{source} is no CSV file in UTF-8: {error}.") from error
+        raise StageError(f"{source} is no CSV file in UTF-8: look at its first line.") from error
     if not header:
         raise StageError(f"{source} is empty: it has no header line.")
     if len(header) == 1 and (between := re.search(r"[;\t|]", header[0])):
         raise StageError(f"{source} has {between[0]!r} between its columns: write it with commas.")
     if not all(header):
         raise StageError(f"{source} has a column without a name: number {header.index('') + 1} of its header.")
-    names = [name.lower() for name in header]
-    if twice := [name for name in header if names.count(name.lower()) > 1]:
-        raise StageError(f"{source} has the column {twice[0]} more than once.")
+    if (twice := _twice(header)) is not None:
+        raise StageError(f"{source} has the column {_told(header, twice, known)} more than once.")
     return header
 
 
-def _duckdb_sentence(text: str, source: str, query: str) -> str:
-    """Say what DuckDB found, without the rows that it quotes."""
-    kind, _, said = text.splitlines()[0].partition(": ")
+def _file_sentence(error: Exception, source: str, files: Mapping[str, object], sql: str) -> str | None:
+    """Say what DuckDB found wrong with the files, if it is that; without the rows that it quotes."""
+    text = str(error)
     if "Traceback (most recent call last)" in text:  # of s3fs, which DuckDB reads by
         return _changed(source) if "FileExpired" in text else f"{source} was lost half way: run it again."
     if line := re.search(r"CSV Error on Line: (\d+)", text):
-        what, file = re.search(CSV_FAULTS, text), re.search(r"(?m)^ +file = (.*)$", text)
-        return f"{file[1] if file else source}, line {line[1]}: {what[0] if what else 'cannot be read as CSV'}."
-    if column := re.search(r'Referenced column "([^"]+)" not found', text):
-        return f"{source} has no column {column[1]}, which {query} reads."
-    if kind in ("Invalid Input Error", "IO Error", "Permission Error", "Serialization Error"):
-        return f"{source} cannot be read: {said}."
-    if kind == "Conversion Error":
-        return f"{query} does not run: a value cannot be converted as it asks."  # the value may be a customer's
-    return f"{query} does not run: {kind}: {said}."
+        file = next((name for name in re.findall(r"(?m)^ +file = (.*)$", text) if name in files), source)
+        what, column = re.search(CSV_FAULTS, text), re.search(r'converting column "([^"]+)"', text)
+        if column:  # a cast of the query
+            name = identifiers(sql).get(column[1].lower(), "a value")
+            return f"{file}, line {line[1]}: {name} cannot be converted as the query asks."
+        return f"{file}, line {line[1]}: {what[0] if what else 'cannot be read as CSV'}."
+    return f"{source} cannot be read: {file_fault(error)}." if is_damaged(error) else None
+
+
+def _query_sentence(error: Exception, source: str, query: str, sql: str) -> str:
+    """Say what DuckDB found wrong with the query, or with a value that it came to."""
+    if column := missing_column(str(error), sql):
+        return f"{source} has no column {column}, which {query} reads."
+    return f"{query} does not run: {duckdb_fault(error, sql)}."
 
 
 # SQLite, by Python's own module
@@ -295,10 +357,12 @@ def _begins_with(source: str, magic: bytes, offset: int) -> bool:
 
 
 def _of_sqlite(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
+    known = identifiers(sql)
     try:
         address = f"{Path(source).resolve().as_uri()}?mode=ro"
         # DuckDB reads on in a thread of its own, one at a time.
         with closing(sqlite3.connect(address, uri=True, check_same_thread=False)) as database:
+            database.set_authorizer(_only_select)
             cursor = database.execute(sql)
             if cursor.description is None:
                 raise StageError(f"{query} does not run: it is no SELECT.")
@@ -306,12 +370,21 @@ def _of_sqlite(source: str, sql: str, query: str) -> Generator[pa.RecordBatch]:
             rows: list[Any] = []
             while True:
                 columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-                texts = [_texts(column, f"{query} gives {name}") for name, column in zip(names, columns, strict=True)]
+                told = [_told(names, number, known) for number in range(len(names))]
+                texts = [_texts(column, f"{query} gives {name}") for name, column in zip(told, columns, strict=True)]
                 yield pa.RecordBatch.from_arrays(texts, names)
                 if not (rows := cursor.fetchmany(BATCH_ROWS)):
                     break
-    except sqlite3.Error as error:
-        raise StageError(f"{query} does not run in {source}: {error}.") from error
+    except (sqlite3.Error, sqlite3.Warning) as error:  # the latter for a second statement
+        if "not authorized" in str(error) or "prohibited" in str(error):
+            raise StageError(f"{query} does not run in {source}: it may only SELECT from its tables.") from error
+        raise StageError(f"{query} does not run in {source}: {sqlite_fault(error, sql)}.") from error
+
+
+def _only_select(action: int, *_: str | None) -> int:
+    """Return whether SQLite may do what a query asks: no ATTACH, PRAGMA or other statement, only a SELECT."""
+    allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
 
 
 def _texts(values: Iterable[Any], what: str) -> pa.Array:
@@ -385,20 +458,18 @@ def _of_postgresql(source: str, sql: str, query: str, timeout: float | None) -> 
                 rows += batch.num_rows
                 yield batch
     except (Error, OSError) as error:  # the latter from within the stream
-        raise StageError(_postgresql_sentence(error, source, query, rows, timeout)) from error
+        if "statement timeout" in str(error):
+            fault = f"{query} was stopped by {source} after {timeout:g} minutes (fetch.timeout_minutes)."
+        else:
+            fault = _postgresql_sentence(error, source, query, sql, rows)
+        raise StageError(fault) from error
 
 
-def _postgresql_sentence(error: Exception, source: str, query: str, rows: int, timeout: float | None) -> str:
-    """Say what the server, or the driver, found, without the values that it quotes."""
-    text = str(error)
-    said = re.split(r"(?:ERROR|FATAL|PANIC): +", text)[-1].splitlines()[0].rstrip(".")
+def _postgresql_sentence(error: Exception, source: str, query: str, sql: str, rows: int) -> str:
+    """Say what the server, or the driver, found."""
+    text, fault = str(error), postgresql_fault(error, sql)
     if "Failed to connect" in text:
-        said = said.rpartition("Failed to connect: ")[2]
-        return f"{source} cannot be reached: {said}; PGPASSWORD or ~/.pgpass has the password."
-    if "statement timeout" in text:
-        return f"{query} was stopped by {source} after {timeout:g} minutes (fetch.timeout_minutes)."
+        return f"{source} cannot be reached: {fault}; PGPASSWORD or ~/.pgpass has the password."
     if re.search(LOST, text):
         return f"the connection to {source} was lost after {rows:,} rows: run it again."
-    if isinstance(error, OSError) or str(getattr(error, "sqlstate", "")).startswith("22"):
-        said = said.partition(": ")[0]  # what follows may be a customer's value
-    return f"{query} does not run in {source}: {said}."
+    return f"{query} does not run in {source}: {fault}."

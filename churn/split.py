@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from churn.conditions import rows_where
+from churn.contract import Contract
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,20 @@ def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_
     return np.frombuffer(b"".join(digests), dtype=">u8") < limit
 
 
-def drop_declared(customers: pd.DataFrame, reasons: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, int]]:
+def drop_declared(
+    customers: pd.DataFrame, reasons: Mapping[str, str], contract: Contract
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """Drop the rows for which a condition of `reasons` holds; return the rest and the count for each reason.
 
     A row that fits several reasons counts for the first. Raises StageError when a condition cannot be read.
     """
+    if not reasons:
+        return customers, {}
+    from churn.conditions import drop_condition, rows_where  # imports DuckDB
+
     dropped = {}
-    for reason, condition in reasons.items():
-        holds = rows_where(customers, condition, f"prepare.drop.{reason}")
+    for reason, condition in [(name, drop_condition(name, text, contract)) for name, text in reasons.items()]:
+        holds = rows_where(customers, condition, contract)
         dropped[reason] = int(holds.sum())
         customers = customers[~holds]
     return customers, dropped

@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import sys
+import threading
 from importlib.util import find_spec
 from types import TracebackType
 
@@ -29,14 +30,20 @@ if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error outside of `churn.stage.attempt`, such as of an import, without its text; see there."""
+def _report(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Print an error outside of `churn.stage.attempt`, as of an import or a thread, without its text; see there."""
     from churn.stage import fault_of, on_terminal
 
-    if on_terminal():
-        sys.__excepthook__(kind, error, trace)
+    if error is None or on_terminal():
+        sys.__excepthook__(kind, error or kind(), trace)
     else:
         print(f"{sys.argv[0]}: {fault_of(error)}", file=sys.stderr)
 
 
+def _report_raised(raised: "threading.ExceptHookArgs | sys.UnraisableHookArgs") -> None:
+    _report(raised.exc_type, raised.exc_value, raised.exc_traceback)
+
+
 sys.excepthook = _report
+threading.excepthook = _report_raised
+sys.unraisablehook = _report_raised  # of an error in a destructor or a callback

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.duck import identifier
+from churn.engines import postgresql_fault
 from churn.registry import PASSWORD
 from churn.source import record_batches, streaming, with_limits
 from churn.stage import StageError, replacing
@@ -96,9 +97,8 @@ def server(name: str) -> Iterator[tuple[Any, str | None, str]]:
         with dbapi.connect(with_limits(url)) as connection:
             yield connection, schema or None, table
     except Error as error:
-        says = str(error).splitlines()
-        detail = next((line for line in says if "ERROR" in line or "failed" in line), says[0])
-        raise StageError(f"{told} failed: {PASSWORD.sub('//', detail)}") from error
+        fault = postgresql_fault(error, _qualified(schema, table))
+        raise StageError(f"{told} failed: {fault}.") from error
 
 
 def _qualified(schema: str | None, table: str) -> str:

@@ -19,12 +19,12 @@ from churn.model import load_model, model_frame
 from churn.paired import Difference, compare
 from churn.params import METRICS, load_params
 from churn.slices import slice_masks
-from churn.stage import CONTRACT, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN, StageError, sha256_of
+from churn.stage import CONTRACT, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN, StageError, sha256_of
 from report.facts import Comparison, DataChange, Slice
 from report.git import git
 from report.judge import Candidate
 from report.picture import draw
-from report.state import dvc
+from report.state import dvc, logged_runs
 
 import pandas as pd
 import pyarrow as pa
@@ -53,8 +53,9 @@ def rebuilt(commit: str) -> Iterator[Path]:
         # Not from the run-cache, where the branch could have planted a run.
         done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=WORKTREE)
         if done.returncode:
-            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            raise StageError(f"its pipeline does not run: {next(filter(_is_fault, said), said[-1] if said else '')}")
+            faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(WORKTREE / LOG).items() if one["fault"]]
+            said = faults[0] if faults else f"`dvc repro evaluate` fails in a checkout of {commit}"
+            raise StageError(f"its pipeline does not run: {said}")
         yield WORKTREE
     finally:
         git("worktree", "remove", "--force", str(WORKTREE))
@@ -76,11 +77,6 @@ def _keep_snapshot(has_remote: bool) -> None:
         dvc("commit", "--force", "fetch", folder=WORKTREE)
 
 
-def _is_fault(line: str) -> bool:
-    """Say whether a line is how a stage, or DVC, tells a fault."""
-    return line.startswith(("ERROR:", "fetch: ", "prepare: ", "validate: ", "train: ", "evaluate: "))
-
-
 def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd.Series:
     """Return main's score of each row of `predictions` (key, label, score), shape (rows,); NaN where it trained on it.
 
@@ -99,7 +95,8 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd
         [sys.executable, "-m", "stages.prepare"], cwd=main, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise StageError(f"its code cannot prepare this branch's data: {(done.stderr.splitlines() or [''])[-1]}")
+        said = [line for line in done.stderr.splitlines() if line.startswith("prepare: ")] or ["prepare crashes"]
+        raise StageError(f"its code cannot prepare this branch's data: {said[-1]}")
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()

@@ -14,11 +14,10 @@ from typing import Any
 
 import churn.start  # noqa: F401
 from churn.params import load_params
-from churn.stage import LOCK, StageError, command, replacing
+from churn.stage import LOCK, StageError, command, replacing, stages_in
 from report.git import git
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 COSTLY = ("fetch", "prepare", "train")
 ORDER = ("fetch", "prepare", "validate", "train", "evaluate", "gate")
@@ -28,9 +27,8 @@ Stages = Mapping[str, Any]
 def stages_of(lock: str) -> dict[str, Any]:
     """Return the entries of a lock, given as text, by stage. Raises StageError when it is no lock."""
     try:
-        stages = (YAML(typ="safe").load(lock) or {}).get("stages", {})
-        return dict(stages)
-    except (YAMLError, AttributeError, TypeError, ValueError) as error:
+        return stages_in(lock, str(LOCK))
+    except StageError as error:
         raise StageError(f"{LOCK} is no lock that DVC wrote.") from error
 
 

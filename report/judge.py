@@ -163,7 +163,7 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
     key, label = contract.key, contract.label
     kept, held_out = [], []
     for batch in pq.ParquetFile(RAW).iter_batches():
-        customers, _ = drop_declared(batch.to_pandas(), prepare.drop)
+        customers, _ = drop_declared(batch.to_pandas(), prepare.drop, contract)
         kept.append(customers[[key, label]] if label in customers else customers[[key]])
         held_out.append(pd.Series(in_holdout(customers[key], prepare.salt, prepare.holdout_share)))
     snapshot = pd.concat(kept, ignore_index=True).assign(holdout=pd.concat(held_out, ignore_index=True))
@@ -193,7 +193,7 @@ def contract_faults(contract: Contract, main: Path) -> Iterator[str]:
     theirs, ours = load_profile(main / PROFILE), load_profile()
     features = ours.features | theirs.features
     reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
-    with connection() as database:
+    with connection(TRAIN, TEST) as database:
         for name, path in (("train", TRAIN), ("test", TEST)):
             database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM read_parquet({literal(str(path))})")
             yield from (finding.sentence for finding in table_findings(database, name, contract))

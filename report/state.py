@@ -29,10 +29,10 @@ def dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[s
 
 
 def dvc_json(command: str, *arguments: str) -> Any:
-    """Return what a command of DVC says in JSON. Raises StageError, with DVC's own words, where it fails."""
+    """Return what a command of DVC says in JSON. Raises StageError where it fails."""
     done = dvc(*command.split(), "--json", *arguments)
     if done.returncode:
-        raise StageError(f"dvc {command} says: {(done.stderr.strip() or 'nothing').splitlines()[0]}")
+        raise StageError(f"`dvc {command}` fails with the exit status {done.returncode}: run it here to read why.")
     return json.loads(done.stdout or "{}")
 
 

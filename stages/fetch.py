@@ -13,9 +13,10 @@ import churn.start  # noqa: F401
 from churn.as_of import read_query
 from churn.contract import Contract, load_contract
 from churn.duck import blank, cast, connection, identifier, literal, misfit, noted
+from churn.engines import duckdb_fault
 from churn.params import Fetch, load_params
 from churn.source import record_batches, streaming
-from churn.stage import RAW, StageError, number_of, replacing, run
+from churn.stage import RAW, StageError, number_of, replacing, run, working
 
 import duckdb
 import pyarrow as pa
@@ -38,17 +39,18 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
     types = {contract.key: declared[contract.key]} | declared  # the key comes first
     batches = record_batches(source, sql, query=query, as_of=params.as_of, timeout=params.timeout_minutes)
     try:
-        with closing(batches), connection() as database, replacing(target) as beside:
+        with closing(batches), replacing(target) as beside, connection(beside, bar=False) as database:
             rows = _load(database, batches, types, params)
             if not rows:
                 raise StageError(f"{source} gives no rows through {query}.")
-            database.execute(
-                f"COPY (SELECT * EXCLUDE ({MISFITS}) FROM customers ORDER BY ALL) TO {literal(str(beside))}"
-                f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{columns: {literal(contract.columns_json())}}})"
-            )
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        said = str(error).splitlines()[0].partition(": ")[2]
-        raise StageError(f"{target} cannot be made, the former one stays: {said}") from error
+            with working("fetch: sorting"):
+                database.execute(
+                    f"COPY (SELECT * EXCLUDE ({MISFITS}) FROM customers ORDER BY ALL) TO {literal(str(beside))}"
+                    f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{columns: {literal(contract.columns_json())}}})"
+                )
+    except duckdb.Error as error:
+        fault = duckdb_fault(error, "")
+        raise StageError(f"{target} cannot be made, the former one stays: {fault}.") from error
     return rows
 
 

@@ -56,7 +56,7 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
             with _reading(raw):
                 if (batch := next(batches, None)) is None:
                     break
-            customers, lost = drop_declared(batch.to_pandas(), params.drop)
+            customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
             dropped.update(lost)
             labels = customers.pop(contract.label) if contract.label in customers else None
             features = add_features(customers)

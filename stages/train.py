@@ -9,6 +9,7 @@ and when anything looks at the holdout.
 import importlib
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ import numpy as np
 import pandas as pd
 
 HIDDEN = {path.resolve() for path in (RAW, TEST, PREDICTIONS)}  # whatever holds the holdout's customers
+ESTIMATOR = "params.yaml: train.estimator"
+PACKAGES = ("sklearn",)  # whose classifiers train.estimator may name; list a package after reading what its import does
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
     "categorical_features": "the contract says which features are categories",
@@ -43,16 +46,11 @@ def build_classifier(params: Train) -> Any:
     Early stopping is off: scikit-learn's own default holds a tenth of every larger table back in silence.
     Raises StageError when the path names no classifier with probabilities, or a parameter is unknown.
     """
-    from sklearn.base import BaseEstimator, is_classifier
-
-    path, name = params.estimator.rpartition(".")[::2]
+    kind, name = _class_of(params.estimator), params.estimator.rpartition(".")[2]
     try:
-        classifier = getattr(importlib.import_module(path), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise StageError(f"params.yaml: train.estimator: {params.estimator} cannot be made: {error}.") from error
-    is_estimator = isinstance(classifier, BaseEstimator) and is_classifier(classifier)
-    if not is_estimator or not hasattr(classifier, "predict_proba"):
-        raise StageError(f"params.yaml: train.estimator: {params.estimator} is no classifier with predict_proba.")
+        classifier = kind()
+    except (TypeError, ValueError) as error:
+        raise StageError(f"{ESTIMATOR}: {params.estimator} cannot be made without arguments: name another.") from error
     known = classifier.get_params(deep=False)
     for parameter in params.parameters:
         if parameter in NOT_YOURS:
@@ -69,7 +67,31 @@ def build_classifier(params: Train) -> Any:
                 " write {0: 1, 1: 3}."
             )
         settings["class_weight"] = {int(label): weight for label, weight in weights.items()}
-    return classifier.set_params(**{name: value for name, value in settings.items() if name in known})
+    classifier.set_params(**{name: value for name, value in settings.items() if name in known})
+    if not hasattr(classifier, "predict_proba"):  # which may depend on the parameters
+        raise StageError(f"{ESTIMATOR}: {params.estimator} is no classifier with predict_proba.")
+    return classifier
+
+
+def _class_of(path: str) -> Any:
+    """Return the class that train.estimator names. Raises StageError unless it is a classifier of a listed package.
+
+    Nothing outside of PACKAGES is imported, and nothing is called: `os.system` is a path, too.
+    """
+    listed = ", ".join(f"{package}.…" for package in PACKAGES)
+    module, _, name = path.rpartition(".")
+    if path.partition(".")[0] not in PACKAGES or not module:
+        raise StageError(f"{ESTIMATOR}: {path} is not from a listed package: name a classifier of {listed}.")
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the import of a module raises
+        raise StageError(f"{ESTIMATOR}: {path} does not exist: name a classifier of {listed}.") from error
+    ours = isinstance(kind, type) and kind.__module__.partition(".")[0] in PACKAGES
+    if not ours or not issubclass(kind, ClassifierMixin) or not issubclass(kind, BaseEstimator):
+        raise StageError(f"{ESTIMATOR}: {path} is no classifier with predict_proba.")
+    return kind
 
 
 def _is_positive(value: Any) -> bool:
@@ -111,6 +133,14 @@ def build_model(classifier: Any, contract: Contract) -> Any:
     return make_pipeline(encoder, classifier)
 
 
+def refusal(error: Exception, classifier: Any) -> str:
+    """Return why an estimator refuses to be fitted, without its words, which may quote a value of a customer."""
+    refused, known = re.match(r"The '(\w+)' parameter of", str(error)), classifier.get_params(deep=False)
+    if isinstance(error, ValueError) and refused and refused[1] in known:
+        return f"{type(classifier).__name__} does not take train.parameters.{refused[1]} = {known[refused[1]]!r}"
+    return f"{type(classifier).__name__} raises {type(error).__name__}; look at train in params.yaml"
+
+
 def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any:
     """Fit the model on all `rows` rows and return it.
 
@@ -125,10 +155,10 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
     try:
         with threadpool_limits(limits=1, user_api="blas"):
             model.fit(features, labels)
-    except StageError:  # of refuse_holdout
+    except StageError:
         raise
-    except Exception as error:  # scikit-learn's, or of whatever a parameter reaches
-        raise StageError(f"the model cannot be fitted: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever an estimator makes of its parameters and the data
+        raise StageError(f"the model cannot be fitted: {refusal(error, model[-1])}.") from error
     if hasattr(model[-1], "_bin_mapper"):
         model[-1]._bin_mapper.n_threads = 1  # the one trace of the machine in a fitted gradient boosting
     return model

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 import churn.start  # noqa: F401
+from churn.conditions import check_conditions
 from churn.contract import Contract, load_contract
 from churn.duck import connection, identifier, literal
+from churn.params import load_params
 from churn.profile import Profile, load_profile, profile_of
 from churn.results import read_result
 from churn.rules import Finding, table_findings
@@ -73,7 +75,7 @@ def validate(
     contract: Contract, profile: Profile, account: Mapping[str, object]
 ) -> tuple[dict[str, int], list[Finding]]:
     """Return the numbers of rows and every broken rule. Raises StageError when a table cannot be read."""
-    with connection() as database:
+    with connection(RAW, *TABLES.values()) as database:
         counted = {}
         for name, path in {"fetched": RAW, **TABLES}.items():
             try:
@@ -93,6 +95,7 @@ def validate(
 def main() -> None:
     """Validate, write the result, and fail when a rule is broken."""
     contract = load_contract()
+    check_conditions(load_params().evaluate.slices, contract)
     counted, findings = validate(contract, load_profile(), read_result(ROWS))
     result = {
         "passed": not findings,

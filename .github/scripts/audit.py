@@ -62,7 +62,6 @@ def faults(packages: list[dict[str, Any]], reasons: dict[str, str]) -> Iterator[
 
 def main() -> None:
     """Do what the module says."""
-    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     try:
         reasons = accepted(ACCEPTED.read_text(encoding="utf-8"))
         done = subprocess.run(command(), capture_output=True, text=True, check=False)  # 1 if it found anything
@@ -82,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     main()

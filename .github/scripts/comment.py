@@ -26,6 +26,7 @@ WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "C
 AUTHOR = "github-actions[bot]"  # of all that the token of a workflow writes
 SEEN_BY_CML = 30  # comments: it asks for the first page only
 PICTURE = re.compile(rf"^!{INVISIBLE}(\[[^\[\]\n]*\])\(comparison\.png\)$", re.MULTILINE)  # after neutral()
+CODE = re.compile(r"HTTP \d{3}\b|status code \d{3}\b|ECONNREFUSED|ECONNRESET|ENOTFOUND|ETIMEDOUT|EAI_AGAIN|Invalid URL")
 
 
 class FailedError(Exception):
@@ -44,9 +45,8 @@ def run(*command: str, given: str = "", **options: Any) -> str:
     except OSError as error:
         raise FailedError(f"`{name}` cannot be run ({error.strerror})") from error
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["without a word"])[-1]
-        message = re.search(r'"message":"([^"]+)"', said)  # CML writes its log in JSON
-        raise FailedError(f"`{name}` failed ({(message[1] if message else said)[:200]})")
+        code = CODE.search(done.stderr)  # no more of its words, which may repeat the report
+        raise FailedError(f"`{name}` failed ({code[0] if code else f'exit status {done.returncode}'})")
     return str(done.stdout)
 
 

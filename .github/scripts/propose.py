@@ -50,7 +50,7 @@ def open_by_cml(branch: str, title: str, body: str) -> int:
         *("dvc.lock", "metrics/**", "params.yaml", "plots/**"),  # with fetch.as_of
     )
     if not (found := re.fullmatch(r"https://\S+/pull/(\d+)", printed)):
-        raise ValueError(f"CML printed {printed!r}, which is no pull request")
+        raise ValueError
     return int(found[1])
 
 
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> None:
     try:
         number = open_by_cml(given.branch, given.title, body)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        print(f"CML opened no pull request, so the GitHub CLI does ({error}).")
+        print(f"CML opened no pull request, so the GitHub CLI does ({type(error).__name__}).")
         number = open_by_git(given.branch, given.title, body)
     print(f"::notice::Pull request {number}: {given.title}")
     if os.environ["GH_TOKEN"] == os.environ["DISPATCH_TOKEN"] or not merges_itself(number):

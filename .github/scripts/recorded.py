@@ -152,7 +152,8 @@ def main(arguments: list[str]) -> int:
         else:
             take()
     except (OSError, subprocess.CalledProcessError, ValueError, KeyError, TypeError) as error:
-        print(f"::warning::GitHub could not be asked for recorded runs, so everything is computed ({error}).")
+        kind = type(error).__name__
+        print(f"::warning::GitHub could not be asked for recorded runs, so everything is computed ({kind}).")
     return 0
 
 

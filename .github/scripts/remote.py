@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from dvc.config import NoRemoteError  # type: ignore[import-untyped]  # DVC has no types
 from dvc.exceptions import DvcException  # type: ignore[import-untyped]
 from dvc.repo import Repo  # type: ignore[import-untyped]
@@ -31,6 +31,12 @@ from dvc_data.hashfile.hash import file_md5
 
 LOOK = "look at DVC_REMOTE_URL and AWS_ENDPOINT_URL_S3"
 KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+CONNECTIONS = {  # by botocore's class
+    "EndpointConnectionError": "nothing answers there",
+    "ConnectTimeoutError": "no answer in time",
+    "ReadTimeoutError": "no answer in time",
+    "ConnectionClosedError": "the connection was closed",
+}
 
 
 class RemoteError(Exception):
@@ -60,14 +66,24 @@ def sentence(error: BaseException, url: str) -> str:
     if isinstance(error, NoCredentialsError):
         return f"{url} asks for credentials, and there are none: set {KEYS}, or take on a role."
     if isinstance(error, PermissionError):
-        code = re.search(r"\((\w+)\)", said)
         what = "takes nothing from" if "PutObject" in said or "Upload" in said else "refuses"
-        return f"{url} {what} these credentials ({code[1] if code else 'Forbidden'}): look at {KEYS}."
+        return f"{url} {what} these credentials ({code_of(error) or 'Forbidden'}): look at {KEYS}."
     if isinstance(error, FileNotFoundError):
         return f"{url} does not exist: {LOOK}, or make the bucket."
     if isinstance(error, BotoCoreError | OSError):
-        return f"{url} cannot be reached ({said.rstrip('.')}): {LOOK}, and do it again; nothing here is lost."
-    return f"{url}: {said.rstrip('.')}. Do it again; nothing here is lost."
+        why = code_of(error) or CONNECTIONS.get(type(error).__name__) or type(error).__name__
+        return f"{url} cannot be reached ({why}): {LOOK}, and do it again; nothing here is lost."
+    return f"{url}: {code_of(error) or type(error).__name__}. Do it again; nothing here is lost."
+
+
+def code_of(error: BaseException | None) -> str | None:
+    """Return S3's code for an error, or for what caused it: a word, and nothing of the text beside it."""
+    while error is not None:
+        code = str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else ""
+        if re.fullmatch(r"\w{1,50}", code):
+            return code
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def connect(repo: Any, name: str | None) -> Any:
@@ -196,7 +212,10 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (RemoteError, DvcException) as error:
+    except (RemoteError, DvcException) as raised:
+        error = (
+            raised if isinstance(raised, RemoteError) else f"DVC fails with {type(raised).__name__}; run `dvc status`."
+        )
         if output := os.environ.get("GITHUB_OUTPUT"):
             with Path(output).open("a", encoding="utf-8") as file:
                 file.write(f"fault=The DVC remote: {error}\n")  # for alert.py

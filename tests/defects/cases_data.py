@@ -94,7 +94,7 @@ def filled_in_prepare(clone):
 
 def dropped_from_the_holdout_too(clone):
     purchases(clone)
-    clone.replace("params.yaml", "  drop: {} #", f"  drop: {{never_purchased: {DAYS} != {DAYS}}} #")
+    clone.replace("params.yaml", "  drop: {} #", f"  drop: {{never_purchased: {DAYS} IS NULL}} #")
 
 
 def dropped_from_the_profile_too(clone):

@@ -89,7 +89,7 @@ def test_a_training_that_crashed_is_named_without_its_message(clone):
     crash = "def main() -> None:\n    raise RuntimeError('7590-VHVEG')\n"
     change(clone, ("stages/train.py", "def main() -> None:\n", crash))
     _, text, outcome = reported(clone)
-    assert outcome["headline"] == "Blocked: train: crashed with RuntimeError"
+    assert outcome["headline"].startswith("Blocked: train: crashed with RuntimeError in stages/train.py, line ")
     assert outcome["stage"] == "train"
     assert "7590" not in text
 
@@ -195,8 +195,8 @@ def test_customers_that_changed_in_the_holdout_alone_are_counted(clone):
     [
         ("params.yaml", "train: [", "Blocked: params.yaml is no valid YAML"),
         ("params.yaml", "{}", "Blocked: params.yaml: fetch: is missing"),
-        ("dvc.lock", "stages: [", "Blocked: dvc status says: "),
-        ("dvc.yaml", "stages: 3", "Blocked: dvc status says: "),
+        ("dvc.lock", "stages: [", "Blocked: `dvc status` fails with the exit status "),
+        ("dvc.yaml", "stages: 3", "Blocked: `dvc status` fails with the exit status "),
     ],
 )
 def test_settings_that_nobody_can_read_are_the_verdict(clone, file, content, said):

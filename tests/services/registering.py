@@ -35,9 +35,10 @@ def registered(clone, address, **environment):
 
 
 def named(clone, name):
-    """Give the clone's model a name of its own in the registry."""
+    """Give the clone's model a name of its own in the registry, by a commit on main."""
     path = clone.folder / "params.yaml"
     path.write_text(re.sub(r"register:\n  model: .*", f"register:\n  model: {name}", path.read_text()))
+    clone.commit()
     return clone
 
 

@@ -122,7 +122,7 @@ def test_what_one_machine_pushed_another_takes_over_and_does_not_train_again(ser
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, f" refuses these credentials (SignatureDoesNotMatch): {LOOK}"),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, f" refuses these credentials (InvalidAccessKeyId): {LOOK}"),
         ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, " asks for credentials, and there are none: "),
-        ({"AWS_ENDPOINT_URL_S3": "nobody listens"}, " cannot be reached (Could not connect to the endpoint URL: "),
+        ({"AWS_ENDPOINT_URL_S3": "nobody listens"}, " cannot be reached (nothing answers there): "),
     ],
     ids=["wrong secret", "unknown key", "no key", "server down"],
 )
@@ -144,7 +144,7 @@ def test_a_remote_that_accepts_and_never_answers_is_given_up(refused):
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         done = refused.run(*FETCH, AWS_ENDPOINT_URL_S3=address, AWS_MAX_ATTEMPTS="1")  # of 15 seconds; five without it
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert done.stdout.startswith(f"remote: s3://{BUCKET}/whole cannot be reached (Read timeout on endpoint URL: ")
+    assert done.stdout.startswith(f"remote: s3://{BUCKET}/whole cannot be reached (no answer in time): ")
 
 
 @pytest.fixture(scope="module")

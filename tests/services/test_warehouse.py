@@ -155,9 +155,9 @@ def test_a_writer_meanwhile_is_not_seen(at):
 
 def test_the_query_can_change_nothing_in_the_warehouse(at):
     at.sql("CREATE TABLE kept AS SELECT 1 AS number")
-    with pytest.raises(StageError, match="in a read-only transaction"):
+    with pytest.raises(StageError, match="it writes, in a read-only transaction"):
         rows(at.url, "DELETE FROM kept RETURNING *")
-    with pytest.raises(StageError, match="cannot insert multiple commands"):
+    with pytest.raises(StageError, match="there is a syntax error, or more than one statement"):
         rows(at.url, "SELECT 1; DROP TABLE kept")
     assert at.sql("SELECT count(*) FROM kept") == "1"
 
@@ -209,13 +209,16 @@ def test_a_bar_on_a_terminal_counts_the_rows_and_nowhere_else(clone):
             "SELECT customer_id FROM customers",
             r"query\.sql gives no column churn, tenure_months, .* which",
         ),
-        ("SELECT customer FROM customers", r'query\.sql does not run in .*: column "customer" does not exist'),
-        ("SELECT * FROM clients", r'query\.sql does not run in .*: relation "clients" does not exist'),
+        ("SELECT customer FROM customers", r"query\.sql does not run in .*: the column customer does not exist"),
+        ("SELECT * FROM clients", r"query\.sql does not run in .*: the table clients does not exist"),
         (
             "SELECT *, customer_id::int AS x FROM customers",
-            r"does not run in .*: invalid input syntax for type integer\.$",
+            r"does not run in .*: a value cannot be converted as it asks\.$",
         ),
-        ("SELECT *, 1/(length(contract::text) - 8) AS x FROM customers", r"does not run in .*: division by zero\.$"),
+        (
+            "SELECT *, 1/(length(contract::text) - 8) AS x FROM customers",
+            r"does not run in .*: a value is divided by zero\.$",
+        ),
         ("SELECT * FROM customers WHERE $as_of > '2026-01-01'", r"uses \$as_of, but no date is set"),
     ],
     ids=["no rows", "a column too few", "a column too much", "no table", "no number", "half way", "no date"],
@@ -298,7 +301,10 @@ def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
 
 def test_a_server_that_does_not_even_answer_is_given_up(at, monkeypatch):
     monkeypatch.setitem(churn.source.LIMITS, "connect_timeout", 2)  # the least that libpq takes
-    with cutting_proxy(at.port, after=0, hold=True) as port, pytest.raises(StageError, match=r"reached: .* timeout"):
+    with (
+        cutting_proxy(at.port, after=0, hold=True) as port,
+        pytest.raises(StageError, match="reached: timeout expired"),
+    ):
         rows(at.url.replace(str(at.port), str(port)), "SELECT 1")
 
 
@@ -431,7 +437,7 @@ def test_parquet_in_s3_gives_the_same_bytes_from_one_object_or_from_many(fetched
         (
             "one.parquet",
             {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"},
-            "cannot be read: Could not connect to",
+            "cannot be read: nothing answers at its address",
         ),
     ],
     ids=["nothing there", "another kind", "wrong secret", "no server"],
@@ -461,7 +467,10 @@ def test_an_s3_server_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
     target = fetched(source, sql)
     before = target.read_bytes()
     monkeypatch.setitem(churn.source.S3_LIMITS, "read_timeout", 0.5)
-    for after, said in ((0, "cannot be read: Read timeout on endpoint"), (20_000, "was lost half way: run it again")):
+    for after, said in (
+        (0, "cannot be read: the answer does not come in time"),
+        (20_000, "was lost half way: run it again"),
+    ):
         with cutting_proxy(int(in_s3.rpartition(":")[2]), after, hold=True) as port:
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
             s3fs.S3FileSystem.clear_instance_cache()

@@ -1,26 +1,159 @@
-from churn.conditions import rows_where
+import time
+
+from churn.conditions import check_conditions, drop_condition, relation_condition, rows_where, slice_condition
+from churn.params import Slices
 from churn.stage import StageError
+from tests.conftest import make_customers
 
 import pandas as pd
 import pytest
 
-CUSTOMERS = pd.DataFrame({"tenure": [1, 9, 3], "charges": [10.0, None, 30.0], "plan": ["a", "b", "a"]})
+CUSTOMERS = pd.DataFrame(
+    {
+        "tenure_months": [1, 9, 3],
+        "total_charges": [10.0, None, 30.0],
+        "contract": ["One year", "Two year", "One year"],
+        "partner": pd.Series([True, None, False], dtype=object),
+    }
+)
 
 
 @pytest.mark.parametrize(
     ("condition", "rows"),
     [
-        ("tenure < 6", [True, False, True]),
-        ("charges > 15", [False, False, True]),
-        ("plan == 'a' and tenure > 1", [False, False, True]),
-        ("charges.isna()", [False, True, False]),
+        ("tenure_months < 6", [True, False, True]),
+        ("total_charges > 15", [False, False, True]),
+        ("NOT total_charges > 15", [True, False, False]),
+        ("contract = 'One year' AND tenure_months > 1", [False, False, True]),
+        ("total_charges IS NULL", [False, True, False]),
+        ("coalesce(total_charges, 0) = 0", [False, True, False]),
+        ("partner", [True, False, False]),
+        ("NOT partner", [False, False, True]),
+        ("contract IN ('Two year', 'none')", [False, True, False]),
+        ("contract LIKE 'Two%' OR tenure_months BETWEEN 2 AND 4", [False, True, True]),
+        ("CASE WHEN partner THEN tenure_months = 1 ELSE contract <> 'One year' END", [True, True, False]),
+        ("TRY_CAST(contract AS DOUBLE) > 3", [False, False, False]),
+        ("regexp_matches(lower(contract), '^two') AND tenure_months % 2 = 1", [False, True, False]),
+        ("9**9**9 > tenure_months", [True, True, True]),
     ],
 )
-def test_a_condition_holds_for_rows_and_never_for_a_missing_value(condition, rows):
-    assert rows_where(CUSTOMERS, condition, "key").tolist() == rows
+def test_a_condition_holds_for_rows_and_never_for_a_missing_value(contract, condition, rows):
+    assert rows_where(CUSTOMERS, relation_condition("test", condition, contract), contract).tolist() == rows
 
 
-@pytest.mark.parametrize("condition", ["age > 3", "tenure +", "tenure + 1", "1 == 1", "x = tenure > 1"])
-def test_what_is_no_condition_is_refused_with_its_key(condition):
-    with pytest.raises(StageError, match=r"params\.yaml: prepare\.drop\.test: `"):
-        rows_where(CUSTOMERS, condition, "prepare.drop.test")
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        # more than one expression, or none
+        ("tenure_months <", "is not an SQL expression: look at `<`"),
+        ("tenure_months > 1) OR (true", "is not an SQL expression: look at `\\) OR \\(true`"),
+        ("0 < tenure_months < 6", "0 < x < 6 is written 0 < x AND x < 6"),
+        ("partner; COPY (SELECT 1) TO 'x'", "`;` would begin a second statement"),
+        ("partner -- or not", "a comment could hide a part of it"),
+        ("partner /* or not */", "a comment could hide a part of it"),
+        ("partner AS x", "is not one expression"),
+        ("partner, partner", "is not one expression"),
+        ("partner FROM customers", "is not one expression"),
+        ("partner WHERE false", "is not one expression"),
+        ("partner LIMIT 1", "is not one expression"),
+        ("DISTINCT partner", "is not one expression"),
+        ("partner UNION SELECT true", "is not one expression"),
+        # what reads, writes, or depends on more than the row
+        ("tenure_months IN (SELECT 1)", "a sub-query is not in the language"),
+        ("EXISTS (SELECT 1)", "a sub-query is not in the language"),
+        ("read_text('/etc/passwd') = contract", r"read_text\(\) is not in the language; docs/adapt.md"),
+        ("getenv('HOME') = contract", r"getenv\(\) is not in the language"),
+        ("query('SELECT 1') = contract", r"query\(\) is not in the language"),
+        ("error(contract)", r"error\(\) is not in the language"),
+        ("random() < tenure_months", r"random\(\) is not in the language"),
+        ("sum(tenure_months) > 1", r"sum\(\) is not in the language"),
+        ("row_number() OVER () > tenure_months", "window row number is not in the language"),
+        ("repeat(contract, 1000000000) = ''", r"repeat\(\) is not in the language"),
+        ("abs(tenure_months) FILTER (WHERE true) > 1", r"abs\(\) is not in the language"),
+        ("other.abs(tenure_months) > 1", r"abs\(\) is not in the language"),
+        ("contract[1] = 'x'", r"\[ \] is not in the language"),
+        ("x -> x > tenure_months", "lambda is not in the language"),
+        ("* = 'x'", r"\* is not in the language"),
+        ("$1 > tenure_months", "a parameter is not in the language"),
+        ("contract::DATE > contract", "a cast to DATE is not in the language"),
+        ("regexp_matches(contract, contract)", "has to be a text"),
+        # columns
+        ("tenure_monhts > 3", "contract.yaml declares no column tenure_monhts: is it tenure_months?"),
+        ("current_date > contract", "declares no column current_date"),
+        ('contract = "One year"', "declares no column One year; a text has single quotes"),
+        ("t.contract = 'x'", "t.contract is not a column"),
+        ("9**9**9 > 1", "reads no column"),
+        # types
+        ("tenure_months + 1", "is not true or false for each customer"),
+        ("contract > 5", r"compares or computes what does not go together \(contract is category\)"),
+        # pandas, which read these settings before
+        ("tenure_months == 1", "is not SQL: `==` is written `=`"),
+        ("(partner) & (tenure_months > 1)", "is not SQL: `&` is written AND"),
+        ("partner | partner", "is not SQL: `|` is written OR"),
+        ("~partner", "is not SQL: `~` is written NOT"),
+        ("@pd.io.common.os.system('true')", "is not SQL: `@` is not in the language"),
+        ("total_charges.isna()", r"`x.isna\(\)` is written x IS NULL"),
+        ("contract.str.len() > 3", "`x.str` is written as a function"),
+        ("contract in ['One year']", r"`in \[...\]` is written IN \(...\)"),
+        ("`contract` = 'x'", "a name is quoted"),
+        ("tenure_months.to_csv('x')", r"to_csv\(\) is not in the language"),
+        ("total_charges = None", "None is written NULL"),
+    ],
+)
+def test_what_is_not_in_the_language_is_refused_in_one_sentence(contract, condition, says):
+    with pytest.raises(StageError, match=rf"^contract\.yaml: rules\.relations\.test\.holds: `.*{says}") as refused:
+        relation_condition("test", condition, contract)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "(" * 900,
+        "(" * 400 + "partner" + ")" * 400,
+        "tenure_months" + "+1" * 480 + " > 1",
+        "partner OR " * 10_000,
+        "CASE WHEN " * 80 + "partner",
+        "\x00partner",
+        "partner AND é",
+        " ",
+    ],
+)
+def test_an_absurd_condition_is_refused_at_once_and_in_a_short_sentence(contract, condition):
+    relation_condition("test", "partner", contract)  # DuckDB is imported
+    started = time.perf_counter()
+    with pytest.raises(StageError, match=r"^contract\.yaml: rules\.relations\.test\.holds: `") as refused:
+        relation_condition("test", condition, contract)
+    assert time.perf_counter() - started < 1
+    assert len(str(refused.value)) < 500
+
+
+def test_each_setting_reads_the_columns_that_are_there_then(contract):
+    assert drop_condition("test", "churn = 1", contract).columns == ("churn",)
+    with pytest.raises(StageError, match=r"^params\.yaml: prepare\.drop\.test: .*num_products is computed by"):
+        drop_condition("test", "num_products = 1", contract)
+    assert slice_condition("test", "num_products = 1", contract).columns == ("num_products",)
+    for name in (contract.key, contract.label):
+        with pytest.raises(StageError, match=rf"^params\.yaml: evaluate\.slices\.conditions\.test: .*{name} is not a"):
+            slice_condition("test", f"{name} IS NULL", contract)
+
+
+def test_slices_and_relations_are_checked_before_the_training(contract):
+    with pytest.raises(StageError, match=r"evaluate\.slices\.conditions\.loyal: .*`==` is written `=`"):
+        check_conditions(Slices(columns=(), conditions={"loyal": "tenure_months == 72"}), contract)
+
+
+def test_a_condition_that_cannot_be_computed_for_a_row_is_one_sentence_without_its_value(contract):
+    condition = drop_condition("test", "CAST(contract AS BIGINT) > 0", contract)
+    with pytest.raises(StageError, match=r"prepare\.drop\.test: .* cannot be .*: a cast fails; TRY_CAST") as refused:
+        rows_where(CUSTOMERS, condition, contract)
+    assert "One year" not in str(refused.value)
+    with pytest.raises(StageError, match="the customers have no column monthly_charges"):
+        rows_where(CUSTOMERS, drop_condition("test", "monthly_charges = 0", contract), contract)
+
+
+def test_rows_keep_their_order_beyond_what_duckdb_takes_at_a_time(contract):
+    customers = make_customers(contract, 5_000)
+    customers = pd.concat([customers] * 60, ignore_index=True)
+    holds = rows_where(customers, relation_condition("test", "monthly_charges > 60", contract), contract)
+    assert (holds == (customers["monthly_charges"] > 60)).all()

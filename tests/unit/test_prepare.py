@@ -1,9 +1,10 @@
 import hashlib
+import sys
 
 import stages.prepare
 from churn.params import Prepare
 from churn.split import drop_declared, in_holdout, key_lines
-from churn.stage import StageError
+from churn.stage import StageError, attempt
 from stages.prepare import split
 from tests.conftest import make_customers
 
@@ -29,7 +30,7 @@ def split_to(folder, raw, contract, settings=SETTINGS):
 
 
 def test_an_account_that_does_not_balance_is_refused(raw, contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages.prepare, "drop_declared", lambda frame, reasons: (frame.iloc[1:], {}))
+    monkeypatch.setattr(stages.prepare, "drop_declared", lambda frame, reasons, contract: (frame.iloc[1:], {}))
     with pytest.raises(StageError, match="the row account does not balance"):
         split_to(tmp_path, raw, contract)
     assert not (tmp_path / "train.parquet").exists()
@@ -76,7 +77,7 @@ def test_batches_make_no_difference(raw, contract, tmp_path, monkeypatch):
 
 
 def test_rows_are_dropped_for_declared_reasons_alone_and_counted(raw, contract, tmp_path):
-    reasons = {"first_month": "tenure_months == 0", "short": "tenure_months < 3"}
+    reasons = {"first_month": "tenure_months = 0", "short": "tenure_months < 3"}
     settings = Prepare(holdout_share=0.2, salt="salt", drop=reasons)
     account, train, test = split_to(tmp_path, raw, contract, settings)
     assert account["dropped"]["first_month"] == 40
@@ -85,11 +86,19 @@ def test_rows_are_dropped_for_declared_reasons_alone_and_counted(raw, contract, 
     assert min(train["tenure_months"].to_pylist()) == 3
 
 
-def test_a_row_that_fits_two_reasons_counts_once():
-    frame = pd.DataFrame({"a": [1, 2, 3]})
-    kept, dropped = drop_declared(frame, {"small": "a < 3", "tiny": "a < 2"})
-    assert kept["a"].tolist() == [3]
+def test_a_row_that_fits_two_reasons_counts_once(contract):
+    frame = pd.DataFrame({"tenure_months": [1, 2, 3]})
+    kept, dropped = drop_declared(frame, {"small": "tenure_months < 3", "tiny": "tenure_months < 2"}, contract)
+    assert kept["tenure_months"].tolist() == [3]
     assert dropped == {"small": 2, "tiny": 0}
+
+
+def test_a_feature_function_that_ends_the_process_is_an_error(raw, contract, tmp_path, monkeypatch):
+    monkeypatch.setattr("churn.features.FEATURES", (lambda frame: sys.exit(0),))
+    status, fault = attempt("prepare", lambda: split_to(tmp_path, raw, contract) and 0)
+    assert status == 1
+    assert "sys.exit was called" in fault
+    assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]
 
 
 def test_an_empty_table_is_refused_and_not_written(raw, contract, tmp_path):

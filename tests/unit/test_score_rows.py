@@ -72,10 +72,12 @@ def test_a_relation_that_speaks_of_the_label_is_left_out_and_no_other(contract):
     relation = contract.rules.relations["total_charges_fit_tenure"]
     relations = {
         "with the label": relation.model_copy(update={"holds": "churn = 0 OR tenure_months > 0"}),
-        "with a longer name": relation.model_copy(update={"holds": "churn_risk = 0"}),
+        "with its name as a text": relation.model_copy(update={"holds": "contract <> 'churn'"}),
     }
     rules = contract.rules.model_copy(update={"relations": relations})
-    assert list(scored_contract(contract.model_copy(update={"rules": rules})).rules.relations) == ["with a longer name"]
+    assert list(scored_contract(contract.model_copy(update={"rules": rules})).rules.relations) == [
+        "with its name as a text"
+    ]
 
 
 @pytest.mark.parametrize(

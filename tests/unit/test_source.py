@@ -1,5 +1,6 @@
 """Sources that are files: what each kind gives, and what is refused. Servers: tests/services/test_warehouse.py."""
 
+import re
 import sqlite3
 from contextlib import closing
 from datetime import date
@@ -91,10 +92,50 @@ def test_a_query_runs_over_the_tables_of_a_duckdb_file_which_it_cannot_change(tm
     with closing(duckdb.connect(str(file))) as database:
         database.execute("CREATE TABLE customers AS SELECT 'a' AS id, 1.5::DOUBLE AS charge")
     assert rows(file, "SELECT id, charge FROM customers;") == [{"id": "a", "charge": 1.5}]
-    with pytest.raises(StageError, match="does not run: Catalog Error: Table with name orders does not exist"):
+    with pytest.raises(StageError, match="does not run: the table orders does not exist"):
         rows(file, "SELECT * FROM orders")
     with pytest.raises(StageError, match="it is no SELECT, or more than one"):
         rows(file, "DELETE FROM customers RETURNING *")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "duckdb"])
+def test_a_query_reads_its_source_alone_writes_nothing_and_changes_no_setting(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    given, other = tmp_path / f"customers.{kind}", tmp_path / "other.csv"
+    other.write_text("id,charge\nanother,1\n")
+    if kind == "csv":
+        given.write_text("id,charge\na,1\n")
+    elif kind == "parquet":
+        write(tmp_path, customers="SELECT 'a' AS id, 1 AS charge")
+    else:
+        with closing(duckdb.connect(str(given))) as database:
+            database.execute("CREATE TABLE source AS SELECT 'a' AS id, 1 AS charge")
+            database.execute(f"CREATE VIEW elsewhere AS SELECT * FROM read_csv('{other}')")
+    there = sorted(tmp_path.iterdir())
+    only = r"^source\.sql reads another file than .*: leave it out, no query may\.$"
+    for sql, says in {
+        "SELECT * FROM read_text('/etc/passwd')": only,
+        f"SELECT * FROM read_csv('{other}')": only,
+        f"SELECT id, (SELECT count(*) FROM read_csv('{other}')) AS charge FROM source": only,
+        f"SELECT * FROM '{other}'": only,
+        f"SELECT * FROM glob('{tmp_path}/*')": only,
+        f"SELECT * FROM parquet_schema('{other}')": only,
+        "SELECT getenv('PGPASSWORD') AS id": "source.sql does not run",
+        "SELECT * FROM duckdb_secrets()": only,
+        "SELECT * FROM files": "source.sql does not run",  # a variable of the code that runs it
+        f"COPY (SELECT 1) TO '{tmp_path}/written.csv'": "it is no SELECT, or more than one",
+        f"SELECT 1; COPY (SELECT 1) TO '{tmp_path}/written.csv'": "it is no SELECT, or more than one",
+        f"ATTACH '{tmp_path}/written.db'": "it is no SELECT, or more than one",
+        "INSTALL httpfs": "it is no SELECT, or more than one",
+        "LOAD httpfs": "it is no SELECT, or more than one",
+        "SET enable_external_access = true": "it is no SELECT, or more than one",
+        "SELECT set_config('enable_external_access', 'true', false) AS id": "source.sql does not run",
+    }.items() | ({"SELECT * FROM elsewhere": only}.items() if kind == "duckdb" else set()):
+        with pytest.raises(StageError, match=says) as refused:
+            rows(given, sql, query="source.sql")
+        assert not re.search("secret|root:|another,", str(refused.value))
+    assert [row["id"] for row in rows(given, "SELECT * FROM source")] == ["a"]
+    assert sorted(tmp_path.iterdir()) == there
 
 
 def test_a_duckdb_file_that_somebody_writes_to_is_told(tmp_path):
@@ -129,8 +170,13 @@ def test_a_query_runs_in_sqlite_and_gives_text_with_all_digits(sqlite, monkeypat
     ("sql", "said"),
     [
         ("SELECT x FROM customers", "gives x as bytes: cast it to a text or a number there"),
-        ("SELECT y FROM customers", "does not run in .*: no such column: y"),
-        ("DELETE FROM customers", "does not run in .*: attempt to write a readonly database"),
+        ("SELECT y FROM customers", "does not run in .*: the column y does not exist"),
+        ("DELETE FROM customers", r"does not run in .*: it may only SELECT from its tables\."),
+        ("ATTACH '/etc/passwd' AS other", r"it may only SELECT from its tables\."),
+        ("PRAGMA database_list", r"it may only SELECT from its tables\."),
+        ("SELECT * FROM pragma_database_list", r"it may only SELECT from its tables\."),
+        ("SELECT load_extension('evil')", "it may only SELECT from its tables"),
+        ("SELECT x FROM customers; SELECT 1", "does not run in .*: it is more than one statement"),
     ],
 )
 def test_what_sqlite_cannot_give_is_told(sqlite, sql, said):

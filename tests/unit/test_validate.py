@@ -186,11 +186,33 @@ def test_an_account_that_says_something_else_is_found(tables, account):
     assert "row_account" in [finding.rule for finding in tables(account=account)]
 
 
+def with_relation(contract, holds):
+    """Return the contract with one relation, `other`."""
+    relation = contract.rules.relations["total_charges_fit_tenure"].model_copy(update={"holds": holds})
+    rules = contract.rules.model_copy(update={"relations": {"other": relation}})
+    return contract.model_copy(update={"rules": rules})
+
+
 def test_a_relation_that_is_no_sql_is_one_sentence(tables, contract):
-    relation = contract.rules.relations["total_charges_fit_tenure"].model_copy(update={"holds": "total_charge >"})
-    rules = contract.rules.model_copy(update={"relations": {"broken": relation}})
-    with pytest.raises(StageError, match=r"contract\.yaml: rules\.relations: Parser Error"):
-        tables(of=Contract.model_construct(columns=contract.columns, rules=rules))
+    with pytest.raises(StageError, match=r"contract\.yaml: rules\.relations\.other\.holds: `total_charges >`"):
+        tables(of=with_relation(contract, "total_charges >"))
+
+
+def test_a_relation_that_cannot_be_computed_for_a_row_is_named_without_a_value(tables, contract):
+    with pytest.raises(StageError, match=r"relations\.other\.holds: `.*` cannot be .*: a cast fails") as refused:
+        tables(of=with_relation(contract, "CAST(customer_id AS BIGINT) > 0"))
+    assert "000" not in str(refused.value)
+
+
+def test_a_relation_that_is_null_in_every_row_of_a_table_is_broken(tables, contract):
+    nowhere = with_relation(contract, "nullif(tenure_months, tenure_months) > 0")
+    assert [(one.table, one.rule, one.count) for one in tables(of=nowhere)] == [
+        ("train", "other", TRAIN_ROWS),
+        ("test", "other", TEST_ROWS),
+    ]
+    assert "other is NULL in every row, so it tests nothing" in tables(of=nowhere)[0].sentence
+    seldom = with_relation(contract, "nullif(total_charges, 0) >= 0")  # NULL in the first month
+    assert tables(of=seldom) == []
 
 
 def test_findings_hold_no_value_of_a_customer(tables):
