@@ -36,13 +36,20 @@ def with_as_of(sql: str, as_of: date | None, query: str, kind: str = "DATE ") ->
     return TOKEN.sub(lambda found: f"{kind}'{as_of}'" if found["as_of"] else found[0], sql)
 
 
+def read_query(query: str) -> str:
+    """Return the text of the query's file. Raises StageError when it is not text in UTF-8."""
+    try:
+        return Path(query).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StageError(f"{query} is not text in UTF-8: save it so.") from error
+
+
 def set_as_of(day: date, path: Path = PARAMS) -> bool:
     """Write the date to params.yaml and return True, or False where the query uses none.
 
     Raises StageError when fetch.as_of has no line of its own.
     """
-    query = Path(load_params(path).fetch.query)
-    if not uses_as_of(query.read_text(encoding="utf-8")):
+    if not uses_as_of(read_query(load_params(path).fetch.query)):
         return False
     text, found = LINE.subn(rf'\g<1>"{day}"\g<3>', path.read_text(encoding="utf-8"))
     with replacing(path) as beside:

@@ -37,7 +37,8 @@ def commit_tags() -> dict[str, str]:
     """Return the commit that is checked out, and whether anything but results differs from it."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+        done = subprocess.run(["git", *arguments], check=True, capture_output=True, encoding="utf-8", errors="replace")
+        return done.stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--", ".", ":!metrics", ":!plots", f":!{LOCK}")

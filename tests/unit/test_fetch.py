@@ -194,3 +194,23 @@ def test_a_failed_fetch_leaves_the_former_snapshot(fetched):
     with pytest.raises(StageError):
         fetched(csv("a,1,n/a,Yes,a"))
     assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["", " ", "a ", "\ta", "\u00a0"])
+def test_a_key_that_is_empty_or_has_a_blank_at_an_end_is_refused_without_its_value(fetched, key):
+    rows = [row.replace("a,1", f"{key},1") for row in ROWS]
+    with pytest.raises(StageError, match=r"gives 1 value of id that are empty|gives 1 value of id"):
+        fetched(csv(*rows), QUERY.replace("SELECT id,", "SELECT coalesce(id, '') AS id,"))
+
+
+def test_a_query_may_begin_with_a_byte_order_mark_but_is_text_in_utf_8(fetched):
+    assert fetched(csv(*ROWS), "\ufeff" + QUERY)[0] == 3
+
+
+def test_a_query_in_another_encoding_is_one_sentence(fetched, tmp_path):
+    fetched(csv(*ROWS))
+    from churn.as_of import read_query
+
+    (tmp_path / "source.sql").write_bytes("SELECT 'é'".encode("latin-1"))
+    with pytest.raises(StageError, match=r"source\.sql is not text in UTF-8"):
+        read_query(str(tmp_path / "source.sql"))
