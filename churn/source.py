@@ -306,7 +306,10 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> list[str]:
             raise StageError(
                 f"{source} is no CSV file, but compressed (gzip or zip): unpack it, and name what is inside."
             )
-        header = next(csv.reader([line.decode("utf-8-sig")]), [])
+        text = line.decode("utf-8-sig")
+        if re.fullmatch(r'"?sep=.?"?\s*', text, re.IGNORECASE):
+            raise StageError(f"{source}, line 1: `{text.strip()}` is a note for Excel: delete that line.")
+        header = next(csv.reader([text]), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise StageError(f"{source} is no CSV file in UTF-8: look at its first line.") from error
     if not header:
