@@ -105,7 +105,7 @@ class Fetch(Section):
     source: Text
     query: Text
     as_of: date | None
-    timeout_minutes: Annotated[float, Field(gt=0)]  # of the query, in a database server
+    timeout_minutes: Annotated[float, Field(gt=0, le=10_080)]  # of the query, in a database server; a week at most
 
 
 class Prepare(Section):
@@ -187,9 +187,10 @@ class Gate(Section):
 
 
 class Register(Section):
-    """The name of the model, and of its experiment, in MLflow."""
+    """The name of the model, and of its experiment, in MLflow, and the branch from which champion moves."""
 
     model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
 
 
 class Params(Section):

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
@@ -246,6 +247,12 @@ def read_json(path: Path, again: str = "`dvc repro --force` makes it again") -> 
     if not isinstance(value, dict):
         raise StageError(f"{path} holds no JSON object; {again}.")
     return value
+
+
+def refuse_twice(columns: Iterable[str], path: Path) -> None:
+    """Raise StageError when a table between stages, at `path`, has two columns of one name."""
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise StageError(f"{path} has the column {twice[0]} more than once; `dvc repro --force` makes it again.")
 
 
 def read_yaml(text: str, name: str) -> Any:

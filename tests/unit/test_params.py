@@ -137,3 +137,9 @@ def test_params_are_frozen(params):
 def test_every_metric_can_have_a_rule(changed):
     loaded = changed(lambda v: v["gate"].update(overall={name: {"min": 0.1} for name in METRICS}))
     assert list(loaded.gate.overall) == sorted(METRICS)
+
+
+@pytest.mark.parametrize("minutes", [1e308, 10_081, 10**30])
+def test_no_query_may_run_longer_than_a_week(changed, minutes):
+    with pytest.raises(StageError, match=r"fetch\.timeout_minutes: input should be less than or equal to 10080"):
+        changed(lambda values: values["fetch"].update(timeout_minutes=minutes))
