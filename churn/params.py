@@ -15,6 +15,8 @@ from churn.stage import PARAMS, YAML_LENGTH, StageError, read_json, read_text, r
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+SHOWN, FAULTS = 100, 20  # of a wrong value its characters, and of a file its faults, in a message
+
 
 class Section(BaseModel):
     """A mapping of known keys: none unknown, none coerced, no NaN, frozen."""
@@ -49,7 +51,7 @@ def _sentences(error: ValidationError) -> Sequence[str]:
     """Say each fault as `path.of.key: what is wrong`."""
     sentences = []
     for fault in error.errors(include_url=False):
-        path = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+        path = _short(".".join(str(part) for part in fault["loc"] if part != "[key]"))
         match fault["type"]:
             case "missing":
                 what = "is missing"
@@ -58,9 +60,16 @@ def _sentences(error: ValidationError) -> Sequence[str]:
             case "value_error":
                 what = str(fault["ctx"]["error"])
             case _:
-                what = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, but it is {fault['input']!r}"
+                what = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, but it is {_short(repr(fault['input']))}"
         sentences.append(f"{path}: {what}" if path else what)
+    if (more := len(sentences) - FAULTS) > 0:
+        return [*sentences[:FAULTS], f"and {more:,} more"]
     return sentences
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 METRICS = (

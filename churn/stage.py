@@ -318,6 +318,8 @@ def _refuse_odd(value: Any, level: int = 0) -> None:
     elif isinstance(value, list):
         for inner in value:
             _refuse_odd(inner, level + 1)
+    elif isinstance(value, int) and value.bit_length() > 1_000:
+        raise StageError("it holds a number of more than 300 digits.")
     elif value is not None and not isinstance(value, str | int | float | date):
         raise StageError(
             f"it holds a value of the kind {type(value).__name__}: write text, a number, or true or false."

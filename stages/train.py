@@ -78,7 +78,7 @@ def _class_of(path: str) -> Any:
 
     Nothing outside of PACKAGES is imported, and nothing is called: `os.system` is a path, too.
     """
-    listed = ", ".join(f"{package}.…" for package in PACKAGES)
+    listed = ", ".join(PACKAGES)
     module, _, name = path.rpartition(".")
     if path.partition(".")[0] not in PACKAGES or not module:
         raise StageError(f"{ESTIMATOR}: {path} is not from a listed package: name a classifier of {listed}.")
