@@ -45,10 +45,10 @@ def add_features(customers: pd.DataFrame) -> pd.DataFrame:
                 raise StageError(f"{function.__name__} changes {name}: a feature gets a column of its own.")
         for name in half.columns:
             if not _same(half[name], customers[name].iloc[::2]):
-                known = {*before.columns, *_texts_of(function.__code__)}  # another name may hold a value
+                known = _is_known(name, function, before)
                 raise StageError(
-                    f"{function.__name__} makes a customer's {name if name in known else 'feature'} from other"
-                    " customers' rows: so the training table would know the holdout, and nobody could be scored alone."
+                    f"{function.__name__} makes a customer's {name if known else 'feature'} from other customers' rows:"
+                    " so the training table would know the holdout, and nobody could be scored alone."
                 )
     return customers
 
@@ -68,14 +68,15 @@ def _applied(function: Callable[[pd.DataFrame], pd.DataFrame], customers: pd.Dat
         if column := _missing_column(error, customers):
             fault = f"reads {column!r}, which is not there: neither is the label when a customer is scored."
         else:
-            fault = f"fails with {type(error).__name__}{place_of(error)}; run it on a terminal to read more."
+            what = "since sys.exit was called" if isinstance(error, SystemExit) else f"with {type(error).__name__}"
+            fault = f"fails {what}{place_of(error)}; run it on a terminal to read more."
         raise StageError(f"{function.__name__} {fault}") from error
     if not isinstance(made, pd.DataFrame):
         raise StageError(f"{function.__name__} gives back {type(made).__name__}, not a pandas frame.")
     if not made.columns.is_unique:
-        raise StageError(
-            f"{function.__name__} makes the column {made.columns[made.columns.duplicated()][0]} more than once."
-        )
+        name = made.columns[made.columns.duplicated()][0]
+        what = f"the column {name}" if _is_known(name, function, customers) else "a column"
+        raise StageError(f"{function.__name__} makes {what} more than once.")
     if not made.index.equals(customers.index):
         raise StageError(
             f"{function.__name__} was given {len(customers):,} rows and gave back {len(made):,}, or in"
@@ -92,6 +93,11 @@ def _missing_column(error: BaseException, customers: pd.DataFrame) -> str | None
     asked = repr(error.name) if isinstance(error, AttributeError) else str(error) if isinstance(error, KeyError) else ""
     known = {text for frame in frames if not _is_pandas(frame) for text in _texts_of(frame.f_code)}
     return min((text for text in known if repr(text) in asked and text not in customers.columns), default=None)
+
+
+def _is_known(name: object, function: Callable[..., object], customers: pd.DataFrame) -> bool:
+    """Say whether a column's name comes from the table or the function's code; another may be a customer's value."""
+    return name in customers.columns or name in set(_texts_of(function.__code__))
 
 
 def _is_pandas(frame: FrameType) -> bool:
