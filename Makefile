@@ -42,6 +42,7 @@ format: .venv/.dev ## rewrite the code in the one format
 	@ruff format .
 
 ui: .venv/.runtime ## open the registry in MLflow's web page
+	@python -m churn.champion show # also finds the files of a registry that was moved
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
 	  http*) echo "The registry has a page of its own: $$MLFLOW_TRACKING_URI" ;; \
 	  *) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" ;; esac

@@ -1,4 +1,4 @@
-"""The alias champion: the version to use, how it came there, and the way back.
+"""The alias champion: the version to use, how it came there, and the way back. And candidate: one not made by main.
 
 Every move is written down before it is made, as a tag of the registered model: who, when, from, to, and why. A move
 that was interrupted is made by the next run, and not written down twice. MLflow has no "only if it is still there": the
@@ -22,19 +22,21 @@ import churn.start  # noqa: F401
 from churn.params import load_params
 from churn.registry import registry, write
 from churn.stage import StageError, command
-from churn.versions import VERIFIED, files_of, versions_of
+from churn.versions import ELSEWHERE, MADE_BY, MAIN, VERIFIED, files_of, is_foreign, versions_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 ALIAS = "champion"
+CANDIDATE = "candidate"  # the alias of the version that was last registered outside of the branch that promotes
 NOBODY = "none"
 ROLLED_BACK = "rolled_back"
 DECISION = "decision"  # the tag of a version that says why it became champion, or did not
 METRICS_SHOWN = ("roc_auc", "average_precision", "accuracy", "brier_score")
 MOVES_SHOWN = 10
-Move = Mapping[str, str]  # kind (promotion or rollback), who, when, from, to, why
+MOVE = ("kind", "who", "when", "from", "to", "why")  # the kind is promotion or rollback
+Move = Mapping[str, str]
 
 
 def champion_of(model: "RegisteredModel") -> str:
@@ -43,8 +45,16 @@ def champion_of(model: "RegisteredModel") -> str:
 
 
 def moves_of(model: "RegisteredModel") -> list[Move]:
-    """Return the moves that were written down, the oldest first."""
-    return [json.loads(value) for key, value in sorted(model.tags.items()) if key.startswith(f"{ALIAS}/")]
+    """Return the moves that were written down, the oldest first. Raises StageError when a tag is not one of them."""
+    moves: list[Move] = []
+    for key, value in sorted(model.tags.items()):
+        if key.startswith(f"{ALIAS}/"):
+            try:
+                moves.append({name: str(json.loads(value)[name]) for name in MOVE})
+            except (KeyError, TypeError, ValueError) as error:
+                what = f"the tag {key} of {model.name} is not a move of {ALIAS}"
+                raise StageError(f"{what}: delete the tag in MLflow.") from error
+    return moves
 
 
 def who() -> str:
@@ -93,10 +103,13 @@ def former_champion(moves: Sequence[Move], present: str, usable: Collection[str]
 def rollback(client: "MlflowClient", model: str, why: str) -> tuple[str, str]:
     """Return the alias to the former champion, whose files are checked before; return both numbers, from and to.
 
+    Where the alias is gone, as after its version was deleted, it goes back from where the last move had brought it.
     Raises StageError when there is none.
     """
     registered = _registered(client, model)
     present, versions = champion_of(registered), {str(one.version): one for one in versions_of(client, model)}
+    if present == NOBODY and (moves := moves_of(registered)):
+        present = moves[-1]["to"]
     usable = {number for number, one in versions.items() if VERIFIED in one.tags and ROLLED_BACK not in one.tags}
     former = former_champion(moves_of(registered), present, usable)
     if former is None:
@@ -104,7 +117,8 @@ def rollback(client: "MlflowClient", model: str, why: str) -> tuple[str, str]:
         raise StageError(f"{model} has {says}: nothing is rolled back.")
     with files_of(versions[former]):
         pass
-    write(client.set_model_version_tag, model, present, ROLLED_BACK, f"by {who()}, to version {former}: {why}")
+    if present in versions:
+        write(client.set_model_version_tag, model, present, ROLLED_BACK, f"by {who()}, to version {former}: {why}")
     move(client, model, former, why, "rollback")
     return present, former
 
@@ -130,16 +144,21 @@ def table_of(client: "MlflowClient", model: str) -> Iterator[str]:
         metrics = measured.get(version.run_id, {})
         shown = [f"{metrics[name]:.4f}" if name in metrics else "" for name in METRICS_SHOWN]
         verdict = version.tags.get("verdict", "") if VERIFIED in version.tags else "half registered"
+        if is_foreign(version):
+            verdict = "not of this pipeline"
+        by = "" if version.tags.get(MADE_BY) == MAIN else f" {ELSEWHERE}"
         names = ", ".join(sorted(aliases.get(str(version.version), [])))
         why = (
             f"rolled back {version.tags[ROLLED_BACK]}"
             if ROLLED_BACK in version.tags
             else version.tags.get(DECISION, "")
         )
-        return [str(version.version), names, version.tags.get("commit", "")[:8], *shown, verdict, why]
+        return [str(version.version), names, version.tags.get("commit", "")[:8] + by, *shown, verdict, why]
 
     rows = [cells(version) for version in reversed(versions_of(client, model))]
     yield from _aligned([["version", "alias", "commit", *METRICS_SHOWN, "gate", "why"], *rows])
+    if any(row[2].endswith(ELSEWHERE) for row in rows):
+        yield f"{ELSEWHERE}: not made by a commit of main (register.promote_from); only a person makes it {ALIAS}"
     if moves := moves_of(registered)[-MOVES_SHOWN:]:
         yield ""
         names = ("when", "from", "to", "who", "why")

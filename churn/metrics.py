@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.float64]
 Z = 1.959964  # of a two-sided 95 % interval
@@ -103,6 +102,8 @@ def placements(y: Floats, p: Floats) -> tuple[Floats, Floats]:
     """
     churned, stayed = p[y == 1], p[y == 0]
     m, n = len(churned), len(stayed)
+    from scipy.stats import rankdata  # a second of imports, which register needs only to compare two models
+
     ranks = rankdata(np.concatenate([churned, stayed]))
     return (ranks[:m] - rankdata(churned)) / n, 1 - (ranks[m:] - rankdata(stayed)) / m
 

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from churn.stage import LOCK, StageError, md5_of
-
-from ruamel.yaml import YAML
+from churn.stage import LOCK, YAML_LENGTH, StageError, md5_of, read_text, stages_in
 
 
 def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
@@ -32,14 +30,15 @@ def lock_digest(lock: Path) -> str:
 
 
 def _stages(lock: Path) -> dict[str, Any]:
-    return dict(YAML(typ="safe").load(lock)["stages"]) if lock.exists() else {}
+    return stages_in(read_text(lock, YAML_LENGTH), str(lock)) if lock.exists() else {}
 
 
 def commit_tags() -> dict[str, str]:
     """Return the commit that is checked out, and whether anything but results differs from it."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+        done = subprocess.run(["git", *arguments], check=True, capture_output=True, encoding="utf-8", errors="replace")
+        return done.stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--", ".", ":!metrics", ":!plots", f":!{LOCK}")

@@ -1,8 +1,8 @@
 """params.yaml as typed, frozen objects: one class a section, named as the stage that reads it.
 
-Also how a YAML file of settings is read, contract.yaml too: by ruamel.yaml, DVC's own reader, so that both see
-the same values (YAML 1.2, where `yes` is a word, and where a key given twice is an error), and with every fault
-told in one sentence.
+Also how a file of settings is read, contract.yaml and profile.json too: YAML by ruamel.yaml, DVC's own reader, so that
+both see the same values (YAML 1.2, where `yes` is a word, and where a key given twice is an error), and with every
+fault told in one sentence.
 """
 
 import json
@@ -11,11 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from churn.stage import PARAMS, StageError
+from churn.stage import PARAMS, YAML_LENGTH, StageError, read_json, read_text, read_yaml
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 
 class Section(BaseModel):
@@ -28,17 +26,18 @@ SectionType = TypeVar("SectionType", bound=Section)
 
 
 def read_settings(path: Path, kind: type[SectionType]) -> SectionType:
-    """Read the YAML file at `path` as a `kind`.
+    """Read the file at `path`, YAML or JSON by its ending, as a `kind`.
 
     Raises StageError, naming the file and the path of each key, when the file is no YAML, when a key
     is unknown, missing or given twice, or when a value has the wrong type or is impossible.
     """
     try:
-        values = YAML(typ="safe").load(path)
+        if path.suffix == ".json":
+            values = read_json(path, "restore it from Git, or make it again")
+        else:
+            values = read_yaml(read_text(path, YAML_LENGTH), str(path))
     except FileNotFoundError as error:
         raise StageError(f"{path} does not exist.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise StageError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
     try:
         # As JSON, lists become tuples and integers become floats where wanted; nothing else is coerced.
         return kind.model_validate_json(json.dumps(values, default=str))
@@ -97,7 +96,7 @@ class Fetch(Section):
     source: Text
     query: Text
     as_of: date | None
-    timeout_minutes: Annotated[float, Field(gt=0)]  # of the query, in a database server
+    timeout_minutes: Annotated[float, Field(gt=0, le=10_080)]  # of the query, in a database server; a week at most
 
 
 class Prepare(Section):
@@ -179,9 +178,10 @@ class Gate(Section):
 
 
 class Register(Section):
-    """The name of the model, and of its experiment, in MLflow."""
+    """The name of the model, and of its experiment, in MLflow, and the branch from which champion moves."""
 
     model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
 
 
 class Params(Section):

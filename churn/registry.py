@@ -1,5 +1,6 @@
 """The model registry: how it is reached, and what a version of our model is made of."""
 
+import errno
 import logging
 import os
 import platform
@@ -13,9 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn import serving
 from churn.contract import Contract
+from churn.local_store import LOCAL_ARTIFACTS, LOCAL_STORE, artifacts_here, file_of, opening
 from churn.model import TRUSTED_TYPES
+from churn.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code, digest_of, requirements
 from churn.stage import CONTRACT, StageError, write_json
 
 import pandas as pd
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 PASSWORD = re.compile(r"//[^/@\s]*@")  # in a URL, with its user
-LOCAL_STORE = "sqlite:///mlflow.db"
-LOCAL_ARTIFACTS = Path("mlartifacts")
-MODEL_FILE = "model.skops"  # the name that MLflow's scikit-learn flavour gives it
 RETRIES = {  # of each request: 5xx and dropped connections after 0, 2, 4, 8 and 16 seconds, by MLflow's own client
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -59,25 +58,14 @@ REQUEST_FAULTS = {  # by the class of the error, of requests and urllib3
     "ChunkedEncodingError": "the connection breaks off",
 }
 SECONDS = 900.0  # for all requests together
-LIBRARIES = (
-    "duckdb",
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "ruamel.yaml",
-    "scikit-learn",
-    "scipy",
-    "skops",
-)
 
 
 @contextmanager
 def registry() -> Iterator["MlflowClient"]:
     """Yield a client of the registry that MLFLOW_TRACKING_URI names, by default a local SQLite store.
 
-    Raises StageError, naming the registry, when it refuses, cannot be reached, or takes longer than SECONDS.
+    Raises StageError, naming the registry, when it refuses, cannot be reached, or takes longer than SECONDS, and when
+    a disk of this machine is full.
     """
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     for name, value in (quiet | RETRIES).items():
@@ -93,13 +81,22 @@ def registry() -> Iterator["MlflowClient"]:
         with _deadline(
             f"the registry at {name} took longer than {SECONDS:g} seconds; what is half done, the next run completes."
         ):
-            yield mlflow.MlflowClient()
-    except (MlflowException, RequestException) as error:
+            with opening(mlflow.get_tracking_uri()):
+                client = mlflow.MlflowClient()
+            yield client
+    except (MlflowException, OSError) as error:
+        if _is_full(error):
+            folder = os.environ.get("TMPDIR", "/tmp")
+            raise StageError(f"the disk is full, here or in {folder} (TMPDIR): make room, and run it again.") from error
+        if not isinstance(error, MlflowException | RequestException):
+            raise
         raise StageError(f"the registry at {name} failed: {fault_of_registry(error)}.") from error
 
 
 def fault_of_registry(error: BaseException | None) -> str:
     """Return why the registry fails, in our own words: MLflow repeats what a server, or anything before it, answers."""
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
     text, code = str(error), str(getattr(error, "error_code", ""))
     if status := re.search(r"failed with error code (\d{3}) ", text):
         look = f": look at {ACCOUNT}" if status[1] in ("401", "403") else ""
@@ -113,7 +110,18 @@ def fault_of_registry(error: BaseException | None) -> str:
         cause = cause.__cause__ or cause.__context__
     if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
         return f"this account may not do that: look at {ACCOUNT}"
-    return f"it answers {code}" if re.fullmatch(r"[A-Z_]{3,50}", code) else f"it fails with {type(error).__name__}"
+    return f"it answers {code}" if code in dict(ErrorCode.items()) else f"it fails with {type(error).__name__}"
+
+
+def _is_full(error: Exception) -> bool:
+    """Say whether a disk of this machine is full; of a server's disk, the server itself tells."""
+    from mlflow.exceptions import MlflowException, RestException
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return True
+    signs = (os.strerror(errno.ENOSPC), "database or disk is full")
+    is_local = isinstance(error, MlflowException) and not isinstance(error, RestException)
+    return is_local and any(sign in str(error) for sign in signs)
 
 
 @contextmanager
@@ -156,8 +164,7 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     """Return the id of the experiment, made if it is not there. Raises StageError when its files lie elsewhere."""
     from mlflow.exceptions import MlflowException
 
-    is_local = client.tracking_uri.startswith("sqlite:")
-    location = LOCAL_ARTIFACTS.resolve().as_uri() if is_local else None  # a server has a place of its own
+    location = artifacts_here() if file_of(client.tracking_uri) else None  # a server has a place of its own
     if not client.get_experiment_by_name(name):
         try:
             client.create_experiment(name, artifact_location=location)
@@ -165,14 +172,22 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
             if not failed_with(error, "RESOURCE_ALREADY_EXISTS"):  # another registration was faster
                 raise
     experiment = client.get_experiment_by_name(name)
-    if not experiment or experiment.lifecycle_stage != "active":
+    if not experiment or not experiment.experiment_id:
+        raise no_mlflow(client)
+    if experiment.lifecycle_stage != "active":
         raise StageError(f"the experiment {name} was deleted in MLflow: restore it there.")
     if location and experiment.artifact_location != location:
         raise StageError(
-            f"the registry at {client.tracking_uri} keeps its files in {experiment.artifact_location}, not here:"
-            f" move this folder back, or start anew by deleting the registry and {LOCAL_ARTIFACTS}."
+            f"the registry at {client.tracking_uri} keeps its files in {experiment.artifact_location}, and they are not"
+            f" in {LOCAL_ARTIFACTS} here: bring that folder here, too, or start anew by deleting the registry."
         )
     return str(experiment.experiment_id)
+
+
+def no_mlflow(client: "MlflowClient") -> StageError:
+    """Return the error of a registry whose answers have not what MLflow's have."""
+    name = PASSWORD.sub("//", client.tracking_uri)
+    return StageError(f"{name} answers, but not as an MLflow server: check MLFLOW_TRACKING_URI.")
 
 
 def ensure_model(client: "MlflowClient", model: str) -> None:
@@ -224,8 +239,8 @@ def input_example(contract: Contract) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> str:
-    """Log the model `file` under the run, as churn/serving.py serves it, and return its MLflow id.
+def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> tuple[str, str]:
+    """Log the model `file` under the run, as churn/serving.py serves it; return its MLflow id, and its files' digest.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
     write it anew, in other bytes each time, and read it back before each.
@@ -244,9 +259,9 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
     }
     mlflow.pyfunc.add_to_model(
         model,
-        loader_module=serving.__name__,
+        loader_module=LOADER,
         data=MODEL_FILE,
-        code="code",
+        code=CODE,
         python_env="python_env.yaml",
     )
     model.add_flavor(
@@ -258,20 +273,19 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         code=None,
     )
     example = input_example(contract).to_dict(orient="split", index=False)
-    requirements = [f"{name}=={version(name)}" for name in LIBRARIES]
+    code = closure(SERVING)
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copyfile(file, folder / MODEL_FILE)
         shutil.copyfile(CONTRACT, folder / CONTRACT.name)
-        (folder / "code" / "churn").mkdir(parents=True)
-        for module in serving.MODULES:
-            shutil.copy(Path(serving.__file__).with_name(f"{module}.py"), folder / "code" / "churn")
+        copy_code(code, folder)
         write_json(folder / "input_example.json", example)
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
         write_json(folder / "python_env.yaml", environment)  # JSON is YAML
-        (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+        (folder / "requirements.txt").write_text("\n".join(requirements(code)) + "\n", encoding="utf-8")
         model.save(str(folder / "MLmodel"))
+        digest = digest_of(folder)
         client.log_model_artifacts(logged.model_id, name)
     client.finalize_logged_model(logged.model_id, "READY")
-    return str(logged.model_id)
+    return str(logged.model_id), digest

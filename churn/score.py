@@ -4,7 +4,7 @@ In: a Parquet or CSV file, or a table of PostgreSQL (`postgresql://user@host/dat
 that the query of fetch gives; the label may be missing, and is not looked at. Out, in any of the three: key, score, and
 the version that gave it, by key. Beside it, under the name with `.rejected` or `_rejected`: the keys of the customers
 that break the contract, with the rules that they break. Read = scored + rejected, or nothing is written. `--version N`
-takes another version than champion.
+takes another version than champion, and `--alias candidate` the one with another alias.
 
 Fails when the version was not verified, when its file is not the registered one, when it takes other features than
 contract.yaml declares, when a column is missing or not declared, and when anything cannot be read or written.
@@ -15,19 +15,20 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import churn.start  # noqa: F401
-from churn.champion import ALIAS, NOBODY, champion_of
+from churn.champion import ALIAS
 from churn.conditions import relation_condition
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
 from churn.engines import duckdb_fault
 from churn.features import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
+from churn.package import MODEL_FILE
 from churn.params import load_params
-from churn.registry import MODEL_FILE, PASSWORD, failed_with, registry, signature
+from churn.registry import PASSWORD, failed_with, no_mlflow, registry, signature
 from churn.rules import row_rules
 from churn.stage import CONTRACT, StageError, command, working
 from churn.tables import source, target
-from churn.versions import VERIFIED, files_of
+from churn.versions import VERIFIED, files_of, foreign, is_foreign
 
 import duckdb
 import numpy as np
@@ -146,20 +147,29 @@ def scored(database: duckdb.DuckDBPyConnection, model: Any, contract: Contract, 
         yield pa.table({contract.key: table[contract.key], "score": found, "model_version": versions})
 
 
-def chosen(client: "MlflowClient", model: str, number: str | None) -> "ModelVersion":
-    """Return the version with the number, or champion. Raises StageError when there is none, or it is half written."""
+def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = ALIAS) -> "ModelVersion":
+    """Return the version with the number, or with the alias.
+
+    Raises StageError when there is none, when it is half written, and when it is not this pipeline's.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
-        number = number or champion_of(client.get_registered_model(model))
-        if number == NOBODY:
-            raise StageError(f"{model} has no {ALIAS}: register one, or name a version.")
+        if number is None:
+            registered = client.get_registered_model(model)
+            if registered.name != model:
+                raise no_mlflow(client)
+            if alias not in registered.aliases:
+                raise StageError(f"{model} has no {alias}: `make registry` shows the versions and their aliases.")
+            number = str(registered.aliases[alias])
         version = client.get_model_version(model, number)
     except MlflowException as error:
         if not failed_with(error, "RESOURCE_DOES_NOT_EXIST"):
             raise
         what = f"version {number} of {model}" if number else f"model {model}"
         raise StageError(f"the registry has no {what}: `make registry` shows what it has.") from error
+    if is_foreign(version):
+        raise StageError(f"{foreign(version)}.")
     if VERIFIED not in version.tags:
         raise StageError(f"version {number} of {model} was never verified: its registration did not end.")
     return version
@@ -227,7 +237,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m churn.score", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("customers", help="Parquet, CSV, or postgresql://user@host/database#table")
     parser.add_argument("scores", help="where to write: the same kinds")
-    parser.add_argument("--version", help="a version's number, instead of champion")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--alias", default=ALIAS, help=f"candidate, or another alias, instead of {ALIAS}")
+    which.add_argument("--version", help=f"a version's number, instead of {ALIAS}")
     return parser
 
 
@@ -237,7 +249,7 @@ def main(asked: argparse.Namespace) -> None:
         raise StageError("the scores would overwrite the customers: name another place.")
     contract, name = load_contract(), load_params().registration.model
     with registry() as client:
-        version = chosen(client, name, asked.version)
+        version = chosen(client, name, asked.version, asked.alias)
         model = load(version, contract)
     read, rows, by_rule = score(asked.customers, asked.scores, model, contract, int(version.version))
     for rule, count in by_rule.items():

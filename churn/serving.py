@@ -1,7 +1,7 @@
 """The registered model as MLflow serves it: from the columns that are fetched to two probabilities for each customer.
 
-This module, what it imports, and contract.yaml go into the registry beside the model, so that whoever serves it gives
-what the warehouse gives, and computed features are computed as they were for the training.
+This module, all first-party modules that it imports, and contract.yaml go into the registry beside the model. So a
+server takes the columns of the warehouse, and computes features as they were computed for the training.
 """
 
 from pathlib import Path
@@ -14,8 +14,6 @@ from churn.stage import CONTRACT
 
 import numpy as np
 import pandas as pd
-
-MODULES = ("contract", "features", "model", "params", "serving", "stage")
 
 
 class ServedModel:

@@ -4,7 +4,9 @@ Both score the present holdout, and are compared as on a pull request (churn/cha
 `gate.against_main`). The champion must not have trained on these customers: those that its own split, which its run
 recorded, did not hold out are left out. Where it needs a column that is gone by now, there is nothing to compare, and
 the challenger, which has passed the gate, follows: else no feature could ever go. Where anything else keeps them from
-being compared, the champion stays. Too good to be true is the gate's business, not asked here.
+being compared, the champion stays. The gate checks for leakage, not this module.
+
+Only a clean checkout of main promotes. What is registered elsewhere becomes `candidate`.
 """
 
 import json
@@ -12,17 +14,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from churn.challenge import against_main
-from churn.champion import ALIAS, DECISION, NOBODY, ROLLED_BACK, champion_of, move
+from churn.champion import ALIAS, CANDIDATE, DECISION, NOBODY, ROLLED_BACK, champion_of, move, moves_of
 from churn.contract import Contract
 from churn.evaluation import scores_of
 from churn.model import read_model, read_table
+from churn.package import MODEL_FILE
 from churn.paired import compare
 from churn.params import Params
-from churn.registry import MODEL_FILE, failed_with, write
+from churn.registry import failed_with, write
 from churn.slices import slice_masks
 from churn.split import in_holdout
 from churn.stage import PREDICTIONS, TEST, StageError
-from churn.versions import files_of
+from churn.versions import FILES, files_of, foreign, is_foreign, versions_of, without_digest
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +41,8 @@ BY_HAND = f"to follow it all the same, set the alias {ALIAS} in MLflow"
 def promote(client: "MlflowClient", version: "ModelVersion", params: Params, contract: Contract) -> str:
     """Move the alias to `version` unless it is worse than the champion; return a sentence that says what became of it.
 
-    The version's tag `decision` says why. Raises StageError when the champion's files are gone or are others.
+    `params` are those of main. The version's tag `decision` says why. Raises StageError when the champion's files are
+    gone or are others.
     """
     model, number = version.name, str(version.version)
     while True:
@@ -56,17 +60,53 @@ def promote(client: "MlflowClient", version: "ModelVersion", params: Params, con
             return f"is {ALIAS}: {why}" if now == number else f"was {ALIAS} until version {now} followed it at once"
 
 
+def nominate(client: "MlflowClient", version: "ModelVersion", why: str) -> str:
+    """Give the version, which was not made by main, the alias candidate; return a sentence that says what became of it.
+
+    `why` says why champion stays, and what would move it.
+    """
+    model, number = version.name, str(version.version)
+    write(client.set_model_version_tag, model, number, DECISION, f"not {ALIAS}: {why}")
+    write(client.set_registered_model_alias, model, CANDIDATE, number)
+    champion = champion_of(client.get_registered_model(model))
+    stays = f"there is no {ALIAS}" if champion == NOBODY else f"{ALIAS} stays version {champion}"
+    return f"is {CANDIDATE}, and {stays}: {why}"
+
+
 def decision(
     client: "MlflowClient", version: "ModelVersion", champion: str, params: Params, contract: Contract
 ) -> tuple[bool, str]:
     """Return whether `version` may follow the version with the number `champion`, and why."""
-    if ROLLED_BACK in version.tags:
-        return False, f"it was rolled back {version.tags[ROLLED_BACK]}; delete its tag {ROLLED_BACK} to let it compete"
+    if rolled_back := next((one for one in versions_of(client, version.name) if _was_rolled_back(one, version)), None):
+        name = "it" if rolled_back.version == version.version else f"version {rolled_back.version}, the same model,"
+        what = f"{name} was rolled back {rolled_back.tags[ROLLED_BACK]}"
+        return False, f"{what}; delete its tag {ROLLED_BACK} to let it compete"
     if champion == NOBODY:
-        return True, "the first"
+        moves = moves_of(client.get_registered_model(version.name))
+        return True, f"no version was, since version {moves[-1]['to']} lost the alias" if moves else "the first"
     present = client.get_model_version(version.name, champion)
-    if present.tags.get("model_sha256") == version.tags["model_sha256"]:
-        return True, f"the same model as version {champion}, with other data"
+    if is_foreign(present):
+        return False, foreign(present)
+    if present.tags["model_sha256"] == version.tags["model_sha256"]:
+        return True, f"the same model as version {champion}{'' if _is_same(present, version) else ', with other data'}"
+    return against_champion(client, version, present, params, contract)
+
+
+def _is_same(one: "ModelVersion", other: "ModelVersion") -> bool:
+    return all(one.tags.get(name) == other.tags[name] for name in ("model_sha256", "train_sha256", "test_sha256"))
+
+
+def _was_rolled_back(one: "ModelVersion", version: "ModelVersion") -> bool:
+    return ROLLED_BACK in one.tags and _is_same(one, version)
+
+
+def against_champion(
+    client: "MlflowClient", version: "ModelVersion", present: "ModelVersion", params: Params, contract: Contract
+) -> tuple[bool, str]:
+    """Return whether `version` may follow the version `present` by their scores of the present holdout, and why."""
+    champion = present.version
+    if FILES not in present.tags:
+        return False, f"{without_digest(present)}; {BY_HAND}"
     features, labels, keys = read_table(TEST, contract)
     with files_of(present) as folder:
         try:

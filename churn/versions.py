@@ -1,34 +1,53 @@
 """The versions of our model in the registry: which one stands for a content, and its files.
 
-A version stands for a content: the hashes of the model and of both tables. MLflow cannot say "only if there is none",
-so two registrations may both make one. But it numbers versions in the order in which they appear, uses no number
-again, and a version appears at once with the tags of its content, after its files. So whoever looks after making one
-sees every lower number, and all agree: **the lowest number is the version of its content**, and the others go. Only
-the lowest is ever verified (its tag `verified` is written last) and named by an alias, by whoever comes by: what a run
-that was killed left, the next one completes.
+A version stands for a content: the hashes of the model and of both tables, and whether a commit of main made it (tag
+`made_by`), so that main never adopts a version of a laptop. MLflow cannot say "only if there is none", so two
+registrations may both make one. But it numbers versions in the order in which they appear, uses no number again, and a
+version appears at once with the tags of its content, after its files. So whoever looks after making one sees every
+lower number, and all agree: **the lowest number is the version of its content**, and the others go. Only the lowest is
+ever verified (its tag `verified` is written last) and named by an alias, by whoever comes by: what a run that was
+killed left, the next one completes.
 """
 
+import errno
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from churn.registry import MODEL_FILE, experiment_id, failed_with, write
+from churn.package import ADDED, MODEL_FILE, digest_of
+from churn.registry import experiment_id, failed_with, write
 from churn.stage import StageError, sha256_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+GONE = (None, errno.ENOENT)  # of an OSError; MLflow's own for a local file has no number
+FILES = "files_sha256"  # the tag with the digest of a version's files
+AGAIN = "delete the version in MLflow, then run `dvc repro --force --single-item register`"
 VERIFIED = "verified"  # the tag of a version that was loaded back and predicted the same
+MADE_BY = "made_by"  # MAIN or ELSEWHERE; a version without this tag is from before it, and counts as made elsewhere
+MAIN, ELSEWHERE = "main", "elsewhere"
 
 
 def versions_of(client: "MlflowClient", model: str) -> "list[ModelVersion]":
     """Return all versions of the model, the lowest number first."""
     found = client.search_model_versions(f"name='{model}'", max_results=10_000)
     return sorted(found, key=lambda version: int(version.version))
+
+
+def is_foreign(version: "ModelVersion") -> bool:
+    """Say whether something else than this pipeline registered the version."""
+    return "model_sha256" not in version.tags
+
+
+def foreign(version: "ModelVersion") -> str:
+    """Return the sentence about a version that this pipeline did not register."""
+    name = f"version {version.version} of {version.name}"
+    return f"{name} was not registered by this pipeline: take another (`make registry`), or `make rollback` champion"
 
 
 def the_version(client: "MlflowClient", model: str, content: Mapping[str, str]) -> "ModelVersion | None":
@@ -78,29 +97,47 @@ def only_version(
 def files_of(version: "ModelVersion") -> Iterator[Path]:
     """Yield a folder with the version's files.
 
-    Raises StageError when they are gone, or when the model is not the one of the SHA-256 in the version's tags.
+    Raises StageError when they are gone, when the version has no digest of them, and when they are not the files of
+    the digest, or the model is not the one of its SHA-256. Until then nothing reads what they hold.
     """
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     name = f"version {version.version} of {version.name}"
-    with tempfile.TemporaryDirectory() as folder:
+    if FILES not in version.tags:
+        raise StageError(f"{without_digest(version)}. Nothing reads them: {AGAIN}.")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         try:
-            _download(f"models:/{version.name}/{version.version}", folder)
+            _download(f"models:/{version.name}/{version.version}", temporary)
+        except RequestException:
+            raise
         except (OSError, MlflowException) as error:
-            if isinstance(error, MlflowException) and "No such artifact" not in str(error):
+            gone = "No such artifact" in str(error) if isinstance(error, MlflowException) else error.errno in GONE
+            if not gone:
                 raise
-        model = Path(folder) / MODEL_FILE
-        if not model.exists():
+        if not (folder / MODEL_FILE).exists():
+            raise StageError(f"the files of {name} are gone: bring them back, or {AGAIN}.")
+        (folder / ADDED).unlink(missing_ok=True)
+        if (found := sha256_of(folder / MODEL_FILE)) != (wanted := version.tags.get("model_sha256")):
             raise StageError(
-                f"the files of {name} are gone: bring them back, or delete the version in MLflow and run"
-                " `dvc repro --force --single-item register`."
+                f"{name} holds another model file: SHA-256 {found}, but its tag model_sha256 is {wanted}."
+                f" Nothing reads it: bring the file back, or {AGAIN}."
             )
-        if (found := sha256_of(model)) != (wanted := version.tags.get("model_sha256")):
+        if digest_of(folder) != version.tags[FILES]:
             raise StageError(
-                f"{name} holds another model file: SHA-256 {found}, not {wanted}. Whoever changed it, nothing reads it:"
-                " bring the file back, or delete the version in MLflow."
+                f"{name} holds other files than register wrote: the digest of all files is not its tag {FILES}."
+                f" Nothing reads them: bring the files back, or {AGAIN}."
             )
-        yield Path(folder)
+        yield folder
+
+
+def without_digest(version: "ModelVersion") -> str:
+    """Return the clause for a version that carries no digest of its files."""
+    return (
+        f"version {version.version} of {version.name} has no tag {FILES}: register did not make it, or did so before"
+        f" it recorded the files"
+    )
 
 
 def _download(uri: str, folder: str) -> None:
@@ -116,11 +153,3 @@ def _download(uri: str, folder: str) -> None:
             if wait is None or "Connection broken" not in str(error):
                 raise
             time.sleep(wait)
-
-
-def load_version(version: "ModelVersion") -> Any:
-    """Load a version as whoever serves it would. Raises StageError, see files_of."""
-    import mlflow
-
-    with files_of(version) as folder:
-        return mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)  # which take half a second to find none

@@ -22,7 +22,8 @@ import churn.start  # noqa: F401
 from churn.contract import load_contract
 from churn.origin import default_branch
 from churn.params import load_params
-from churn.stage import EVALUATION, GATE, ROWS, VALIDATION, StageError, command, read_json, replacing, write_json
+from churn.results import read_result
+from churn.stage import EVALUATION, GATE, ROWS, VALIDATION, StageError, command, replacing, write_json
 from report.baseline import comparison, data_change, picture_alone, rebuilt
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
 from report.claims import ORDER
@@ -42,7 +43,8 @@ def main_side(commit: str, done: Collection[str], approved: bool) -> tuple[dict[
     found: dict[str, Any] = {}
     try:
         with rebuilt(commit) as main:
-            found["base_account"] = read_json(main / ROWS)
+            with suppress(StageError):  # main's own code may have written another shape
+                found["base_account"] = read_result(main / ROWS)
             if "fetch" in done:
                 found["data"] = data_change(main, prepared="prepare" in done)
             if "evaluate" in done:

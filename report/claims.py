@@ -14,11 +14,10 @@ from typing import Any
 
 import churn.start  # noqa: F401
 from churn.params import load_params
-from churn.stage import LOCK, StageError, command, replacing
+from churn.stage import LOCK, StageError, command, replacing, stages_in
 from report.git import git
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 COSTLY = ("fetch", "prepare", "train")
 ORDER = ("fetch", "prepare", "validate", "train", "evaluate", "gate")
@@ -28,9 +27,8 @@ Stages = Mapping[str, Any]
 def stages_of(lock: str) -> dict[str, Any]:
     """Return the entries of a lock, given as text, by stage. Raises StageError when it is no lock."""
     try:
-        stages = (YAML(typ="safe").load(lock) or {}).get("stages", {})
-        return dict(stages)
-    except (YAMLError, AttributeError, TypeError, ValueError) as error:
+        return stages_in(lock, str(LOCK))
+    except StageError as error:
         raise StageError(f"{LOCK} is no lock that DVC wrote.") from error
 
 
@@ -65,13 +63,13 @@ def arguments() -> argparse.ArgumentParser:
 def main(asked: argparse.Namespace) -> None:
     """Compare dvc.lock with that of a commit, or reduce it to what is believed."""
     if asked.command == "compare":
-        stage = first_difference(stages_of(committed_lock(asked.commit)), stages_of(LOCK.read_text()))
+        stage = first_difference(stages_of(committed_lock(asked.commit)), stages_of(LOCK.read_text("utf-8")))
         if stage:
             raise StageError(f"{LOCK} differs from that of {asked.commit}, first in {stage}.")
         print(f"claims: {LOCK} is that of {asked.commit}")
         return
-    recorded = stages_of(asked.file.read_text()) if asked.command == "take" else {}
-    committed = stages_of(LOCK.read_text()) if LOCK.exists() else {}
+    recorded = stages_of(asked.file.read_text("utf-8")) if asked.command == "take" else {}
+    committed = stages_of(LOCK.read_text("utf-8")) if LOCK.exists() else {}
     try:
         source = load_params().fetch.source
     except StageError:  # dvc repro will say what is wrong with params.yaml

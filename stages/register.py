@@ -1,11 +1,11 @@
-"""register: an MLflow version of the model, with its whole origin, and the alias champion on it.
+"""register: an MLflow version of the model, with its whole origin, and on main the alias champion on it.
 
 In: the model, both tables, the predictions, the evaluation, the plots and the verdict. Out: the version, in the
 registry that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), and a receipt that stays out of Git
 and of DVC's cache, so that no other machine takes it for its own. Fails when there is no passed verdict on exactly
-this model and these tables, when dvc.lock has others, when the version, loaded back, predicts something else, and
-when the registry fails. The same model and data make no second version, and what is worse than the champion does not
-follow it.
+this model and these tables, when dvc.lock has others, when the version, served from its own files, predicts something
+else or fails, and when the registry fails. The same model and data make no second version, and what is worse than the
+champion does not follow it. Outside of a clean checkout of main (churn/mainline.py) the version is at most `candidate`.
 """
 
 import json
@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
-from churn.model import read_table
+from churn.mainline import promoting_branch, settings_of, why_not
+from churn.model import read_scores
 from churn.origin import commit_tags, lock_digest, refuse_unlocked
 from churn.params import METRICS, Params, load_params
 from churn.registry import ensure_model, experiment_id, log_model, registry, write
+from churn.results import read_result
 from churn.stage import (
     EVALUATION,
     GATE,
@@ -32,16 +34,14 @@ from churn.stage import (
     TEST,
     TRAIN,
     StageError,
-    read_json,
     run,
     sha256_of,
     write_json,
 )
-from churn.succession import promote
-from churn.versions import VERIFIED, load_version, only_version
-
-import numpy as np
-import pandas as pd
+from churn.succession import nominate, promote
+from churn.verdict import shown
+from churn.verification import Serve, serving_process
+from churn.versions import ELSEWHERE, FILES, MADE_BY, MAIN, VERIFIED, files_of, only_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -98,7 +98,7 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
 
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
-    model, evaluation = params.registration.model, read_json(EVALUATION)
+    model, evaluation = params.registration.model, read_result(EVALUATION)
     run = client.create_run(experiment_id(client, model), run_name=f"{model} {tags['commit'][:8]}", tags=dict(tags))
     run_id = run.info.run_id
     metrics = [Metric(name, value, run.info.start_time, 0) for name, value in metrics_of(evaluation)]
@@ -118,37 +118,40 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
     for file in (EVALUATION, GATE, LOCK, Path("requirements.txt")):
         if file.exists():
             client.log_artifact(run_id, str(file))
-    model_id = log_model(client, run_id, MODEL, contract)
+    model_id, digest = log_model(client, run_id, MODEL, contract)
     client.set_terminated(run_id)
-    client.create_model_version(model, f"models:/{model_id}", run_id, dict(tags), model_id=model_id)
+    client.create_model_version(model, f"models:/{model_id}", run_id, {**tags, FILES: digest}, model_id=model_id)
 
 
-def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract) -> None:
-    """Load the version back, score the holdout, and tag it. Raises StageError when a score is not the pipeline's."""
-    features, _, _ = read_table(TEST, contract)
-    expected = pd.read_parquet(PREDICTIONS)["score"].to_numpy()
-    scores = np.asarray(load_version(version).predict(features[contract.fetched_features]))[:, 1]
+def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract, serve: Serve) -> None:
+    """Have the version score the holdout from its own files, and tag it. Raises StageError, see the module."""
+    name = f"version {version.version} of {version.name}"
+    expected = read_scores(PREDICTIONS)
+    with files_of(version) as folder:
+        scores = serve(name, folder, TEST, contract.fetched_features)
     if differing := int((scores != expected).sum()) if len(scores) == len(expected) else len(expected):
-        name = f"version {version.version} of {version.name}"
         raise StageError(f"{name} scores {differing:,} customers differently; champion stays.")
     write(client.set_model_version_tag, version.name, version.version, VERIFIED, "true")
 
 
 def main() -> None:
-    """Register what the gate passed, once, and move the alias to it."""
+    """Register what the gate passed, once, and move the alias champion to it on main, else the alias candidate."""
     params, contract = load_params(), load_contract()
-    verdict = read_json(GATE)
+    verdict = read_result(GATE)
     content = content_of(verdict)
-    model, area = params.registration.model, read_json(EVALUATION)["roc_auc"]
-    tags = content | commit_tags() | {"lock_sha256": lock_digest(LOCK), "verdict": "passed"}
-    with registry() as client:
+    model, area = params.registration.model, read_result(EVALUATION)["roc_auc"]
+    commit, main = commit_tags(), promoting_branch(params)
+    why = why_not(params, main)
+    made = content | {MADE_BY: ELSEWHERE if why else MAIN}
+    tags = made | commit | {"lock_sha256": lock_digest(LOCK), "verdict": "passed"}
+    with serving_process() as serve, registry() as client:
         ensure_model(client, model)
-        version, known = only_version(client, model, content, lambda: create_version(client, params, contract, tags))
-        verify(client, version, contract)
-        said = promote(client, version, params, contract)
+        version, known = only_version(client, model, made, lambda: create_version(client, params, contract, tags))
+        verify(client, version, contract, serve)
+        said = nominate(client, version, why) if why else promote(client, version, settings_of(main), contract)
     write_json(REGISTRATION, {"model": model} | content)
     rules = sum(rule["outcome"] == "passed" for rule in verdict["rules"])
-    print(f"register: ROC AUC {area:.4f}, {rules} rules of the gate kept; `make ui` shows the registry")
+    print(f"register: ROC AUC {shown(area)}, {rules} rules of the gate kept; `make ui` shows the registry")
     print(f"register: {model} version {version.version}{' (there already)' if known else ''} {said}")
 
 

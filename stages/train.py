@@ -7,6 +7,7 @@ and when anything looks at the holdout.
 """
 
 import importlib
+import math
 import os
 import re
 import sys
@@ -17,12 +18,15 @@ import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.model import read_table, save_model
 from churn.params import Train, load_params
-from churn.stage import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION, StageError, read_json, run, sha256_of, working
+from churn.results import read_result
+from churn.stage import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION, StageError, run, sha256_of, working
 
 import numpy as np
 import pandas as pd
 
 HIDDEN = {path.resolve() for path in (RAW, TEST, PREDICTIONS)}  # whatever holds the holdout's customers
+ESTIMATOR = "params.yaml: train.estimator"
+PACKAGES = ("sklearn",)  # whose classifiers train.estimator may name; list a package after reading what its import does
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
     "categorical_features": "the contract says which features are categories",
@@ -42,16 +46,11 @@ def build_classifier(params: Train) -> Any:
     Early stopping is off: scikit-learn's own default holds a tenth of every larger table back in silence.
     Raises StageError when the path names no classifier with probabilities, or a parameter is unknown.
     """
-    from sklearn.base import BaseEstimator, is_classifier
-
-    path, name = params.estimator.rpartition(".")[::2]
+    kind, name = _class_of(params.estimator), params.estimator.rpartition(".")[2]
     try:
-        classifier = getattr(importlib.import_module(path), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise StageError(f"params.yaml: train.estimator: {params.estimator} cannot be made: {error}.") from error
-    is_estimator = isinstance(classifier, BaseEstimator) and is_classifier(classifier)
-    if not is_estimator or not hasattr(classifier, "predict_proba"):
-        raise StageError(f"params.yaml: train.estimator: {params.estimator} is no classifier with predict_proba.")
+        classifier = kind()
+    except (TypeError, ValueError) as error:
+        raise StageError(f"{ESTIMATOR}: {params.estimator} cannot be made without arguments: name another.") from error
     known = classifier.get_params(deep=False)
     for parameter in params.parameters:
         if parameter in NOT_YOURS:
@@ -62,8 +61,41 @@ def build_classifier(params: Train) -> Any:
             )
     settings: dict[str, Any] = {**params.parameters, "random_state": params.seed, "early_stopping": False}
     if isinstance(weights := settings.get("class_weight"), dict):
+        if not weights or not all(label in ("0", "1") and _is_positive(one) for label, one in weights.items()):
+            raise StageError(
+                "params.yaml: train.parameters.class_weight: needs a number above 0 for each label, which is 0 or 1:"
+                " write {0: 1, 1: 3}."
+            )
         settings["class_weight"] = {int(label): weight for label, weight in weights.items()}
-    return classifier.set_params(**{name: value for name, value in settings.items() if name in known})
+    classifier.set_params(**{name: value for name, value in settings.items() if name in known})
+    if not hasattr(classifier, "predict_proba"):  # which may depend on the parameters
+        raise StageError(f"{ESTIMATOR}: {params.estimator} is no classifier with predict_proba.")
+    return classifier
+
+
+def _class_of(path: str) -> Any:
+    """Return the class that train.estimator names. Raises StageError unless it is a classifier of a listed package.
+
+    Nothing outside of PACKAGES is imported, and nothing is called: `os.system` is a path, too.
+    """
+    listed = ", ".join(f"{package}.…" for package in PACKAGES)
+    module, _, name = path.rpartition(".")
+    if path.partition(".")[0] not in PACKAGES or not module:
+        raise StageError(f"{ESTIMATOR}: {path} is not from a listed package: name a classifier of {listed}.")
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the import of a module raises
+        raise StageError(f"{ESTIMATOR}: {path} does not exist: name a classifier of {listed}.") from error
+    ours = isinstance(kind, type) and kind.__module__.partition(".")[0] in PACKAGES
+    if not ours or not issubclass(kind, ClassifierMixin) or not issubclass(kind, BaseEstimator):
+        raise StageError(f"{ESTIMATOR}: {path} is no classifier with predict_proba.")
+    return kind
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def build_model(classifier: Any, contract: Contract) -> Any:
@@ -135,9 +167,9 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
 def main() -> None:
     """Train on the validated table and write the model."""
     sys.addaudithook(refuse_holdout)
-    params, contract, validation = load_params().train, load_contract(), read_json(VALIDATION)
-    validated = validation.get("tables", {}).get("train", {})
-    if validation.get("passed") is not True or validated.get("sha256") != sha256_of(TRAIN):
+    params, contract, validation = load_params().train, load_contract(), read_result(VALIDATION)
+    validated = validation["tables"]["train"]
+    if not validation["passed"] or validated["sha256"] != sha256_of(TRAIN):
         raise StageError(f"{VALIDATION} holds no passed validation of {TRAIN}; run `dvc repro`.")
     model = build_model(build_classifier(params), contract)
     features, labels, _ = read_table(TRAIN, contract)

@@ -17,6 +17,7 @@ that COMMIT was trained on, which is what the report compares with; and, on the 
 retraining made. Main itself, and retraining, get no run-cache by it.
 """
 
+import argparse
 import json
 import os
 import re
@@ -168,15 +169,20 @@ def difference() -> str | None:
 
 def main(arguments: list[str]) -> int:
     """Do what the module says."""
-    if arguments == ["check"]:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("check", help="exit with 1 where what was made is not what was recorded")
+    commands.add_parser("cache", help="fill DVC's cache where there is no remote").add_argument("commit")
+    asked = parser.parse_args(arguments)
+    if asked.command == "check":
         if what := difference():
             run = os.environ["RUN"]
             # It begins with a line's end, since dvc leaves a colour code on the line.
             print(f"\n::warning::What run {run} recorded is not what main finds: the {what}. All is made anew.")
         return 1 if what else 0
     try:
-        if arguments:
-            fill_cache(arguments[1])
+        if asked.command == "cache":
+            fill_cache(asked.commit)
         else:
             take()
     except (OSError, subprocess.CalledProcessError, ValueError, KeyError, TypeError) as error:

@@ -11,6 +11,7 @@ Without REMOTE that is the default one, which is main's. Another, such as a bran
 run-cache: nothing reads runs from there, so that no branch can plant one.
 """
 
+import argparse
 import errno
 import logging
 import os
@@ -179,15 +180,20 @@ def push(repo: Any, name: str | None) -> str:
 
 def main(arguments: list[str]) -> None:
     """Do what the module says. Raises RemoteError."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("fetch", help="fetch from the default remote, and the runs from `branch`")
+    commands.add_parser("push", help="push to a remote").add_argument("remote", nargs="?")
+    asked = parser.parse_args(arguments)
     faults = Faults()
     with Repo() as repo:
-        name = arguments[1] if arguments[1:] else None
+        name = asked.remote if asked.command == "push" else None
         try:
             remote = repo.cloud.get_remote(name)
         except NoRemoteError as error:
             raise RemoteError("there is none yet: run `make remote` first (docs/operate.md).") from error
         try:
-            done = push(repo, name) if arguments[0] == "push" else fetch(repo)
+            done = push(repo, name) if asked.command == "push" else fetch(repo)
         except (DvcException, BotoCoreError, OSError) as error:
             faults.found.append(error)
         if faults.found:

@@ -1,8 +1,8 @@
 """dvc.yaml says what the code does: nothing is forgotten, nothing too much."""
 
-import ast
 from pathlib import Path
 
+from churn.package import SERVING, closure, first_party_files, imported_names
 from churn.params import load_params
 from tests.conftest import ROOT
 
@@ -13,38 +13,19 @@ PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES = ("fetch", "prepare", "validate", "train", "evaluate", "gate", "register")
 
 
-def imported_by(path: Path) -> set[Path]:
-    """Return the first-party modules that a file imports, also inside functions."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports are not followed here"
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = {ROOT / Path(*name.split(".")).with_suffix(".py") for name in names}
-    return {file for file in files if file.exists()}
-
-
-def closure(path: Path) -> set[str]:
-    """Return the files that are read when `path` is run as a module, itself and its packages included."""
-    found, todo = set(), [path]
-    while todo:
-        file = todo.pop()
-        if file not in found:
-            found.add(file)
-            todo += [*imported_by(file), *filter(Path.exists, [file.parent / "__init__.py"])]
-    return {str(file.relative_to(ROOT)) for file in found}
-
-
 def test_the_stages_are_these_in_this_order():
     assert tuple(PIPELINE["stages"]) == STAGES
+
+
+def packaged(stage):
+    """Return the code that a stage copies into the registry, and does not import."""
+    return closure(SERVING, ROOT) if stage == "register" else set()
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_exactly_the_code_that_it_imports(stage):
     declared = {dep for dep in PIPELINE["stages"][stage]["deps"] if dep.endswith(".py")}
-    assert declared == closure(ROOT / "stages" / f"{stage}.py")
+    assert declared == {str(file) for file in closure(Path("stages", f"{stage}.py"), ROOT) | packaged(stage)}
     assert PIPELINE["stages"][stage]["cmd"] == f"python -m stages.{stage}"
 
 
@@ -58,10 +39,18 @@ def test_a_stage_reads_its_own_parameters_and_no_others(stage):
 
 
 def test_no_stage_imports_a_stage_and_churn_imports_neither_stages_nor_report():
-    for file in (ROOT / "stages").glob("*.py"):
-        assert not [other for other in imported_by(file) if other.parent == ROOT / "stages"], file
-    for file in (ROOT / "churn").glob("*.py"):
-        assert {other.parent.name for other in imported_by(file)} <= {"churn"}, file
+    def imported_by(folder):
+        for file in (ROOT / folder).glob("*.py"):
+            for name in imported_names(file.relative_to(ROOT), ROOT):
+                yield from (other.parent.name for other in first_party_files(name, ROOT))
+
+    assert "stages" not in imported_by("stages")
+    assert set(imported_by("churn")) == {"churn"}
+
+
+def test_the_process_that_may_know_the_registrys_password_imports_no_feature_function():
+    for stage in ("stages/register.py", "churn/champion.py"):
+        assert not {Path("churn/features.py"), SERVING} & closure(Path(stage), ROOT)
 
 
 def outputs(stage):

@@ -4,15 +4,16 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from churn.contract import load_contract
 from churn.model import model_frame
 from churn.origin import lock_digest
+from churn.package import SERVING, closure, digest_of
 from churn.params import METRICS
 from stages.register import metrics_of
-from tests.conftest import ROOT
-from tests.pipeline.test_graph import closure
+from tests.conftest import ROOT, Clone
 from tests.serving import assert_mlflow_predicts_the_scores
 
 import mlflow
@@ -49,6 +50,16 @@ def champion(clone):
     return int(clone.client.get_model_version_by_alias("churn", "champion").version)
 
 
+def aliases(clone):
+    return {name: str(number) for name, number in clone.client.get_registered_model("churn").aliases.items()}
+
+
+def files(clone, number=1):
+    """Return the folder of the registry with the files of a version."""
+    source = clone.client.get_model_version("churn", str(number)).source
+    return clone.folder / "mlartifacts" / "models" / source.rpartition("/")[2] / "artifacts"
+
+
 def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -62,7 +73,9 @@ def test_a_version_says_what_it_came_from(registered):
         "model_sha256": sha256(registered.folder / "models/churn.skops"),
         "train_sha256": sha256(registered.folder / "data/features/train.parquet"),
         "test_sha256": sha256(registered.folder / "data/features/test.parquet"),
+        "files_sha256": digest_of(files(registered)),
         "verdict": "passed",
+        "made_by": "main",
         "verified": "true",
         "decision": "champion: the first",
     }
@@ -109,8 +122,7 @@ def test_mlflow_predicts_from_a_csv_file_as_the_warehouse_gives_it(registered, t
 
 def test_the_registry_has_the_code_that_serving_takes(registered):
     folder = Path(mlflow.artifacts.download_artifacts("models:/churn@champion"))
-    needed = {path.removeprefix("churn/") for path in closure(ROOT / "churn/serving.py")}
-    assert {path.name for path in (folder / "code" / "churn").iterdir()} == needed
+    assert {file.relative_to(folder / "code") for file in (folder / "code").rglob("*.py")} == closure(SERVING, ROOT)
 
 
 def test_the_signature_and_the_example_come_from_the_contract(registered):
@@ -135,12 +147,59 @@ def test_the_same_model_and_data_make_no_second_version(registered):
 def test_the_champion_is_the_model_that_passed_last(registered):
     before = registered.text("params.yaml")
     registered.replace("params.yaml", "seed: 42", "seed: 43")
+    registered.commit()
     assert "register: churn version 2 is champion" in registered.ok("dvc", "repro")
-    assert registered.client.get_model_version("churn", "2").tags["uncommitted_changes"] == "true"
     (registered.folder / "params.yaml").write_text(before)
+    registered.commit()
     assert "register: churn version 1 (there already) is champion" in registered.ok("dvc", "repro")
     assert versions(registered) == [1, 2]
     assert champion(registered) == 1
+
+
+def test_what_is_not_committed_is_a_candidate_and_main_makes_its_own_version(registered, tmp_path):
+    registered.replace("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.81}")
+    commit = registered.ok("git", "rev-parse", "--short=8", "HEAD").strip()
+    printed = registered.ok("dvc", "repro")
+    assert (
+        "register: churn version 2 is candidate, and champion stays version 1: params.yaml differs from commit"
+        f" {commit}; commit it, merge it into main, and `dvc repro --force --single-item register` moves champion there"
+    ) in printed
+    assert aliases(registered) == {"champion": "1", "candidate": "2"}
+    tags = registered.client.get_model_version("churn", "2").tags
+    assert (tags["made_by"], tags["uncommitted_changes"], tags["verified"]) == ("elsewhere", "true", "true")
+    assert tags["decision"].startswith("not champion: params.yaml differs from commit ")
+    shown = registered.ok("python", "-m", "churn.champion", "show")
+    assert re.search(rf"^2 +candidate +{commit} elsewhere +0\.8", shown, re.MULTILINE)
+    assert re.search(rf"^1 +champion +{commit} +0\.8", shown, re.MULTILINE)
+    assert "elsewhere: not made by a commit of main (register.promote_from); only a person makes it champion" in shown
+    score = ("python", "-m", "churn.score", "data/raw/customers.parquet", str(tmp_path / "scores.csv"))
+    assert "scored by version 2 of churn" in registered.ok(*score, "--alias", "candidate")
+    registered.commit()
+    registered.client.delete_registered_model_alias("churn", "champion")
+    registered.client.set_registered_model_alias("churn", "champion", "2")
+    printed = registered.ok("dvc", "repro", "--force", "--single-item", "register")
+    assert "register: churn version 1 (there already) is champion: the same model as version 2" in printed
+    assert aliases(registered) == {"champion": "1", "candidate": "2"}
+
+
+def test_an_experiment_of_dvc_is_a_candidate(registered):
+    printed = registered.ok("dvc", "exp", "run", "--set-param", "gate.overall.roc_auc.min=0.81")
+    assert (
+        "register: churn version 2 is candidate, and champion stays version 1: this is an experiment of DVC" in printed
+    )
+    assert aliases(registered) == {"champion": "1", "candidate": "2"}
+
+
+def test_a_real_clone_ends_with_a_champion_and_a_commit_that_is_not_pushed_with_a_candidate(finished, tmp_path):
+    finished.ok("git", "clone", "--quiet", str(finished.folder), str(tmp_path / "clone"))
+    clone = Clone(tmp_path / "clone")
+    shutil.copytree(finished.folder / ".dvc" / "cache", clone.folder / ".dvc" / "cache")
+    assert "register: churn version 1 is champion: the first" in clone.ok("dvc", "repro")
+    clone.replace("params.yaml", "seed: 42", "seed: 43")
+    clone.commit()
+    printed = clone.ok("dvc", "repro")
+    assert "register: churn version 2 is candidate, and champion stays version 1: commit " in printed
+    assert re.search(r"commit [0-9a-f]{8} is not in origin/main; merge it into origin/main, and `dvc repro ", printed)
 
 
 def test_a_version_that_predicts_something_else_never_becomes_champion(clone):
@@ -203,13 +262,44 @@ def test_a_registry_whose_files_are_gone_says_so(registered):
     assert "register: the files of version 1 of churn are gone: bring them back, or" in register(registered).stdout
 
 
-def test_a_registry_that_was_made_in_another_folder_says_so(registered, tmp_path):
-    moved = registered.folder.rename(tmp_path / "moved")
-    registered.folder = moved
-    registered.replace("params.yaml", "seed: 42", "seed: 43")
-    done = registered.run("dvc", "repro")
+def test_a_checkout_that_was_copied_or_moved_keeps_its_registry(registered, tmp_path):
+    before = sha256(registered.folder / "mlflow.db")
+    copy = Clone(tmp_path / "a copy")
+    shutil.copytree(registered.folder, copy.folder, symlinks=True)
+    register = ("python", "-m", "stages.register")
+    assert "register: churn version 1 (there already) is champion" in copy.ok(*register)
+    assert sha256(registered.folder / "mlflow.db") == before
+    moved = Clone(tmp_path / "moved")
+    copy.folder.rename(moved.folder)
+    shutil.rmtree(registered.folder)
+    score = ("python", "-m", "churn.score", "data/raw/customers.parquet", str(tmp_path / "scores.csv"))
+    assert "scored by version 1 of churn" in moved.ok(*score)
+    moved.replace("params.yaml", "seed: 42", "seed: 43")
+    moved.commit()
+    assert "register: churn version 2 is champion: not worse" in moved.ok("dvc", "repro")
+    assert "champion of churn is version 1 again" in moved.ok("python", "-m", "churn.champion", "rollback")
+
+
+def test_a_store_that_was_copied_without_its_files_says_so(registered, tmp_path):
+    copy = Clone(tmp_path / "copy")
+    shutil.copytree(registered.folder, copy.folder, symlinks=True, ignore=shutil.ignore_patterns("mlartifacts"))
+    copy.replace("params.yaml", "model: churn", "model: churn # as before")
+    done = copy.run("python", "-m", "stages.register")
     assert "keeps its files in file://" in done.stdout
-    assert "move this folder back, or start anew by deleting" in done.stdout
+    assert "bring that folder here, too, or start anew by deleting the registry." in done.stdout
+
+
+def test_two_first_registrations_at_once_both_succeed(clone):
+    command = ["python", "-m", "stages.register"]
+    both = [
+        subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    printed = [one.communicate(timeout=120)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], printed
+    for text in printed:
+        assert re.search(r"register: churn version 1 (\(there already\) )?is champion", text)
+    assert not list(clone.folder.glob("mlflow.db?*"))
 
 
 @pytest.mark.parametrize("names", [("a", "a+"), ("a=b", "a=b (c)"), ("x/y", "/y/"), ("é", "e")])

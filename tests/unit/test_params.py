@@ -1,7 +1,9 @@
 import math
+import time
+from datetime import date
 
 from churn.params import METRICS, load_params
-from churn.stage import StageError
+from churn.stage import StageError, read_yaml
 from tests.conftest import ROOT, after_change
 
 import pytest
@@ -73,6 +75,51 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
         load_params(path)
 
 
+LAUGHS = "".join(f"k{number}: &a{number} [{f'*a{number - 1}, ' * 9 if number else 'lol'}]\n" for number in range(12))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a: " + "[" * 100_000, "line 1: more than 50 levels within one another"),
+        ("a:\n  " + "- " * 100_000, "line 2: more than 50 levels within one another"),
+        ("{a: " * 100_000, "line 1: more than 50 levels within one another"),
+        (LAUGHS, "it holds more than 10,000 values"),
+        ("a: &a [*a]", r"the alias \*a stands within its own value"),
+        ("a: &a {b: *a}", r"the alias \*a stands within its own value"),
+        ("a: &a0 b\n" + "".join(f"k{n}: &a{n} [[*a{n - 1}]]\n" for n in range(1, 40)), "its aliases make more than 50"),
+        ("- 1\n" * 200_000, "it holds more than 10,000 values"),
+        ("a: " + "x" * 2_000_000, "has more than 1,000,000 bytes"),
+        ("a: 1" + "0" * 5_000, "it cannot be read"),
+        ("2026-11-24: 1", "the key 2026-11-24 is not text: write it in quotes"),
+        ("fetch: {1: 2}", "the key 1 is not text: write it in quotes"),
+        ("? [a, b]\n: 1", r"the key \('a', 'b'\) is not text"),
+        ("? {a: b}\n: 1", ""),
+        ("a: !!python/object/apply:os.system [true]", "line 1, column 4: it cannot be read"),
+        ("a: !!binary aGk=", "it holds a value of the kind bytes"),
+        ("a: !!set {b}", "it holds a value of the kind set"),
+        ("a: 2026-13-45", "it cannot be read"),
+        ("a: !!bool maybe", "it cannot be read"),
+        ("a: 1\nb: [", "line 3, column 1: it cannot be read"),
+        ("a: 1\n--- 2", "line 2, column 1: it cannot be read"),
+        ("a: \x00", "it cannot be read"),
+    ],
+)
+def test_an_absurd_file_is_one_sentence_in_under_a_second(tmp_path, content, says):
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    started = time.process_time()
+    with pytest.raises(StageError, match=rf"params\.yaml (is no valid YAML: )?{says}") as refused:
+        load_params(path)
+    assert time.process_time() - started < 1
+    assert len(str(refused.value)) < 300 + len(str(path))
+
+
+def test_an_alias_that_is_no_bomb_is_read():
+    values = read_yaml("a: &x {b: [1, 2.5, true, null, 2026-11-24]}\nc: *x\n", "params.yaml")
+    assert values["c"] == values["a"] == {"b": [1, 2.5, True, None, date(2026, 11, 24)]}
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(StageError, match=r"nowhere\.yaml does not exist"):
         load_params(tmp_path / "nowhere.yaml")
@@ -86,3 +133,9 @@ def test_params_are_frozen(params):
 def test_every_metric_can_have_a_rule(changed):
     loaded = changed(lambda v: v["gate"].update(overall={name: {"min": 0.1} for name in METRICS}))
     assert list(loaded.gate.overall) == sorted(METRICS)
+
+
+@pytest.mark.parametrize("minutes", [1e308, 10_081, 10**30])
+def test_no_query_may_run_longer_than_a_week(changed, minutes):
+    with pytest.raises(StageError, match=r"fetch\.timeout_minutes: input should be less than or equal to 10080"):
+        changed(lambda values: values["fetch"].update(timeout_minutes=minutes))

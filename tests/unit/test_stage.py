@@ -8,7 +8,7 @@ import subprocess
 import sys
 import termios
 
-from churn.stage import LOG, StageError, number_of, read_json, replacing, run, write_json
+from churn.stage import LOG, StageError, number_of, read_json, replacing, run, stages_in, write_json
 from tests.conftest import ROOT
 
 import pytest
@@ -53,12 +53,41 @@ def test_json_is_sorted_and_refuses_what_json_cannot_hold(tmp_path):
     assert read_json(path) == {"a": [None, 0.5], "b": 1}
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", ""])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[1]",
+        "",
+        "\xff",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"a": 1, "a": 2}',
+        '{"a": NaN}',
+        f'{{"a": 1{"0" * 5_000}}}',
+    ],
+)
 def test_a_broken_json_file_is_one_sentence(tmp_path, content):
     path = tmp_path / "file.json"
-    path.write_text(content)
-    with pytest.raises(StageError, match=r"file\.json .*dvc repro --force"):
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(StageError, match=r"file\.json .*(dvc repro --force|is not text in UTF-8)"):
         read_json(path)
+
+
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
+    path = tmp_path / "file.json"
+    with path.open("wb") as file:
+        file.truncate(30_000_000)
+    with pytest.raises(StageError, match=r"file\.json has more than 20,000,000 bytes: it is not read"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    "lock", ["stages: " + "[" * 100_000, "stages: {a: &a [*a]}", "stages: [1]", "- 1", "stages: {a: 1}"]
+)
+def test_a_lock_that_dvc_did_not_write_is_one_sentence(lock):
+    with pytest.raises(StageError, match=r"^dvc\.lock (is no valid YAML: |holds no stages as DVC has them)"):
+        stages_in(lock, "dvc.lock")
 
 
 @pytest.mark.parametrize(
@@ -157,3 +186,16 @@ def test_an_error_while_a_module_is_imported_is_told_without_its_text(tmp_path):
 )
 def test_one_thing_is_told_in_the_singular(count, said):
     assert number_of(count, "rows of it") == said
+
+
+def test_a_character_that_the_locale_lacks_is_escaped(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import churn.start; print('\\u2193 \\xe9')"],
+        check=False,
+        cwd=tmp_path,
+        env=environment | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("\\u2193 \\xe9\n", "")

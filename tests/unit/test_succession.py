@@ -1,9 +1,10 @@
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import churn.succession
 from churn.succession import compared, decision
+from churn.versions import FILES
 from tests.conftest import make_customers
 
 import numpy as np
@@ -83,12 +84,13 @@ def against(holdout, params, contract, monkeypatch):
     features, scored = holdout
     keys = pd.Series(features["customer_id"])
 
-    def decided(champion):
+    def decided(champion, digest=MappingProxyType({FILES: "a digest"})):
         names = {"read_table": (features, scored["label"], keys), "read_model": champion, "held_out": None}
         for name, value in (names | {"files_of": nullcontext(Path())}).items():
             monkeypatch.setattr(churn.succession, name, lambda *_, value=value: value)
         monkeypatch.setattr(pd, "read_parquet", lambda _: pd.DataFrame({"score": scored["ours"]}))
-        client = SimpleNamespace(get_model_version=lambda *_: SimpleNamespace(tags={"model_sha256": "another"}))
+        present = SimpleNamespace(name="churn", version="1", tags={"model_sha256": "another", **digest})
+        client = SimpleNamespace(get_model_version=lambda *_: present, search_model_versions=lambda *_, **__: [present])
         version = SimpleNamespace(name="churn", tags={"model_sha256": "ours"})
         return decision(client, version, "1", params, contract)
 
@@ -117,3 +119,10 @@ def test_a_champion_that_cannot_be_compared_for_another_reason_stays(against, ho
     assert not wins
     assert why.startswith("version 1 cannot score the present holdout (")
     assert why.endswith("); to follow it all the same, set the alias champion in MLflow")
+
+
+def test_a_champion_without_a_digest_of_its_files_is_not_read_and_stays(against):
+    wins, why = against(None, digest={})
+    assert not wins
+    assert why.startswith("version 1 of churn has no tag files_sha256: register did not make it, or did so before")
+    assert why.endswith("; to follow it all the same, set the alias champion in MLflow")

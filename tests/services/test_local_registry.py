@@ -1,0 +1,193 @@
+"""champion in a local registry: what people do to it by hand, and what is said then."""
+
+import hashlib
+import http.server
+import logging
+import re
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+from churn.champion import champion_of, move, moves_of, rollback, table_of
+from churn.package import digest_of
+from churn.registry import ensure_model, experiment_id, registry
+from churn.score import chosen
+from churn.stage import StageError
+from churn.succession import decision, nominate
+from churn.versions import FILES, files_of
+
+import pytest
+
+BY_MAIN = {"made_by": "main", "verified": "true", "verdict": "passed", "commit": "1a2b3c4d5e"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The folder of a store, in which each test has a model of its own."""
+    yield tmp_path_factory.mktemp("store")
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def client(store, monkeypatch):
+    monkeypatch.chdir(store)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with registry() as client:
+        yield client
+
+
+def register(client, model, content, **tags):
+    """Make a version whose file has this content; without tags it is not this pipeline's."""
+    ensure_model(client, model)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    folder = Path(f"{model}-{digest}").resolve()
+    folder.mkdir(exist_ok=True)
+    (folder / "model.skops").write_text(content)
+    content_tags = {"model_sha256": digest, "train_sha256": "train", "test_sha256": "test"}
+    ours = content_tags | {FILES: digest_of(folder)} if tags else {}
+    return client.create_model_version(model, str(folder), tags=ours | tags)
+
+
+@pytest.fixture
+def model(client, request):
+    """A model with two versions, the second of which followed the first as champion."""
+    name = re.sub(r"\W", "", request.node.name)[-40:]
+    for content in ("one", "two"):
+        version = register(client, name, content, **BY_MAIN)
+        move(client, name, str(version.version), "a test")
+    return name
+
+
+def champion(client, model):
+    return champion_of(client.get_registered_model(model))
+
+
+def tags(client, model, number):
+    return client.get_model_version(model, number).tags
+
+
+@pytest.mark.parametrize("what", ["the version", "the alias"])
+def test_rollback_works_after_the_champion_or_its_alias_was_deleted(client, model, what):
+    if what == "the version":
+        client.delete_model_version(model, "2")
+    else:
+        client.delete_registered_model_alias(model, "champion")
+    assert champion(client, model) == "none"
+    assert rollback(client, model, "it is gone") == ("2", "1")
+    assert champion(client, model) == "1"
+    assert moves_of(client.get_registered_model(model))[-1]["to"] == "1"
+    if what == "the alias":
+        assert tags(client, model, "2")["rolled_back"].endswith(", to version 1: it is gone")
+    with pytest.raises(StageError, match="has no champion before version 1 that can be used: nothing is rolled back"):
+        rollback(client, model, "once more")
+
+
+def test_what_follows_a_champion_that_was_deleted_is_not_the_first(client, model, params, contract):
+    client.delete_model_version(model, "2")
+    third = register(client, model, "three", **BY_MAIN)
+    assert decision(client, third, "none", params, contract) == (True, "no version was, since version 2 lost the alias")
+
+
+def test_a_foreign_champion_is_one_true_sentence_everywhere(client, model, params, contract):
+    register(client, model, "three")
+    client.set_registered_model_alias(model, "champion", "3")
+    foreign = (
+        f"version 3 of {model} was not registered by this pipeline: take another (`make registry`), or `make rollback`"
+    )
+    with pytest.raises(StageError, match=re.escape(foreign)):
+        chosen(client, model, None)
+    fourth = register(client, model, "four", **BY_MAIN)
+    assert decision(client, fourth, "3", params, contract) == (False, f"{foreign} champion")
+    lines = list(table_of(client, model))
+    assert re.match(r"3 +champion +elsewhere +not of this pipeline$", next(line for line in lines if line[0] == "3"))
+    assert rollback(client, model, "it is not ours") == ("3", "2")
+    assert champion(client, model) == "2"
+
+
+def test_a_version_that_was_not_made_by_main_is_marked(client, model):
+    register(client, model, "three", **BY_MAIN | {"made_by": "elsewhere"})
+    register(client, model, "from before this tag", **{key: BY_MAIN[key] for key in BY_MAIN if key != "made_by"})
+    marks = {line[0]: "1a2b3c4d elsewhere" in line for line in table_of(client, model) if "1a2b3c4d" in line}
+    assert marks == {"4": True, "3": True, "2": False, "1": False}
+
+
+def test_a_version_of_a_model_that_was_rolled_back_elsewhere_does_not_become_champion(client, model, params, contract):
+    register(
+        client, model, "three", **BY_MAIN | {"made_by": "elsewhere", "rolled_back": "by somebody, to version 2: bad"}
+    )
+    own = register(client, model, "three", **BY_MAIN)
+    wins, why = decision(client, own, "2", params, contract)
+    assert not wins
+    assert why.startswith("version 3, the same model, was rolled back by somebody, to version 2: bad; delete its tag ")
+
+
+def test_a_candidate_is_said_also_where_there_is_no_champion(client, request):
+    version = register(client, "nominated", "one", **BY_MAIN | {"made_by": "elsewhere"})
+    assert nominate(client, version, "a reason") == "is candidate, and there is no champion: a reason"
+    assert chosen(client, "nominated", None, "candidate").version == version.version
+    with pytest.raises(
+        StageError, match="nominated has no champion: `make registry` shows the versions and their alias"
+    ):
+        chosen(client, "nominated", None)
+
+
+def test_a_tag_that_is_no_move_is_named(client, model):
+    client.set_registered_model_tag(model, "champion/note", "ask Bob")
+    with pytest.raises(
+        StageError, match=rf"the tag champion/note of {model} is not a move of champion: delete the tag"
+    ):
+        rollback(client, model, "")
+
+
+@contextmanager
+def answering(body):
+    """Yield the address of a server that answers everything with `body`."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("ask", [experiment_id, lambda client, model: chosen(client, model, None)])
+def test_a_server_that_is_not_mlflow_is_named(store, monkeypatch, ask):
+    with answering(b"{}") as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with pytest.raises(StageError, match=f"{address} answers, but not as an MLflow server"), registry() as client:
+            ask(client, "churn")
+
+
+def test_a_full_folder_for_temporary_files_is_not_the_registrys_failure(
+    client, store, small_disk, tmp_path, monkeypatch
+):
+    small_disk(tmp_path / "small", 64)
+    version = register(client, "large", "x" * 200_000, **BY_MAIN)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "small"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "small"))
+    full = rf"^the disk is full, here or in {tmp_path}/small \(TMPDIR\): make room, and run it again\.$"
+    with pytest.raises(StageError, match=full), registry(), files_of(version):
+        pass
+
+
+def test_a_file_that_is_not_a_store_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "other.db").write_text("not a database, but long enough to look at" * 20)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    with pytest.raises(StageError, match=r"other.db cannot be read, or not be written, as the registry: "), registry():
+        pass
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no/such.db")
+    with pytest.raises(StageError, match=r"has no folder: make .*/no, or set MLFLOW_TRACKING_URI."), registry():
+        pass

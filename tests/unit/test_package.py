@@ -1,0 +1,119 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from churn.package import SERVING, closure, digest_of, requirements
+from tests.conftest import ROOT
+
+import pytest
+
+SERVES = """if True:
+    import gc, os, signal, sys, warnings
+
+    class Refuse:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] in {refused!r}:
+                raise AssertionError(f"serving imports {{name}}")
+
+    def state():
+        filters = [one[:3] for one in warnings.filters if one[0] == "ignore"]
+        return gc.get_threshold(), gc.isenabled(), dict(os.environ), sys.excepthook, signal.getsignal(14), filters
+
+    # Its libraries first: what they do to a process is theirs.
+    import numpy, pandas, pyarrow.parquet, pydantic, ruamel.yaml, scipy.special, skops.io
+    sys.meta_path.insert(0, Refuse())
+    before = state()
+    import churn.serving
+    assert state() == before
+    assert "churn.start" not in sys.modules
+"""
+
+
+def write(root, **files):
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path = path.with_name(path.name + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_the_packaged_code_holds_every_first_party_module_that_serving_reaches(tmp_path):
+    write(
+        tmp_path,
+        churn__serving="from churn.features import add\nimport json, pandas\n",
+        churn__features="import mylib.deep.table\nfrom churn import helper\nfrom .extra import one\nimport none.at\n",
+        churn__helper="def late():\n    from mylib import shared as one\n    import top\n",
+        churn__extra="from .more import two\nfrom . import three\n",
+        churn__more="",
+        churn__three="",
+        churn__unused="",
+        mylib__deep__table="from ..shared import one\nfrom ... import nowhere\n",
+        mylib__shared="",
+        mylib__unused="",
+        top="import churn.serving\n",
+    )
+    (tmp_path / "mylib/__init__.py").write_text("from mylib.first import *\n")
+    (tmp_path / "mylib/first.py").write_text("")
+    (tmp_path / "mylib/deep/__init__.py").write_text("")
+    assert sorted(map(str, closure(SERVING, tmp_path))) == [
+        "churn/extra.py",
+        "churn/features.py",
+        "churn/helper.py",
+        "churn/more.py",
+        "churn/serving.py",
+        "churn/three.py",
+        "mylib/__init__.py",
+        "mylib/deep/__init__.py",
+        "mylib/deep/table.py",
+        "mylib/first.py",
+        "mylib/shared.py",
+        "top.py",
+    ]
+
+
+def test_the_requirements_are_the_libraries_that_the_packaged_code_imports(tmp_path):
+    write(tmp_path, churn__serving="import pandas as pd, json\nfrom churn import other\n")
+    write(tmp_path, churn__other="def late():\n    import yaml.nodes, sklearn.base\n    import not_there\n")
+    lines = requirements(closure(SERVING, tmp_path), tmp_path)
+    assert [line.partition("==")[0] for line in lines] == ["PyYAML", "mlflow", "pandas", "scikit-learn"]
+
+
+def test_importing_serving_changes_nothing_and_needs_no_library_but_its_own():
+    """As in a server, or in a notebook, that has other things to do."""
+    own = {line.partition("==")[0] for line in requirements(closure(SERVING, ROOT), ROOT)} - {"mlflow", "tqdm"}
+    refused = {"duckdb", "dvc", "matplotlib", "mlflow", "s3fs", "tqdm", "adbc_driver_postgresql"} - own
+    done = subprocess.run(
+        [sys.executable, "-c", SERVES.format(refused=refused)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not {Path("churn/start.py"), Path("churn/registry.py")} & closure(SERVING, ROOT)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A version's files, as far as a digest is concerned."""
+    write(tmp_path, code__churn__serving="one", code__churn__features="two")
+    (tmp_path / "MLmodel").write_text("{}")
+    return tmp_path
+
+
+CHANGES = {
+    "a changed file": lambda folder: (folder / "MLmodel").write_text("{ }"),
+    "another file": lambda folder: (folder / "code/evil.py").write_text(""),
+    "a file less": lambda folder: (folder / "MLmodel").unlink(),
+    "another name": lambda folder: (folder / "MLmodel").rename(folder / "mlmodel"),
+    "two contents exchanged": lambda folder: write(folder, code__churn__serving="two", code__churn__features="one"),
+    "a link to the same content": lambda folder: (folder / "MLmodel").symlink_to(
+        (folder / "MLmodel").rename(folder.parent / "elsewhere")
+    ),
+    "a link to a folder": lambda folder: (folder / "linked").symlink_to(folder / "code"),
+    "a hidden file": lambda folder: (folder / "code/.hidden").write_text(""),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_digest_is_of_all_files(folder, change):
+    before = digest_of(folder)
+    assert digest_of(folder) == before
+    CHANGES[change](folder)
+    assert digest_of(folder) != before
