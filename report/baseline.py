@@ -57,9 +57,10 @@ def rebuilt(commit: str) -> Iterator[Path]:
     """
     shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
     try:
-        here = git("rev-parse", "--show-toplevel") or "."
-        cloned = git("clone", "--quiet", "--shared", "--no-checkout", here, str(CLONE)) is not None
-        if not cloned or git("-C", str(CLONE), "checkout", "--quiet", "--detach", commit) is None:
+        git("init", "--quiet", str(CLONE))
+        objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects")
+        (CLONE / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")  # `git clone --shared`
+        if git("-C", str(CLONE), "checkout", "--quiet", "--detach", commit) is None:  # shares no shallow clone's
             raise StageError(f"git cannot check {commit} out")
         if LOCAL_CONFIG.exists():  # where the remote is
             shutil.copy(LOCAL_CONFIG, CLONE / LOCAL_CONFIG)

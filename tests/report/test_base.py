@@ -80,6 +80,15 @@ def test_mains_side_is_checked_out_without_the_settings_hooks_and_attributes_of_
     assert not (tmp_path / ".cache" / "baseline").exists()
 
 
+def test_mains_side_is_checked_out_in_a_shallow_clone_too(git, tmp_path, monkeypatch):
+    git.run("branch", "--force", "main", git.newest)
+    git.run("clone", "--quiet", "--depth=1", "--no-single-branch", tmp_path.as_uri(), str(tmp_path / "shallow"))
+    monkeypatch.chdir(tmp_path / "shallow")
+    git.run("checkout", "--quiet", "branch")
+    with pytest.raises(StageError, match="its pipeline does not run"), rebuilt(git.newest):
+        pass
+
+
 def test_a_result_of_main_that_a_branch_planted_in_the_cache_under_its_hash_is_refused(tmp_path):
     model = tmp_path / "churn.skops"
     model.write_text("main's model")

@@ -6,10 +6,10 @@ import subprocess
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from churn.package import closure
 from churn.params import load_params
 from report.changes import FREE, owned
 from tests.conftest import ROOT
-from tests.pipeline.test_graph import closure
 
 import pytest
 from ruamel.yaml import YAML
@@ -383,6 +383,10 @@ def without_rights(job):
     return job["permissions"] == {"contents": "read"} and "secrets." not in str(job)
 
 
+def code_of(module):
+    return {str(file) for file in closure(module, ROOT)}
+
+
 def run_by(job):
     """Return the files of this repository that a job runs, or that decide what is run and fetched."""
     lines = [step.get("run", "") for step in job["steps"]]
@@ -392,14 +396,14 @@ def run_by(job):
     text, files = "\n".join(lines), set(tracked())
     found = set(re.findall(r"\.github/scripts/\w+\.py", text))
     for module in re.findall(r"python -m (\S+)", text):
-        path = ROOT / Path(*module.split("."))
-        found |= closure(path / "__main__.py" if path.is_dir() else path.with_suffix(".py"))
+        path = Path(*module.split("."))
+        found |= code_of(path / "__main__.py" if (ROOT / path).is_dir() else path.with_suffix(".py"))
     if re.search(r"\bmake\b", text):
         found |= {"Makefile", *(files & set(re.findall(r"[\w./-]+", (ROOT / "Makefile").read_text(encoding="utf-8"))))}
     if re.search(r"\bdvc\b", text):
         found |= {".dvc/config", ".dvcignore", "dvc.yaml", "params.yaml", load_params(ROOT / "params.yaml").fetch.query}
         for name, stage in load(ROOT / "dvc.yaml")["stages"].items():
-            found |= closure(ROOT / "stages" / f"{name}.py") | (files & set(stage["deps"]))
+            found |= code_of(Path("stages", f"{name}.py")) | (files & set(stage["deps"]))
     return found & files
 
 
@@ -412,6 +416,10 @@ def test_whatever_a_job_with_rights_or_the_judge_runs_has_owners():
     assert run >= {"Makefile", "requirements.txt", ".dvc/config", "source.sql", "stages/fetch.py", "profile.json"}
     committed_results = {file for file in run if file.startswith(("metrics/", "plots/"))}
     assert [file for file in sorted(run - committed_results) if not has_owner(file)] == ["churn/features.py"]
+
+
+def test_the_features_are_not_imported_by_the_job_that_writes_to_the_repository():
+    assert not code_of(Path("stages/register.py")) & {"churn/features.py"}
 
 
 def test_what_needs_no_owner_is_run_by_no_job_with_rights_but_for_the_features():
