@@ -324,6 +324,10 @@ def test_settings_of_main_that_this_code_cannot_read_are_one_sentence(cloned):
 
 
 def test_a_broken_pipeline_file_is_one_sentence(repository):
-    write("dvc.yaml", "stages: [\n")
+    write("dvc.yaml", "stages: {fetch: {deps: 3}}\n")
+    commit()
     with pytest.raises(StageError, match=r"dvc.yaml or dvc.lock is not as DVC writes it: `dvc status` says where."):
+        reason()
+    write("dvc.yaml", "stages: [\n")
+    with pytest.raises(StageError, match=r"^dvc.yaml is no valid YAML: "):
         reason()
