@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from churn.mainline import promoting_branch, settings_of, why_not
+from churn.origin import commit_tags
 from churn.params import load_params
 from churn.stage import StageError
 from tests.conftest import ROOT
@@ -321,6 +322,12 @@ def test_settings_of_main_that_this_code_cannot_read_are_one_sentence(cloned):
         StageError, match=r"^origin/main:params.yaml: train.seed: is missing; .*newest commit of origin/m"
     ):
         settings_of(promoting_branch(load_params()))
+
+
+def test_a_folder_of_another_account_says_what_to_run(repository, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(StageError, match=f"run `git config --global --add safe.directory {repository}`"):
+        commit_tags()
 
 
 def test_a_broken_pipeline_file_is_one_sentence(repository):
