@@ -5,7 +5,7 @@ ratio holds on a machine that is busy with other things. Then each stage is time
 a `dvc repro` with nothing to do beside `dvc status`. Usage: python -m benchmarks.cold_run [ROUNDS]
 """
 
-import re
+import argparse
 import shutil
 import statistics
 import subprocess
@@ -81,6 +81,6 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2 or (len(sys.argv) == 2 and not re.fullmatch("[1-9][0-9]*", sys.argv[1])):
-        sys.exit(__doc__)
-    main(int(sys.argv[1]) if len(sys.argv) == 2 else 3)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_run", description=__doc__.partition("\n")[0])
+    parser.add_argument("rounds", nargs="?", type=int, choices=range(1, 100_001), default=3, metavar="ROUNDS")
+    main(parser.parse_args().rounds)

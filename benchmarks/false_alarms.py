@@ -8,8 +8,7 @@ margin of the ROC AUC would do alone. Drawing the holdout anew as well would cou
 draw. Usage: python -m benchmarks.false_alarms [RUNS]
 """
 
-import re
-import sys
+import argparse
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -143,6 +142,6 @@ def main(runs: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2 or (len(sys.argv) == 2 and not re.fullmatch("[1-9][0-9]+", sys.argv[1])):
-        sys.exit(__doc__)
-    main(int(sys.argv[1]) if len(sys.argv) == 2 else 200)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.false_alarms", description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", nargs="?", type=int, choices=range(10, 100_001), default=200, metavar="RUNS")
+    main(parser.parse_args().runs)

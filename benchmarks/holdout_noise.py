@@ -6,8 +6,7 @@ the far end of the honest values, how many spreads lie between, and how many hon
 same rules judge models that were spoilt on purpose. Usage: python -m benchmarks.holdout_noise [RUNS]
 """
 
-import re
-import sys
+import argparse
 from collections.abc import Callable, Iterator
 
 from churn.contract import Contract, load_contract
@@ -108,6 +107,6 @@ def main(runs: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2 or (len(sys.argv) == 2 and not re.fullmatch("[1-9][0-9]+", sys.argv[1])):
-        sys.exit(__doc__)
-    main(int(sys.argv[1]) if len(sys.argv) == 2 else 150)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.holdout_noise", description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", nargs="?", type=int, choices=range(10, 100_001), default=150, metavar="RUNS")
+    main(parser.parse_args().runs)

@@ -4,6 +4,7 @@ The customers are those of the sample, over and over, each time with another key
 the other in a temporary folder (about 1 GB). Usage: python -m benchmarks.scale [ROWS]
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -56,6 +57,6 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2 or not all(argument.isdecimal() for argument in sys.argv[1:]):
-        sys.exit(__doc__)
-    main(int(sys.argv[1]) if len(sys.argv) == 2 else 10_000_000)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
+    parser.add_argument("rows", nargs="?", type=int, default=10_000_000)
+    main(parser.parse_args().rows)

@@ -5,6 +5,7 @@ drops it. ADBC also with a bound parameter, which it does not stream. ConnectorX
 first. PGPASSWORD has the password. Usage: python -m benchmarks.warehouse postgresql://… [ROWS]
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -94,6 +95,10 @@ def main(url: str, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    if not 2 <= len(sys.argv) <= 3 or "PGPASSWORD" not in os.environ:
-        sys.exit(__doc__)
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) == 3 else 2_000_000)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.warehouse", description=__doc__.partition("\n")[0])
+    parser.add_argument("url", help="postgresql://user@host/database; PGPASSWORD has the password")
+    parser.add_argument("rows", nargs="?", type=int, default=2_000_000)
+    asked = parser.parse_args()
+    if "PGPASSWORD" not in os.environ:
+        parser.error("set PGPASSWORD")
+    main(asked.url, asked.rows)

@@ -58,6 +58,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def blank(name: str) -> str:
+    """Return the SQL of whether a text is empty, or begins or ends with white space of any alphabet."""
+    return f"regexp_matches({identifier(name)}, '^[\\s\\pZ]|[\\s\\pZ]$|^$')"
+
+
 def cast(name: str, kind: str) -> str:
     """Return the SQL of a column's value in a type of the contract, NULL where it does not fit."""
     return f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"

@@ -72,6 +72,10 @@ def _applied(function: Callable[[pd.DataFrame], pd.DataFrame], customers: pd.Dat
         raise StageError(f"{function.__name__} {fault}") from error
     if not isinstance(made, pd.DataFrame):
         raise StageError(f"{function.__name__} gives back {type(made).__name__}, not a pandas frame.")
+    if not made.columns.is_unique:
+        raise StageError(
+            f"{function.__name__} makes the column {made.columns[made.columns.duplicated()][0]} more than once."
+        )
     if not made.index.equals(customers.index):
         raise StageError(
             f"{function.__name__} was given {len(customers):,} rows and gave back {len(made):,}, or in"

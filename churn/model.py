@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from churn.contract import Contract
-from churn.stage import StageError, replacing, sha256_of
+from churn.stage import StageError, refuse_twice, replacing, sha256_of
 
 # First: skops looks for each of its functions in all modules, in the order in which they came, until it finds it.
 import scipy.special  # noqa: F401  # isort: skip
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,13 +102,30 @@ def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series,
 
     Raises StageError when the file is no Parquet or lacks a column.
     """
-    try:
-        with path.open("rb") as file:
-            table = pq.read_table(file)
-        labels, keys = table[contract.label].to_pandas(), table[contract.key].to_pandas()
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise StageError(f"{path} is broken: {error}; `dvc repro --force` makes it again.") from error
-    return model_frame(table, contract), labels, keys
+    table = read_parquet(path, contract.label, contract.key)
+    return model_frame(table, contract), table[contract.label].to_pandas(), table[contract.key].to_pandas()
+
+
+def read_scores(path: Path) -> npt.NDArray[np.float64]:
+    """Return the scores that evaluate wrote, shape (rows,). Raises StageError when the file is none of evaluate's."""
+    scores = read_parquet(path, "score")["score"]
+    if scores.type != pa.float64():
+        raise StageError(f"{path} has scores of the type {scores.type}; `dvc repro --force` makes it again.")
+    return np.asarray(scores.to_numpy())
+
+
+def read_parquet(path: Path, *columns: str) -> pa.Table:
+    """Read a table of another stage. Raises StageError when it is no Parquet, or lacks one of `columns`."""
+    with path.open("rb") as file:
+        try:
+            given = pq.ParquetFile(file)
+            refuse_twice(given.schema_arrow.names, path)
+            table = given.read()
+        except (pa.ArrowException, OSError) as error:  # the latter for a page that cannot be unpacked
+            raise StageError(f"{path} is no Parquet file; `dvc repro --force` makes it again.") from error
+    if missing := [name for name in columns if name not in table.column_names]:
+        raise StageError(f"{path} has no column {', '.join(missing)}; `dvc repro --force` makes it again.")
+    return table
 
 
 def save_model(model: Any, path: Path) -> None:
@@ -128,7 +146,7 @@ def load_model(path: Path) -> Any:
 
     Raises StageError when it is another file, holds a type that is not trusted, or is broken.
     """
-    if sha256_of(path) != hash_file(path).read_text(encoding="utf-8").strip():
+    if sha256_of(path) != hash_file(path).read_text(encoding="utf-8", errors="replace").strip():
         raise StageError(f"{path} is not the file that train wrote: nothing reads it; run `dvc repro --force train`.")
     return read_model(path)
 
@@ -139,15 +157,18 @@ def read_model(path: Path) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops_io.load(path, trusted=list(TRUSTED_TYPES))
+        model = skops_io.load(path, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         types = ", ".join(re.findall(r"'([\w.]+)'", str(error))) or "a type that is not trusted"
         raise StageError(
             f"{path} holds {types}. TRUSTED_TYPES in churn/model.py lists what may be read: use another estimator, or"
             " add the type after reading what it does."
         ) from error
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise StageError(f"{path} is no model in skops' format.") from error
+    except Exception as error:  # of zipfile, json, NumPy, skops or scikit-learn, which the file calls as it likes
+        raise StageError(f"{path} is no model in skops' format; run `dvc repro --force train`.") from error
+    if not hasattr(model, "predict_proba"):
+        raise StageError(f"{path} holds {type(model).__name__}, not a classifier; run `dvc repro --force train`.")
+    return model
 
 
 def reproducible_bytes(model: Any) -> bytes:

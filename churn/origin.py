@@ -1,4 +1,4 @@
-"""What a model came from: the commit that is checked out, and the lock of the stages that made it."""
+"""What a model came from: the commit that is checked out, its lock, and the branch that it is compared with."""
 
 import hashlib
 import json
@@ -37,7 +37,8 @@ def commit_tags() -> dict[str, str]:
     """Return the commit that is checked out, and whether anything but results differs from it."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+        done = subprocess.run(["git", *arguments], check=True, capture_output=True, encoding="utf-8", errors="replace")
+        return done.stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--", ".", ":!metrics", ":!plots", f":!{LOCK}")
@@ -49,3 +50,10 @@ def commit_tags() -> dict[str, str]:
                 f"this folder belongs to another account, so git refuses to read it: run {allow}."
             ) from error
         raise StageError("git has no commit to register the model under: commit first.") from error
+
+
+def default_branch() -> str:
+    """Return the branch that origin/HEAD names, as `origin/trunk`; origin/main where the clone has no such name."""
+    command = ["git", "rev-parse", "--abbrev-ref", "origin/HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "origin/main"

@@ -96,7 +96,7 @@ class Fetch(Section):
     source: Text
     query: Text
     as_of: date | None
-    timeout_minutes: Annotated[float, Field(gt=0)]  # of the query, in a database server
+    timeout_minutes: Annotated[float, Field(gt=0, le=10_080)]  # of the query, in a database server; a week at most
 
 
 class Prepare(Section):

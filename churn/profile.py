@@ -8,8 +8,9 @@ row.
 
 import argparse
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
@@ -18,11 +19,13 @@ from churn.params import Section, Share, read_settings
 from churn.stage import TEST, TRAIN, StageError, command, write_json
 
 import duckdb
+from pydantic import Field, model_validator
 
 PROFILE = Path("profile.json")
 MISSING, UNLISTED = -1, -2  # the numbers of the bins beside those that have a name
 
 
+ShareOrAll = Annotated[float, Field(ge=0, le=1)]
 Counts = dict[int, tuple[int, int | None]]
 
 
@@ -30,24 +33,30 @@ class Bin(Section):
     """A bin of a feature's values: its share of the customers, and the share of those in it that churned."""
 
     name: str
-    share: float
-    label_rate: float | None
+    share: ShareOrAll
+    label_rate: ShareOrAll | None
 
 
 class FeatureProfile(Section):
     """A feature: its share of missing values, its bins, and where it is a number their upper edges, mean, deviation."""
 
-    missing: float
+    missing: ShareOrAll
     bins: tuple[Bin, ...]
     edges: tuple[float, ...] = ()
     mean: float | None = None
-    deviation: float | None = None
+    deviation: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if any(edge >= after for edge, after in pairwise(self.edges)):
+            raise ValueError("the edges do not ascend: `make profile` writes them anew")
+        return self
 
 
 class Profile(Section):
     """The reference: how many customers, which share of them churned, and each feature by name."""
 
-    rows: int
+    rows: Annotated[int, Field(gt=0, lt=2**63)]
     label_rate: Share
     features: dict[str, FeatureProfile]
 

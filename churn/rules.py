@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from churn.conditions import Condition, relation_condition
 from churn.contract import Contract
-from churn.duck import SQL_TYPES, identifier, literal
+from churn.duck import SQL_TYPES, blank, identifier, literal
 from churn.stage import StageError, number_of
 
 import duckdb
@@ -54,6 +54,8 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
         if column.role == "key":
             yield RowRule("unique", name, "rows with the key of another row", f"{sql} = __previous_key")
             yield RowRule("sorted", name, "rows out of the order of the key", f"{sql} < __previous_key")
+            if column.type == "string":
+                yield RowRule("blank", name, "keys that are empty, or begin or end with a blank", blank(name))
         if column.role == "label":
             yield RowRule("values", name, "values other than 0 and 1", f"{sql} NOT IN (0, 1)")
         if column.type == "number":

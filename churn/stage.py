@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
@@ -248,6 +249,12 @@ def read_json(path: Path, again: str = "`dvc repro --force` makes it again") -> 
     return value
 
 
+def refuse_twice(columns: Iterable[str], path: Path) -> None:
+    """Raise StageError when a table between stages, at `path`, has two columns of one name."""
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise StageError(f"{path} has the column {twice[0]} more than once; `dvc repro --force` makes it again.")
+
+
 def read_yaml(text: str, name: str) -> Any:
     """Return what a YAML text holds: plain values, lists, and mappings whose keys are text.
 
@@ -299,16 +306,18 @@ def _refuse_absurd(events: Iterable[Any], length: int) -> None:
             raise StageError(f"it holds more than {YAML_NODES:,} values.")
 
 
-def _refuse_odd(value: Any) -> None:
+def _refuse_odd(value: Any, level: int = 0) -> None:
     """Raise StageError for a key that is not text, and for a value of a kind that JSON does not have, but for dates."""
+    if level > YAML_DEPTH:  # by aliases of aliases
+        raise StageError(f"its aliases make more than {YAML_DEPTH} levels within one another.")
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise StageError(f"the key {key} is not text: write it in quotes.")
-            _refuse_odd(inner)
+            _refuse_odd(inner, level + 1)
     elif isinstance(value, list):
         for inner in value:
-            _refuse_odd(inner)
+            _refuse_odd(inner, level + 1)
     elif value is not None and not isinstance(value, str | int | float | date):
         raise StageError(
             f"it holds a value of the kind {type(value).__name__}: write text, a number, or true or false."

@@ -5,6 +5,7 @@ libraries are imported.
 """
 
 import gc
+import io
 import os
 import sys
 import threading
@@ -23,6 +24,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # Imports make many objects and hardly any garbage: a collection every 700 objects takes a seventh of a stage's time.
 gc.set_threshold(100_000)
+
+# In a POSIX locale stdout is ASCII and would raise UnicodeEncodeError for an arrow or an accent; stderr escapes them.
+if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _report(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

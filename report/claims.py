@@ -63,13 +63,13 @@ def arguments() -> argparse.ArgumentParser:
 def main(asked: argparse.Namespace) -> None:
     """Compare dvc.lock with that of a commit, or reduce it to what is believed."""
     if asked.command == "compare":
-        stage = first_difference(stages_of(committed_lock(asked.commit)), stages_of(LOCK.read_text()))
+        stage = first_difference(stages_of(committed_lock(asked.commit)), stages_of(LOCK.read_text("utf-8")))
         if stage:
             raise StageError(f"{LOCK} differs from that of {asked.commit}, first in {stage}.")
         print(f"claims: {LOCK} is that of {asked.commit}")
         return
-    recorded = stages_of(asked.file.read_text()) if asked.command == "take" else {}
-    committed = stages_of(LOCK.read_text()) if LOCK.exists() else {}
+    recorded = stages_of(asked.file.read_text("utf-8")) if asked.command == "take" else {}
+    committed = stages_of(LOCK.read_text("utf-8")) if LOCK.exists() else {}
     try:
         source = load_params().fetch.source
     except StageError:  # dvc repro will say what is wrong with params.yaml

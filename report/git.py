@@ -2,8 +2,15 @@
 
 import subprocess
 
+from churn.stage import StageError
+
 
 def git(*arguments: str) -> str | None:
     """Return what `git` printed, without the last line's end, or None where it refused."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, encoding="utf-8", errors="surrogateescape", check=False
+        )
+    except OSError as error:
+        raise StageError("git cannot be run, and the report compares commits: install it.") from error
     return done.stdout.rstrip("\n") if done.returncode == 0 else None

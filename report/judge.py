@@ -19,9 +19,10 @@ from churn.metrics import Floats
 from churn.model import load_model, read_table
 from churn.params import METRICS, Evaluate, Gate, Params, Prepare, SectionType, load_params
 from churn.profile import PROFILE, load_profile, profile_of
+from churn.results import read_result
 from churn.rules import table_findings
 from churn.split import drop_declared, in_holdout
-from churn.stage import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN, number_of, read_json
+from churn.stage import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN, number_of
 from churn.strays import profile_findings
 from churn.verdict import judge_all, shown
 from report.claims import ORDER, Stages, stages_of
@@ -239,7 +240,7 @@ def judged(main: Path, one: Candidate, beside: Comparison, approved: bool) -> Ju
         values: Floats = scores
         return evaluation_of(one.features, y, values, evaluate, one.contract)
 
-    faults = list(evaluation_faults(read_json(EVALUATION), evaluated(params.evaluate)))
+    faults = list(evaluation_faults(read_result(EVALUATION), evaluated(params.evaluate)))
     if not approved:  # else main's settings may be of another shape
         theirs, contract = load_params(main / PARAMS), load_contract(main / CONTRACT)
         faults = [

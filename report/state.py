@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from churn.stage import GATE, KILLED, LOG, VALIDATION, StageError, read_json
+from churn.results import read_result
+from churn.stage import GATE, KILLED, LOG, VALIDATION, StageError
 from report.claims import ORDER
 from report.facts import Outcome, Run
 
@@ -22,7 +23,9 @@ def dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[s
     """Run `dvc` of this environment in `folder`; stages find the same `python` whether or not it is active."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
 
 
 def dvc_json(command: str, *arguments: str) -> Any:
@@ -78,9 +81,14 @@ def stage_runs(outdated: set[str], logged: Mapping[str, Mapping[str, Any]]) -> t
 
 
 def result_of(stage: str, path: Path, runs: Sequence[Run]) -> dict[str, Any] | None:
-    """Return what `stage` wrote to `path` on this state, also where it failed thereafter; None where it did not."""
+    """Return what `stage` wrote to `path` on this state, also where it failed thereafter.
+
+    None where it did not, and where the file is not what the stage writes: without its gate.json nothing passes.
+    """
     states = {run.stage: run.state for run in runs}
-    return read_json(path) if states[stage] != "not run" and path.exists() else None
+    with suppress(StageError, FileNotFoundError):
+        return read_result(path) if states[stage] != "not run" else None
+    return None
 
 
 def outcome_of(runs: Sequence[Run]) -> Outcome:

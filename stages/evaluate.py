@@ -17,6 +17,7 @@ from churn.evaluation import evaluation_of, scores_of
 from churn.metrics import Floats, roc_auc
 from churn.model import load_model, read_table
 from churn.params import load_params
+from churn.results import read_result
 from churn.split import key_lines
 from churn.stage import (
     EVALUATION,
@@ -26,7 +27,6 @@ from churn.stage import (
     ROWS,
     TEST,
     StageError,
-    read_json,
     replacing,
     run,
     sha256_of,
@@ -84,7 +84,7 @@ def main() -> None:
     params, contract = load_params().evaluate, load_contract()
     model = load_model(MODEL)
     features, labels, keys = read_table(TEST, contract)
-    refuse_another_holdout(keys, read_json(ROWS))
+    refuse_another_holdout(keys, read_result(ROWS))
     with working("evaluate: scoring"):
         scores = scores_of(model, features)
     with replacing(PREDICTIONS) as beside:

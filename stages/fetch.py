@@ -10,8 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import churn.start  # noqa: F401
+from churn.as_of import read_query
 from churn.contract import Contract, load_contract
-from churn.duck import cast, connection, identifier, literal, misfit, noted
+from churn.duck import blank, cast, connection, identifier, literal, misfit, noted
 from churn.engines import duckdb_fault
 from churn.params import Fetch, load_params
 from churn.source import record_batches, streaming
@@ -33,10 +34,7 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
     rows give the same bytes whatever order they came in. Raises StageError, see the module.
     """
     source, query = params.source, params.query
-    try:
-        sql = Path(query).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise StageError(f"{query} is no text in UTF-8: save it as such.") from error
+    sql = read_query(query)
     declared = {name: column.type for name, column in contract.columns.items() if not column.computed}
     types = {contract.key: declared[contract.key]} | declared  # the key comes first
     batches = record_batches(source, sql, query=query, as_of=params.as_of, timeout=params.timeout_minutes)
@@ -86,6 +84,13 @@ def _load(
             if name in counts
         ]
         raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.")
+    key, kind = next(iter(types.items()))
+    blanks = f"SELECT count(*) FROM customers WHERE {blank(key)}"
+    if kind == "string" and (count := database.execute(blanks).fetchall()[0][0]):
+        raise StageError(
+            f"{params.query} gives {number_of(count, f'values of {key}')} that are empty, or begin or end with a blank:"
+            f" nobody can tell whose rows they are; write trim({key}) there, or leave these rows out."
+        )
     return int(rows)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import churn.start  # noqa: F401
 from churn.params import METRICS, load_params
+from churn.results import read_result
 from churn.stage import (
     EVALUATION,
     GATE,
@@ -17,7 +18,6 @@ from churn.stage import (
     VALIDATION,
     StageError,
     number_of,
-    read_json,
     run,
     write_json,
 )
@@ -58,7 +58,7 @@ def print_table(outcomes: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Judge, write the verdict, and fail when a rule is broken."""
-    evaluation, validation = read_json(EVALUATION), read_json(VALIDATION)
+    evaluation, validation = read_result(EVALUATION), read_result(VALIDATION)
     outcomes = judge_all(evaluation, load_params().gate)
     faults = evidence_faults(evaluation, validation)
     faults += [rule["sentence"] for rule in outcomes if rule["outcome"] == "broken"]

@@ -7,7 +7,8 @@ reorders rows, when a result is not of its contract's type, and when the account
 
 import hashlib
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from churn.contract import Contract, load_contract
 from churn.features import add_features, to_arrow
 from churn.params import Prepare, load_params
 from churn.split import drop_declared, in_holdout, key_lines
-from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, replacing, run, write_json
+from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, refuse_twice, replacing, run, write_json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,22 +26,36 @@ from tqdm import tqdm
 BATCH_ROWS = 262_144
 
 
+@contextmanager
+def _reading(raw: Path) -> Iterator[None]:
+    """Raise StageError where the snapshot cannot be read as Parquet."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:  # Arrow's OSError, of a page that cannot be unpacked, has no number
+        if getattr(error, "errno", None):
+            raise
+        raise StageError(f"{raw} is no Parquet file; `dvc repro --force` makes it again.") from error
+
+
 def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Path) -> dict[str, Any]:
     """Write both tables from the snapshot and return the row account.
 
     Raises StageError when fetched rows are not train + test + dropped, or when a table is empty.
     """
     with ExitStack() as stack:
-        try:
+        with _reading(raw):
             source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
-        except pa.ArrowInvalid as error:
-            raise StageError(f"{raw} is no Parquet file: {error}; `dvc repro --force` makes it again.") from error
+        refuse_twice(source.schema_arrow.names, raw)
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
         paths = {"train": stack.enter_context(replacing(train)), "test": stack.enter_context(replacing(test))}
         writers: dict[str, pq.ParquetWriter] = {}
         progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
-        for batch in source.iter_batches(BATCH_ROWS):
+        batches = source.iter_batches(BATCH_ROWS)
+        while True:
+            with _reading(raw):
+                if (batch := next(batches, None)) is None:
+                    break
             customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
             dropped.update(lost)
             labels = customers.pop(contract.label) if contract.label in customers else None

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.mainline import promoting_branch, settings_of, why_not
+from churn.model import read_scores
 from churn.origin import commit_tags, lock_digest, refuse_unlocked
 from churn.params import METRICS, Params, load_params
 from churn.registry import ensure_model, experiment_id, log_model, registry, write
+from churn.results import read_result
 from churn.stage import (
     EVALUATION,
     GATE,
@@ -32,16 +34,14 @@ from churn.stage import (
     TEST,
     TRAIN,
     StageError,
-    read_json,
     run,
     sha256_of,
     write_json,
 )
 from churn.succession import nominate, promote
+from churn.verdict import shown
 from churn.verification import Serve, serving_process
 from churn.versions import ELSEWHERE, FILES, MADE_BY, MAIN, VERIFIED, files_of, only_version
-
-import pandas as pd
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -98,7 +98,7 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
 
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
-    model, evaluation = params.registration.model, read_json(EVALUATION)
+    model, evaluation = params.registration.model, read_result(EVALUATION)
     run = client.create_run(experiment_id(client, model), run_name=f"{model} {tags['commit'][:8]}", tags=dict(tags))
     run_id = run.info.run_id
     metrics = [Metric(name, value, run.info.start_time, 0) for name, value in metrics_of(evaluation)]
@@ -126,7 +126,7 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
 def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract, serve: Serve) -> None:
     """Have the version score the holdout from its own files, and tag it. Raises StageError, see the module."""
     name = f"version {version.version} of {version.name}"
-    expected = pd.read_parquet(PREDICTIONS)["score"].to_numpy()
+    expected = read_scores(PREDICTIONS)
     with files_of(version) as folder:
         scores = serve(name, folder, TEST, contract.fetched_features)
     if differing := int((scores != expected).sum()) if len(scores) == len(expected) else len(expected):
@@ -137,9 +137,9 @@ def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract, 
 def main() -> None:
     """Register what the gate passed, once, and move the alias champion to it on main, else the alias candidate."""
     params, contract = load_params(), load_contract()
-    verdict = read_json(GATE)
+    verdict = read_result(GATE)
     content = content_of(verdict)
-    model, area = params.registration.model, read_json(EVALUATION)["roc_auc"]
+    model, area = params.registration.model, read_result(EVALUATION)["roc_auc"]
     commit, main = commit_tags(), promoting_branch(params)
     why = why_not(params, main)
     made = content | {MADE_BY: ELSEWHERE if why else MAIN}
@@ -151,7 +151,7 @@ def main() -> None:
         said = nominate(client, version, why) if why else promote(client, version, settings_of(main), contract)
     write_json(REGISTRATION, {"model": model} | content)
     rules = sum(rule["outcome"] == "passed" for rule in verdict["rules"])
-    print(f"register: ROC AUC {area:.4f}, {rules} rules of the gate kept; `make ui` shows the registry")
+    print(f"register: ROC AUC {shown(area)}, {rules} rules of the gate kept; `make ui` shows the registry")
     print(f"register: {model} version {version.version}{' (there already)' if known else ''} {said}")
 
 

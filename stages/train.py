@@ -7,6 +7,7 @@ and when anything looks at the holdout.
 """
 
 import importlib
+import math
 import os
 import re
 import sys
@@ -17,7 +18,8 @@ import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.model import read_table, save_model
 from churn.params import Train, load_params
-from churn.stage import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION, StageError, read_json, run, sha256_of, working
+from churn.results import read_result
+from churn.stage import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION, StageError, run, sha256_of, working
 
 import numpy as np
 import pandas as pd
@@ -59,6 +61,11 @@ def build_classifier(params: Train) -> Any:
             )
     settings: dict[str, Any] = {**params.parameters, "random_state": params.seed, "early_stopping": False}
     if isinstance(weights := settings.get("class_weight"), dict):
+        if not weights or not all(label in ("0", "1") and _is_positive(one) for label, one in weights.items()):
+            raise StageError(
+                "params.yaml: train.parameters.class_weight: needs a number above 0 for each label, which is 0 or 1:"
+                " write {0: 1, 1: 3}."
+            )
         settings["class_weight"] = {int(label): weight for label, weight in weights.items()}
     classifier.set_params(**{name: value for name, value in settings.items() if name in known})
     if not hasattr(classifier, "predict_proba"):  # which may depend on the parameters
@@ -85,6 +92,10 @@ def _class_of(path: str) -> Any:
     if not ours or not issubclass(kind, ClassifierMixin) or not issubclass(kind, BaseEstimator):
         raise StageError(f"{ESTIMATOR}: {path} is no classifier with predict_proba.")
     return kind
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def build_model(classifier: Any, contract: Contract) -> Any:
@@ -156,9 +167,9 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
 def main() -> None:
     """Train on the validated table and write the model."""
     sys.addaudithook(refuse_holdout)
-    params, contract, validation = load_params().train, load_contract(), read_json(VALIDATION)
-    validated = validation.get("tables", {}).get("train", {})
-    if validation.get("passed") is not True or validated.get("sha256") != sha256_of(TRAIN):
+    params, contract, validation = load_params().train, load_contract(), read_result(VALIDATION)
+    validated = validation["tables"]["train"]
+    if not validation["passed"] or validated["sha256"] != sha256_of(TRAIN):
         raise StageError(f"{VALIDATION} holds no passed validation of {TRAIN}; run `dvc repro`.")
     model = build_model(build_classifier(params), contract)
     features, labels, _ = read_table(TRAIN, contract)

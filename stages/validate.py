@@ -15,6 +15,7 @@ from churn.contract import Contract, load_contract
 from churn.duck import connection, identifier, literal
 from churn.params import load_params
 from churn.profile import Profile, load_profile, profile_of
+from churn.results import read_result
 from churn.rules import Finding, table_findings
 from churn.stage import (
     CONTRACT,
@@ -25,7 +26,7 @@ from churn.stage import (
     VALIDATION,
     StageError,
     number_of,
-    read_json,
+    refuse_twice,
     run,
     sha256_of,
     write_json,
@@ -80,6 +81,8 @@ def validate(
             try:
                 database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet({literal(str(path))})")
                 counted[name] = database.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
+                leaves = f"SELECT name FROM parquet_schema({literal(str(path))}) WHERE type IS NOT NULL"
+                refuse_twice((column for (column,) in database.execute(leaves).fetchall()), path)
             except duckdb.Error as error:
                 raise StageError(f"{path} cannot be read; run `dvc repro`, which makes it first.") from error
         findings = [finding for table in TABLES for finding in table_findings(database, table, contract)]
@@ -93,7 +96,7 @@ def main() -> None:
     """Validate, write the result, and fail when a rule is broken."""
     contract = load_contract()
     check_conditions(load_params().evaluate.slices, contract)
-    counted, findings = validate(contract, load_profile(), read_json(ROWS))
+    counted, findings = validate(contract, load_profile(), read_result(ROWS))
     result = {
         "passed": not findings,
         "tables": {name: {"rows": counted[name], "sha256": sha256_of(path)} for name, path in TABLES.items()},

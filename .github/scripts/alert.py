@@ -88,7 +88,8 @@ def main(arguments: list[str]) -> int:
     """Send the message."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path)
-    reason = undelivered(os.environ["SLACK_WEBHOOK_URL"], message(parser.parse_args(arguments).folder))
+    folder = parser.parse_args(arguments).folder
+    reason = undelivered(os.environ["SLACK_WEBHOOK_URL"], message(folder))
     if reason:
         print(f"The alert was not delivered: Slack's webhook failed twice ({reason}).", file=sys.stderr)
     return 1 if reason else 0

@@ -7,7 +7,9 @@ with 1 on any other, on a line that is not needed any more, and on a package tha
 pip-audit itself takes for a good result.
 """
 
+import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 ACCEPTED = Path(".github/accepted-vulnerabilities.txt")
+NO_ANSWER = re.compile(r"requests\.exceptions|urllib3\.exceptions|Could not connect|timed? ?out", re.IGNORECASE)
+UNREACHABLE = (
+    "no package could be looked up: https://pypi.org does not answer from here, or a proxy answers for it. Look at the"
+    " network, HTTPS_PROXY and REQUESTS_CA_BUNDLE, then `make audit` again."
+)
 LOCKS = ("requirements.txt", "requirements-dev.txt")
 
 
@@ -59,8 +66,11 @@ def main() -> None:
         reasons = accepted(ACCEPTED.read_text(encoding="utf-8"))
         done = subprocess.run(command(), capture_output=True, text=True, check=False)  # 1 if it found anything
         if not done.stdout:
-            raise ValueError(f"pip-audit failed: {done.stderr.strip()}")
+            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+            raise ValueError(UNREACHABLE if NO_ANSWER.search(last) else f"pip-audit failed: {last}")
         packages = json.loads(done.stdout)["dependencies"]
+        if packages and all("skip_reason" in package for package in packages):
+            raise ValueError(UNREACHABLE)
     except (OSError, ValueError) as error:
         sys.exit(f"audit: {error}")
     told = list(faults(packages, reasons))
@@ -71,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     main()

@@ -1,6 +1,11 @@
 """Step 1 of the pipeline that tutorials give: look at the table with pandas, clean it, save it."""
 
+import argparse
+
 import pandas as pd
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
 
 customers = pd.read_csv("telco_customers.csv")
 assert customers["customerID"].is_unique

@@ -1,5 +1,6 @@
 """Step 3 of the pipeline that tutorials give: a few metrics and one plot."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import joblib
 import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.metrics import RocCurveDisplay, accuracy_score, f1_score, roc_auc_score
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
 
 model = joblib.load("model.pkl")
 customers = pd.read_csv("test.csv")

@@ -1,11 +1,15 @@
 """Step 4 of the pipeline that tutorials give: log the model, register it, set an alias."""
 
+import argparse
 import json
 from pathlib import Path
 
 import joblib
 import mlflow
 import pandas as pd
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
 
 model = joblib.load("model.pkl")
 example = pd.read_csv("test.csv").drop(columns=["Churn"]).head(5)

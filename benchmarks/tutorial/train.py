@@ -1,10 +1,15 @@
 """Step 2 of the pipeline that tutorials give: a random forest, in an MLflow run."""
 
+import argparse
+
 import joblib
 import mlflow
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
 
 customers = pd.read_csv("clean.csv")
 X, y = customers.drop(columns=["Churn"]), customers["Churn"]

@@ -221,7 +221,7 @@ PROTECTIONS = [
         "the evaluation is made anew",
         (
             "report/judge.py",
-            "    faults = list(evaluation_faults(read_json(EVALUATION), evaluated(params.evaluate)))\n",
+            "    faults = list(evaluation_faults(read_result(EVALUATION), evaluated(params.evaluate)))\n",
             "    faults: list[str] = []\n",
         ),
         "evaluation: half of the loss",

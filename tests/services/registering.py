@@ -1,33 +1,12 @@
 """register in a process of its own, forked from one that has imported all: a second each, not five."""
 
 import os
-
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-
-import multiprocessing
 import re
-import sys
 from pathlib import Path
 
-import churn.picture  # noqa: F401  # as the two below: imported once, here
-from churn.stage import run
-from stages.register import main
+from tests.forks import started
 
-import mlflow.sklearn  # noqa: F401
-import sklearn.ensemble  # noqa: F401
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0"}
-
-
-def register(folder, environment, log):
-    os.chdir(folder)
-    os.environ.update(environment)
-    for stream in (1, 2):
-        os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
-    sys.argv = ["register"]
-    run(main)
 
 
 class Registration:
@@ -36,8 +15,7 @@ class Registration:
     def __init__(self, clone, address, **environment):
         self.log = clone.folder.parent / f"{os.urandom(4).hex()}.log"
         settings = clone.environment | IMPATIENT | {"MLFLOW_TRACKING_URI": address} | environment
-        self.process = FORKS.Process(target=register, args=(str(clone.folder), settings, str(self.log)))
-        self.process.start()
+        self.process = started("register", clone.folder, settings, self.log)
 
     def end(self):
         """Wait, and return the exit status and what was printed."""

@@ -1,6 +1,6 @@
 from churn.evaluation import scores_of
 from churn.features import to_arrow
-from churn.model import model_frame, read_table
+from churn.model import model_frame, read_scores, read_table
 from churn.params import Slices
 from churn.slices import slice_masks
 from churn.stage import StageError
@@ -9,6 +9,7 @@ from tests.conftest import make_customers
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -99,3 +100,27 @@ def test_a_table_without_a_feature_or_label_is_one_sentence(contract, tmp_path):
         customers.drop(columns=column).to_parquet(path)
         with pytest.raises(StageError, match=column):
             read_table(path, contract)
+
+
+def test_a_table_with_two_columns_of_one_name_is_one_sentence(contract, tmp_path):
+    table = to_arrow(make_customers(contract, 10), contract)
+    pq.write_table(table.append_column("churn", table["churn"]), tmp_path / "test.parquet")
+    with pytest.raises(StageError, match=r"test\.parquet has the column churn more than once"):
+        read_table(tmp_path / "test.parquet", contract)
+
+
+@pytest.mark.parametrize("scores", [["a", "b"], [True, False]])
+def test_scores_of_another_type_are_one_sentence(tmp_path, scores):
+    pd.DataFrame({"score": scores}).to_parquet(tmp_path / "test.parquet")
+    with pytest.raises(StageError, match=r"test\.parquet has scores of the type"):
+        read_scores(tmp_path / "test.parquet")
+
+
+@pytest.mark.parametrize("error", [AttributeError, IndexError, TypeError, OverflowError])
+def test_a_model_that_breaks_while_it_scores_is_one_sentence(features, error):
+    class Broken:
+        def predict_proba(self, frame):
+            raise error("7590-VHVEG")
+
+    with pytest.raises(StageError, match="the model cannot score the holdout"):
+        scores_of(Broken(), features)

@@ -106,3 +106,12 @@ def test_a_feature_of_its_own_row_may_be_missing(customers, monkeypatch):
     function = lambda frame: frame.assign(age=frame["tenure_months"].where(frame["tenure_months"] > 70))  # noqa: E731
     monkeypatch.setattr(churn.features, "FEATURES", (function,))
     assert add_features(customers.drop(columns="churn"))["age"].isna().any()
+
+
+def test_a_feature_function_that_makes_a_column_twice_is_refused(monkeypatch, customers):
+    def twice(frame):
+        return pd.concat([frame, frame[["churn"]]], axis=1)
+
+    monkeypatch.setattr(churn.features, "FEATURES", (twice,))
+    with pytest.raises(StageError, match="twice makes the column churn more than once"):
+        add_features(customers)

@@ -131,6 +131,9 @@ def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_ref
         (csv("a,1,2,2,a"), "paperless has 1 value not of the type boolean."),
         ("id,churn,,plan\na,1,2,a\n", "has a column without a name: number 3 of its header."),
         ("id,churn,Churn\na,1,1\n", "has the column churn more than once"),
+        ("sep=,\n" + csv("a,1,2,Yes,a"), "customers.csv, line 1: `sep=,` is a note for Excel: delete that line."),
+        ("\ufeffsep=;\r\n" + csv("a,1,2,Yes,a"), "line 1: `sep=;` is a note for Excel: delete that line."),
+        ('"sep=\t"\n' + csv("a,1,2,Yes,a"), "is a note for Excel: delete that line."),
     ],
 )
 def test_a_bad_csv_file_is_one_sentence_and_no_snapshot(fetched, tmp_path, content, said):
@@ -194,3 +197,23 @@ def test_a_failed_fetch_leaves_the_former_snapshot(fetched):
     with pytest.raises(StageError):
         fetched(csv("a,1,n/a,Yes,a"))
     assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["", " ", "a ", "\ta", "\u00a0"])
+def test_a_key_that_is_empty_or_has_a_blank_at_an_end_is_refused_without_its_value(fetched, key):
+    rows = [row.replace("a,1", f"{key},1") for row in ROWS]
+    with pytest.raises(StageError, match=r"gives 1 value of id that are empty|gives 1 value of id"):
+        fetched(csv(*rows), QUERY.replace("SELECT id,", "SELECT coalesce(id, '') AS id,"))
+
+
+def test_a_query_may_begin_with_a_byte_order_mark_but_is_text_in_utf_8(fetched):
+    assert fetched(csv(*ROWS), "\ufeff" + QUERY)[0] == 3
+
+
+def test_a_query_in_another_encoding_is_one_sentence(fetched, tmp_path):
+    fetched(csv(*ROWS))
+    from churn.as_of import read_query
+
+    (tmp_path / "source.sql").write_bytes("SELECT 'é'".encode("latin-1"))
+    with pytest.raises(StageError, match=r"source\.sql is not text in UTF-8"):
+        read_query(str(tmp_path / "source.sql"))

@@ -87,6 +87,7 @@ LAUGHS = "".join(f"k{number}: &a{number} [{f'*a{number - 1}, ' * 9 if number els
         (LAUGHS, "it holds more than 10,000 values"),
         ("a: &a [*a]", r"the alias \*a stands within its own value"),
         ("a: &a {b: *a}", r"the alias \*a stands within its own value"),
+        ("a: &a0 b\n" + "".join(f"k{n}: &a{n} [[*a{n - 1}]]\n" for n in range(1, 40)), "its aliases make more than 50"),
         ("- 1\n" * 200_000, "it holds more than 10,000 values"),
         ("a: " + "x" * 2_000_000, "has more than 1,000,000 bytes"),
         ("a: 1" + "0" * 5_000, "it cannot be read"),
@@ -132,3 +133,9 @@ def test_params_are_frozen(params):
 def test_every_metric_can_have_a_rule(changed):
     loaded = changed(lambda v: v["gate"].update(overall={name: {"min": 0.1} for name in METRICS}))
     assert list(loaded.gate.overall) == sorted(METRICS)
+
+
+@pytest.mark.parametrize("minutes", [1e308, 10_081, 10**30])
+def test_no_query_may_run_longer_than_a_week(changed, minutes):
+    with pytest.raises(StageError, match=r"fetch\.timeout_minutes: input should be less than or equal to 10080"):
+        changed(lambda values: values["fetch"].update(timeout_minutes=minutes))

@@ -113,3 +113,20 @@ def test_a_snapshot_that_is_no_parquet_is_one_sentence(contract, tmp_path):
     raw.write_text("half a fi")
     with pytest.raises(StageError, match="is no Parquet file"):
         split_to(tmp_path, raw, contract)
+
+
+def test_a_snapshot_with_two_columns_of_one_name_is_one_sentence(raw, contract, tmp_path):
+    table = pq.read_table(raw)
+    pq.write_table(table.append_column("churn", table["churn"]), raw)
+    with pytest.raises(StageError, match=r"customers\.parquet has the column churn more than once"):
+        split_to(tmp_path, raw, contract)
+    assert not list(tmp_path.glob("*train*"))
+
+
+def test_a_snapshot_with_a_damaged_page_is_one_sentence(raw, contract, tmp_path):
+    content = bytearray(raw.read_bytes())
+    content[100:2_000] = bytes(1_900)
+    raw.write_bytes(content)
+    with pytest.raises(StageError, match="is no Parquet file"):
+        split_to(tmp_path, raw, contract)
+    assert not list(tmp_path.glob("*train*"))

@@ -1,7 +1,10 @@
+import re
+
 from churn.features import to_arrow
-from churn.profile import profile_of
+from churn.profile import load_profile, profile_of
+from churn.stage import StageError
 from churn.strays import profile_findings, single_feature_roc_auc, standard_error
-from tests.conftest import make_customers
+from tests.conftest import after_change, make_customers
 
 import duckdb
 import numpy as np
@@ -91,3 +94,18 @@ def test_the_roc_auc_of_a_feature_alone_is_that_of_its_bins(customers, reference
     assert single_feature_roc_auc(reference.features["contract"], reference.label_rate) == pytest.approx(
         expected, abs=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v.update(rows=0), "rows: input should be greater than 0"),
+        (lambda v: v["features"]["tenure_months"].update(missing=5.0), "features.tenure_months.missing: input should"),
+        (lambda v: v["features"]["tenure_months"].update(deviation=-1.0), "features.tenure_months.deviation: input"),
+        (lambda v: v["features"]["tenure_months"].update(edges=[3, 2]), "features.tenure_months: the edges do not"),
+        (lambda v: v["features"]["contract"]["bins"][0].update(share=-0.1), "features.contract.bins.0.share: input"),
+    ],
+)
+def test_a_profile_of_impossible_numbers_is_one_sentence(tmp_path, change, said):
+    with pytest.raises(StageError, match=re.escape(said)):
+        after_change("profile.json", load_profile, tmp_path)(change)

@@ -119,3 +119,14 @@ def test_what_cannot_be_read_or_written_is_one_sentence(incoming, contract, tmp_
         with pytest.raises(StageError, match=says):
             score(str(given), str(tmp_path / wanted), Constant(), contract, 1)
     assert not list(tmp_path.glob("*scores*"))
+
+
+def test_a_customer_with_an_empty_key_is_rejected(customers, contract, tmp_path):
+    path = tmp_path / "customers.parquet"
+    customers.loc[[3, 5], "customer_id"] = ["", " 7"]
+    customers.drop(columns=["num_products", "churn"]).to_parquet(path)
+    assert score(str(path), str(tmp_path / "scores.parquet"), Constant(), contract, 1) == (
+        2_000,
+        1_998,
+        {"customer_id blank": 2},
+    )

@@ -186,3 +186,16 @@ def test_an_error_while_a_module_is_imported_is_told_without_its_text(tmp_path):
 )
 def test_one_thing_is_told_in_the_singular(count, said):
     assert number_of(count, "rows of it") == said
+
+
+def test_a_character_that_the_locale_lacks_is_escaped(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import churn.start; print('\\u2193 \\xe9')"],
+        check=False,
+        cwd=tmp_path,
+        env=environment | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("\\u2193 \\xe9\n", "")

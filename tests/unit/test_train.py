@@ -284,3 +284,62 @@ def test_training_cannot_open_the_holdout():
     with pytest.raises(StageError, match=r"data/features/test\.parquet is not for training"):
         refuse_holdout("open", (str(TEST), "r", 0))
     refuse_holdout("open", ("data/features/train.parquet", "r", 0))
+
+
+@pytest.mark.parametrize(
+    "weights", [{"churned": 3}, {"0": "x"}, {"0": 1, "2": 1}, {"1": -1}, {"1": True}, {}, {"1.0": 2}]
+)
+def test_a_weight_of_no_label_is_one_sentence(weights):
+    with pytest.raises(StageError, match=r"train\.parameters\.class_weight: needs a number above 0 for each label"):
+        build_classifier(settings(class_weight=weights))
+
+
+@pytest.mark.parametrize("parameters", [{"max_bins": [1]}, {"monotonic_cst": {"x": 1}}])
+def test_a_parameter_that_breaks_scikit_learn_is_one_sentence(contract, parameters):
+    with pytest.raises(StageError, match="the model cannot be fitted: "):
+        trained(contract, **parameters)
+
+
+def with_schema(source, target, change):
+    """Write a model's file anew with its schema changed, and the hash of the result beside it."""
+    with zipfile.ZipFile(source) as given, zipfile.ZipFile(target, "w") as made:
+        for name in given.namelist():
+            content = given.read(name)
+            made.writestr(name, change(content) if name == "schema.json" else content)
+    hash_file(target).write_text(sha256_of(target))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: b"[]",
+        lambda _: b"null",
+        lambda _: b"{}",
+        lambda _: b"[" * 100_000,
+        lambda _: b"\xff",
+        lambda schema: schema.replace(b'"__loader__": "', b'"__loader__": "x'),
+        lambda schema: schema.replace(b'"content": {', b'"content": 1, "x": {'),
+        lambda schema: schema.replace(b'.npy"', b'.nope"'),
+    ],
+)
+def test_a_model_with_the_right_hash_and_a_broken_schema_is_one_sentence(contract, tmp_path, change):
+    save_model(trained(contract, max_iter=2), tmp_path / "whole.skops")
+    with_schema(tmp_path / "whole.skops", tmp_path / "model.skops", change)
+    with pytest.raises(StageError, match=r"model\.skops is no model in skops' format; run `dvc repro --force train`"):
+        load_model(tmp_path / "model.skops")
+
+
+def test_a_file_of_another_thing_than_a_classifier_is_one_sentence(tmp_path):
+    import skops.io
+
+    skops.io.dump({"a": 1}, tmp_path / "model.skops")
+    hash_file(tmp_path / "model.skops").write_text(sha256_of(tmp_path / "model.skops"))
+    with pytest.raises(StageError, match="holds dict, not a classifier"):
+        load_model(tmp_path / "model.skops")
+
+
+def test_a_hash_that_is_no_text_is_that_of_another_file(tmp_path):
+    (tmp_path / "model.skops").write_bytes(b"")
+    hash_file(tmp_path / "model.skops").write_bytes(b"\xff\xfe")
+    with pytest.raises(StageError, match="is not the file that train wrote"):
+        load_model(tmp_path / "model.skops")

@@ -219,3 +219,20 @@ def test_findings_hold_no_value_of_a_customer(tables):
     findings = tables(lambda frame: setting("customer_id", [5], "00-secret")(setting("contract", [9], "secret")(frame)))
     assert len(findings) == 2
     assert "secret" not in json.dumps([vars(finding) for finding in findings])
+
+
+@pytest.mark.parametrize("key", ["", " ", " 01-000005", "01-000005\t", "01-000005\u00a0"])
+def test_an_empty_key_or_one_with_a_blank_at_an_end_is_a_finding(tables, key):
+    findings = tables(setting("customer_id", [6], key))
+    assert ("train", "blank", "customer_id", 1) in told(findings)
+
+
+def test_a_table_with_two_columns_of_one_name_is_one_sentence(tables, monkeypatch):
+    write = pq.write_table
+
+    def write_twice(table, path, **options):
+        write(table.append_column("churn", table["churn"]) if "churn" in table.column_names else table, path, **options)
+
+    monkeypatch.setattr(pq, "write_table", write_twice)
+    with pytest.raises(StageError, match=r"train\.parquet has the column churn more than once"):
+        tables()

@@ -84,3 +84,18 @@ def test_a_pip_audit_that_breaks_is_a_fault(pip_audit):
 def test_the_real_pip_audit_knows_these_options():
     parser = pytest.importorskip("pip_audit._cli")._parser()
     assert parser.parse_args(audit.command()[1:]).require_hashes
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'Traceback' >&2; echo 'requests.exceptions.ProxyError: refused' >&2; exit 1",
+        """echo '{"dependencies": [{"name": "a", "skip_reason": "x"}, {"name": "b", "skip_reason": "x"}]}'""",
+    ],
+)
+def test_without_an_answer_the_audit_is_one_sentence(pip_audit, script):
+    pip_audit(script)
+    with pytest.raises(SystemExit) as left:
+        audit.main()
+    assert str(left.value).startswith("audit: no package could be looked up: ")
+    assert "\n" not in str(left.value)
