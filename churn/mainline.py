@@ -68,6 +68,8 @@ def _reasons(params: Params, main: Branch) -> Iterator[str]:
     if any(variable in os.environ for variable in EXPERIMENT):
         yield f"this is an experiment of DVC; `dvc exp apply` it, commit it, {there}"
     if git("rev-parse", "--quiet", "--verify", f"{main.ref}^{{commit}}") is None:
+        if main.remote and git("remote", "get-url", main.remote) is None:
+            yield f"no remote is called {main.remote}; `git remote rename OLD {main.remote}`, then {REGISTER}"
         if main.remote:
             fetch = f"`git fetch {main.remote} {main.branch}:{main.ref}`"
             yield f"this clone does not know {main.name}; {fetch}, then {REGISTER} moves champion"

@@ -239,7 +239,7 @@ def test_of_several_remotes_origin_counts_and_of_one_its_name_does_not(cloned):
     git("remote", "rename", "origin", "team")
     assert reason() is None
     git("remote", "add", "mine", "../elsewhere")
-    assert reason().startswith("this clone does not know origin/main; ")
+    assert reason().startswith("no remote is called origin; `git remote rename OLD origin`, then ")
     git("remote", "rename", "team", "origin")
     assert reason() is None
 
