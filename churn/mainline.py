@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from churn.params import Params, load_params
-from churn.stage import LOCK, PARAMS, StageError, md5_of
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from churn.stage import LOCK, PARAMS, YAML_LENGTH, StageError, md5_of, read_text, read_yaml, stages_in
 
 PIPELINE = Path("dvc.yaml")
 BY_DEFAULT = "main"
@@ -61,7 +58,7 @@ def why_not(params: Params, main: Branch) -> str | None:
     """Return why champion cannot move from here, and what would move it; None in a clean checkout of `main`."""
     try:
         return next(_reasons(params, main), None)
-    except (YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise StageError(f"{PIPELINE} or {LOCK} is not as DVC writes it: `dvc status` says where.") from error
 
 
@@ -71,6 +68,8 @@ def _reasons(params: Params, main: Branch) -> Iterator[str]:
     if any(variable in os.environ for variable in EXPERIMENT):
         yield f"this is an experiment of DVC; `dvc exp apply` it, commit it, {there}"
     if git("rev-parse", "--quiet", "--verify", f"{main.ref}^{{commit}}") is None:
+        if main.remote and git("remote", "get-url", main.remote) is None:
+            yield f"no remote is called {main.remote}; `git remote rename OLD {main.remote}`, then {REGISTER}"
         if main.remote:
             fetch = f"`git fetch {main.remote} {main.branch}:{main.ref}`"
             yield f"this clone does not know {main.name}; {fetch}, then {REGISTER} moves champion"
@@ -86,7 +85,7 @@ def _reasons(params: Params, main: Branch) -> Iterator[str]:
 
 def _differences(params: Params, commit: str, there: str) -> Iterator[str]:
     """Yield how the files, the customers and dvc.lock differ from the commit that is checked out."""
-    pipeline, source = _yaml(PIPELINE.read_text(encoding="utf-8"))["stages"], params.fetch.source
+    pipeline, source = stages_in(read_text(PIPELINE, YAML_LENGTH), str(PIPELINE)), params.fetch.source
     outs = {path for one in pipeline.values() for kind in ("outs", "metrics", "plots") for path in _paths(one, kind)}
     read = {path for one in pipeline.values() for kind in ("deps", "params") for path in _paths(one, kind)}
     given = {_resolved(path, params) for path in read} - outs
@@ -95,7 +94,8 @@ def _differences(params: Params, commit: str, there: str) -> Iterator[str]:
         more = f" and {len(changed) - 1:,} more differ" if changed[1:] else " differs"
         yield f"{changed[0]}{more} from {commit}; commit it, {there}"
     frozen = {name for name, one in pipeline.items() if one.get("frozen")}
-    lock, committed = _stages(LOCK.read_text(encoding="utf-8")), _stages(git("show", f"HEAD:./{LOCK}") or "")
+    lock = stages_in(read_text(LOCK, YAML_LENGTH), str(LOCK))
+    committed = stages_in(git("show", f"HEAD:./{LOCK}") or "{}", f"HEAD:{LOCK}")
     is_settled = tracked and "fetch" not in frozen and not Path(source).is_dir()  # Git determines the customers
     if not is_settled and lock["fetch"]["outs"] != committed.get("fetch", {}).get("outs"):
         yield f"the customers are not those of {LOCK} in {commit}; commit {LOCK}, {there}"
@@ -109,17 +109,13 @@ def _leading(remote: str) -> str | None:
     if (text := git("show", f"refs/remotes/{remote}/HEAD:./{PARAMS}")) is None:
         return None
     try:
-        return str(_yaml(text)["register"]["promote_from"])
-    except (KeyError, TypeError, YAMLError):
+        return str(read_yaml(text, PARAMS.name)["register"]["promote_from"])
+    except (KeyError, TypeError, StageError):
         return BY_DEFAULT
 
 
-def _yaml(text: str) -> Any:
-    return YAML(typ="safe").load(text)
-
-
-def _stages(text: str) -> dict[str, Any]:
-    return dict((_yaml(text) or {}).get("stages", {}))
+def _read(path: str) -> Any:
+    return read_yaml(read_text(Path(path), YAML_LENGTH), path)
 
 
 def _paths(stage: Mapping[str, Any], kind: str) -> Iterator[str]:
@@ -189,14 +185,14 @@ def _stale(stages: Iterable[Mapping[str, Any]], outs: set[str], source: str, tra
             if path in outs or (path == source and not tracked):
                 continue
             if path == source and path != tracked:  # what its .dvc file says of it
-                is_same = dep["md5"] in [out.get("md5") for out in _yaml(Path(f"{path}.dvc").read_text())["outs"]]
+                is_same = dep["md5"] in [out.get("md5") for out in _read(f"{path}.dvc")["outs"]]
             else:
                 is_same = not Path(path).is_file() or md5_of(Path(path)) == dep["md5"]
             if not is_same:
                 yield path
         for file, keys in stage.get("params", {}).items():
             if file not in outs:
-                values = _yaml(Path(file).read_text(encoding="utf-8"))
+                values = _read(file)
                 yield from (f"{key} in {file}" for key in keys if _value(values, key) != keys[key])
 
 

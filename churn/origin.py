@@ -44,6 +44,11 @@ def commit_tags() -> dict[str, str]:
         changed = git("status", "--porcelain", "--", ".", ":!metrics", ":!plots", f":!{LOCK}")
         return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": str(bool(changed)).lower()}
     except (OSError, subprocess.CalledProcessError) as error:
+        if "safe.directory" in str(getattr(error, "stderr", "")):  # as in a folder that is mounted into a container
+            allow = f"`git config --global --add safe.directory {Path.cwd()}`"
+            raise StageError(
+                f"this folder belongs to another account, so git refuses to read it: run {allow}."
+            ) from error
         raise StageError("git has no commit to register the model under: commit first.") from error
 
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from churn.mainline import promoting_branch, settings_of, why_not
+from churn.origin import commit_tags
 from churn.params import load_params
 from churn.stage import StageError
 from tests.conftest import ROOT
@@ -238,7 +239,7 @@ def test_of_several_remotes_origin_counts_and_of_one_its_name_does_not(cloned):
     git("remote", "rename", "origin", "team")
     assert reason() is None
     git("remote", "add", "mine", "../elsewhere")
-    assert reason().startswith("this clone does not know origin/main; ")
+    assert reason().startswith("no remote is called origin; `git remote rename OLD origin`, then ")
     git("remote", "rename", "team", "origin")
     assert reason() is None
 
@@ -323,7 +324,17 @@ def test_settings_of_main_that_this_code_cannot_read_are_one_sentence(cloned):
         settings_of(promoting_branch(load_params()))
 
 
+def test_a_folder_of_another_account_says_what_to_run(repository, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(StageError, match=f"run `git config --global --add safe.directory {repository}`"):
+        commit_tags()
+
+
 def test_a_broken_pipeline_file_is_one_sentence(repository):
-    write("dvc.yaml", "stages: [\n")
+    write("dvc.yaml", "stages: {fetch: {deps: 3}}\n")
+    commit()
     with pytest.raises(StageError, match=r"dvc.yaml or dvc.lock is not as DVC writes it: `dvc status` says where."):
+        reason()
+    write("dvc.yaml", "stages: [\n")
+    with pytest.raises(StageError, match=r"^dvc.yaml is no valid YAML: "):
         reason()
