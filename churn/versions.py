@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILES = "files_sha256"  # the tag with the digest of a version's files
 AGAIN = "delete the version in MLflow, then run `dvc repro --force --single-item register`"
-VERIFIED = "verified"  # the tag of a version that was loaded back and predicted the same
+VERIFIED = "verified"  # the tag of a version that was served from its own files and predicted the same
 
 
 def versions_of(client: "MlflowClient", model: str) -> "list[ModelVersion]":
