@@ -8,6 +8,7 @@ the lowest is ever verified (its tag `verified` is written last) and named by an
 that was killed left, the next one completes.
 """
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -99,6 +100,8 @@ def files_of(version: "ModelVersion") -> Iterator[Path]:
         if not (folder / MODEL_FILE).exists():
             raise StageError(f"the files of {name} are gone: bring them back, or {AGAIN}.")
         (folder / ADDED).unlink(missing_ok=True)
+        for compiled in [*folder.rglob("__pycache__")]:  # written there by Python where the local registry was served
+            shutil.rmtree(compiled)
         if (found := sha256_of(folder / MODEL_FILE)) != (wanted := version.tags.get("model_sha256")):
             raise StageError(
                 f"{name} holds another model file: SHA-256 {found}, but its tag model_sha256 is {wanted}."
