@@ -6,7 +6,7 @@ the version that gave it, by key. Beside it, under the name with `.rejected` or 
 that break the contract, with the rules that they break. Read = scored + rejected, or nothing is written. `--version N`
 takes another version than champion, and `--alias candidate` the one with another alias.
 
-Fails when the version was not verified, when its file is not the registered one, when it takes other features than
+Fails when the version was not verified, when its files are not the registered ones, when it takes other features than
 contract.yaml declares, when a column is missing or not declared, and when anything cannot be read or written.
 """
 
@@ -176,7 +176,7 @@ def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = 
 
 
 def load(version: "ModelVersion", contract: Contract) -> Any:
-    """Return the version's model, read as our own, after its SHA-256 was checked.
+    """Return the version's model, read as our own, after the digest of all its files was checked.
 
     Raises StageError when it takes other features than the contract's.
     """

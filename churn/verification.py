@@ -80,8 +80,8 @@ def serving_process() -> Iterator[Serve]:
 def _answer(name: str, folder: Path, status: int) -> Scores:
     if status:
         raise StageError(
-            f"{name} cannot be served from its own files: {_told(folder / FAULT, status)}; champion stays. Mend the"
-            f" code that churn/serving.py imports, {AGAIN}."
+            f"{name} cannot be served from its own files: {_fault_text(folder / FAULT, status)}; champion stays."
+            f" Mend the code that churn/serving.py imports, {AGAIN}."
         )
     try:
         found = np.load(folder / SCORES, allow_pickle=False)
@@ -109,7 +109,7 @@ def _refuse_other_loader(name: str, files: Path) -> None:
         )
 
 
-def _told(fault: Path, status: int) -> str:
+def _fault_text(fault: Path, status: int) -> str:
     """Return what the process says of its end, as far as it has the form that churn/isolated.py gives it."""
     try:
         said = json.loads(fault.read_bytes()[:10_000])

@@ -10,6 +10,7 @@ killed left, the next one completes.
 """
 
 import errno
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 GONE = (None, errno.ENOENT)  # of an OSError; MLflow's own for a local file has no number
 FILES = "files_sha256"  # the tag with the digest of a version's files
 AGAIN = "delete the version in MLflow, then run `dvc repro --force --single-item register`"
-VERIFIED = "verified"  # the tag of a version that was loaded back and predicted the same
+VERIFIED = "verified"  # the tag of a version that was served from its own files and predicted the same
 MADE_BY = "made_by"  # MAIN or ELSEWHERE; a version without this tag is from before it, and counts as made elsewhere
 MAIN, ELSEWHERE = "main", "elsewhere"
 
@@ -119,6 +120,8 @@ def files_of(version: "ModelVersion") -> Iterator[Path]:
         if not (folder / MODEL_FILE).exists():
             raise StageError(f"the files of {name} are gone: bring them back, or {AGAIN}.")
         (folder / ADDED).unlink(missing_ok=True)
+        for compiled in [*folder.rglob("__pycache__")]:  # written there by Python where the local registry was served
+            shutil.rmtree(compiled)
         if (found := sha256_of(folder / MODEL_FILE)) != (wanted := version.tags.get("model_sha256")):
             raise StageError(
                 f"{name} holds another model file: SHA-256 {found}, but its tag model_sha256 is {wanted}."

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from churn import score
 from churn.contract import load_contract
 from churn.model import model_frame
 from churn.origin import lock_digest
 from churn.package import SERVING, closure, digest_of
 from churn.params import METRICS
+from churn.stage import StageError
 from stages.register import metrics_of
 from tests.conftest import ROOT, Clone
 from tests.serving import assert_mlflow_predicts_the_scores
@@ -214,11 +216,95 @@ def test_a_version_that_predicts_something_else_never_becomes_champion(clone):
     assert dict(mlflow.MlflowClient().get_registered_model("churn").aliases) == {}
 
 
-def test_a_version_whose_file_was_replaced_never_becomes_champion(registered):
-    (file,) = (registered.folder / "mlartifacts" / "models").glob("*/artifacts/model.skops")
-    file.write_bytes(file.read_bytes() + b" ")
+TAMPERED = {  # by somebody who may write to the registry's files
+    "the model": lambda folder: (folder / "model.skops").write_bytes(b"another"),
+    "the contract": lambda folder: (folder / "contract.yaml").write_text("columns: 1"),
+    "MLmodel": lambda folder: (folder / "MLmodel").write_text("flavors: 1"),
+    "code": lambda folder: (folder / "code/churn/features.py").write_text("1 +"),
+    "no code": lambda folder: shutil.rmtree(folder / "code"),
+    "compiled code": lambda folder: (folder / "code/churn/serving.pyc").write_bytes(b""),
+    "MLflow's own file": lambda folder: (folder / "MLmodel").rename(folder / "registered_model_meta"),
+}
+
+
+def evil(folder, proof):
+    """Have MLflow run code that writes the file `proof`."""
+    (folder / "code/evil.py").write_text(f"open({str(proof)!r}, 'w')\ndef _load_pyfunc(path): pass\n")
+    file = folder / "MLmodel"
+    file.write_text(file.read_text().replace("loader_module: churn.serving", "loader_module: evil"))
+
+
+def test_nothing_reads_a_version_whose_files_were_changed(registered, tmp_path):
+    folder, proof = files(registered), tmp_path / "proof"
+    shutil.copytree(folder, tmp_path / "kept")
+    version, contract = registered.client.get_model_version("churn", "1"), load_contract()
+    score.load(version, contract)
+    (folder / "code/churn/__pycache__").mkdir()  # as of a server of the local registry
+    (folder / "code/churn/__pycache__/serving.cpython-311.pyc").write_bytes(b"")
+    score.load(version, contract)
+    for case, tamper in TAMPERED.items():
+        tamper(folder)
+        with pytest.raises(StageError) as told:
+            score.load(version, contract)
+        said = str(told.value)
+        assert said.startswith(("version 1 of churn holds other files", "version 1 of churn holds another model")), case
+        assert said.endswith("delete the version in MLflow, then run `dvc repro --force --single-item register`."), case
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "kept", folder)
+    evil(folder, proof)
     done = register(registered)
-    assert "register: version 1 of churn holds another model file: SHA-256" in done.stdout
+    assert done.returncode == 1
+    assert done.stdout.startswith("register: version 1 of churn holds other files than register wrote: ")
+    assert done.stdout.count("\n") == 1
+    with pytest.raises(MlflowException, match="missing required predict"):  # after it ran
+        mlflow.pyfunc.load_model("models:/churn@champion")
+    assert proof.exists(), "the attack does nothing even where it is not refused"
+    proof.unlink()
+    (folder / "registered_model_meta").unlink()  # which MLflow wrote there
+    digest = digest_of(folder)  # of somebody who may change tags, too
+    registered.client.set_model_version_tag("churn", "1", "files_sha256", digest)
+    done = register(registered)
+    assert done.stdout.startswith(
+        "register: MLmodel of version 1 of churn has another loader_module than register wrote"
+    )
+    assert done.stdout.count("\n") == 1
+    assert not proof.exists()
+    assert champion(registered) == 1
+
+
+def test_a_version_without_a_digest_of_its_files_says_what_to_do(registered):
+    registered.client.delete_model_version_tag("churn", "1", "files_sha256")
+    with pytest.raises(
+        StageError, match=r"^version 1 of churn has no tag files_sha256: .*: delete the version in MLflow"
+    ):
+        score.load(registered.client.get_model_version("churn", "1"), load_contract())
+    registered.client.delete_model_version("churn", "1")
+    assert "register: churn version 2 is champion: " in register(registered).stdout
+    assert "files_sha256" in registered.client.get_model_version("churn", "2").tags
+
+
+def test_modules_that_a_feature_function_imports_are_registered_with_it(clone):
+    (clone.folder / "churn/helper.py").write_text("from mylib.shared import ONE\n")
+    (clone.folder / "mylib").mkdir()
+    (clone.folder / "mylib/shared.py").write_text("ONE = 1\n")
+    clone.replace("churn/features.py", "import pandas as pd\n", "import churn.helper\nimport pandas as pd\n")
+    said = clone.ok("python", "-m", "stages.register")
+    assert "register: churn version 1 is champion: the first" in said
+    (code,) = (clone.folder / "mlartifacts/models").glob("*/artifacts/code")
+    assert (code / "churn/helper.py").exists()
+    assert (code / "mylib/shared.py").exists()
+
+
+def test_a_module_that_no_import_names_keeps_the_version_from_becoming_champion(clone):
+    (clone.folder / "churn/helper.py").write_text("")
+    line = 'import importlib\nimportlib.import_module("churn.helper")\n'
+    clone.replace("churn/features.py", "import pandas as pd\n", f"{line}import pandas as pd\n")
+    done = register(clone)
+    assert done.returncode == 1
+    said = "register: version 1 of churn cannot be served from its own files: there is no module churn.helper"
+    assert done.stdout.startswith(f"{said} (churn/features.py, line ")
+    mlflow.set_tracking_uri(f"sqlite:///{clone.folder}/mlflow.db")
+    assert dict(mlflow.MlflowClient().get_registered_model("churn").aliases) == {}
 
 
 def test_a_model_that_the_gate_did_not_judge_is_refused(clone):

@@ -343,6 +343,11 @@ def test_a_champion_whose_file_was_changed_is_not_read(clone, server, s3, client
         for entry in bucket.list_objects_v2(Bucket=BUCKET)["Contents"]
         if model_id in entry["Key"] and entry["Key"].endswith("model.skops")
     )
+    added = key.replace("model.skops", "code/evil.py")
+    bucket.put_object(Bucket=BUCKET, Key=added, Body=b"")
+    _, printed = Registration(clone, server).end()
+    assert "register: version 1 of corrupted holds other files than register wrote: the digest" in printed
+    bucket.delete_object(Bucket=BUCKET, Key=added)
     content = bucket.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     bucket.put_object(Bucket=BUCKET, Key=key, Body=content[:-1] + b"X")
     status, printed = Registration(clone, server).end()
