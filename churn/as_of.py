@@ -1,12 +1,12 @@
 """The as-of date of a query, `$as_of`: up to which day it takes customers, so that no half-loaded day gets in.
 
-The date is a parameter, fetch.as_of: a snapshot can be made again, and no stage knows the time. Whoever starts a run
-knows it: `python -m churn.as_of 2026-11-24` writes the date to params.yaml, where the query uses it.
+The date is a parameter, fetch.as_of: a snapshot can be made again, and no stage knows the time. The caller of a run
+knows it: `python -m churn.as_of 2026-11-24`, or `yesterday`, writes the date to params.yaml, where the query uses it.
 """
 
 import argparse
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import churn.start  # noqa: F401
@@ -15,7 +15,9 @@ from churn.stage import PARAMS, StageError, command, replacing
 
 # A comment, a text, a quoted name, or the parameter.
 TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(?P<as_of>\$as_of\b)", re.DOTALL)
-LINE = re.compile(r"^( +as_of: )([^#\n]*?)( *(?:#.*)?)$", re.MULTILINE)
+# The key, its value if there is one (DVC writes a null as nothing), and a comment.
+LINE = re.compile(r"""^( +(["']?)as_of\2 *:)(?: +[^#\s][^#\n]*?)?( *(?: #.*)?)$""", re.MULTILINE)
+YESTERDAY = "yesterday"
 
 
 def uses_as_of(sql: str) -> bool:
@@ -51,27 +53,39 @@ def set_as_of(day: date, path: Path = PARAMS) -> bool:
     """
     if not uses_as_of(read_query(load_params(path).fetch.query)):
         return False
-    text, found = LINE.subn(rf'\g<1>"{day}"\g<3>', path.read_text(encoding="utf-8"))
+    text, found = LINE.subn(rf'\g<1> "{day}"\g<3>', path.read_text(encoding="utf-8"))
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
-        if found != 1 or load_params(beside).fetch.as_of != day:
-            raise StageError(f"{path} has fetch.as_of not on a line of its own, as in `  as_of: null`.")
+        if found != 1 or _day_in(beside) != day:
+            raise StageError(f"{path} has fetch.as_of not on a line of its own: write it as `  as_of: null`.")
     return True
+
+
+def _day_in(path: Path) -> date | None:
+    """Return fetch.as_of of a file that this module wrote, None where it is no params.yaml any more."""
+    try:
+        return load_params(path).fetch.as_of
+    except StageError:
+        return None
 
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m churn.as_of", description="Set fetch.as_of in params.yaml.")
-    parser.add_argument("day", help="the last day that the query takes, such as 2026-11-24")
+    parser.add_argument(
+        "day",
+        help=f"the last day that the query takes, such as 2026-11-24; {YESTERDAY} is the newest closed day (UTC)",
+    )
     return parser
 
 
 def main(asked: argparse.Namespace) -> None:
     """Write the day to params.yaml, where the query uses it."""
     try:
-        day = date.fromisoformat(asked.day)
+        today = datetime.now(UTC).date()
+        day = today - timedelta(days=1) if asked.day == YESTERDAY else date.fromisoformat(asked.day)
     except ValueError as error:
-        raise StageError("say a day, as in `python -m churn.as_of 2026-11-24`.") from error
+        raise StageError("say a day, as in `python -m churn.as_of 2026-11-24`, or `yesterday`.") from error
     print(f"as_of: {day}" if set_as_of(day) else f"as_of: the query uses no $as_of, so {PARAMS} stays")
 
 

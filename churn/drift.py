@@ -4,10 +4,11 @@ The tables are Parquet files as fetch and prepare write them. DuckDB counts how 
 the counts, so that millions of rows take seconds and memory stays bounded; Evidently holds both tables in pandas, gives
 missing values no bin, and brings a web server along. Results are counts and shares: no value and no key.
 
-    python -m stages.fetch && python -m churn.drift --base origin/main
+    python -m stages.fetch && python -m churn.drift
 
-compares the snapshot here with the one that the commit was trained on, and says so by its exit status: 0 stable,
-2 not to be compared, 3 drifted beyond the bounds; not 1, which is how Python ends when something else is wrong.
+compares the snapshot here with the one that the default branch, or `--base COMMIT`, was trained on, and says so by its
+exit status: 0 stable, 2 not to be compared, 3 drifted beyond the bounds; not 1, which is how Python ends when something
+else is wrong.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Literal
 import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
+from churn.origin import default_branch
 from churn.stage import RAW, StageError, command
 
 import duckdb
@@ -231,7 +233,7 @@ def arguments() -> argparse.ArgumentParser:
         "after", nargs="?", type=Path, default=RAW, help="the new snapshot, a Parquet file (%(default)s)"
     )
     given = parser.add_mutually_exclusive_group()
-    given.add_argument("--base", default="origin/main", help="the commit it is compared with (%(default)s)")
+    given.add_argument("--base", help="the commit it is compared with (origin's default branch)")
     given.add_argument("--before", type=Path, help="a Parquet file to compare with instead")
     parser.add_argument("--max-psi", type=float, default=LARGE, help="of a feature (%(default)s)")
     parser.add_argument("--max-turnover", type=float, default=TURNOVER, help="share that came or went (%(default)s)")
@@ -242,7 +244,7 @@ def main(asked: argparse.Namespace) -> int:
     """Compare two snapshots, print what changed, and return the exit status; see the module."""
     contract = load_contract()
     with tempfile.TemporaryDirectory() as folder:
-        before = asked.before or trained_on(asked.base, Path(folder))
+        before = asked.before or trained_on(asked.base or default_branch(), Path(folder))
         drifts, changes = feature_drift(before, asked.after, contract), row_changes(before, asked.after, contract)
     print("feature                    PSI  p-value  missing before  after  drift")
     for drift in drifts:

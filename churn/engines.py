@@ -81,7 +81,7 @@ FILES = (  # what is wrong with a file
     (r"(?i)lock on file|conflicting lock", "another process has it open for writing"),
     (r"(?i)version number|newer version|storage version", "it was written by another version of DuckDB"),
 )
-DAMAGED = r"(?i)magic bytes|Failed to read file|decompress|in Parquet file|TProtocol|Out of buffer|corrupt|checksum"
+DAMAGED = r"(?i)magic bytes|failed to read file|in parquet file|corrupt|checksum"
 SQLITE = {  # by SQLite's own name of the error
     "SQLITE_READONLY": "it writes, and the source is opened read-only",
     "SQLITE_CORRUPT": "the file is damaged",
@@ -187,9 +187,14 @@ def file_fault(error: BaseException) -> str:
     return _first(FILES, str(error)) or "it is damaged, or of another kind"
 
 
-def is_damaged(error: BaseException) -> bool:
-    """Say whether a query failed because a file that it reads is damaged."""
-    return str(error).startswith("IO Error: ") or bool(re.search(DAMAGED, str(error).partition("\n")[0]))
+def is_damaged(error: BaseException, files: Iterable[str]) -> bool:
+    """Say whether a query failed because one of the `files` cannot be read, rather than because of a value in it."""
+    text = str(error)
+    if (
+        text.startswith(("IO Error: ", "Invalid Error: ")) or type(error).__name__ == "Error"
+    ):  # the latter for bytes that make no sense
+        return True
+    return bool(re.search(DAMAGED, text.partition("\n")[0])) and any(file in text for file in files)
 
 
 def sqlite_fault(error: BaseException, sql: str) -> str:

@@ -1,4 +1,4 @@
-"""What a model came from: the commit that is checked out, and the lock of the stages that made it."""
+"""What a model came from: the commit that is checked out, its lock, and the branch that it is compared with."""
 
 import hashlib
 import json
@@ -45,3 +45,10 @@ def commit_tags() -> dict[str, str]:
         return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": str(bool(changed)).lower()}
     except (OSError, subprocess.CalledProcessError) as error:
         raise StageError("git has no commit to register the model under: commit first.") from error
+
+
+def default_branch() -> str:
+    """Return the branch that origin/HEAD names, as `origin/trunk`; origin/main where the clone has no such name."""
+    command = ["git", "rev-parse", "--abbrev-ref", "origin/HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "origin/main"

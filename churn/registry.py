@@ -95,6 +95,8 @@ def registry() -> Iterator["MlflowClient"]:
 
 def fault_of_registry(error: BaseException | None) -> str:
     """Return why the registry fails, in our own words: MLflow repeats what a server, or anything before it, answers."""
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
     text, code = str(error), str(getattr(error, "error_code", ""))
     if status := re.search(r"failed with error code (\d{3}) ", text):
         look = f": look at {ACCOUNT}" if status[1] in ("401", "403") else ""
@@ -108,7 +110,7 @@ def fault_of_registry(error: BaseException | None) -> str:
         cause = cause.__cause__ or cause.__context__
     if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
         return f"this account may not do that: look at {ACCOUNT}"
-    return f"it answers {code}" if re.fullmatch(r"[A-Z_]{3,50}", code) else f"it fails with {type(error).__name__}"
+    return f"it answers {code}" if code in dict(ErrorCode.items()) else f"it fails with {type(error).__name__}"
 
 
 def _is_full(error: Exception) -> bool:

@@ -44,6 +44,8 @@ import pyarrow as pa
 
 BATCH_ROWS = 20_000
 KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, Parquet in s3://…, or postgresql://…"
+# A transaction that is read-only lets COPY ... TO PROGRAM pass.
+SELECT = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/|\()*(SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE | re.DOTALL)
 PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", re.IGNORECASE)
 CSV_FAULTS = r"Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote"
 # A server that vanished is noticed within a minute, not after the two hours of the system's default, if at all.
@@ -304,7 +306,10 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> list[str]:
             raise StageError(
                 f"{source} is no CSV file, but compressed (gzip or zip): unpack it, and name what is inside."
             )
-        header = next(csv.reader([line.decode("utf-8-sig")]), [])
+        text = line.decode("utf-8-sig")
+        if re.fullmatch(r'"?sep=.?"?\s*', text, re.IGNORECASE):
+            raise StageError(f"{source}, line 1: `{text.strip()}` is a note for Excel: delete that line.")
+        header = next(csv.reader([text]), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise StageError(f"{source} is no CSV file in UTF-8: look at its first line.") from error
     if not header:
@@ -330,7 +335,7 @@ def _file_sentence(error: Exception, source: str, files: Mapping[str, object], s
             name = identifiers(sql).get(column[1].lower(), "a value")
             return f"{file}, line {line[1]}: {name} cannot be converted as the query asks."
         return f"{file}, line {line[1]}: {what[0] if what else 'cannot be read as CSV'}."
-    return f"{source} cannot be read: {file_fault(error)}." if is_damaged(error) else None
+    return f"{source} cannot be read: {file_fault(error)}." if is_damaged(error, files) else None
 
 
 def _query_sentence(error: Exception, source: str, query: str, sql: str) -> str:
@@ -446,6 +451,8 @@ def _of_postgresql(source: str, sql: str, query: str, timeout: float | None) -> 
     from adbc_driver_manager import Error
 
     rows = 0
+    if not SELECT.match(sql):
+        raise StageError(f"{query} does not run in {source}: it is no SELECT.")
     try:
         with postgresql.connect(with_limits(source)) as server, server.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

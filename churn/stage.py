@@ -306,16 +306,18 @@ def _refuse_absurd(events: Iterable[Any], length: int) -> None:
             raise StageError(f"it holds more than {YAML_NODES:,} values.")
 
 
-def _refuse_odd(value: Any) -> None:
+def _refuse_odd(value: Any, level: int = 0) -> None:
     """Raise StageError for a key that is not text, and for a value of a kind that JSON does not have, but for dates."""
+    if level > YAML_DEPTH:  # by aliases of aliases
+        raise StageError(f"its aliases make more than {YAML_DEPTH} levels within one another.")
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise StageError(f"the key {key} is not text: write it in quotes.")
-            _refuse_odd(inner)
+            _refuse_odd(inner, level + 1)
     elif isinstance(value, list):
         for inner in value:
-            _refuse_odd(inner)
+            _refuse_odd(inner, level + 1)
     elif value is not None and not isinstance(value, str | int | float | date):
         raise StageError(
             f"it holds a value of the kind {type(value).__name__}: write text, a number, or true or false."

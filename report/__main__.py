@@ -3,8 +3,9 @@
 Out: build/report/ with report.md, comparison.png where there is something to compare, and outcome.json, which holds
 the verdict, its headline, what stopped it and each reason. The report is made from what there is, also when a stage
 failed, and holds no customer's key or value. The exit status is 1 unless the model may pass: every stage has passed,
-and so does the judgement against the base; without a base to compare with nothing passes. APPROVED_BY in the
-environment names the code owner who has approved what this checkout changes of its own judge.
+and so does the judgement against the base; without a base to compare with nothing passes. The base is a full hash, or a
+name, of which the commit counts that this checkout started from. In the environment BASE_NAME is what the report calls
+the base, and APPROVED_BY the code owner who has approved what this checkout changes of its own judge.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 
 import churn.start  # noqa: F401
 from churn.contract import load_contract
+from churn.origin import default_branch
 from churn.params import load_params
 from churn.results import read_result
 from churn.stage import EVALUATION, GATE, ROWS, VALIDATION, StageError, command, replacing, write_json
@@ -33,6 +35,7 @@ from report.text import headline, markdown, terminal
 
 FOLDER = Path("build/report")
 PICTURE = FOLDER / "comparison.png"
+HASH = re.compile("[0-9a-f]{40}")
 
 
 def main_side(commit: str, done: Collection[str], approved: bool) -> tuple[dict[str, Any], list[str]]:
@@ -106,13 +109,23 @@ def _report(base: str) -> str:
     return f"python -m report --base {shlex.quote(base)}"
 
 
-def found_out(base: str) -> Facts:
-    """Gather everything that the report says about this checkout against the commit `base`."""
+def base_commit(base: str) -> str | None:
+    """Return the commit to compare with, or None where this clone does not know it.
+
+    A full hash is that commit, wherever HEAD is by now: CI takes it down before it runs the code of the branch.
+    """
+    if HASH.fullmatch(base):
+        return git("rev-parse", "--quiet", "--verify", f"{base}^{{commit}}")
+    return git("merge-base", "HEAD", base)
+
+
+def found_out(base: str, name: str) -> Facts:
+    """Gather everything that the report says about this checkout against `base`, which it calls `name`."""
     runs, outcome = stages_here()
     done = {run.stage for run in runs if run.state in ("ran", "reused")}
-    commit, notes, approver = git("merge-base", "HEAD", base), list[str](), os.environ.get("APPROVED_BY", "")
+    commit, notes, approver = base_commit(base), list[str](), os.environ.get("APPROVED_BY", "")
     found: dict[str, Any] = {}
-    reasons = [f"Nothing to compare with: this clone does not know {base}; fetch it with its history"]
+    reasons = [f"Nothing to compare with: this clone does not know {name}; fetch it with its history"]
     if commit is None:
         notes += reasons
     else:
@@ -132,8 +145,8 @@ def found_out(base: str) -> Facts:
     if "evaluate" in done and not PICTURE.exists():
         picture_alone(PICTURE)
     return Facts(
-        reproduce=commands(base),
-        base=base[:8] if re.fullmatch("[0-9a-f]{40}", base) else base.removeprefix("origin/"),
+        reproduce=commands(name),
+        base=name[:8] if HASH.fullmatch(name) else name.removeprefix("origin/"),
         outcome=outcome,
         notes=tuple(notes),
         evaluation=result_of("evaluate", EVALUATION, runs),
@@ -150,7 +163,7 @@ def found_out(base: str) -> Facts:
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m report", description="Report on this checkout against a commit.")
-    parser.add_argument("--base", default="origin/main", help="the commit to compare with (default: origin/main)")
+    parser.add_argument("--base", help="the commit to compare with (default: origin's default branch)")
     return parser
 
 
@@ -158,7 +171,8 @@ def main(asked: argparse.Namespace) -> int:
     """Write the report and print what a terminal has room for; return 0 only where the model may pass."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    facts = found_out(asked.base)
+    base = asked.base or default_branch()
+    facts = found_out(base, os.environ.get("BASE_NAME") or base)
     with replacing(FOLDER / "report.md") as beside:
         beside.write_text(markdown(facts), encoding="utf-8")
     outcome, verdict = facts.outcome, "passed" if facts.outcome.passed else "blocked"

@@ -1,6 +1,6 @@
 """Main's side of the report, rebuilt from its commit: a branch cannot forge it.
 
-A worktree of the commit shares this clone's DVC cache, and `dvc repro` in it takes main's own results from there, from
+A clone of the commit shares this one's DVC cache, and `dvc repro` in it takes main's own results from there, from
 the remote, or makes them. The comparison is paired: both models score the branch's holdout, prepared for either by its
 own code, without the rows that main has trained on.
 """
@@ -19,7 +19,21 @@ from churn.model import load_model, model_frame
 from churn.paired import Difference, compare
 from churn.params import METRICS, load_params
 from churn.slices import slice_masks
-from churn.stage import CONTRACT, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN, StageError, sha256_of
+from churn.stage import (
+    CONTRACT,
+    LOCK,
+    LOG,
+    MODEL,
+    PARAMS,
+    PREDICTIONS,
+    RAW,
+    TEST,
+    TRAIN,
+    StageError,
+    md5_of,
+    sha256_of,
+)
+from report.claims import stages_of
 from report.facts import Comparison, DataChange, Slice
 from report.git import git
 from report.judge import Candidate
@@ -30,35 +44,51 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-WORKTREE = Path(".cache/baseline")
+CLONE = Path(".cache/baseline")
 LOCAL_CONFIG = Path(".dvc/config.local")
 
 
 @contextmanager
 def rebuilt(commit: str) -> Iterator[Path]:
-    """Yield a worktree of `commit` with everything up to its predictions; it is gone afterwards.
+    """Yield a clone at `commit` with everything up to its predictions; it is gone afterwards.
 
-    Raises StageError, with the reason, where that cannot be made.
+    It is no worktree of this clone, whose settings, hooks and attributes may change what is checked out: in CI the
+    branch's code has run here. Raises StageError, with the reason, where it cannot be made.
     """
-    shutil.rmtree(WORKTREE, ignore_errors=True)  # what a killed run left
-    git("worktree", "prune")
-    if git("worktree", "add", "--detach", str(WORKTREE), commit) is None:
-        raise StageError(f"git makes no worktree of {commit}")
+    shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
     try:
+        here = git("rev-parse", "--show-toplevel") or "."
+        cloned = git("clone", "--quiet", "--shared", "--no-checkout", here, str(CLONE)) is not None
+        if not cloned or git("-C", str(CLONE), "checkout", "--quiet", "--detach", commit) is None:
+            raise StageError(f"git cannot check {commit} out")
         if LOCAL_CONFIG.exists():  # where the remote is
-            shutil.copy(LOCAL_CONFIG, WORKTREE / LOCAL_CONFIG)
-        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=WORKTREE)
+            shutil.copy(LOCAL_CONFIG, CLONE / LOCAL_CONFIG)
+        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=CLONE)
         has_remote = bool(dvc("config", "core.remote").stdout.strip())
         _keep_snapshot(has_remote)
         # Not from the run-cache, where the branch could have planted a run.
-        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=WORKTREE)
+        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=CLONE)
         if done.returncode:
-            faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(WORKTREE / LOG).items() if one["fault"]]
+            faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(CLONE / LOG).items() if one["fault"]]
             said = faults[0] if faults else f"`dvc repro evaluate` fails in a checkout of {commit}"
             raise StageError(f"its pipeline does not run: {said}")
-        yield WORKTREE
+        refuse_damaged(CLONE)
+        yield CLONE
     finally:
-        git("worktree", "remove", "--force", str(WORKTREE))
+        shutil.rmtree(CLONE, ignore_errors=True)
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raise StageError where a result in `folder` is not what its dvc.lock names.
+
+    DVC does not verify what it takes from this machine's cache, to which the branch's code could have written.
+    """
+    for stage in stages_of((folder / LOCK).read_text(encoding="utf-8")).values():
+        for out in stage.get("outs", ()):
+            path = folder / out["path"]
+            if path.is_file() and md5_of(path) != out["md5"]:
+                where = f".dvc/cache/files/md5/{out['md5'][:2]}/{out['md5'][2:]}"
+                raise StageError(f"{out['path']} of main is damaged in DVC's cache: delete {where} and run it again")
 
 
 def _keep_snapshot(has_remote: bool) -> None:
@@ -67,14 +97,14 @@ def _keep_snapshot(has_remote: bool) -> None:
     Raises StageError when that snapshot is nowhere: trained on today's, it would be no main to compare with.
     """
     try:
-        source = load_params(WORKTREE / PARAMS).fetch.source
+        source = load_params(CLONE / PARAMS).fetch.source
     except StageError:
         return
-    if "://" in source or not (WORKTREE / source).resolve().is_relative_to(WORKTREE.resolve()):
-        dvc("pull" if has_remote else "checkout", "fetch", folder=WORKTREE)
-        if not (WORKTREE / RAW).exists():
+    if "://" in source or not (CLONE / source).resolve().is_relative_to(CLONE.resolve()):
+        dvc("pull" if has_remote else "checkout", "fetch", folder=CLONE)
+        if not (CLONE / RAW).exists():
             raise StageError("the snapshot that it was trained on is in no DVC cache or remote")
-        dvc("commit", "--force", "fetch", folder=WORKTREE)
+        dvc("commit", "--force", "fetch", folder=CLONE)
 
 
 def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd.Series:

@@ -1,7 +1,9 @@
 """What this checkout changes against main, as far as a reviewer must know, and what of it must not be missed."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from churn.profile import PROFILE
@@ -13,11 +15,30 @@ from report.judge import stricter
 from report.state import dvc_json
 from report.words import value
 
-# Who changes one of these changes the judge, not the model, but for the features.
-JUDGING_STAGES = ("evaluate", "gate", "register", "validate")
-JUDGES = ("churn/", "dvc.yaml", "report/", *(f"stages/{stage}.py" for stage in JUDGING_STAGES))
-FEATURES = "churn/features.py"
-WORKFLOWS = (".github/",)
+# Files that judge, that run before the judge or in a job with rights, or that decide what is fetched; `*` matches `/`,
+# too, and the first pattern counts. CODEOWNERS has the same, and the files whose values are compared one by one below.
+# Modules of any folder are here because Python looks for imports in the repository's root first.
+OWNED = {
+    ".github/*": "workflows",
+    "churn/*": "code that judges",
+    "dvc.yaml": "code that judges",
+    "report/*": "code that judges",
+    "stages/evaluate.py": "code that judges",
+    "stages/gate.py": "code that judges",
+    "stages/register.py": "code that judges",
+    "stages/validate.py": "code that judges",
+    ".dvc/*": "code and settings that run before the judge",
+    ".dvcignore": "code and settings that run before the judge",
+    "Makefile": "code and settings that run before the judge",
+    "requirements*": "code and settings that run before the judge",
+    "stages/*": "code and settings that run before the judge",
+    "*.py": "code and settings that run before the judge",
+    "*.pyc": "code and settings that run before the judge",
+    "*.so": "code and settings that run before the judge",
+    "*.sql": "query of the customers",
+}
+# The features are what a model change is about. The others are run by no job but `checks`, which has no rights.
+FREE = ("churn/features.py", "benchmarks/*", "tests/*")
 
 
 def value_changes(base: str) -> tuple[Change, ...]:
@@ -70,10 +91,16 @@ def loosened(change: Change) -> bool:
 
 def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str]:
     """Yield a sentence for each kind of change to what judges the model, rather than to the model."""
-    judging = {"gate rules": "gate.", "slices or threshold": "evaluate.", "rows that count": "prepare."}
+    judging = {
+        "gate rules": ("gate.",),
+        "slices or threshold": ("evaluate.",),
+        "rows that count": ("prepare.",),
+        "source of the customers": ("fetch.source", "fetch.query"),
+        "registration": ("register.",),
+    }
     kinds = {
-        what: [change for change in changes if change.file == str(PARAMS) and change.key.startswith(section)]
-        for what, section in judging.items()
+        what: [change for change in changes if change.file == str(PARAMS) and change.key.startswith(keys)]
+        for what, keys in judging.items()
     }
     kinds["data contract"] = [change for change in changes if change.file == str(CONTRACT)]
     kinds["reference profile"] = [change for change in changes if change.file == str(PROFILE)]
@@ -84,14 +111,27 @@ def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str
             listed = ", ".join(f"{change.key} {value(change.before)} → {value(change.after)}" for change in found[:3])
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             yield f"This branch changes the {what}{weaker}: {listed}{more}"
-    for what, places in (("workflows", WORKFLOWS), ("code that judges", JUDGES)):
-        if touched := [file for file in files if file.startswith(places) and file != FEATURES]:
+    for what in dict.fromkeys(OWNED.values()):
+        if touched := [file for file in files if owned(file) == what]:
             yield f"This branch changes the {what}: {', '.join(touched[:5])}{' …' if len(touched) > 5 else ''}"
 
 
+def owned(file: str) -> str | None:
+    """Return what a file is of those that a code owner should look at, or None."""
+    if any(fnmatchcase(file, pattern) for pattern in FREE):
+        return None
+    return next((what for pattern, what in OWNED.items() if fnmatchcase(file, pattern)), None)
+
+
 def changed_files(base: str) -> list[str]:
-    """Return the files that differ from the commit `base`, sorted; a renamed one under both names."""
-    return sorted(filter(None, (git("diff", "--name-only", "--no-renames", "-z", base) or "").split("\0")))
+    """Return the files that differ from the commit `base`, sorted; a renamed one under both names.
+
+    In CI also those of the commit that the run is of: the branch's code may have undone its changes while it ran.
+    """
+    found = set[str]()
+    for commit in ((), (sha,)) if (sha := os.environ.get("GITHUB_SHA")) else ((),):
+        found |= set((git("diff", "--name-only", "--no-renames", "-z", base, *commit) or "").split("\0"))
+    return sorted(found - {""})
 
 
 def claim_notes() -> Iterator[str]:

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
+S3_BRANCH_KEYS = {"AWS_ACCESS_KEY_ID": "branch", "AWS_SECRET_ACCESS_KEY": "a-third-secret"}
 S3_READING_KEYS = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "another-secret"}
 BUCKET = "churn"
 PG_PASSWORD = "a secret of the tests"
@@ -154,7 +155,7 @@ def mlflow_server(folder, store=None, artifacts=None, **environment):
         yield address
 
 
-def s3_client(address):
+def s3_client(address, keys=S3_KEYS):
     """Return a client of the S3 server."""
     import botocore.session
 
@@ -162,15 +163,22 @@ def s3_client(address):
         "s3",
         region_name="us-east-1",
         endpoint_url=address,
-        aws_access_key_id=S3_KEYS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=S3_KEYS["AWS_SECRET_ACCESS_KEY"],
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
     )
 
 
 @contextlib.contextmanager
 def s3_server(folder):
-    """Yield the address of SeaweedFS with an empty bucket, which S3_KEYS open, and S3_READING_KEYS to read."""
-    rights = ((S3_KEYS, ["Admin", "Read", "Write", "List", "Tagging"]), (S3_READING_KEYS, ["Read", "List"]))
+    """Yield the address of SeaweedFS with an empty bucket, which S3_KEYS open, and S3_READING_KEYS to read.
+
+    S3_BRANCH_KEYS may do what docs/operate.md gives to AWS_BRANCH_ROLE_ARN: read, and write below `dvc/branches/`.
+    """
+    rights = (
+        (S3_KEYS, ["Admin", "Read", "Write", "List", "Tagging"]),
+        (S3_READING_KEYS, ["Read", "List"]),
+        (S3_BRANCH_KEYS, ["Read", "List", f"Write:{BUCKET}/dvc/branches/*"]),
+    )
     identities = [
         {
             "name": keys["AWS_ACCESS_KEY_ID"],

@@ -58,7 +58,8 @@ def approved_by(base: str, head: str, number: int | None) -> str | None:
     owner, name = os.environ["GITHUB_REPOSITORY"].split("/")
     asked = [(number, head)] if number else []
     for pull in [] if number else gh(f"repos/{owner}/{name}/commits/{head}/pulls"):
-        if pull["merged_at"] and pull["merge_commit_sha"] == head and pull["base"]["ref"] == "main":
+        into_main = pull["base"]["ref"] == os.environ["GITHUB_REF_NAME"]  # asked without a number, this is a run on it
+        if pull["merged_at"] and pull["merge_commit_sha"] == head and into_main:
             asked.append((pull["number"], pull["head"]["sha"]))
     for pull_request, commit in asked:
         fields = ("-f", f"owner={owner}", "-f", f"name={name}", "-F", f"number={pull_request}")

@@ -2,6 +2,7 @@
 
     python .github/scripts/propose.py --branch retrain/1a2b3c4d --title TITLE
 
+It is proposed to the branch that the run is on, which is the default branch.
 CML opens it; where CML is missing or fails, git and the GitHub CLI do. What was proposed before, whatever became of it,
 is not proposed again. GH_TOKEN opens the pull request: if it is the run's own token (DISPATCH_TOKEN), GitHub starts no
 checks, and if main requires none, GitHub has nothing to wait for. In both cases the pipeline is dispatched on the
@@ -44,8 +45,8 @@ def api(path: str, **fields: str) -> Any:
 def open_by_cml(branch: str, title: str, body: str) -> int:
     """Return the number of the pull request that CML opened. Raises ValueError when it opened none."""
     printed = run(
-        *("cml", "pr", "create", "--driver=github", "--target-branch=main", f"--branch={branch}", f"--title={title}"),
-        *(f"--body={body}", f"--user-name={NAME}", f"--user-email={EMAIL}"),
+        *("cml", "pr", "create", "--driver=github", f"--target-branch={os.environ['GITHUB_REF_NAME']}"),
+        *(f"--branch={branch}", f"--title={title}", f"--body={body}", f"--user-name={NAME}", f"--user-email={EMAIL}"),
         f"--message={title}",  # without it CML adds [skip ci], and nothing would be checked
         *("dvc.lock", "metrics/**", "params.yaml", "plots/**"),  # with fetch.as_of
     )
@@ -62,7 +63,7 @@ def open_by_git(branch: str, title: str, body: str) -> int:
     if run("git", "diff", "--cached", "--name-only"):
         run("git", "-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}", "commit", "--quiet", f"--message={title}")
     run("git", "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{branch}")
-    return int(api("pulls", base="main", head=branch, title=title, body=body)["number"])
+    return int(api("pulls", base=os.environ["GITHUB_REF_NAME"], head=branch, title=title, body=body)["number"])
 
 
 def merges_itself(number: int) -> bool:

@@ -4,10 +4,13 @@
     python .github/scripts/recorded.py check    # after the gate: exits with 1 where it is not what was recorded
     python .github/scripts/recorded.py cache COMMIT    # where there is no remote
 
-Looked for are the runs of the merged pull request at its head, then those of main, newest first. A fork's run is no
-record: whoever owns the fork could have changed what it does. What is found lies in build/recorded; nothing is there
-if nothing was found, and then everything is computed. The output `from` is where the run's objects lie: the prefix of
-its branch in the DVC remote, or a folder where there is no remote; empty where they are main's own.
+Looked for are the runs of the merged pull request at its head, then those of main, the branch DEFAULT_BRANCH, newest
+first. A run counts only if its workflow is main's or that of the merged commit. So these are not records: a run of a
+fork, of a tag that is called main, and of a pull request to another branch, which runs the workflow of that merge.
+
+What is found lies in build/recorded; nothing is there if nothing was found, and then everything is computed. The output
+`from` is where the run's objects lie: the prefix of its branch in the DVC remote, or a folder where there is no remote;
+empty where they are main's own.
 
 `cache` puts into DVC's cache what a remote would have: what the newest runs on main left, until the snapshot is there
 that COMMIT was trained on, which is what the report compares with; and, on the branch retrain/SNAPSHOT, what the
@@ -24,6 +27,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 RECORDED = Path("build/recorded")
 FOLDER = Path(".cache/recorded")  # what stood for the DVC remote, where there is none
@@ -47,13 +51,43 @@ def ours(of: Any) -> bool:
     return bool(of) and of["full_name"] == os.environ["GITHUB_REPOSITORY"]
 
 
-def runs(query: str) -> Iterator[Any]:
-    """Yield the runs of this workflow in which the job `pipeline` succeeded, whatever became of the others."""
-    for run in api(f"actions/workflows/pipeline.yml/runs?per_page=20&{query}")["workflow_runs"]:
-        if ours(run["head_repository"]):
-            jobs = api(f"actions/runs/{run['id']}/jobs")["jobs"]
-            if any(job["name"] == "pipeline" and job["conclusion"] == "success" for job in jobs):
-                yield run
+def of_main(workflow: str) -> Iterator[Any]:
+    """Yield the runs of a workflow on main's own commits, newest first; GitHub also finds those of a tag or a fork."""
+    main = os.environ["DEFAULT_BRANCH"]
+    for run in api(f"actions/workflows/{workflow}/runs?per_page=20&branch={main}")["workflow_runs"]:
+        its_own = run["event"] in ("push", "schedule", "workflow_dispatch", "repository_dispatch")
+        if ours(run["head_repository"]) and its_own and in_main(run["head_sha"]):
+            yield run
+
+
+def in_main(commit: str) -> bool:
+    """Return whether main's history has a commit."""
+    main = f"refs/remotes/origin/{os.environ['DEFAULT_BRANCH']}"
+    command = ["git", "merge-base", "--is-ancestor", commit, main]
+    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def passed(run: Any) -> bool:
+    """Return whether the job `pipeline` of a run succeeded, whatever became of the others."""
+    jobs = api(f"actions/runs/{run['id']}/jobs")["jobs"]
+    return any(job["name"] == "pipeline" and job["conclusion"] == "success" for job in jobs)
+
+
+def of_pull(pull: Any) -> Iterator[Any]:
+    """Yield the runs at the head of a pull request; none for a pull request if its branch has one to another branch.
+
+    GitHub does not say to which branch the pull request of a run goes.
+    """
+    head, owner = pull["head"], os.environ["GITHUB_REPOSITORY"].partition("/")[0]
+    bases = {one["base"]["ref"] for one in api(f"pulls?state=all&per_page=100&head={owner}:{quote(head['ref'])}")}
+    for run in api(f"actions/workflows/pipeline.yml/runs?per_page=20&head_sha={head['sha']}")["workflow_runs"]:
+        by_pull = (
+            run["event"] == "pull_request"
+            and run["head_branch"] == head["ref"]
+            and bases == {os.environ["DEFAULT_BRANCH"]}
+        )
+        if ours(run["head_repository"]) and (by_pull or run["event"] == "workflow_dispatch"):
+            yield run
 
 
 def candidates() -> Iterator[tuple[int, str]]:
@@ -62,11 +96,12 @@ def candidates() -> Iterator[tuple[int, str]]:
     That is the prefix that pipeline.yml gave it, below the DVC remote; main's own is empty.
     """
     for pull in api(f"commits/{os.environ['GITHUB_SHA']}/pulls"):
-        if pull["merged_at"] and ours(pull["head"]["repo"]):
-            for run in runs(f"head_sha={pull['head']['sha']}"):
+        into_main = pull["merged_at"] and pull["base"]["ref"] == os.environ["DEFAULT_BRANCH"]
+        if into_main and ours(pull["head"]["repo"]):
+            for run in filter(passed, of_pull(pull)):
                 by_pull = run["event"] == "pull_request"
                 yield run["id"], f"branches/{pull['number'] if by_pull else 'refs/heads/' + run['head_branch']}"
-    for run in runs("branch=main"):
+    for run in filter(passed, of_main("pipeline.yml")):
         yield run["id"], ""
 
 
@@ -101,7 +136,8 @@ def into_cache(found: Iterable[Any], name: str, commit: str) -> None:
     """Copy the artifacts of runs into DVC's cache, the newest first, until the snapshot of `commit` is there."""
     for run in found:
         if download(run["id"], name, FOLDER):
-            left_out = shutil.ignore_patterns("runs") if os.environ["GITHUB_REF"] == "refs/heads/main" else None
+            on_main = os.environ["GITHUB_REF"] == f"refs/heads/{os.environ['DEFAULT_BRANCH']}"
+            left_out = shutil.ignore_patterns("runs") if on_main else None
             shutil.copytree(FOLDER, CACHE, dirs_exist_ok=True, ignore=left_out)
             print(f"In the cache: {name} of run {run['id']}.")
             if has_snapshot(commit):
@@ -111,12 +147,10 @@ def into_cache(found: Iterable[Any], name: str, commit: str) -> None:
 
 def fill_cache(base: str) -> None:
     """Take what main has, back to `base`, and on the branch of a retraining what that made, also if its gate failed."""
-    into_cache(runs("branch=main"), "dvc-remote", base)
+    into_cache(filter(passed, of_main("pipeline.yml")), "dvc-remote", base)
     branch = os.environ.get("GITHUB_HEAD_REF") or os.environ["GITHUB_REF_NAME"]
     if branch.startswith("retrain/"):
-        retrainings = api("actions/workflows/retrain.yml/runs?per_page=20&branch=main")["workflow_runs"]
-        ours_alone = (run for run in retrainings if ours(run["head_repository"]))
-        into_cache(ours_alone, f"dvc-remote-{branch.removeprefix('retrain/')}", "HEAD")
+        into_cache(of_main("retrain.yml"), f"dvc-remote-{branch.removeprefix('retrain/')}", "HEAD")
 
 
 def difference() -> str | None:

@@ -7,9 +7,8 @@ This is `dvc fetch --run-cache` and `dvc push --run-cache`, and what they leave 
 cut short would stop `dvc repro`, so it is deleted; an object that is missing or damaged in the remote is named; and
 what is damaged there is replaced by the whole one that is here, which `dvc push` takes for the same.
 
-Where `make remote` has also made the remote `branch`, the runs of that branch are fetched, too, with what they have
-made: `dvc fetch --run-cache` brings no more than the entries, and `dvc repro --pull` looks for the rest in the default
-remote alone, which is main's.
+Without REMOTE that is the default one, which is main's. Another, such as a branch's, gets the objects without the
+run-cache: nothing reads runs from there, so that no branch can plant one.
 """
 
 import argparse
@@ -108,20 +107,18 @@ def names_results(entry: Path) -> bool:
         return False
 
 
-def fetch_runs(repo: Any, name: str | None) -> set[tuple[str, str]]:
-    """Fetch the run-cache of a remote and return its entries, by key and value.
+def fetch_runs(repo: Any, odb: Any) -> None:
+    """Fetch the run-cache of the default remote, whose object database is `odb`.
 
     An entry that names no results would stop `dvc repro`, and so would the empty folder that DVC leaves of it: it is
     deleted, here and there. Raises RemoteError where these credentials may not.
     """
-    odb, fetched = connect(repo, name), set(repo.stage_cache.pull(name))
-    for key, value in list(fetched):
+    for key, value in repo.stage_cache.pull(None):
         path = Path(repo.stage_cache.cache_dir, key[:2], key, value)
         if path.exists() and not names_results(path):
             path.unlink()
             with suppress(OSError):  # it is not empty
                 path.parent.rmdir()
-            fetched.discard((key, value))
             there = odb.fs.join(odb.path.removesuffix("files/md5"), "runs", key[:2], key, value)
             try:
                 odb.fs.rm_file(there)
@@ -131,7 +128,6 @@ def fetch_runs(repo: Any, name: str | None) -> set[tuple[str, str]]:
                     " `dvc repro --pull --no-run-cache`."
                 ) from error
             print(f"remote: {there} was damaged and is deleted; its stage may run again.")
-    return fetched
 
 
 def damaged(odb: Any, oid: str, size: int) -> bool:
@@ -154,12 +150,8 @@ def objects(repo: Any) -> dict[str, str]:
 def fetch(repo: Any) -> str:
     """Do what the module says, and say what was done. Raises RemoteError."""
     odb, cache = connect(repo, None), repo.cache.local
-    of_main, own = fetch_runs(repo, None), set()
-    if "branch" in repo.config["remote"]:
-        own = fetch_runs(repo, "branch") - of_main  # last: of entries for one key DVC takes the newest
+    fetch_runs(repo, odb)
     files = repo.fetch()
-    for used in repo.stage_cache.get_used_objs(own).values():
-        files += len(repo.cloud.pull(used, remote="branch").transferred)
     for oid, name in objects(repo).items():
         if not cache.exists(oid):
             there = odb.exists(oid)
@@ -183,7 +175,7 @@ def push(repo: Any, name: str | None) -> str:
     for oid in broken:
         odb.fs.put_file(cache.oid_to_path(oid), odb.oid_to_path(oid))
         print(f"remote: {here[oid]} was damaged in the remote ({odb.oid_to_path(oid)}) and is replaced.")
-    return f"{repo.push(run_cache=True, remote=name)} files pushed"
+    return f"{repo.push(run_cache=name is None, remote=name)} files pushed"
 
 
 def main(arguments: list[str]) -> None:

@@ -230,8 +230,12 @@ def test_what_a_killed_report_left_behind_is_in_nobodys_way(clone):
 
 
 def test_in_a_pull_request_the_commands_fetch_its_branch(clone):
-    clone.ok("python", "-m", "report", "--base", "HEAD", GITHUB_REF="refs/pull/7/merge")
-    assert "git fetch origin pull/7/head && git switch --detach FETCH_HEAD" in clone.text("build/report/report.md")
+    base = clone.ok("git", "rev-parse", "HEAD").strip()
+    clone.ok("python", "-m", "report", "--base", base, GITHUB_REF="refs/pull/7/merge", BASE_NAME="origin/trunk")
+    text = clone.text("build/report/report.md")
+    assert "git fetch origin pull/7/head && git switch --detach FETCH_HEAD" in text
+    assert "python -m report --base origin/trunk\n" in text, "not the hash that CI wrote down"
+    assert base[:8] not in text.partition("Reproduce")[0]
 
 
 def test_the_commands_to_reproduce_it_do(clone):

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from churn.champion import champion_of, move, moves_of, rollback, table_of
+from churn.package import digest_of
 from churn.registry import ensure_model, experiment_id, registry
 from churn.score import chosen
 from churn.stage import StageError
 from churn.succession import decision, nominate
-from churn.versions import files_of
+from churn.versions import FILES, files_of
 
 import pytest
 
@@ -43,7 +44,8 @@ def register(client, model, content, **tags):
     folder = Path(f"{model}-{digest}").resolve()
     folder.mkdir(exist_ok=True)
     (folder / "model.skops").write_text(content)
-    ours = {"model_sha256": digest, "train_sha256": "train", "test_sha256": "test"} if tags else {}
+    content_tags = {"model_sha256": digest, "train_sha256": "train", "test_sha256": "test"}
+    ours = content_tags | {FILES: digest_of(folder)} if tags else {}
     return client.create_model_version(model, str(folder), tags=ours | tags)
 
 

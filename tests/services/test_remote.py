@@ -187,6 +187,24 @@ def test_who_may_only_read_fetches_and_cannot_push(server, remote, empty):
     assert remote.objects() == before
 
 
+def test_a_branch_pushes_objects_without_runs_and_nobody_fetches_a_run_that_was_planted_there(server, empty):
+    one, other = empty.machine("one", made=True), empty.machine("other")
+    for machine in (one, other):
+        with (machine.folder / ".dvc" / "config.local").open("a") as config:
+            config.write(
+                f"['remote \"branch\"']\n    url = s3://{BUCKET}/{empty.prefix}/branches/7\n    verify = true\n"
+            )
+    one.ok(*PUSH, "branch")
+    pushed = empty.objects()
+    assert f"branches/7/{path_of(one, MODEL)}" in pushed
+    assert {name.split("/")[2] for name in pushed} == {"files"}
+    for name, content in server.whole.objects().items():
+        if name.startswith("runs/"):
+            empty.write(f"branches/7/{name}", content)
+    other.ok(*FETCH)
+    assert list((other.folder / ".dvc" / "cache").glob("runs/*/*")) == []
+
+
 class Proxy:
     """Passes `limit` bytes of each request on to a server, then sets `reached` and, if told so, cuts the connection."""
 

@@ -153,12 +153,20 @@ def test_a_writer_meanwhile_is_not_seen(at):
     assert table["version"].unique().to_pylist() == [1]
 
 
-def test_the_query_can_change_nothing_in_the_warehouse(at):
+def test_the_query_can_change_nothing_in_the_warehouse(at, tmp_path):
     at.sql("CREATE TABLE kept AS SELECT 1 AS number")
     with pytest.raises(StageError, match="it writes, in a read-only transaction"):
+        rows(at.url, "WITH gone AS (DELETE FROM kept RETURNING *) SELECT * FROM gone")
+    with pytest.raises(StageError, match="it is no SELECT"):
         rows(at.url, "DELETE FROM kept RETURNING *")
     with pytest.raises(StageError, match="there is a syntax error, or more than one statement"):
         rows(at.url, "SELECT 1; DROP TABLE kept")
+    program = f"TO PROGRAM 'touch {tmp_path}/ran'"  # which this user, unlike one with SELECT alone, may run
+    for sql in (f"COPY kept {program}", f"/* a */ copy (SELECT 1) {program}", f"SELECT 1) {program} --"):
+        with pytest.raises(StageError, match=r"it is no SELECT|there is a syntax error"):
+            rows(at.url, sql)
+    assert not list(tmp_path.iterdir())
+    assert rows(at.url, "-- a\n/* b */ (WITH c AS (SELECT 1 AS x) SELECT x FROM c);") == [{"x": 1}]
     assert at.sql("SELECT count(*) FROM kept") == "1"
 
 
@@ -425,6 +433,8 @@ def test_parquet_in_s3_gives_the_same_bytes_from_one_object_or_from_many(fetched
     expected, sql = (finished.folder / "data/raw/customers.parquet").read_bytes(), (ROOT / "source.sql").read_text()
     for source in (f"s3://{BUCKET}/sample/", f"s3://{BUCKET}/one.parquet"):
         assert fetched(source, sql).read_bytes() == expected, source
+    with pytest.raises(StageError, match="reads another file than s3://"):
+        fetched(f"s3://{BUCKET}/one.parquet", f"SELECT * FROM read_parquet('s3://{BUCKET}/sample/a.parquet')")
 
 
 @pytest.mark.usefixtures("in_s3")

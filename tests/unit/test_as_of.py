@@ -1,6 +1,7 @@
 """The as-of date: what counts as its use, and how it comes into params.yaml."""
 
-from datetime import date
+import re
+from datetime import UTC, date, datetime, timedelta
 
 from churn.as_of import arguments, main, set_as_of, uses_as_of
 from churn.params import load_params
@@ -59,6 +60,38 @@ def test_a_date_that_cannot_be_set_leaves_the_file(folder):
     with pytest.raises(StageError):
         set_as_of(DAY)
     assert (folder / PARAMS).read_text() == before
+
+
+LINES = {
+    "as dvc exp run writes a null": "  as_of:",
+    "with a comment": "  as_of:    # the date that the query sees",
+    "single quotes": "  as_of: '2026-11-23'  # a day",
+    "double quotes": '  as_of: "2026-11-23"',
+    "a quoted key": "  'as_of' : null",
+    "a tilde": "  as_of: ~",
+}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_the_date_takes_the_place_of_each_way_to_write_it(folder, line):
+    text = re.sub("(?m)^  as_of: null.*$", line, (folder / PARAMS).read_text())
+    (folder / PARAMS).write_text(text)
+    assert set_as_of(DAY)
+    assert load_params().fetch.as_of == DAY
+    assert (line.partition("#")[2] or "  timeout_minutes") in (folder / PARAMS).read_text(), "the comment stays"
+
+
+def test_a_value_on_the_next_line_is_one_sentence(folder):
+    (folder / PARAMS).write_text(re.sub("(?m)^  as_of: null.*$", "  as_of:\n    null", (folder / PARAMS).read_text()))
+    with pytest.raises(StageError, match=r"params\.yaml has fetch\.as_of not on a line of its own"):
+        set_as_of(DAY)
+
+
+def test_yesterday_is_the_newest_day_that_is_closed_in_utc(folder, capsys):
+    before = datetime.now(UTC).date()
+    main(arguments().parse_args(["yesterday"]))
+    assert load_params().fetch.as_of in {day - timedelta(days=1) for day in (before, datetime.now(UTC).date())}
+    assert capsys.readouterr().out == f"as_of: {load_params().fetch.as_of}\n"
 
 
 @pytest.mark.parametrize("day", ["", "last monday", "2026-11-31"])

@@ -1,12 +1,14 @@
+import re
 import time
 
 from churn.conditions import check_conditions, drop_condition, relation_condition, rows_where, slice_condition
 from churn.params import Slices
 from churn.stage import StageError
-from tests.conftest import make_customers
+from tests.conftest import ROOT, make_customers
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 CUSTOMERS = pd.DataFrame(
     {
@@ -157,3 +159,34 @@ def test_rows_keep_their_order_beyond_what_duckdb_takes_at_a_time(contract):
     customers = pd.concat([customers] * 60, ignore_index=True)
     holds = rows_where(customers, relation_condition("test", "monthly_charges > 60", contract), contract)
     assert (holds == (customers["monthly_charges"] > 60)).all()
+
+
+def test_a_column_may_have_the_name_of_a_word_of_sql_or_a_space(contract):
+    columns = contract.columns | dict.fromkeys(("order", "Net Sales", "current_date"), contract.columns["num_products"])
+    wide = contract.model_copy(update={"columns": columns})
+    condition = relation_condition("test", '"order" > 1 AND "Net Sales" > 1 AND current_date > 1', wide)
+    frame = pd.DataFrame({"order": [2, 2], "Net Sales": [2, 0], "current_date": [2, 2]})
+    assert rows_where(frame, condition, wide).tolist() == [True, False]
+
+
+def test_the_documented_conditions_are_conditions_and_the_documented_functions_exist(contract):
+    section = (ROOT / "docs" / "adapt.md").read_text().split("## Conditions\n")[1].split("\n## ")[0]
+    example = YAML(typ="safe").load(section.split("```yaml\n")[1].split("```")[0])
+    for name, text in example["evaluate"]["slices"]["conditions"].items():
+        assert slice_condition(name, text, contract).columns
+    words = {
+        word for row in section.splitlines() if row.startswith("|") for word in re.findall(r"`([a-z_0-9]+)[`(]", row)
+    }
+    for word in words - {"a", "x"}:
+        calls = [f"{word}({given})" for given in ("tenure_months", "tenure_months, 1", "contract", "contract, 'x'")]
+        calls += [f"{word}(contract, 1)", f"{word}(partner, 1, 2)"]
+        refused = []
+        for call in calls:
+            try:
+                relation_condition("test", f"({call}) IS NULL", contract)
+                break
+            except StageError as error:
+                refused.append(str(error))
+        else:
+            pytest.fail(f"{word}: {refused}")
+    assert len(words) > 30

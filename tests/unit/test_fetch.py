@@ -131,6 +131,9 @@ def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_ref
         (csv("a,1,2,2,a"), "paperless has 1 value not of the type boolean."),
         ("id,churn,,plan\na,1,2,a\n", "has a column without a name: number 3 of its header."),
         ("id,churn,Churn\na,1,1\n", "has the column churn more than once"),
+        ("sep=,\n" + csv("a,1,2,Yes,a"), "customers.csv, line 1: `sep=,` is a note for Excel: delete that line."),
+        ("\ufeffsep=;\r\n" + csv("a,1,2,Yes,a"), "line 1: `sep=;` is a note for Excel: delete that line."),
+        ('"sep=\t"\n' + csv("a,1,2,Yes,a"), "is a note for Excel: delete that line."),
     ],
 )
 def test_a_bad_csv_file_is_one_sentence_and_no_snapshot(fetched, tmp_path, content, said):

@@ -87,6 +87,7 @@ LAUGHS = "".join(f"k{number}: &a{number} [{f'*a{number - 1}, ' * 9 if number els
         (LAUGHS, "it holds more than 10,000 values"),
         ("a: &a [*a]", r"the alias \*a stands within its own value"),
         ("a: &a {b: *a}", r"the alias \*a stands within its own value"),
+        ("a: &a0 b\n" + "".join(f"k{n}: &a{n} [[*a{n - 1}]]\n" for n in range(1, 40)), "its aliases make more than 50"),
         ("- 1\n" * 200_000, "it holds more than 10,000 values"),
         ("a: " + "x" * 2_000_000, "has more than 1,000,000 bytes"),
         ("a: 1" + "0" * 5_000, "it cannot be read"),

@@ -1,29 +1,38 @@
 """No value and no key of a customer gets into a message, a log or a file: canaries go through all that evaluates them.
 
 A place more is a line more in a table below. Each case has to fail, without the canary in what is printed and written.
-The servers' cases are in tests/services/test_privacy.py, those of whole runs in tests/pipeline/test_privacy.py.
+The servers' cases are in tests/services/test_private_servers.py, those of runs in tests/pipeline/test_private_runs.py.
 """
 
 import gc
 import logging
 import os
+import shutil
 import sqlite3
 import sys
 import threading
 import warnings
 from contextlib import closing
+from pathlib import Path
 
 import churn.features
 import churn.start
+from churn.contract import Relation
+from churn.drift import feature_drift, row_changes
 from churn.evaluation import scores_of
 from churn.features import add_features, to_arrow
-from churn.params import Fetch, Train
+from churn.params import Fetch, Slices, Train
+from churn.profile import customers_profile, load_profile
 from churn.registry import fault_of_registry
+from churn.rules import table_findings
 from churn.score import score
+from churn.slices import slice_masks
 from churn.source import record_batches
-from churn.stage import run
+from churn.split import drop_declared
+from churn.stage import RAW, TEST, TRAIN, StageError, run, write_json
 from stages.fetch import snapshot
 from stages.train import build_classifier, build_model, fit
+from stages.validate import validate
 from tests.conftest import ROOT, make_customers
 
 import duckdb
@@ -156,6 +165,36 @@ def test_a_value_that_is_not_of_its_type_is_counted_not_shown(told, tmp_path, co
     text = told(lambda: snapshot(fetch, contract, tmp_path / "raw.parquet"))
     refuse_canaries(text)
     assert f"{column} has 20 values not of the type" in text
+
+
+# Conditions
+
+
+def dropping(customers, contract, condition):
+    drop_declared(customers, {"reason": condition}, contract)
+
+
+def slicing(customers, contract, condition):
+    list(slice_masks(customers, Slices(columns=(), conditions={"some": condition}), contract))
+
+
+def relating(customers, contract, condition):
+    relation = Relation(column="contract", holds=condition, because="a test")
+    rules = contract.rules.model_copy(update={"relations": {"some": relation}})
+    with closing(duckdb.connect()) as database:
+        database.register("train", pa.Table.from_pandas(customers, preserve_index=False))
+        list(table_findings(database, "train", contract.model_copy(update={"rules": rules})))
+
+
+@pytest.mark.parametrize("place", [dropping, slicing, relating])
+@pytest.mark.parametrize("condition", ["CAST({} AS INTEGER) > 0", "{} = 7", "regexp_matches('a', {} || '(')"])
+def test_a_condition_that_fails_on_a_value_says_nothing_of_it(told, contract, place, condition):
+    customers = make_customers(contract, 20).astype({"contract": object})
+    customers.loc[7, ["contract", "customer_id"]] = CANARY
+    column = "contract" if place is slicing else "customer_id"
+    text = told(lambda: place(customers, contract, condition.format(column)))
+    refuse_canaries(text)
+    assert "params.yaml: " in text or "contract.yaml: " in text
 
 
 # Feature functions
@@ -318,6 +357,29 @@ def test_scoring_says_nothing_of_the_customers(told, contract, tmp_path, monkeyp
     (tmp_path / "run" / "params.yaml").unlink()
     refuse_canaries(text)
     assert "crashed with TypeError in " in text
+
+
+# Checks
+
+
+def test_profile_validation_and_drift_count_values_and_show_none(told, contract):
+    customers = make_customers(contract, 200)
+    customers.loc[:50, ["contract", "customer_id"]] = CANARY
+
+    def work():
+        for path in (RAW, TRAIN, TEST):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            customers.to_parquet(path, index=False)
+        write_json(Path("profile.json"), customers_profile(contract).model_dump(mode="json"))
+        counted, findings = validate(contract, load_profile(), {"fetched": 1})
+        print(counted, findings)
+        print(feature_drift(RAW, TEST, contract), row_changes(RAW, TEST, contract))
+        shutil.rmtree("data")
+        raise StageError(f"{len(findings)} findings.")
+
+    text = told(work)
+    refuse_canaries(text)
+    assert "contract has 51 values that the contract does not list" in text
 
 
 # The registry's answers, threads

@@ -2,8 +2,8 @@
 
 from types import SimpleNamespace
 
-from tests.servers import BUCKET, S3_KEYS, mlflow_server, s3_server
-from tests.workflows.harness import GitHub
+from tests.servers import BUCKET, mlflow_server, s3_server
+from tests.workflows.harness import BRANCH_ROLE, ROLE, GitHub
 
 import pytest
 
@@ -23,7 +23,9 @@ def company(github, tmp_path_factory):
         github.variables |= {
             "DVC_REMOTE_URL": f"s3://{BUCKET}/dvc",
             "AWS_ENDPOINT_URL_S3": s3,
+            "AWS_ROLE_ARN": ROLE,
+            "AWS_BRANCH_ROLE_ARN": BRANCH_ROLE,
             "MLFLOW_TRACKING_URI": mlflow,
         }
-        github.secrets |= S3_KEYS | {"SLACK_WEBHOOK_URL": f"{github.url}/slack"}
+        github.secrets["SLACK_WEBHOOK_URL"] = f"{github.url}/slack"
         yield SimpleNamespace(github=github, s3=s3, mlflow=mlflow)

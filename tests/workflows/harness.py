@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from tests.conftest import Clone, clone_of_tree
-from tests.servers import S3_KEYS
+from tests.servers import S3_BRANCH_KEYS, S3_KEYS
 from tests.workflows.fake_github import REPOSITORY, TOKEN, FakeGitHub
 
 import pandas as pd
@@ -31,6 +31,7 @@ from ruamel.yaml import YAML
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 APP_TOKEN = f"{TOKEN}-for-the-app"
+ROLE, BRANCH_ROLE = "arn:aws:iam::123456789012:role/churn", "arn:aws:iam::123456789012:role/churn-branches"
 
 
 @dataclass
@@ -287,8 +288,7 @@ class GitHub(FakeGitHub):
             "FAKE_ENVIRONMENT": sys.prefix,
             "FAKE_GITHUB_URL": self.url,
             "FAKE_LOG": str(log),
-            "FAKE_ROLE_KEY_ID": S3_KEYS["AWS_ACCESS_KEY_ID"],
-            "FAKE_ROLE_SECRET": S3_KEYS["AWS_SECRET_ACCESS_KEY"],
+            "FAKE_ROLES": json.dumps({ROLE: S3_KEYS, BRANCH_ROLE: S3_BRANCH_KEYS}),
             "HOME": str(self.folder / "runner"),
             "OMP_NUM_THREADS": "1",
             "PATH": f"{STAND_INS / 'bin'}:/usr/local/bin:/usr/bin:/bin",

@@ -16,6 +16,9 @@ def merged(github):
     github.start_branch("seed")
     github.desk.replace("params.yaml", "seed: 42", "seed: 43")
     pull = github.open_pull()
+    planted = pull.artifacts / "dvc-remote" / "runs" / "00" / ("0" * 64) / ("1" * 64)
+    planted.parent.mkdir(parents=True)
+    planted.write_text("{}")
     return SimpleNamespace(pull=pull, main=github.run_push(github.merge(7)))
 
 
@@ -32,6 +35,12 @@ def test_without_any_secret_main_takes_the_training_over_from_the_artifact_and_r
     assert database.execute("SELECT alias, version FROM registered_model_aliases").fetchall() == [("champion", 1)]
     database.close()
     assert (merged.main.artifacts / "model" / "churn.skops").exists()
+
+
+def test_a_run_that_a_branch_planted_in_its_artifact_gets_into_none_of_main_from_which_others_start(merged):
+    runs = {path.name for path in (merged.main.artifacts / "dvc-remote" / "runs").iterdir()}
+    assert runs
+    assert "00" not in runs
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,11 @@
 import json
 from types import SimpleNamespace
 
-from tests.servers import BUCKET, s3_client
+from tests.servers import BUCKET, S3_BRANCH_KEYS, s3_client
 
 import pytest
+from botocore.exceptions import ClientError
+from dvc.stage import cache
 from ruamel.yaml import YAML
 
 MAIN = {"checks": "success", "pipeline": "success", "register": "success"}
@@ -30,6 +32,13 @@ class Bucket:
         entries = {name: YAML(typ="safe").load(self.read(name)) for name in names}
         return {name: entry for name, entry in entries.items() if entry["cmd"].endswith("stages.train")}
 
+    def planted(self, prefix, lock):
+        """Write to a prefix a run of train with main's model, under the key of what a lock names; return its name."""
+        (honest,) = self.trainings().values()
+        entry, key = planted_run(lock, honest["outs"])
+        self.write(name := f"{prefix}runs/{key[:2]}/{key}/{'0' * 64}", json.dumps(entry).encode())
+        return name
+
     def read(self, name):
         return self.s3.get_object(Bucket=BUCKET, Key=f"dvc/{name}")["Body"].read()
 
@@ -37,9 +46,15 @@ class Bucket:
         self.s3.put_object(Bucket=BUCKET, Key=f"dvc/{name}", Body=content)
 
 
+def planted_run(lock, outs):
+    """Return a run of train as the run-cache keeps it, with other results than a lock has, and DVC's key of it."""
+    entry = YAML(typ="safe").load(lock)["stages"]["train"] | {"outs": outs}
+    return entry, cache._get_cache_hash(entry, key=True)
+
+
 @pytest.fixture(scope="module")
 def story(company):
-    """main as it was; a pull request with another seed; a poisoned run-cache in its prefix; the merge."""
+    """main as it was; a pull request with another seed; then runs with main's model, planted wherever a branch may."""
     github, bucket = company.github, Bucket(company)
     github.run_push(github.sha("main"))
     before = bucket.objects()
@@ -47,12 +62,10 @@ def story(company):
     github.desk.replace("params.yaml", "seed: 42", "seed: 43")
     pull = github.open_pull()
     after = bucket.objects()
-    (name,) = [name for name in bucket.trainings("branches/7/") if name.removeprefix("branches/7/") not in before]
-    entry = YAML(typ="safe").load(bucket.read(name))
-    (other,) = [found for found in bucket.trainings() if not found.startswith("branches/")]
-    entry["outs"] = YAML(typ="safe").load(bucket.read(other))["outs"]  # the model of another training
-    bucket.write(f"{name.rpartition('/')[0]}/{'0' * 64}", json.dumps(entry).encode())
-    bucket.write(name, json.dumps(entry).encode())
+    (name, honest), *_ = bucket.trainings().items()
+    assert name.split("/")[2] == cache._get_cache_hash(honest, key=True), "else nothing would look for what is planted"
+    for number in (7, 8):
+        bucket.planted(f"branches/{number}/", pull.artifact("results", "dvc.lock"))
     return SimpleNamespace(github=github, bucket=bucket, pull=pull, before=before, after=after)
 
 
@@ -69,10 +82,17 @@ def test_a_pull_request_writes_nothing_outside_its_prefix(story):
     assert changed
     assert {"/".join(name.split("/")[:2]) for name in changed} == {"branches/7"}
     assert story.before.keys() <= story.after.keys()
+    assert not [name for name in changed if "/runs/" in name], "the runs of a branch are nobody's to reuse"
 
 
-def test_another_pull_request_does_not_use_what_was_planted_in_that_prefix(story):
+def test_the_access_of_a_branch_cannot_plant_a_run_where_it_would_be_used(story, company):
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3_client(company.s3, S3_BRANCH_KEYS).put_object(Bucket=BUCKET, Key=f"dvc/runs/00/{'0' * 64}/1", Body=b"")
+
+
+def test_a_pull_request_does_not_use_a_run_that_was_planted_in_its_prefix(story):
     other = open_other(story.github, "same-seed")
+    assert max(story.github.pulls) == 8
     assert other.jobs == PULL
     assert "train" in other.stages
     made, honest = [json.loads(run.artifact("results", "metrics/gate.json")) for run in (other, story.pull)]

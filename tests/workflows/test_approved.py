@@ -31,7 +31,7 @@ def review(login, state="APPROVED", commit=HEAD, teams=(), can_push=True):
 def ask(monkeypatch, tmp_path, capsys):
     """Return a function that returns who has approved, as a run on the pull request or on main is told."""
 
-    def asked(*reviews, on_main=False, author="bob", pull=None, codeowners=CODEOWNERS):
+    def asked(*reviews, on_main=False, author="bob", pull=None, codeowners=CODEOWNERS, main="main"):
         of_commit = {"number": 7, "merged_at": "2026", "merge_commit_sha": MERGE, "base": {"ref": "main"}}
         of_commit |= {"head": {"sha": HEAD}} | (pull or {})
 
@@ -50,6 +50,7 @@ def ask(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(approved, "gh", gh)
         monkeypatch.setattr(approved.subprocess, "run", run)
         monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
+        monkeypatch.setenv("GITHUB_REF_NAME", main if on_main else "7/merge")
         monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
         where = ("--head", MERGE, "--pull-request", "") if on_main else ("--head", HEAD, "--pull-request", "7")
         approved.main(["--base", "main", *where])
@@ -69,6 +70,10 @@ def test_an_approval_on_behalf_of_an_owning_team_counts(ask):
 
 def test_on_main_the_approval_of_the_merged_pull_request_counts(ask):
     assert ask(review("olga"), on_main=True) == "olga"
+
+
+def test_on_a_default_branch_of_another_name_too(ask):
+    assert ask(review("olga"), on_main=True, main="trunk", pull={"base": {"ref": "trunk"}}) == "olga"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def jobs_on(tmp_path):
     def run(*command, check=True):
         return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=check)
 
-    def jobs(workflow, event, payload, failing=()):
+    def jobs(workflow, event, payload, failing=(), default="main"):
         value = YAML(typ="safe").load(ROOT / ".github" / "workflows" / f"{workflow}.yml")
         value["concurrency"].pop("queue", None)  # act 0.2.89 does not know it
         for name, job in value["jobs"].items():
@@ -44,7 +44,8 @@ def jobs_on(tmp_path):
             if "outputs" in job:
                 job["outputs"] = dict.fromkeys(job["outputs"], "${{ steps.report.outcome == 'success' }}")
         YAML().dump(value, repository / "workflow.yml")
-        (tmp_path / "event.json").write_text(json.dumps(payload | {"repository": {"default_branch": "main"}}))
+        repository_of = {} if event == "schedule" else {"repository": {"default_branch": default}}  # as at GitHub
+        (tmp_path / "event.json").write_text(json.dumps(payload | repository_of))
         (tmp_path / "ran").unlink(missing_ok=True)
         done = run(
             *("act", event, "--workflows", "workflow.yml", "--eventpath", str(tmp_path / "event.json")),
@@ -111,6 +112,12 @@ def test_the_pipeline_checks_and_runs_on_each_event_and_then(jobs_on, event, pay
     assert set(jobs_on("pipeline", event, payload, failing)) == {"checks", "pipeline"} | jobs
 
 
+@pytest.mark.parametrize(("branch", "jobs"), [("trunk", {"register"}), ("main", set())])
+def test_what_the_repository_calls_its_default_branch_is_what_registers(jobs_on, branch, jobs):
+    ran = jobs_on("pipeline", "push", {"ref": f"refs/heads/{branch}"}, default="trunk")
+    assert set(ran) == {"checks", "pipeline"} | jobs
+
+
 FORK_COMMENT = {
     "a pull request from a fork": (after("pull_request", FORK), ["comment"]),
     "one that the gate blocked": (after("pull_request", FORK, "failure"), ["comment"]),
@@ -134,6 +141,7 @@ RETRAIN = {
     "a drift": ("repository_dispatch", {"action": "data-drift"}, (), ["retrain", "propose"]),
     "a dispatch on main": ("workflow_dispatch", {"ref": MAIN}, (), ["retrain", "propose"]),
     "a dispatch on a branch": ("workflow_dispatch", {"ref": BRANCH}, (), []),
+    "a dispatch on a tag that is called main": ("workflow_dispatch", {"ref": "refs/tags/main"}, (), []),
     "what the gate blocks": ("schedule", {}, ("retrain",), ["retrain", "propose", "alert"]),
 }
 

@@ -23,6 +23,7 @@ def github(tmp_path, monkeypatch):
     """A clone with new results in it; what is called besides git is written down, with its token, and answered here."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
     monkeypatch.setenv("GH_TOKEN", "of the run")
     monkeypatch.setenv("DISPATCH_TOKEN", "of the run")
     git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "origin"))
@@ -107,6 +108,14 @@ def test_where_cml_opens_none_git_and_the_github_cli_do(github, answer):
     ((command, _),) = called(github, "churn/pulls -f")
     assert f"-f base=main -f head={BRANCH} -f title={TITLE} -f body=**Passes" in command
     assert called(github, "workflow run")[0][0].endswith("-f pull_request=10")
+
+
+def test_it_is_proposed_to_the_default_branch_whatever_its_name(github, monkeypatch):
+    monkeypatch.setenv("GITHUB_REF_NAME", "trunk")
+    github.answers["cml"] = FileNotFoundError("cml")
+    propose_it()
+    assert "--target-branch=trunk" in called(github, "cml pr create")[0][0]
+    assert "-f base=trunk" in called(github, "churn/pulls -f")[0][0]
 
 
 def test_what_cml_has_committed_and_pushed_before_it_failed_is_used(github):

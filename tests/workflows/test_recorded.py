@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,21 +20,27 @@ FORK = {"full_name": "stranger/churn"}
 PASSED = [{"name": "checks", "conclusion": "failure"}, {"name": "pipeline", "conclusion": "success"}]
 FAILED = [{"name": "checks", "conclusion": "success"}, {"name": "pipeline", "conclusion": "failure"}]
 MAINS = "pipeline.yml/runs?per_page=20&branch=main"
+RETRAININGS = "retrain.yml/runs?per_page=20&branch=main"
 GOING_ON = [{"name": "pipeline", "conclusion": None}]
 
 
-def pull(sha, repository=OURS, merged="2026-01-01T00:00:00Z"):
-    return {"number": 7, "merged_at": merged, "head": {"sha": sha, "repo": repository}}
+def pull(sha, repository=OURS, merged="2026-01-01T00:00:00Z", base="main"):
+    head = {"sha": sha, "ref": "feature", "repo": repository}
+    return {"number": 7, "merged_at": merged, "head": head, "base": {"ref": base}}
 
 
 def run(number, repository=OURS, event="pull_request", branch="feature"):
-    return {"id": number, "head_repository": repository, "event": event, "head_branch": branch}
+    return {"id": number, "head_repository": repository, "event": event, "head_branch": branch, "head_sha": "a"}
+
+
+def of_main(number, repository=OURS, event="push", sha="in main"):
+    return run(number, repository, event, "main") | {"head_sha": sha}
 
 
 @pytest.fixture
 def github(monkeypatch, tmp_path):
     """Answers by a part of the path, and the downloads that work, by run and name."""
-    answers = {"/pulls": [], MAINS: {"workflow_runs": []}}
+    answers = {"/pulls": [], "head=example:feature": [pull("a")], MAINS: {"workflow_runs": []}}
     downloads = set()
 
     def api(path):
@@ -52,7 +59,9 @@ def github(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recorded, "api", api)
     monkeypatch.setattr(recorded, "download", download)
+    monkeypatch.setattr(recorded, "in_main", lambda sha: sha == "in main")
     for name, value in {
+        "DEFAULT_BRANCH": "main",
         "GITHUB_REPOSITORY": "example/churn",
         "GITHUB_SHA": "5" * 40,
         "DVC_REMOTE_URL": "s3://x",
@@ -76,7 +85,7 @@ def test_the_run_at_the_head_of_the_merged_pull_request_is_taken(github):
     github.answers |= {
         "/pulls": [pull("a")],
         "head_sha=a": {"workflow_runs": [run(1)]},
-        MAINS: {"workflow_runs": [run(2)]},
+        MAINS: {"workflow_runs": [of_main(2)]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads |= {(1, "results"), (2, "results")}
@@ -88,7 +97,7 @@ def test_a_fork_a_deleted_one_and_a_pull_request_that_was_not_merged_are_not_bel
     github.answers |= {
         "/pulls": [stranger],
         "head_sha=a": {"workflow_runs": [run(1)]},
-        MAINS: {"workflow_runs": [run(2)]},
+        MAINS: {"workflow_runs": [of_main(2)]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads |= {(1, "results"), (2, "results")}
@@ -97,16 +106,88 @@ def test_a_fork_a_deleted_one_and_a_pull_request_that_was_not_merged_are_not_bel
 
 def test_a_fork_whose_branch_is_called_main_is_not_believed(github):
     github.answers |= {
-        MAINS: {"workflow_runs": [run(1, FORK), run(2, None)]},
+        MAINS: {"workflow_runs": [of_main(1, FORK), of_main(2, None)]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads |= {(1, "results"), (2, "results")}
     assert github.taken() is None
 
 
+@pytest.mark.parametrize(
+    "planted",
+    [
+        of_main(1, event="pull_request"),  # from main to a branch whose workflow runs
+        of_main(1, event="pull_request_target"),
+        of_main(1, sha="of a tag that is called main"),
+    ],
+    ids=["a pull request from main", "one that runs its base's workflow", "a tag"],
+)
+def test_what_only_bears_mains_name_is_not_believed_and_fills_no_cache(github, monkeypatch, planted):
+    github.answers |= {
+        MAINS: {"workflow_runs": [planted, of_main(2)]},
+        RETRAININGS: {"workflow_runs": [planted]},
+        "runs/": {"jobs": PASSED},
+    }
+    github.downloads |= {(1, "results"), (2, "results"), (1, "dvc-remote"), (1, "dvc-remote-5e6f"), (2, "dvc-remote")}
+    assert github.taken() == 2
+    monkeypatch.setattr(recorded, "has_snapshot", lambda _: True)
+    monkeypatch.setenv("GITHUB_REF", "refs/pull/7/merge")
+    monkeypatch.setenv("GITHUB_HEAD_REF", "retrain/5e6f")
+    assert cached() == {"files-of-2", "runs-of-2"}
+
+
+@pytest.mark.parametrize(
+    ("planted", "pulls"),
+    [
+        (run(1), [pull("a"), pull("a", base="planted")]),  # its workflow is that of `planted`
+        (run(1, branch="planted"), [pull("a")]),
+        (run(1, event="pull_request_target"), [pull("a")]),
+        (run(1), []),
+    ],
+    ids=["the same branch to another", "the same commit of another branch", "another event", "unknown"],
+)
+def test_a_run_at_the_same_commit_for_another_pull_request_is_not_believed(github, planted, pulls):
+    github.answers |= {
+        "/pulls": [pull("a")],
+        "head=example:feature": pulls,
+        "head_sha=a": {"workflow_runs": [planted]},
+        "runs/": {"jobs": PASSED},
+    }
+    github.downloads.add((1, "results"))
+    assert github.taken() is None
+
+
+def test_a_pull_request_to_another_branch_is_not_believed(github):
+    github.answers |= {
+        "/pulls": [pull("a", base="other")],
+        "head_sha=a": {"workflow_runs": [run(1)]},
+        "runs/": {"jobs": PASSED},
+    }
+    github.downloads.add((1, "results"))
+    assert github.taken() is None
+
+
+def test_a_commit_is_mains_only_if_its_history_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEFAULT_BRANCH", "trunk")
+
+    def git(*command):
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+        done = subprocess.run(["git", *identity, *command], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    commits = []
+    for message in ("one", "two", "of a branch"):
+        git("commit", "--quiet", "--allow-empty", f"--message={message}")
+        commits.append(git("rev-parse", "HEAD"))
+    git("update-ref", "refs/remotes/origin/trunk", commits[1])
+    assert [recorded.in_main(commit) for commit in (*commits, "f" * 40)] == [True, True, False, False]
+
+
 def test_only_the_job_counts_that_made_the_record(github):
     github.answers |= {
-        MAINS: {"workflow_runs": [run(1), run(2), run(3)]},
+        MAINS: {"workflow_runs": [of_main(1), of_main(2), of_main(3)]},
         "runs/1/": {"jobs": GOING_ON},
         "runs/2/": {"jobs": FAILED},
         "runs/3/": {"jobs": PASSED},
@@ -117,7 +198,7 @@ def test_only_the_job_counts_that_made_the_record(github):
 
 def test_an_artifact_that_has_expired_is_passed_over(github, capsys):
     github.answers |= {
-        MAINS: {"workflow_runs": [run(1), run(2)]},
+        MAINS: {"workflow_runs": [of_main(1), of_main(2)]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads.add((2, "results"))
@@ -130,7 +211,7 @@ def test_an_artifact_that_has_expired_is_passed_over(github, capsys):
 def test_without_a_remote_the_folder_that_stands_for_it_is_needed_too(github, monkeypatch):
     monkeypatch.setenv("DVC_REMOTE_URL", "")
     github.answers |= {
-        MAINS: {"workflow_runs": [run(1), run(2)]},
+        MAINS: {"workflow_runs": [of_main(1), of_main(2)]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads |= {(1, "results"), (2, "results"), (2, "dvc-remote")}
@@ -155,7 +236,7 @@ def test_objects_are_looked_for_where_the_run_of_the_branch_wrote_them(github, t
 
 def test_what_main_recorded_itself_lies_in_its_own_remote(github):
     github.answers |= {
-        MAINS: {"workflow_runs": [run(2)]},
+        MAINS: {"workflow_runs": [of_main(2)]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads.add((2, "results"))
@@ -180,13 +261,10 @@ def test_a_github_cli_that_fails_costs_a_training_and_no_more(github, monkeypatc
     assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
 
 
-RETRAININGS = "retrain.yml/runs?per_page=20&branch=main"
-
-
 @pytest.fixture
 def without_remote(github, monkeypatch):
     """Main's newest runs, of which the second still has its artifact."""
-    github.answers[MAINS] = {"workflow_runs": [run(6, FORK), run(5), run(4)]}
+    github.answers[MAINS] = {"workflow_runs": [of_main(6, FORK), of_main(5), of_main(4)]}
     github.answers["runs/"] = {"jobs": PASSED}
     github.downloads |= {(6, "dvc-remote"), (4, "dvc-remote")}
     monkeypatch.setenv("GITHUB_REF", "refs/pull/7/merge")
@@ -206,7 +284,7 @@ def test_without_a_remote_a_branch_has_what_the_newest_run_of_main_left(without_
 
 
 def test_older_runs_of_main_are_asked_until_the_bases_snapshot_is_there(without_remote, monkeypatch):
-    without_remote.answers[MAINS]["workflow_runs"] += [run(3), run(2)]
+    without_remote.answers[MAINS]["workflow_runs"] += [of_main(3), of_main(2)]
     without_remote.downloads |= {(3, "dvc-remote"), (2, "dvc-remote")}
     monkeypatch.setattr(recorded, "has_snapshot", lambda _: (recorded.CACHE / "files" / "files-of-3").exists())
     assert cached() == {"files-of-4", "runs-of-4", "files-of-3", "runs-of-3"}
@@ -243,7 +321,7 @@ def test_main_gets_the_files_and_no_run_cache(without_remote, monkeypatch):
 def test_the_checks_of_a_retraining_also_have_what_the_newest_one_on_that_snapshot_made(
     without_remote, monkeypatch, ref, name, head
 ):
-    without_remote.answers[RETRAININGS] = {"workflow_runs": [run(13), run(12), run(11)]}
+    without_remote.answers[RETRAININGS] = {"workflow_runs": [of_main(13, event="schedule"), of_main(12), of_main(11)]}
     without_remote.downloads |= {(13, "dvc-remote-1a2b3c4d"), (12, "dvc-remote-5e6f7a8b"), (11, "dvc-remote-5e6f7a8b")}
     monkeypatch.setenv("GITHUB_REF", ref)
     monkeypatch.setenv("GITHUB_REF_NAME", name)
@@ -253,7 +331,7 @@ def test_the_checks_of_a_retraining_also_have_what_the_newest_one_on_that_snapsh
 
 @pytest.mark.parametrize("stranger", [FORK, None])
 def test_what_a_fork_calls_a_retraining_is_not_believed(without_remote, monkeypatch, stranger):
-    without_remote.answers[RETRAININGS] = {"workflow_runs": [run(11, stranger, branch="main")]}
+    without_remote.answers[RETRAININGS] = {"workflow_runs": [of_main(11, stranger)]}
     without_remote.downloads.add((11, "dvc-remote-5e6f7a8b"))
     monkeypatch.setenv("GITHUB_HEAD_REF", "retrain/5e6f7a8b")
     assert cached() == {"files-of-4", "runs-of-4"}

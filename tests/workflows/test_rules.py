@@ -1,10 +1,15 @@
 """What act ignores in the workflows, and so what only their text can show: filters, permissions, time-outs."""
 
+import json
 import re
 import subprocess
+from fnmatch import fnmatchcase
+from pathlib import Path
 
-from report.changes import JUDGES
+from churn.params import load_params
+from report.changes import FREE, owned
 from tests.conftest import ROOT
+from tests.pipeline.test_graph import closure
 
 import pytest
 from ruamel.yaml import YAML
@@ -106,8 +111,8 @@ TRIGGERS = {
     "audit": {"schedule": [{"cron": "0 5 * * 1"}], "workflow_dispatch": None},
     "fork-comment": {"workflow_run": {"workflows": ["pipeline"], "types": ["completed"]}},
     "pipeline": {
-        "push": {"branches": ["main"]},
-        "pull_request": {"branches": ["main"]},
+        "push": {"branches": ["main", "master"]},
+        "pull_request": {"branches": ["main", "master"]},
         "workflow_dispatch": {
             "inputs": {
                 "pull_request": {
@@ -129,11 +134,24 @@ def test_each_workflow_runs_when_it_should_and_at_no_other_time():
     assert {name: load(path)["on"] for name, path in WORKFLOWS.items()} == TRIGGERS
 
 
+MAIN = "format('refs/heads/{0}', github.event.repository.default_branch)"
+
+
+NAMED = re.compile(r"""(?:origin[/ ]|heads/|--ref |HEAD:|[="'])(?:main|master)\b""")
+
+
+def test_no_workflow_and_no_script_knows_the_default_branch_by_name():
+    for path in [*WORKFLOWS.values(), *sorted((GITHUB / "scripts").glob("*.py"))]:
+        assert NAMED.findall(path.read_text(encoding="utf-8")) == [], path
+    former = ("--base origin/main", "refs/heads/main", '"branch=main"', 'base="main"', "HEAD:main", "fetch origin main")
+    assert all(map(NAMED.search, former))
+
+
 PERMISSIONS = {
     "audit": {
         "reproduce": {"contents": "read", "id-token": "write"},
         "dependencies": {"contents": "read"},
-        "silence": {"actions": "read"},
+        "silence": {"actions": "read", "contents": "read"},
         "alert": {"contents": "read"},
     },
     "fork-comment": {
@@ -201,7 +219,7 @@ def test_forks_get_no_storage_and_the_token_of_the_run_is_for_main_only():
     job = load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]
     assert "github.event.pull_request.head.repo.full_name == github.repository" in job["env"]["DVC_REMOTE_URL"]
     tokens = [step["env"]["GH_TOKEN"] for step in job["steps"] if "GH_TOKEN" in step.get("env", {})]
-    assert tokens == ["${{ github.token }}"] * 2 + ["${{ github.ref == 'refs/heads/main' && github.token || '' }}"]
+    assert tokens == ["${{ github.token }}"] * 2 + [f"${{{{ github.ref == {MAIN} && github.token || '' }}}}"]
     cached = steps_of_the_pipeline()["Fill DVC's cache where no remote does"]["if"]
     assert "github.event.pull_request.head.repo.full_name == github.repository" in cached
 
@@ -224,12 +242,11 @@ def test_what_has_the_runs_token_is_a_script_of_the_base_before_anything_of_the_
 def test_what_a_branch_wrote_reaches_main_only_by_what_its_run_recorded():
     steps = steps_of_the_pipeline()
     place = load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["env"]["DVC_BRANCH_URL"]
-    assert place.startswith("${{ github.ref != 'refs/heads/main' && ")
+    assert place.startswith(f"${{{{ github.ref != {MAIN} && ")
     assert "github.event.pull_request.head.repo.full_name == github.repository" in place
     assert "format('{0}/branches/{1}', vars.DVC_REMOTE_URL, github.event.pull_request.number || github.ref)" in place
     (fetched,) = re.findall("dvc fetch.*", steps["Fetch what is taken over"]["run"])
     assert fetched.startswith("dvc fetch --remote branch fetch prepare train ")
-    assert steps["Fetch the run-cache"]["if"] == "env.DVC_BRANCH_URL != ''"
     pushes = re.findall(".*(?:dvc|remote.py) push.*", "\n".join(step.get("run", "") for step in steps.values()))
     assert pushes == ["python .github/scripts/remote.py push ${DVC_BRANCH_URL:+branch}"]
 
@@ -282,6 +299,46 @@ def test_each_secret_and_variable_is_in_the_docs_and_no_other():
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == used
 
 
+def policies():
+    """Return the policies of docs/operate.md: whom main's role trusts and what it may, then the same of branches."""
+    text = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    return [json.loads(part.partition("```")[0])["Statement"] for part in text.split("```json\n")[1:]]
+
+
+def test_the_roles_trust_only_main_or_this_repositorys_pull_requests_and_branches():
+    subject, audience = ("token.actions.githubusercontent.com:" + claim for claim in ("sub", "aud"))
+    (main,), _, (branch,), _ = policies()
+    for trust in (main, branch):
+        assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
+        assert trust["Condition"]["StringEquals"][audience] == "sts.amazonaws.com"
+    assert main["Condition"]["StringEquals"][subject] == "repo:OWNER/NAME:ref:refs/heads/main"
+    assert main["Condition"].keys() == {"StringEquals"}
+    assert branch["Condition"]["StringLike"][subject] == [
+        "repo:OWNER/NAME:pull_request",
+        "repo:OWNER/NAME:ref:refs/heads/*",
+    ]
+
+
+def test_a_branch_may_write_nothing_that_main_or_another_branch_reads_but_by_its_hash():
+    _, main, _, branch = policies()
+    listing = {"StringLike": {"s3:prefix": ["churn", "churn/*"]}}
+
+    def rights(statements):
+        found = {}
+        for one in statements:
+            assert one["Effect"] == "Allow"
+            assert one.get("Condition") == (listing if one["Action"] == "s3:ListBucket" else None)
+            for action in [one["Action"]] if isinstance(one["Action"], str) else one["Action"]:
+                found[action.removeprefix("s3:")] = one["Resource"].removeprefix("arn:aws:s3:::BUCKET")
+        return found
+
+    everywhere = "/churn/*"
+    assert rights(main) == {"ListBucket": ""} | dict.fromkeys(("GetObject", "PutObject", "DeleteObject"), everywhere)
+    assert rights(branch) == {"ListBucket": "", "GetObject": everywhere, "PutObject": "/churn/branches/*"}
+    place = load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["env"]["DVC_BRANCH_URL"]
+    assert "format('{0}/branches/{1}', vars.DVC_REMOTE_URL, " in place
+
+
 def test_dependabot_waits_a_week_for_actions_and_python():
     updates = {update["package-ecosystem"]: update for update in load(GITHUB / "dependabot.yml")["updates"]}
     assert updates.keys() == {"github-actions", "uv"}
@@ -289,11 +346,79 @@ def test_dependabot_waits_a_week_for_actions_and_python():
     assert updates["github-actions"]["directories"] == ["/", "/.github/actions/*"]
 
 
-def test_whoever_changes_a_rule_asks_its_owners():
-    lines = (GITHUB / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
-    owned = {line.split()[0] for line in lines if "@" in line and not line.startswith("#")}
-    assert owned == {"/.github/", "/contract.yaml", "/params.yaml", "/profile.json", *(f"/{path}" for path in JUDGES)}
-    assert all((ROOT / path.lstrip("/")).exists() for path in owned)
+def tracked():
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def has_owner(file):
+    """Return whether CODEOWNERS names somebody for a file; as at GitHub, the last line that fits counts."""
+    found = False
+    for line in (GITHUB / "CODEOWNERS").read_text(encoding="utf-8").splitlines():
+        pattern, *owners = line.partition("#")[0].split() or [""]
+        if pattern.startswith("/"):
+            fits = file.startswith(pattern[1:]) if pattern.endswith("/") else fnmatchcase(file, pattern[1:])
+        else:
+            fits = bool(pattern) and fnmatchcase(file.rpartition("/")[2], pattern)
+        found = bool(owners) if fits else found
+    return found
+
+
+def warned_about(file):
+    return owned(file) is not None or file in ("contract.yaml", "params.yaml", "profile.json")  # these by their values
+
+
+NEW = ("pandas.py", "ruamel/yaml.py", "json.so", "json.pyc", "requirements-gpu.in", "sql/customers.sql", ".dvc/new")
+
+
+def test_whoever_changes_what_judges_asks_its_owners_and_is_named_in_the_report():
+    files = [*tracked(), *NEW, "stages/new.txt", "tests/new.sql", "docs/new.md", "benchmarks/new.py"]
+    differing = [file for file in files if has_owner(file) != warned_about(file)]
+    assert differing == []
+    assert all(map(has_owner, NEW))
+    assert not any(map(has_owner, ("churn/features.py", "README.md", "dvc.lock", "tests/conftest.py")))
+
+
+def without_rights(job):
+    return job["permissions"] == {"contents": "read"} and "secrets." not in str(job)
+
+
+def run_by(job):
+    """Return the files of this repository that a job runs, or that decide what is run and fetched."""
+    lines = [step.get("run", "") for step in job["steps"]]
+    for step in job["steps"]:
+        if (path := step.get("uses", "")).startswith("./"):
+            lines += [inner.get("run", "") for inner in steps_of(load(ROOT / path / "action.yml"))]
+    text, files = "\n".join(lines), set(tracked())
+    found = set(re.findall(r"\.github/scripts/\w+\.py", text))
+    for module in re.findall(r"python -m (\S+)", text):
+        path = ROOT / Path(*module.split("."))
+        found |= closure(path / "__main__.py" if path.is_dir() else path.with_suffix(".py"))
+    if re.search(r"\bmake\b", text):
+        found |= {"Makefile", *(files & set(re.findall(r"[\w./-]+", (ROOT / "Makefile").read_text(encoding="utf-8"))))}
+    if re.search(r"\bdvc\b", text):
+        found |= {".dvc/config", ".dvcignore", "dvc.yaml", "params.yaml", load_params(ROOT / "params.yaml").fetch.query}
+        for name, stage in load(ROOT / "dvc.yaml")["stages"].items():
+            found |= closure(ROOT / "stages" / f"{name}.py") | (files & set(stage["deps"]))
+    return found & files
+
+
+def test_whatever_a_job_with_rights_or_the_judge_runs_has_owners():
+    """Derived from the workflows, the Makefile, dvc.yaml and the imports, so that no new file is forgotten."""
+    run = set()
+    for path in WORKFLOWS.values():
+        for job in load(path)["jobs"].values():
+            run |= set() if without_rights(job) else run_by(job)
+    assert run >= {"Makefile", "requirements.txt", ".dvc/config", "source.sql", "stages/fetch.py", "profile.json"}
+    committed_results = {file for file in run if file.startswith(("metrics/", "plots/"))}
+    assert [file for file in sorted(run - committed_results) if not has_owner(file)] == ["churn/features.py"]
+
+
+def test_what_needs_no_owner_is_run_by_no_job_with_rights_but_for_the_features():
+    for name, workflow in WORKFLOWS.items():
+        for job in load(workflow)["jobs"].values():
+            free = [file for file in run_by(job) if any(fnmatchcase(file, pattern) for pattern in FREE)]
+            assert without_rights(job) or set(free) <= {"churn/features.py"}, name
 
 
 def zizmor(folder):
@@ -352,6 +477,23 @@ def test_main_and_retraining_restore_no_run_that_a_branch_could_have_planted():
         for line in step.get("run", "").splitlines()
         if "dvc repro --pull" in line
     ]
-    assert [command for command in commands if "--no-run-cache" not in command] == ["dvc repro --pull gate"]
-    run = steps_of_the_pipeline()["Run the pipeline"]["run"]
-    assert run.startswith('if [ "$GITHUB_REF" != refs/heads/main ]; then\n  dvc repro --pull gate\n  exit\nfi\n')
+    (other,) = [command for command in commands if "dvc repro --pull --no-run-cache" not in command]
+    assert other.startswith('dvc repro --pull $([ "$BRANCH_MAY_REUSE" = true ] || echo --no-run-cache) gate')
+
+
+def test_the_report_is_told_the_commit_that_was_known_before_any_stage_ran_and_no_name():
+    bases = [
+        re.findall(r"-m report --base (\S+)", step.get("run", ""))
+        for name in ("pipeline", "retrain")
+        for step in steps_of(load(WORKFLOWS[name]))
+    ]
+    assert [base for found in bases for base in found] == ['"$COMMIT"', '"$COMMIT"', '"$GITHUB_SHA"']
+
+
+def test_the_warehouses_password_is_given_to_the_step_that_fetches_and_to_no_feature_function():
+    secret = "${{ secrets.PGPASSWORD }}"
+    holders = [
+        step["name"] for path in FILES for step in steps_of(load(path)) if secret in step.get("env", {}).values()
+    ]
+    assert holders == ["Fetch the data"]
+    assert sum(path.read_text(encoding="utf-8").count("secrets.PGPASSWORD") for path in FILES) == 1

@@ -1,0 +1,133 @@
+"""Against what a checkout is compared, and which changed files a reviewer is told of. Git is real."""
+
+import hashlib
+import subprocess
+from types import SimpleNamespace
+
+from churn.origin import default_branch
+from churn.stage import StageError
+from report.__main__ import base_commit
+from report.baseline import rebuilt, refuse_damaged
+from report.changes import changed_files, judge_notes
+from report.facts import Change
+
+import pytest
+
+
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+    """A clone on a branch, which started from main before main's last commit."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_SHA", raising=False)
+
+    def run(*command):
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+        return subprocess.run(["git", *identity, *command], check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(name, text):
+        (tmp_path / name).write_text(text)
+        run("add", "--all")
+        run("commit", "--quiet", "--message=change")
+        return run("rev-parse", "HEAD")
+
+    run("init", "--quiet", "--initial-branch=main")
+    start = commit("Makefile", "one")
+    newest = commit("README.md", "of main")
+    run("update-ref", "refs/remotes/origin/main", newest)
+    run("checkout", "--quiet", "-b", "branch", start)
+    head = commit("Makefile", "two")
+    return SimpleNamespace(run=run, commit=commit, start=start, newest=newest, head=head)
+
+
+def test_of_a_name_the_commit_counts_that_the_branch_started_from(git):
+    assert base_commit("origin/main") == git.start
+    assert base_commit("nowhere") is None
+
+
+def test_a_full_hash_is_that_commit_wherever_head_and_names_are_by_now(git):
+    git.run("update-ref", "refs/remotes/origin/main", "HEAD")
+    git.run("checkout", "--quiet", "--orphan", "other")
+    git.commit("other", "of nothing")
+    assert base_commit(git.newest) == git.newest
+    assert base_commit("f" * 40) is None
+
+
+def test_without_a_base_it_is_what_the_clone_calls_its_default_branch(git):
+    assert default_branch() == "origin/main"
+    git.run("update-ref", "refs/remotes/origin/trunk", git.newest)
+    git.run("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/trunk")
+    assert default_branch() == "origin/trunk"
+
+
+def test_in_ci_what_the_commit_changes_is_told_although_its_code_undid_it(git, monkeypatch):
+    assert changed_files(git.start) == ["Makefile"]
+    git.run("checkout", "--quiet", git.start)
+    assert changed_files(git.start) == []
+    monkeypatch.setenv("GITHUB_SHA", git.head)
+    assert changed_files(git.start) == ["Makefile"]
+
+
+def test_mains_side_is_checked_out_without_the_settings_hooks_and_attributes_of_this_clone(git, tmp_path):
+    ran = tmp_path / "ran"
+    (tmp_path / ".git" / "info" / "attributes").write_text("* filter=evil\n")
+    git.run("config", "filter.evil.smudge", f"touch {ran}; echo evil #")
+    hook = tmp_path / ".git" / "hooks" / "post-checkout"
+    hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    hook.chmod(0o755)
+    with pytest.raises(StageError, match="its pipeline does not run"), rebuilt(git.start):  # there is none
+        pass
+    assert not ran.exists()
+    assert not (tmp_path / ".cache" / "baseline").exists()
+
+
+def test_a_result_of_main_that_a_branch_planted_in_the_cache_under_its_hash_is_refused(tmp_path):
+    model = tmp_path / "churn.skops"
+    model.write_text("main's model")
+    digest = hashlib.md5(model.read_bytes(), usedforsecurity=False).hexdigest()
+    outs = f"outs: [{{path: churn.skops, md5: {digest}}}, {{path: plots, md5: 00.dir}}]"
+    (tmp_path / "dvc.lock").write_text(f"stages: {{train: {{cmd: x, {outs}}}, validate: {{cmd: x}}}}\n")
+    refuse_damaged(tmp_path)
+    model.write_text("a worse model")
+    with pytest.raises(StageError, match=f"^churn.skops of main is damaged .* delete .dvc/cache/.*/{digest[2:]} and"):
+        refuse_damaged(tmp_path)
+
+
+NOTES = {
+    "Makefile": "code and settings that run before the judge",
+    "requirements.txt": "code and settings that run before the judge",
+    "requirements-dev.in": "code and settings that run before the judge",
+    ".dvc/config": "code and settings that run before the judge",
+    "stages/train.py": "code and settings that run before the judge",
+    "pandas.py": "code and settings that run before the judge",
+    "stages/gate.py": "code that judges",
+    "churn/new.txt": "code that judges",
+    "source.sql": "query of the customers",
+    "queries/ours.sql": "query of the customers",
+    ".github/CODEOWNERS": "workflows",
+}
+
+
+@pytest.mark.parametrize(("file", "what"), NOTES.items())
+def test_a_change_of_what_judges_runs_before_it_or_fetches_is_told(file, what):
+    assert list(judge_notes([], [file])) == [f"This branch changes the {what}: {file}"]
+
+
+@pytest.mark.parametrize("file", ["churn/features.py", "README.md", "tests/conftest.py", "dvc.lock", "plots/roc.csv"])
+def test_a_change_of_the_model_or_of_words_is_no_such_note(file):
+    assert list(judge_notes([], [file])) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "note"),
+    [
+        ("fetch.source", "This branch changes the source of the customers: fetch.source a → b"),
+        ("fetch.query", "This branch changes the source of the customers: fetch.query a → b"),
+        ("register.model", "This branch changes the registration: register.model a → b"),
+    ],
+)
+def test_a_change_of_the_source_or_of_the_registration_is_told(key, note):
+    assert list(judge_notes([Change("params.yaml", key, "a", "b")], [])) == [note]
+
+
+def test_another_day_of_the_same_query_is_no_such_note():
+    assert list(judge_notes([Change("params.yaml", "fetch.as_of", "2026-01-01", "2026-01-02")], [])) == []

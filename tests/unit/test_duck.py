@@ -1,0 +1,54 @@
+"""The connections to DuckDB, which every stage and command line shares."""
+
+import re
+
+import churn.duck
+from churn.duck import connection
+from tests.conftest import ROOT
+
+import duckdb
+import pytest
+
+
+def test_a_connection_reads_and_writes_the_files_that_it_is_given_and_changes_no_setting(tmp_path):
+    given, other = tmp_path / "it's given.csv", tmp_path / "other.csv"
+    given.write_text("a\n1\n")
+    other.write_text("a\n2\n")
+    target, variable = tmp_path / "target.parquet", [{"a": 1}]
+    with connection(given, target) as database:
+        quoted = str(given).replace("'", "''")
+        database.execute(f"COPY (SELECT * FROM read_csv('{quoted}')) TO '{target}' (FORMAT parquet)")
+        assert database.execute(f"SELECT a FROM '{target}'").fetchall() == [(1,)]
+        for statement in (
+            f"SELECT * FROM read_csv('{other}')",
+            f"SELECT * FROM read_text('{tmp_path}/../../etc/passwd')",
+            f"SELECT * FROM glob('{tmp_path}/*')",
+            f"COPY (SELECT 1) TO '{tmp_path}/more.csv'",
+            f"EXPORT DATABASE '{tmp_path}/more'",
+            f"ATTACH '{tmp_path}/more.db'",
+            "INSTALL httpfs",
+            "LOAD httpfs",
+            "SET enable_external_access = true",
+            "SET lock_configuration = false",
+            "RESET lock_configuration",
+            "SET temp_directory = '/tmp'",
+            "SET allowed_paths = ['/etc/passwd']",
+            "SELECT * FROM variable",
+        ):
+            with pytest.raises(duckdb.Error):
+                database.execute(statement)
+    assert variable
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["it's given.csv", "other.csv", "target.parquet"]
+
+
+def test_a_locked_connection_still_spills_to_the_disk(monkeypatch):
+    monkeypatch.setattr(churn.duck, "MEMORY_LIMIT", "40MB")
+    with connection() as database:
+        database.execute("CREATE TEMP TABLE wide AS SELECT hash(range)::VARCHAR || range AS a FROM range(2000000)")
+        assert database.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchall()[0][0] > 0
+
+
+def test_no_other_module_opens_a_connection_of_its_own():
+    for file in [*ROOT.glob("churn/*.py"), *ROOT.glob("stages/*.py"), *ROOT.glob("report/*.py")]:
+        ours = re.findall(r"duckdb\.(?:connect|sql|query|execute|read_csv|from_\w+)\(", file.read_text())
+        assert len(ours) == (file.name == "duck.py"), file

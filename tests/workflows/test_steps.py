@@ -1,0 +1,166 @@
+"""Single steps of the workflows, run by bash as GitHub does, in a small repository with a hostile branch."""
+
+import os
+import subprocess
+from types import SimpleNamespace
+
+from tests.conftest import ROOT
+
+import pytest
+from ruamel.yaml import YAML
+
+# Instead of python: it tells what it was called with, and whose judge it would run.
+PYTHON = """#!/bin/sh
+mkdir -p build/report && touch build/report/report.md
+echo "$@" > "$RUNNER_TEMP/called"
+cat "${PYTHONPATH:-.}/report/judge.py" > "$RUNNER_TEMP/judged_by"
+"""
+DVC = '#!/bin/sh\necho "dvc $*"\n'
+
+
+def step_of(workflow, job, name):
+    jobs = YAML(typ="safe").load(ROOT / ".github" / "workflows" / f"{workflow}.yml")["jobs"]
+    (step,) = [step for step in jobs[job]["steps"] if step["name"] == name]
+    return step
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """A checkout of a branch that loosens a rule and brings its own judge; `step` runs a step in it."""
+    checkout, temporary, programs = (tmp_path / name for name in ("checkout", "temporary", "bin"))
+    for folder in (checkout / "report", temporary, programs):
+        folder.mkdir(parents=True)
+    for name, text in (("python", PYTHON), ("dvc", DVC)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "DEFAULT_BRANCH": "main",
+        "GITHUB_OUTPUT": str(temporary / "output"),
+        "GITHUB_REF": "refs/pull/7/merge",
+        "GITHUB_STEP_SUMMARY": str(temporary / "summary"),
+        "RUNNER_TEMP": str(temporary),
+    }
+
+    def bash(script, check=True, **more):
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+        kept = {name: value for name, value in (environment | more).items() if "${{" not in value}
+        return subprocess.run(command, cwd=checkout, env=kept, capture_output=True, text=True, check=check)
+
+    def step(workflow, job, name, check=True, **more):
+        found = step_of(workflow, job, name)
+        return bash(found["run"], check, **{**found.get("env", {}), **more})
+
+    def outputs():
+        return dict(line.split("=", 1) for line in (temporary / "output").read_text().splitlines())
+
+    bash(
+        "git init --quiet --initial-branch=main && git config user.name test && git config user.email t@example.invalid"
+    )
+    (checkout / "params.yaml").write_text("min: 0.82\n")
+    (checkout / "report" / "judge.py").write_text("main's judge\n")
+    bash("git add . && git commit --quiet --message=main && git update-ref refs/remotes/origin/main HEAD")
+    main = bash("git rev-parse HEAD").stdout.strip()
+    bash("sed -i s/0.82/0.7/ params.yaml && echo 'its own judge' > report/judge.py && git commit --quiet -am branch")
+    environment["GITHUB_SHA"] = bash("git rev-parse HEAD").stdout.strip()
+    return SimpleNamespace(bash=bash, step=step, outputs=outputs, main=main, temporary=temporary)
+
+
+def judged(runner, code):
+    """Return what came of the judge after the branch's code has run."""
+    runner.step("pipeline", "pipeline", "Base and approval")
+    found = runner.outputs()
+    runner.bash(code)
+    given = {"COMMIT": found["commit"], "JUDGE": found["judge"], "BASE_NAME": found["name"], "PULL_REQUEST": "7"}
+    return runner.step("pipeline", "pipeline", "Judge and report", check=False, **given)
+
+
+FILTER = "echo '* filter=evil' > .git/info/attributes && git config filter.evil.smudge 'echo its own judge #'"
+HOOK = (
+    "printf '#!/bin/sh\\necho its own judge > report/judge.py\\n' > .git/hooks/post-checkout && chmod +x .git/hooks/*"
+)
+HOSTILE = {
+    "nothing": "true",
+    "moves the name of main": "git update-ref refs/remotes/origin/main HEAD",
+    "moves HEAD": "git checkout --quiet --orphan other && git commit --quiet --message=other",
+    "replaces main's commit": "git replace --force origin/main HEAD",
+    "replaces main's judge": "git replace --force origin/main:report/judge.py HEAD:report/judge.py",
+    "sets a filter": FILTER,
+    "sets a filter for all clones": FILTER + " && git config --global core.attributesFile $PWD/.git/info/attributes"
+    " && git config --global filter.evil.smudge 'echo its own judge #'",
+    "leaves a hook": HOOK,
+    "leaves a hook for all clones": HOOK + " && git config --global core.hooksPath $PWD/.git/hooks",
+}
+
+
+@pytest.mark.parametrize("code", HOSTILE.values(), ids=HOSTILE.keys())
+def test_whatever_a_branch_does_to_its_clone_mains_judge_judges_it_against_mains_commit(runner, code):
+    done = judged(runner, code)
+    assert done.returncode == 0, done.stderr
+    assert (runner.temporary / "called").read_text() == f"-m report --base {runner.main}\n"
+    assert (runner.temporary / "judged_by").read_text() == "main's judge\n"
+
+
+UNDO = "sed -i s/0.7/0.82/ params.yaml"
+UNDOING = {
+    "a file": UNDO,
+    "a file that git is told not to look at": f"git update-index --assume-unchanged params.yaml && {UNDO}",
+    "a file, in a commit of its own": f"{UNDO} && git commit --quiet --all --message=undone",
+}
+
+
+@pytest.mark.parametrize("code", UNDOING.values(), ids=UNDOING.keys())
+def test_a_branch_whose_code_undoes_what_it_would_be_blocked_for_is_not_judged_at_all(runner, code):
+    done = judged(runner, code)
+    assert done.returncode == 1
+    assert done.stdout == (
+        "::error::While the pipeline ran, files of the commit were changed, so nothing is judged: params.yaml\n"
+    )
+    assert not (runner.temporary / "called").exists()
+
+
+def test_results_may_change_while_the_pipeline_runs(runner):
+    runner.bash(
+        "mkdir metrics && touch dvc.lock metrics/gate.json && git add . && git commit --quiet --message=results"
+    )
+    sha = runner.bash("git rev-parse HEAD").stdout.strip()
+    runner.step("pipeline", "pipeline", "Base and approval")
+    runner.bash("echo new > dvc.lock && echo new > metrics/gate.json && rm -r .git/hooks")
+    given = {"COMMIT": runner.outputs()["commit"], "JUDGE": "main", "GITHUB_SHA": sha, "PULL_REQUEST": ""}
+    assert runner.step("pipeline", "pipeline", "Judge and report", **given).returncode == 0
+
+
+def test_the_commit_that_a_branch_started_from_is_known_before_its_code_runs(runner):
+    runner.step("pipeline", "pipeline", "Base and approval")
+    assert runner.outputs() == {"name": "origin/main", "commit": runner.main, "judge": "main"}
+
+
+@pytest.mark.parametrize(
+    ("reuse", "ref", "command"),
+    [
+        ("true", "refs/pull/7/merge", "dvc repro --pull gate"),
+        ("false", "refs/pull/7/merge", "dvc repro --pull --no-run-cache gate"),
+        ("true", "refs/heads/main", "dvc repro --pull --no-run-cache gate\ndvc commit --force fetch train"),
+    ],
+    ids=["a branch that cannot write main's runs", "a branch that can", "main"],
+)
+def test_a_run_that_a_branch_could_have_planted_is_reused_by_nobody(runner, reuse, ref, command):
+    step = step_of("pipeline", "pipeline", "Run the pipeline")
+    both_roles = "vars.AWS_ROLE_ARN != '' && vars.AWS_BRANCH_ROLE_ARN != ''"
+    assert step["env"]["BRANCH_MAY_REUSE"] == f"${{{{ env.DVC_REMOTE_URL == '' || ({both_roles}) }}}}"
+    fetched = step_of("pipeline", "pipeline", "Fetch main's run-cache")
+    assert fetched["if"] == f"env.DVC_BRANCH_URL != '' && {both_roles}"
+    given = {"BRANCH_MAY_REUSE": reuse, "GITHUB_REF": ref, "RUN": ""}
+    assert runner.step("pipeline", "pipeline", "Run the pipeline", **given).stdout == command + "\n"
+
+
+@pytest.mark.parametrize(("branch", "known"), [("main", True), ("master", True), ("trunk", False), ("mai", False)])
+def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, branch, known):
+    runner.bash(f"mkdir -p .github && ln -s {ROOT}/.github/workflows .github/workflows")
+    done = runner.step("audit", "silence", "See whether the pipeline runs on this branch", False, BRANCH=branch)
+    assert done.returncode == (not known)
+    fault = f"pipeline.yml ignores the default branch {branch}: add it to its two lines branches: [main, master]."
+    assert done.stdout == ("" if known else f"::error::{fault}\n")
+    if not known:
+        assert runner.outputs() == {"fault": fault}
