@@ -82,5 +82,8 @@ def main(rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_run", description=__doc__.partition("\n")[0])
-    parser.add_argument("rounds", nargs="?", type=int, choices=range(1, 100_001), default=3, metavar="ROUNDS")
-    main(parser.parse_args().rounds)
+    parser.add_argument("rounds", nargs="?", type=int, default=3, help="at least 1; %(default)s by default")
+    asked = parser.parse_args()
+    if asked.rounds < 1:
+        parser.error("rounds: at least 1")
+    main(asked.rounds)

@@ -108,5 +108,8 @@ def main(runs: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.holdout_noise", description=__doc__.partition("\n")[0])
-    parser.add_argument("runs", nargs="?", type=int, choices=range(10, 100_001), default=150, metavar="RUNS")
-    main(parser.parse_args().runs)
+    parser.add_argument("runs", nargs="?", type=int, default=150, help="at least 10; %(default)s by default")
+    asked = parser.parse_args()
+    if asked.runs < 10:
+        parser.error("runs: at least 10")
+    main(asked.runs)

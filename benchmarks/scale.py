@@ -59,4 +59,7 @@ def main(rows: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="?", type=int, default=10_000_000)
-    main(parser.parse_args().rows)
+    asked = parser.parse_args()
+    if asked.rows < 1:
+        parser.error("rows: at least 1")
+    main(asked.rows)

@@ -5,6 +5,7 @@ libraries are imported while the parent still works. It writes the scores, or th
 kind of the error, the place in the packaged code, and the name of a module that is missing, never an error's text.
 """
 
+import argparse
 import gc
 import importlib
 import json
@@ -71,4 +72,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     main()

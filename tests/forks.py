@@ -53,9 +53,9 @@ def program(path: str, root: str, folder: str, argument: str, log: str) -> None:
 
 
 def ended(path: str, root: Path, folder: Path, argument: str, log: Path) -> tuple[int | None, str]:
-    """Run a program with an argument, and return its exit status, None after half a minute, and what it printed."""
+    """Run a program with an argument, and return its exit status, None after two minutes, and what it printed."""
     process = FORKS.Process(target=program, args=(path, str(root), str(folder), argument, str(log)))
     process.start()
-    process.join(30)
+    process.join(120)
     process.kill()
     return process.exitcode, log.read_text(encoding="utf-8")

@@ -135,7 +135,7 @@ PROTECTIONS = [
     ),
     (
         "the holdout is the one that prepare made",
-        ("stages/evaluate.py", "    refuse_another_holdout(keys, read_json(ROWS))\n", ""),
+        ("stages/evaluate.py", "    refuse_another_holdout(keys, read_result(ROWS))\n", ""),
         "evaluation: on the training table",
     ),
     (

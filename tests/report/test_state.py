@@ -79,14 +79,18 @@ def test_without_a_passed_verdict_nothing_passes(folder, verdict):
 
 
 def test_a_verdict_counts_only_while_everything_before_it_is_up_to_date(folder):
-    GATE.write_text('{"verdict": "passed"}')
+    hashes = dict.fromkeys(("model_sha256", "train_sha256", "test_sha256"), "")
+    GATE.write_text(json.dumps({"verdict": "passed", "because": [], "rules": []} | hashes))
     assert outcome_of(stage_runs(set(), {})).passed
     for stage in ORDER:
         assert not outcome_of(stage_runs({stage}, {})).passed
 
 
 def test_the_first_broken_rule_is_the_reason_and_the_others_are_counted(folder):
-    VALIDATION.write_text(json.dumps({"broken": [{"sentence": "a has 1 null"}, {"sentence": "b is missing"}]}))
+    finding = {"table": "train", "rule": "nulls", "column": "a", "count": 1, "share": 0.1}
+    broken = [finding | {"sentence": sentence} for sentence in ("a has 1 null", "b is missing")]
+    tables = {key: {"rows": 10, "sha256": ""} for key in ("train", "test")}
+    VALIDATION.write_text(json.dumps({"passed": False, "tables": tables, "broken": broken}))
     runs = stage_runs(
         {"validate", "train", "evaluate", "gate"},
         {"validate": line("validate", "the data break 2 rules of contract.yaml")},

@@ -1,0 +1,47 @@
+"""Every program of the repository explains itself, and does nothing where it is asked for something unknown."""
+
+import subprocess
+
+from churn.stage import sha256_of
+from tests.conftest import ROOT
+from tests.forks import ended
+
+BLOCK = '\nif __name__ == "__main__":\n'
+
+
+def programs():
+    """Return the files in Git outside of the tests that have a main block."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.py", ":!tests"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [name for name in listed.stdout.split() if BLOCK in (ROOT / name).read_text(encoding="utf-8")]
+
+
+def tree(folder):
+    """Return the digest of every file, ignored ones and the registry too, but for Python's own cache."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {str(path.relative_to(folder)): sha256_of(path) for path in found}
+
+
+def outcomes(clone, argument, log):
+    return {name: ended(name, ROOT, clone.folder, argument, log) for name in programs()}
+
+
+def test_help_prints_usage_and_does_nothing_whatever_the_program(finished, tmp_path):
+    before = tree(finished.folder)
+    assert "mlflow.db" in before
+    found = outcomes(finished, "--help", tmp_path / "log")
+    assert len(found) > 20
+    assert {name: done for name, done in found.items() if done[0] != 0 or not done[1].startswith("usage: ")} == {}
+    assert tree(finished.folder) == before
+
+
+def test_an_unknown_option_ends_with_2_and_does_nothing_whatever_the_program(finished, tmp_path):
+    before = tree(finished.folder)
+    found = outcomes(finished, "--no-such-option", tmp_path / "log")
+    assert {name: done for name, done in found.items() if done[0] != 2 or "usage: " not in done[1]} == {}
+    assert tree(finished.folder) == before
