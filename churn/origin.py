@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from churn.stage import LOCK, StageError, md5_of
+from churn.stage import LOCK, StageError, md5_of, refuse_conflict
 
 from ruamel.yaml import YAML
 
@@ -32,6 +32,7 @@ def lock_digest(lock: Path) -> str:
 
 
 def _stages(lock: Path) -> dict[str, Any]:
+    refuse_conflict(lock)
     return dict(YAML(typ="safe").load(lock)["stages"]) if lock.exists() else {}
 
 

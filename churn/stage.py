@@ -139,6 +139,7 @@ def refuse_damaged() -> None:
     """
     if (stage := os.environ.get("DVC_STAGE")) is None or not LOCK.exists():
         return
+    refuse_conflict(LOCK)
     from ruamel.yaml import YAML
 
     stages, locked = [YAML(typ="safe").load(path).get("stages", {}) for path in (Path("dvc.yaml"), LOCK)]
@@ -150,6 +151,14 @@ def refuse_damaged() -> None:
                 f"{path} is damaged: its bytes are not those that {LOCK} names. Delete it and"
                 f" .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}, then `dvc repro --pull` restores it or makes it anew."
             )
+
+
+def refuse_conflict(path: Path, content: bytes | None = None) -> None:
+    """Raise StageError when Git has left a merge conflict in a file that the pipeline made, or in its `content`."""
+    if content is None:
+        content = path.read_bytes() if path.exists() else b""
+    if b"\n<<<<<<< " in b"\n" + content:
+        raise StageError(f"{path} has a merge conflict: run `make resolve`, then `make repro`.")
 
 
 def log(stage: str, fault: str | None) -> None:
@@ -202,6 +211,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object. Raises StageError when it is broken."""
+    refuse_conflict(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from churn.stage import GATE, KILLED, LOG, VALIDATION, StageError, read_json
+from churn.stage import GATE, KILLED, LOCK, LOG, VALIDATION, StageError, read_json, refuse_conflict
 from report.claims import ORDER
 from report.facts import Outcome, Run
 
@@ -38,6 +38,7 @@ def outdated_stages() -> set[str]:
 
     Raises StageError when DVC cannot say.
     """
+    refuse_conflict(LOCK)
     changed = dvc_json("status", *ORDER)
     return set(ORDER[min((ORDER.index(stage) for stage in changed), default=len(ORDER)) :])
 

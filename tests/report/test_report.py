@@ -299,4 +299,4 @@ def test_a_lock_that_is_none_is_one_sentence(clone, content):
     (clone.folder / "dvc.lock").write_text(content)
     done = clone.run("python", "-m", "report.claims", "drop")
     assert done.returncode == 1
-    assert done.stdout == "claims: dvc.lock is no lock that DVC wrote.\n"
+    assert done.stdout == "claims: dvc.lock is no lock that DVC wrote: `git checkout HEAD -- dvc.lock` restores it.\n"
