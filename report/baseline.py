@@ -1,13 +1,15 @@
 """Main's side of the report, rebuilt from its commit: a branch cannot forge it.
 
-A worktree of the commit shares this clone's DVC cache, and `dvc repro` in it takes main's own results from there, from
+A copy of the commit shares this clone's DVC cache, and `dvc repro` in it takes main's own results from there, from
 the remote, or makes them. The comparison is paired: both models score the branch's holdout, prepared for either by its
 own code, without the rows that main has trained on.
 """
 
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,34 +32,48 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-WORKTREE = Path(".cache/baseline")
+FOLDER = Path(".cache/baseline")
 LOCAL_CONFIG = Path(".dvc/config.local")
 
 
 @contextmanager
 def rebuilt(commit: str) -> Iterator[Path]:
-    """Yield a worktree of `commit` with everything up to its predictions; it is gone afterwards.
+    """Yield a folder with the pipeline of `commit` and everything up to its predictions; it is gone afterwards.
 
-    Raises StageError, with the reason, where that cannot be made.
+    Not a worktree of Git: that has all of a larger repository, and DVC cannot read a submodule's. Raises StageError,
+    with the reason, where it cannot be made.
     """
-    shutil.rmtree(WORKTREE, ignore_errors=True)  # what a killed run left
-    git("worktree", "prune")
-    if git("worktree", "add", "--detach", str(WORKTREE), commit) is None:
-        raise StageError(f"git makes no worktree of {commit}")
+    shutil.rmtree(FOLDER, ignore_errors=True)  # what a killed run left
     try:
+        _check_out(commit)
         if LOCAL_CONFIG.exists():  # where the remote is
-            shutil.copy(LOCAL_CONFIG, WORKTREE / LOCAL_CONFIG)
-        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=WORKTREE)
+            shutil.copy(LOCAL_CONFIG, FOLDER / LOCAL_CONFIG)
+        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=FOLDER)
         has_remote = bool(dvc("config", "core.remote").stdout.strip())
         _keep_snapshot(has_remote)
         # Not from the run-cache, where the branch could have planted a run.
-        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=WORKTREE)
+        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=FOLDER)
         if done.returncode:
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             raise StageError(f"its pipeline does not run: {next(filter(_is_fault, said), said[-1] if said else '')}")
-        yield WORKTREE
+        yield FOLDER
     finally:
-        git("worktree", "remove", "--force", str(WORKTREE))
+        shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+def _check_out(commit: str) -> None:
+    """Write the pipeline's files of `commit` to FOLDER, a Git repository without a commit, which DVC asks for.
+
+    Raises StageError where the commit has no pipeline in this folder.
+    """
+    packed = subprocess.run(["git", "archive", "--format=tar", commit], capture_output=True, check=False)
+    if git("init", "--quiet", str(FOLDER)) is None:
+        raise StageError(f"git cannot make a repository in {FOLDER}")
+    if not packed.returncode:  # of a folder that the commit lacks, git packs none
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+            archive.extractall(FOLDER, filter="tar")
+    if not (FOLDER / ".dvc").is_dir():
+        raise StageError(f"{commit[:8]} has no pipeline in {git('rev-parse', '--show-prefix') or 'its root'}")
 
 
 def _keep_snapshot(has_remote: bool) -> None:
@@ -66,14 +82,14 @@ def _keep_snapshot(has_remote: bool) -> None:
     Raises StageError when that snapshot is nowhere: trained on today's, it would be no main to compare with.
     """
     try:
-        source = load_params(WORKTREE / PARAMS).fetch.source
+        source = load_params(FOLDER / PARAMS).fetch.source
     except StageError:
         return
-    if "://" in source or not (WORKTREE / source).resolve().is_relative_to(WORKTREE.resolve()):
-        dvc("pull" if has_remote else "checkout", "fetch", folder=WORKTREE)
-        if not (WORKTREE / RAW).exists():
+    if "://" in source or not (FOLDER / source).resolve().is_relative_to(FOLDER.resolve()):
+        dvc("pull" if has_remote else "checkout", "fetch", folder=FOLDER)
+        if not (FOLDER / RAW).exists():
             raise StageError("the snapshot that it was trained on is in no DVC cache or remote")
-        dvc("commit", "--force", "fetch", folder=WORKTREE)
+        dvc("commit", "--force", "fetch", folder=FOLDER)
 
 
 def _is_fault(line: str) -> bool:

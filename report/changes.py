@@ -35,7 +35,7 @@ def value_changes(base: str) -> tuple[Change, ...]:
 
 def profile_changes(base: str) -> tuple[Change, ...]:
     """Return how the reference profile differs from that of the commit `base`, without the numbers' single bins."""
-    if (committed := git("show", f"{base}:{PROFILE}")) is None or not PROFILE.exists():
+    if (committed := git("show", f"{base}:./{PROFILE}")) is None or not PROFILE.exists():
         return ()
     try:
         sides = [_summary(json.loads(text)) for text in (committed, PROFILE.read_text(encoding="utf-8"))]
@@ -91,13 +91,14 @@ def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str
 
 def changed_files(base: str) -> list[str]:
     """Return the files that differ from the commit `base`, sorted; a renamed one under both names."""
-    return sorted(filter(None, (git("diff", "--name-only", "--no-renames", "-z", base) or "").split("\0")))
+    differing = git("diff", "--name-only", "--relative", "--no-renames", "-z", base) or ""
+    return sorted(filter(None, differing.split("\0")))
 
 
 def claim_notes() -> Iterator[str]:
     """Yield a sentence when the results in the commit are not those that were computed here."""
-    committed, computed = stages_of(git("show", f"HEAD:{LOCK}") or ""), stages_of(LOCK.read_text(encoding="utf-8"))
+    committed, computed = stages_of(git("show", f"HEAD:./{LOCK}") or ""), stages_of(LOCK.read_text(encoding="utf-8"))
     if stage := first_difference(committed, computed):
         yield f"The committed {LOCK} is not what was computed here, from {stage} on"
-    elif files := (git("diff", "--name-only", "HEAD", "--", "metrics", "plots") or "").split():
+    elif files := (git("diff", "--name-only", "--relative", "HEAD", "--", "metrics", "plots") or "").split():
         yield f"The committed results are not what was computed here: {', '.join(files)}"
