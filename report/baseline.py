@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
@@ -69,9 +69,9 @@ def _check_out(commit: str) -> None:
     packed = subprocess.run(["git", "archive", "--format=tar", commit], capture_output=True, check=False)
     if git("init", "--quiet", str(FOLDER)) is None:
         raise StageError(f"git cannot make a repository in {FOLDER}")
-    if not packed.returncode:  # of a folder that the commit lacks, git packs none
-        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-            archive.extractall(FOLDER, filter="tar")
+    # Of a folder that the commit lacks, git packs nothing; what it packs of an empty one, Python does not read.
+    with suppress(tarfile.ReadError), tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(FOLDER, filter="tar")
     if not (FOLDER / ".dvc").is_dir():
         raise StageError(f"{commit[:8]} has no pipeline in {git('rev-parse', '--show-prefix') or 'its root'}")
 
