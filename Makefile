@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-# Stages are run as `python`: the environment's own must come first.
+# Stages are run as `python`: the environment's own must come first. Programs are run as `python -m` where they are
+# Python's: their scripts in .venv/bin hold the path of the checkout, which may have moved or have a quote in it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test defects check profile audit format ui registry rollback remote pull push lock bench
+.PHONY: help setup repro resolve test defects check profile audit format ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -14,18 +15,22 @@ help: ## show this list
 setup: .venv/.runtime ## create .venv from requirements.txt
 
 repro: .venv/.runtime ## run the pipeline: fetch to register, only what changed
-	@dvc repro
+	@! grep -qs '^<<<<<<< ' dvc.lock || { echo "dvc.lock has a merge conflict: run \`make resolve\` first." >&2; exit 1; }
+	@python -m dvc repro
+
+resolve: .venv/.runtime ## after a merge conflict in dvc.lock, metrics or plots: keep one side, to run the pipeline on
+	@python -m report.claims resolve
 
 test: .venv/.dev ## run the tests
-	@pytest
+	@python -m pytest
 
 defects: .venv/.dev ## show that the gate refuses bad changes, and lets harmless ones through
-	@pytest tests/defects
+	@python -m pytest tests/defects
 
 check: .venv/.dev ## lint, format, types, workflows
 	@ruff check .
 	@ruff format --check .
-	@mypy
+	@python -m mypy
 	@zizmor --persona pedantic --offline --quiet --no-progress .github
 	@rm -rf build/workflows && mkdir -p build/workflows
 	@for file in .github/workflows/*; do sed '/^  queue: /d' $$file > build/workflows/$${file##*/}; done # act 0.2.89 knows no queue
@@ -45,7 +50,7 @@ ui: .venv/.runtime ## open the registry in MLflow's web page
 	@python -m churn.champion show # also finds the files of a registry that was moved
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
 	  http*) echo "The registry has a page of its own: $$MLFLOW_TRACKING_URI" ;; \
-	  *) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" ;; esac
+	  *) MLFLOW_DISABLE_TELEMETRY=true python -m mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" ;; esac
 
 registry: .venv/.runtime ## show the versions in the registry, and how champion moved
 	@python -m churn.champion show
@@ -55,14 +60,14 @@ rollback: .venv/.runtime ## return champion to the former version: make rollback
 
 remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder; DVC_BRANCH_URL adds `branch`
 	@mkdir -p .cache/remote && chmod 700 .cache
-	@dvc remote add --quiet --local --force --default ci "$${DVC_REMOTE_URL:-$(CURDIR)/.cache/remote}"
-	@dvc remote modify --quiet --local ci verify true
-	@[ -z "$$DVC_BRANCH_URL" ] || { dvc remote add --quiet --local --force branch "$$DVC_BRANCH_URL" && \
-	  dvc remote modify --quiet --local branch verify true; }
+	@python -m dvc remote add --quiet --local --force --default ci "$${DVC_REMOTE_URL:-$$PWD/.cache/remote}"
+	@python -m dvc remote modify --quiet --local ci verify true
+	@[ -z "$$DVC_BRANCH_URL" ] || { python -m dvc remote add --quiet --local --force branch "$$DVC_BRANCH_URL" && \
+	  python -m dvc remote modify --quiet --local branch verify true; }
 
 pull: .venv/.runtime ## take over from DVC's remote what others have made, with the run-cache
 	@python .github/scripts/remote.py fetch
-	@dvc checkout --quiet --allow-missing
+	@python -m dvc checkout --quiet --allow-missing
 
 push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
 	@python .github/scripts/remote.py push
@@ -82,10 +87,20 @@ lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Creating .venv with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv --clear .venv
-	@mkdir -p .cache && chmod 700 .cache  # DVC makes a folder in it that anyone may write to
 	@touch $@
 
-.venv/.runtime: requirements.txt | .venv/.python
+# Run by every Python of the environment when it starts, also by .venv/bin/dvc where the environment is not active:
+# DVC's site cache, by default a folder that anyone may write to, is one of the environment's, and `python` is its own.
+.venv/.startup: export STARTUP := import os, sys; \
+  os.environ.setdefault("DVC_SITE_CACHE_DIR", os.path.join(sys.prefix, "dvc")); \
+  own, given = os.path.join(sys.prefix, "bin"), os.environ.get("PATH", os.defpath); \
+  os.environ["PATH"] = given if given.split(os.pathsep)[0] == own else own + os.pathsep + given
+.venv/.startup: | .venv/.python
+	@mkdir -p .venv/dvc/repo && chmod 700 .venv/dvc .venv/dvc/repo # else DVC makes both with mode 777
+	@echo "$$STARTUP" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/churn.pth"
+	@touch $@
+
+.venv/.runtime: requirements.txt | .venv/.python .venv/.startup
 	@echo "Installing requirements.txt into .venv (about a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@

@@ -12,9 +12,8 @@ else is wrong.
 """
 
 import argparse
+import logging
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
 from churn.origin import default_branch
-from churn.stage import RAW, StageError, command
+from churn.stage import LOCK, RAW, StageError, command, md5_of, stages_in
 
 import duckdb
 import numpy as np
@@ -199,18 +198,54 @@ def _psi(bins: npt.NDArray[np.number]) -> float:
     return round(float(np.sum((after - before) * np.log(after / before))), 6)
 
 
-def trained_on(commit: str, folder: Path) -> Path:
-    """Return a copy in `folder` of the snapshot that the commit was trained on, from DVC's cache or remote.
+def trained_on(commit: str) -> Path:
+    """Return the snapshot that the commit was trained on, in DVC's cache; the remote fills the cache.
 
-    Raises StageError when it is in neither.
+    Not by `dvc get`, which finds no cache where the repository is a folder of a larger one. Raises StageError when the
+    commit is unknown, names no snapshot, or the snapshot is in neither place.
     """
-    target = folder / RAW.name
-    command = [sys.executable, "-m", "dvc", "get", ".", str(RAW), "--rev", commit, "--out", str(target), "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = ([line for line in done.stderr.splitlines() if line.strip()] or ["dvc get failed"])[0]
-        raise StageError(f"the snapshot of {commit} cannot be had: {said.removeprefix('ERROR: ')}")
-    return target
+    from dvc.config import NoRemoteError  # type: ignore[import-untyped]  # DVC has no types
+    from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    md5 = _snapshot_of(commit)
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their errors become ours
+    missing = f"the snapshot that {commit} was trained on is not in this machine's DVC cache"
+    try:
+        with Repo() as repo:
+            cache = repo.cache.local
+            if not cache.exists(md5):
+                repo.cloud.pull([HashInfo("md5", md5)])
+            path, there = Path(cache.oid_to_path(md5)), cache.exists(md5)
+    except NoRemoteError as error:
+        raise StageError(f"{missing}, and DVC has no remote here: `make remote` sets it; then try again.") from error
+    except Exception as error:  # DVC's, the remote's and the system's own
+        raise StageError(f"{missing}, and the remote cannot be read: `make pull` says why.") from error
+    if not there:
+        raise StageError(f"{missing}, nor in the remote: `make push` where it was trained puts it there.")
+    if md5_of(path) != md5:
+        raise StageError(f"{path} is damaged: delete it, then run this again.")
+    return path
+
+
+def _snapshot_of(commit: str) -> str:
+    """Return the MD5 of the snapshot in the commit's dvc.lock. Raises StageError where there is none."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+
+    if git("rev-parse", "--quiet", "--verify", "--end-of-options", f"{commit}^{{commit}}").returncode:
+        raise StageError(
+            f"this clone does not know the commit {commit}: `git fetch origin` fetches it, or --base names another."
+        )
+    try:
+        stages = stages_in(git("show", f"{commit}:./{LOCK}").stdout, str(LOCK))
+        return next(str(out["md5"]) for out in stages["fetch"]["outs"] if out["path"] == str(RAW))
+    except (StageError, LookupError, TypeError, StopIteration) as error:
+        raise StageError(
+            f"{LOCK} of {commit} names no {RAW}: --base needs the commit of a finished `dvc repro`."
+        ) from error
 
 
 def beyond(
@@ -243,9 +278,10 @@ def arguments() -> argparse.ArgumentParser:
 def main(asked: argparse.Namespace) -> int:
     """Compare two snapshots, print what changed, and return the exit status; see the module."""
     contract = load_contract()
-    with tempfile.TemporaryDirectory() as folder:
-        before = asked.before or trained_on(asked.base or default_branch(), Path(folder))
-        drifts, changes = feature_drift(before, asked.after, contract), row_changes(before, asked.after, contract)
+    if asked.after == RAW and not RAW.exists():
+        raise StageError(f"{RAW} does not exist: `python -m stages.fetch` makes it.")
+    before = asked.before or trained_on(asked.base or default_branch())
+    drifts, changes = feature_drift(before, asked.after, contract), row_changes(before, asked.after, contract)
     print("feature                    PSI  p-value  missing before  after  drift")
     for drift in drifts:
         numbers = [drift.psi, drift.p_value, drift.missing_before, drift.missing_after]

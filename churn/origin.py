@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from churn.stage import LOCK, YAML_LENGTH, StageError, md5_of, read_text, stages_in
+from churn.stage import LOCK, YAML_LENGTH, StageError, md5_of, read_text, refuse_conflict, stages_in
 
 
 def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
@@ -30,6 +30,7 @@ def lock_digest(lock: Path) -> str:
 
 
 def _stages(lock: Path) -> dict[str, Any]:
+    refuse_conflict(lock)
     return stages_in(read_text(lock, YAML_LENGTH), str(lock)) if lock.exists() else {}
 
 

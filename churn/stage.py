@@ -156,6 +156,7 @@ def refuse_damaged() -> None:
     """
     if (stage := os.environ.get("DVC_STAGE")) is None or not LOCK.exists():
         return
+    refuse_conflict(LOCK)
     stages, locked = [stages_in(read_text(path, YAML_LENGTH), str(path)) for path in (Path("dvc.yaml"), LOCK)]
     cached = {out for one in stages.values() for out in one.get("outs", ()) if isinstance(out, str)}
     made = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", ())}
@@ -165,6 +166,14 @@ def refuse_damaged() -> None:
                 f"{path} is damaged: its bytes are not those that {LOCK} names. Delete it and"
                 f" .dvc/cache/files/md5/{md5[:2]}/{md5[2:]}, then `dvc repro --pull` restores it or makes it anew."
             )
+
+
+def refuse_conflict(path: Path, content: bytes | None = None) -> None:
+    """Raise StageError when Git has left a merge conflict in a file that the pipeline made, or in its `content`."""
+    if content is None:
+        content = path.read_bytes() if path.exists() else b""
+    if b"\n<<<<<<< " in b"\n" + content:
+        raise StageError(f"{path} has a merge conflict: run `make resolve`, then `make repro`.")
 
 
 def log(stage: str, fault: str | None) -> None:
@@ -239,6 +248,7 @@ def read_json(path: Path, again: str = "`dvc repro --force` makes it again") -> 
         raise ValueError(f"{constant} is not JSON")
 
     text = read_text(path, JSON_LENGTH)
+    refuse_conflict(path, text.encode())
     try:
         value = json.loads(text, object_pairs_hook=once, parse_constant=never)
     except (ValueError, RecursionError) as error:

@@ -50,33 +50,44 @@ LOCAL_CONFIG = Path(".dvc/config.local")
 
 @contextmanager
 def rebuilt(commit: str) -> Iterator[Path]:
-    """Yield a clone at `commit` with everything up to its predictions; it is gone afterwards.
+    """Yield a folder with the pipeline of `commit` and everything up to its predictions; it is gone afterwards.
 
-    It is no worktree of this clone, whose settings, hooks and attributes may change what is checked out: in CI the
-    branch's code has run here. Raises StageError, with the reason, where it cannot be made.
+    Raises StageError, with the reason, where it cannot be made.
     """
     shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
     try:
-        git("init", "--quiet", str(CLONE))
-        objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects")
-        (CLONE / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")  # `git clone --shared`
-        if git("-C", str(CLONE), "checkout", "--quiet", "--detach", commit) is None:  # shares no shallow clone's
-            raise StageError(f"git cannot check {commit} out")
+        folder = _check_out(commit)
         if LOCAL_CONFIG.exists():  # where the remote is
-            shutil.copy(LOCAL_CONFIG, CLONE / LOCAL_CONFIG)
-        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=CLONE)
+            shutil.copy(LOCAL_CONFIG, folder / LOCAL_CONFIG)
+        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=folder)
         has_remote = bool(dvc("config", "core.remote").stdout.strip())
-        _keep_snapshot(has_remote)
+        _keep_snapshot(folder, has_remote)
         # Not from the run-cache, where the branch could have planted a run.
-        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=CLONE)
+        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=folder)
         if done.returncode:
-            faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(CLONE / LOG).items() if one["fault"]]
+            faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(folder / LOG).items() if one["fault"]]
             said = faults[0] if faults else f"`dvc repro evaluate` fails in a checkout of {commit}"
             raise StageError(f"its pipeline does not run: {said}")
-        refuse_damaged(CLONE)
-        yield CLONE
+        refuse_damaged(folder)
+        yield folder
     finally:
         shutil.rmtree(CLONE, ignore_errors=True)
+
+
+def _check_out(commit: str) -> Path:
+    """Check the pipeline of `commit` out into CLONE and return its folder there, which a larger repository may hold.
+
+    It is no worktree of this clone, whose settings, hooks and attributes may change what is checked out: in CI the
+    branch's code has run here. Raises StageError where the commit has no pipeline in this folder.
+    """
+    prefix = git("rev-parse", "--show-prefix") or ""
+    git("init", "--quiet", str(CLONE))
+    objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects")
+    (CLONE / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")  # also of a shallow clone
+    git("-C", str(CLONE), "checkout", "--quiet", commit, "--", prefix or ".")
+    if not (CLONE / prefix / ".dvc").is_dir():
+        raise StageError(f"{commit[:8]} has no pipeline in {prefix or 'its root'}")
+    return CLONE / prefix
 
 
 def refuse_damaged(folder: Path) -> None:
@@ -92,20 +103,20 @@ def refuse_damaged(folder: Path) -> None:
                 raise StageError(f"{out['path']} of main is damaged in DVC's cache: delete {where} and run it again")
 
 
-def _keep_snapshot(has_remote: bool) -> None:
+def _keep_snapshot(folder: Path, has_remote: bool) -> None:
     """Let main keep the snapshot that its model was trained on, where its source may hold other customers by now.
 
     Raises StageError when that snapshot is nowhere: trained on today's, it would be no main to compare with.
     """
     try:
-        source = load_params(CLONE / PARAMS).fetch.source
+        source = load_params(folder / PARAMS).fetch.source
     except StageError:
         return
-    if "://" in source or not (CLONE / source).resolve().is_relative_to(CLONE.resolve()):
-        dvc("pull" if has_remote else "checkout", "fetch", folder=CLONE)
-        if not (CLONE / RAW).exists():
+    if "://" in source or not (folder / source).resolve().is_relative_to(folder.resolve()):
+        dvc("pull" if has_remote else "checkout", "fetch", folder=folder)
+        if not (folder / RAW).exists():
             raise StageError("the snapshot that it was trained on is in no DVC cache or remote")
-        dvc("commit", "--force", "fetch", folder=CLONE)
+        dvc("commit", "--force", "fetch", folder=folder)
 
 
 def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd.Series:

@@ -56,7 +56,7 @@ def value_changes(base: str) -> tuple[Change, ...]:
 
 def profile_changes(base: str) -> tuple[Change, ...]:
     """Return how the reference profile differs from that of the commit `base`, without the numbers' single bins."""
-    if (committed := git("show", f"{base}:{PROFILE}")) is None or not PROFILE.exists():
+    if (committed := git("show", f"{base}:./{PROFILE}")) is None or not PROFILE.exists():
         return ()
     try:
         sides = [_summary(json.loads(text)) for text in (committed, PROFILE.read_text(encoding="utf-8"))]
@@ -130,14 +130,14 @@ def changed_files(base: str) -> list[str]:
     """
     found = set[str]()
     for commit in ((), (sha,)) if (sha := os.environ.get("GITHUB_SHA")) else ((),):
-        found |= set((git("diff", "--name-only", "--no-renames", "-z", base, *commit) or "").split("\0"))
+        found |= set((git("diff", "--name-only", "--relative", "--no-renames", "-z", base, *commit) or "").split("\0"))
     return sorted(found - {""})
 
 
 def claim_notes() -> Iterator[str]:
     """Yield a sentence when the results in the commit are not those that were computed here."""
-    committed, computed = stages_of(git("show", f"HEAD:{LOCK}") or ""), stages_of(LOCK.read_text(encoding="utf-8"))
+    committed, computed = stages_of(git("show", f"HEAD:./{LOCK}") or ""), stages_of(LOCK.read_text(encoding="utf-8"))
     if stage := first_difference(committed, computed):
         yield f"The committed {LOCK} is not what was computed here, from {stage} on"
-    elif files := (git("diff", "--name-only", "HEAD", "--", "metrics", "plots") or "").split():
+    elif files := (git("diff", "--name-only", "--relative", "HEAD", "--", "metrics", "plots") or "").split():
         yield f"The committed results are not what was computed here: {', '.join(files)}"

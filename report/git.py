@@ -1,4 +1,4 @@
-"""Git, as the report asks it."""
+"""Git, as the report asks it, from the pipeline's folder, which may be a folder of a larger repository."""
 
 import subprocess
 

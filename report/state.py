@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.results import read_result
-from churn.stage import GATE, KILLED, LOG, VALIDATION, StageError
+from churn.stage import GATE, KILLED, LOCK, LOG, VALIDATION, StageError, refuse_conflict
 from report.claims import ORDER
 from report.facts import Outcome, Run
 
@@ -41,6 +41,7 @@ def outdated_stages() -> set[str]:
 
     Raises StageError when DVC cannot say.
     """
+    refuse_conflict(LOCK)
     changed = dvc_json("status", *ORDER)
     return set(ORDER[min((ORDER.index(stage) for stage in changed), default=len(ORDER)) :])
 

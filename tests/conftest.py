@@ -7,6 +7,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # two test processes with two threads each 
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
@@ -119,6 +120,23 @@ class Clone:
         """Run `dvc repro` and return the stages that were not skipped."""
         printed = self.ok("dvc", "repro")
         return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+
+def give_environment(clone: Clone) -> None:
+    """Make .venv in a clone as `make setup` does, but with the packages of the running Python."""
+    venv = clone.folder / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (packages,) = venv.glob("lib/python*/site-packages")
+    (packages / "shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    script = venv / "bin" / "dvc"
+    script.write_text(f"#!{venv / 'bin' / 'python'}\nfrom dvc.cli import main\nraise SystemExit(main())\n")
+    script.chmod(0o755)
+    for done in (".python", ".runtime", ".dev"):
+        (venv / done).touch()
+    clone.environment["PATH"] = os.pathsep.join(
+        part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != Path(sys.executable).parent
+    )
+    clone.ok("make", "setup")
 
 
 def clone_of_tree(folder: Path) -> Clone:

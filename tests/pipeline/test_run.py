@@ -311,7 +311,8 @@ def test_without_its_environment_the_first_stage_says_what_to_do(clone):
     )
     (clone.folder / "bin" / "python").write_text(f'#!/bin/sh\nexec python3 -S -I -c "{bare}" "$@"\n')
     (clone.folder / "bin" / "python").chmod(0o755)
-    done = clone.run("dvc", "repro", "--force", PATH=f"{clone.folder / 'bin'}:{clone.environment['PATH']}")
+    done = clone.run("python", "-m", "stages.fetch", PATH=f"{clone.folder / 'bin'}:{clone.environment['PATH']}")
+    assert done.returncode != 0
     assert "lacks what the stages need: run `make setup` once, then activate the environment" in done.stdout
     assert "Traceback" not in done.stdout
 
@@ -340,6 +341,15 @@ def test_dvc_draws_the_difference_to_another_commit(clone, tmp_path):
     assert "roc_auc" in clone.ok("dvc", "metrics", "diff", "HEAD")
 
 
+def test_fetch_is_frozen_by_hand(clone):
+    assert "cannot dump a parametrized stage" in clone.run("dvc", "freeze", "fetch").stdout
+    clone.replace("dvc.yaml", "  fetch:\n", "  fetch:\n    frozen: true\n")
+    clone.replace("source.sql", "SELECT", "-- another query\nSELECT")
+    assert clone.stages_run() == []
+    clone.replace("dvc.yaml", "    frozen: true\n", "")
+    assert "Running stage 'fetch'" in clone.ok("dvc", "repro", "--dry", "fetch")
+
+
 def test_the_model_file_is_no_pickle(finished):
     content = (finished.folder / "models/churn.skops").read_bytes()
     assert content[:4] == b"PK\x03\x04"
@@ -353,8 +363,7 @@ def test_reports_hold_no_customer(finished):
             assert not [key for key in keys if key in file.read_text()]
 
 
-def test_dvc_keeps_its_own_files_inside_the_repository(finished):
-    assert (finished.folder / ".cache" / "dvc").is_dir()
+def test_dvc_keeps_its_own_files_out_of_the_home_folder(finished):
     assert not list((finished.folder.parent / "home").rglob("*dvc*"))
 
 

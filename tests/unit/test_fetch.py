@@ -116,7 +116,10 @@ def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_ref
         ("id,churn,churn\na,1,1\n", "has the column churn more than once"),
         ("id;churn;charges\na;1;2\n", "customers.csv has ';' between its columns: write it with commas."),
         ("id\tchurn\na\t1\n", r"customers.csv has '\t' between its columns: write it with commas."),
-        (gzip.compress(csv(*ROWS).encode(), mtime=0), "customers.csv is no CSV file, but compressed (gzip or zip): unpack it,"),
+        (
+            gzip.compress(csv(*ROWS).encode(), mtime=0),
+            "customers.csv is no CSV file, but compressed (gzip or zip): unpack it,",
+        ),
         (csv("a,1,2,Yes,a").replace("churn", "left", 1), "has no column churn, which"),
         (csv("a,1,2,Yes,a", "b,1,2"), "line 3: Expected Number of Columns: 5 Found: 3."),
         (csv("a,1,2,Yes,a", 'b,1,"2,Yes,a'), "line 3: unterminated quote."),
