@@ -266,7 +266,7 @@ def retrained(clone, contract, **parameters):
     verdict = json.loads(clone.text("metrics/gate.json"))
     verdict["model_sha256"] = sha256_of(folder / "models/churn.skops")
     (folder / "metrics/gate.json").write_text(json.dumps(verdict))
-    clone.ok("dvc", "commit", "--force", "fetch", "prepare", "train", "evaluate", "gate")
+    clone.ok("dvc", "commit", "--force", "fetch", "prepare", "validate", "train", "evaluate", "gate")
     clone.commit()
 
 
