@@ -108,8 +108,8 @@ def test_the_roc_auc_of_a_feature_alone_is_that_of_its_bins(customers, reference
     ],
 )
 def test_a_profile_of_impossible_numbers_is_one_sentence(tmp_path, change, said):
+    values = json.loads((ROOT / "profile.json").read_text())
+    change(values)
+    (tmp_path / "profile.json").write_text(json.dumps(values))
     with pytest.raises(StageError, match=re.escape(said)):
-        values = json.loads((ROOT / "profile.json").read_text())
-        change(values)
-        (tmp_path / "profile.json").write_text(json.dumps(values))
         load_profile(tmp_path / "profile.json")
