@@ -42,7 +42,7 @@ GATE = Path("metrics/gate.json")
 PLOTS = Path("plots")
 LOG = Path(".cache/stages.jsonl")  # which stages ran here, for the report
 # Of a YAML file, so that reading it takes less than a second: characters, values with aliases written out, and depth.
-YAML_LENGTH, YAML_NODES, YAML_DEPTH = 1_000_000, 10_000, 50
+YAML_LENGTH, YAML_NODES, YAML_DEPTH = 1_000_000, 50_000, 50
 JSON_LENGTH = 20_000_000  # of a JSON file
 KILLED = "was killed"  # how the log begins with a stage; true as long as no later line of it says otherwise
 STARTED = time.perf_counter()
