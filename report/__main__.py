@@ -41,8 +41,10 @@ HASH = re.compile("[0-9a-f]{40}")
 def main_side(commit: str, done: Collection[str], approved: bool) -> tuple[dict[str, Any], list[str]]:
     """Return what the report says of main's `commit` beside the stages `done` here, and why the rest is missing."""
     found: dict[str, Any] = {}
+    if "fetch" not in done:
+        return found, []  # nothing to compare, so main need not be rebuilt
     try:
-        with rebuilt(commit) as main:
+        with rebuilt(commit, "evaluate" if "evaluate" in done else "prepare") as main:
             with suppress(StageError):  # main's own code may have written another shape
                 found["base_account"] = read_result(main / ROWS)
             if "fetch" in done:

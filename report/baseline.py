@@ -49,8 +49,8 @@ LOCAL_CONFIG = Path(".dvc/config.local")
 
 
 @contextmanager
-def rebuilt(commit: str) -> Iterator[Path]:
-    """Yield a folder with the pipeline of `commit` and everything up to its predictions; it is gone afterwards.
+def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
+    """Yield a folder with the pipeline of `commit` and everything up to a stage of it; it is gone afterwards.
 
     Raises StageError, with the reason, where it cannot be made.
     """
@@ -62,11 +62,13 @@ def rebuilt(commit: str) -> Iterator[Path]:
         dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=folder)
         has_remote = bool(dvc("config", "core.remote").stdout.strip())
         _keep_snapshot(folder, has_remote)
+        # Else evaluate would run, because `dvc repro` restores no stage that also has results in Git.
+        dvc("checkout", "--quiet", "--allow-missing", folder=folder)
         # Not from the run-cache, where the branch could have planted a run.
-        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), "evaluate", folder=folder)
+        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), stage, folder=folder)
         if done.returncode:
             faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(folder / LOG).items() if one["fault"]]
-            said = faults[0] if faults else f"`dvc repro evaluate` fails in a checkout of {commit}"
+            said = faults[0] if faults else f"`dvc repro {stage}` fails in a checkout of {commit}"
             raise StageError(f"its pipeline does not run: {said}")
         refuse_damaged(folder)
         yield folder

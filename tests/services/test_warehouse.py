@@ -395,7 +395,8 @@ def test_the_report_takes_todays_customers_never_for_those_that_main_was_trained
     monkeypatch.chdir(pointed.folder)
     monkeypatch.setenv("PGPASSWORD", pointed.environment["PGPASSWORD"])
     (pointed.folder / f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}").unlink()
-    with pytest.raises(StageError, match="the snapshot that it was trained on is in no DVC cache"), rebuilt("HEAD"):
+    commit = pointed.ok("git", "rev-parse", "HEAD").strip()
+    with pytest.raises(StageError, match="the snapshot that it was trained on is in no DVC cache"), rebuilt(commit):
         pass
 
 
