@@ -74,7 +74,7 @@ def test_mains_side_is_checked_out_without_the_settings_hooks_and_attributes_of_
     hook = tmp_path / ".git" / "hooks" / "post-checkout"
     hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
     hook.chmod(0o755)
-    with pytest.raises(StageError, match="its pipeline does not run"), rebuilt(git.start):  # there is none
+    with pytest.raises(StageError, match="has no pipeline in its root"), rebuilt(git.start):  # there is none
         pass
     assert not ran.exists()
     assert not (tmp_path / ".cache" / "baseline").exists()
@@ -85,7 +85,7 @@ def test_mains_side_is_checked_out_in_a_shallow_clone_too(git, tmp_path, monkeyp
     git.run("clone", "--quiet", "--depth=1", "--no-single-branch", tmp_path.as_uri(), str(tmp_path / "shallow"))
     monkeypatch.chdir(tmp_path / "shallow")
     git.run("checkout", "--quiet", "branch")
-    with pytest.raises(StageError, match="its pipeline does not run"), rebuilt(git.newest):
+    with pytest.raises(StageError, match="has no pipeline in its root"), rebuilt(git.newest):
         pass
 
 
