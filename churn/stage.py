@@ -6,6 +6,7 @@ shown on a terminal only, and reaches no file and no log.
 """
 
 import argparse
+import atexit
 import gc
 import hashlib
 import json
@@ -105,10 +106,10 @@ def attempt(name: str, work: Callable[[], int | None]) -> tuple[int, str | None]
                 print(f"{name}: {type(cause).__name__}: {text}", file=sys.stderr)
         return 1, fault_of(error)
     finally:
-        # Else the interpreter visits a million objects at exit, for up to a second. DuckDB's are left to it, since
-        # DuckDB prints a page of "nanobind: leaked" where they are not freed.
-        if "sklearn" in sys.modules and "duckdb" not in sys.modules:
-            gc.freeze()
+        if "sklearn" in sys.modules:
+            gc.freeze()  # or the interpreter visits a million objects at exit, for up to a second
+            # DuckDB prints a page of "nanobind: leaked" for its frozen objects, after all else that is printed.
+            atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _without_text(logger: str, level: int, file: str, line: int, *_: Any, **__: Any) -> logging.LogRecord:

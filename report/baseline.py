@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,10 +58,7 @@ def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
     shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
     try:
         folder = _check_out(commit)
-        if LOCAL_CONFIG.exists():  # where the remote is
-            shutil.copy(LOCAL_CONFIG, folder / LOCAL_CONFIG)
-        dvc("config", "--local", "cache.dir", dvc("cache", "dir").stdout.strip(), folder=folder)
-        has_remote = bool(dvc("config", "core.remote").stdout.strip())
+        has_remote = _configure(folder)
         _keep_snapshot(folder, has_remote)
         # Else evaluate would run, because `dvc repro` restores no stage that also has results in Git.
         dvc("checkout", "--quiet", "--allow-missing", folder=folder)
@@ -74,6 +72,17 @@ def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(CLONE, ignore_errors=True)
+
+
+def _configure(folder: Path) -> bool:
+    """Let DVC in `folder` use this clone's cache and remote; return whether there is a remote."""
+    settings = dict(line.partition("=")[::2] for line in dvc("config", "--list").stdout.splitlines())
+    local = ConfigParser(interpolation=None)
+    local.read(LOCAL_CONFIG, encoding="utf-8")  # where the remote is
+    local["cache"] = {"dir": str((LOCAL_CONFIG.parent / settings.get("cache.dir", "cache")).resolve())}
+    with (folder / LOCAL_CONFIG).open("w", encoding="utf-8") as file:
+        local.write(file)
+    return bool(settings.get("core.remote"))
 
 
 def _check_out(commit: str) -> Path:
