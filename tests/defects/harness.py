@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
+from report.claims import ORDER
+from report.state import logged_runs, outcome_of, stage_runs
 from tests.conftest import Clone
 
 import pandas as pd
@@ -79,7 +82,23 @@ def judged(clone: Clone, by_main: bool = True) -> Judged:
     clone.commit()
     clone.run("python", "-m", "report.claims", "drop")
     printed = clone.run("dvc", "repro", "gate").stdout
-    return reported(clone, printed, by_main)
+    return stopped(clone, printed) or reported(clone, printed, by_main)
+
+
+def stopped(clone: Clone, printed: str) -> Judged | None:
+    """Return what a stage before the gate refused, if one did: the report would repeat that, and judge nothing."""
+    with chdir(clone.folder):
+        logged = logged_runs()
+        failed = next((stage for stage in ORDER[:-1] if logged.get(stage, {}).get("fault")), None)
+        if failed is None:
+            return None
+        outcome = outcome_of(stage_runs(set(ORDER[ORDER.index(failed) :]), logged))
+    return Judged(stages_run(printed), "blocked", outcome.stage, outcome.sentence, outcome.because)
+
+
+def stages_run(printed: str) -> tuple[str, ...]:
+    """Return the stages that `dvc repro` ran, by what it printed."""
+    return tuple(line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage"))
 
 
 def reported(clone: Clone, printed: str, by_main: bool = True) -> Judged:
@@ -91,8 +110,7 @@ def reported(clone: Clone, printed: str, by_main: bool = True) -> Judged:
     assert outcome.exists(), f"no outcome was written:\n{printed}\n{done.stdout}"
     said = json.loads(outcome.read_text(encoding="utf-8"))
     assert (done.returncode == 0) == (said["verdict"] == "passed"), done.stdout
-    ran = tuple(line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage"))
-    return Judged(ran, said["verdict"], said["stage"], said["headline"], tuple(said["because"]))
+    return Judged(stages_run(printed), said["verdict"], said["stage"], said["headline"], tuple(said["because"]))
 
 
 def refuse(case: Defect, clone: Clone, tell: Callable[[str, str, Judged], None]) -> None:
