@@ -90,6 +90,11 @@ def registry() -> Iterator["MlflowClient"]:
             raise StageError(f"the disk is full, here or in {folder} (TMPDIR): make room, and run it again.") from error
         if not isinstance(error, MlflowException | RequestException):
             raise
+        late: BaseException | None = error
+        while late is not None and not isinstance(late, StageError):
+            late = late.__cause__ or late.__context__
+        if late is not None:  # the deadline's, which MLflow takes for a failure of its request
+            raise StageError(str(late)) from error
         raise StageError(f"the registry at {name} failed: {fault_of_registry(error)}.") from error
 
 
