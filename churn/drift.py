@@ -13,7 +13,6 @@ else is wrong.
 
 import argparse
 import logging
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Literal
 import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, connection, identifier, literal
+from churn.mainline import git
 from churn.origin import default_branch
 from churn.stage import LOCK, RAW, StageError, command, md5_of, stages_in
 
@@ -231,16 +231,12 @@ def trained_on(commit: str) -> Path:
 
 def _snapshot_of(commit: str) -> str:
     """Return the MD5 of the snapshot in the commit's dvc.lock. Raises StageError where there is none."""
-
-    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-
-    if git("rev-parse", "--quiet", "--verify", "--end-of-options", f"{commit}^{{commit}}").returncode:
+    if git("rev-parse", "--quiet", "--verify", "--end-of-options", f"{commit}^{{commit}}") is None:
         raise StageError(
             f"this clone does not know the commit {commit}: `git fetch origin` fetches it, or --base names another."
         )
     try:
-        stages = stages_in(git("show", f"{commit}:./{LOCK}").stdout, str(LOCK))
+        stages = stages_in(git("show", f"{commit}:./{LOCK}") or "", str(LOCK))
         return next(str(out["md5"]) for out in stages["fetch"]["outs"] if out["path"] == str(RAW))
     except (StageError, LookupError, TypeError, StopIteration) as error:
         raise StageError(
