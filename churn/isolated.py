@@ -57,9 +57,8 @@ def main() -> None:
         return  # the parent has ended
     asked = json.loads(line)
     code = Path(asked["code"])
-    environment = (sys.prefix, sys.base_prefix)
-    installed = [entry for entry in sys.path if any(Path(entry).is_relative_to(prefix) for prefix in environment)]
-    sys.path[:] = [str(code), *installed]  # without what a .pth file adds, such as a checkout
+    package = Path(__file__).parent.name  # also in a checkout that a .pth file adds
+    sys.path[:] = [str(code), *(entry for entry in sys.path if not (Path(entry) / package).exists())]
     status = 0
     try:
         serve(asked)

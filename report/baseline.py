@@ -95,10 +95,10 @@ def _check_out(commit: str) -> Path:
     git("init", "--quiet", str(CLONE))
     objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects")
     (CLONE / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")  # also of a shallow clone
-    if git("-C", str(CLONE), "checkout", "--quiet", commit, "--", prefix or ".") is None and not prefix:
-        raise StageError(f"git cannot check {commit[:8]} out")
-    if not (CLONE / prefix / ".dvc").is_dir():
+    if (pipeline := git("-C", str(CLONE), "ls-tree", "--name-only", commit, f"{prefix}.dvc")) == "":
         raise StageError(f"{commit[:8]} has no pipeline in {prefix or 'its root'}")
+    if not pipeline or git("-C", str(CLONE), "checkout", "--quiet", commit, "--", prefix or ".") is None:
+        raise StageError(f"git cannot check {commit[:8]} out")
     return CLONE / prefix
 
 

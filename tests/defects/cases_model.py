@@ -198,7 +198,7 @@ def validate_is_skipped(clone):
 
 def report_always_passes(clone):
     weak(clone)
-    clone.replace("report/__main__.py", "    sys.exit(not outcome.passed)", "    sys.exit(0)")
+    clone.replace("report/__main__.py", "    return int(not outcome.passed)", "    return 0")
     clone.replace("churn/verdict.py", 'if margin is not None and margin >= 0 else "broken"', 'if True else "broken"')
     clone.replace(
         "report/judge.py",
