@@ -4,6 +4,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes with two threads each would wait for one another
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from churn.contract import Contract, load_contract
 from churn.features import add_features
 from churn.params import Params, load_params
+from tests.forkserver import programs
 
 import numpy as np
 import pandas as pd
@@ -77,7 +79,7 @@ class Clone:
         home.mkdir(exist_ok=True)
         self.environment = {
             "HOME": str(home),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([programs(), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "OMP_NUM_THREADS": "1",
             "GIT_AUTHOR_NAME": "test",
             "GIT_AUTHOR_EMAIL": "test@example.invalid",
@@ -160,9 +162,23 @@ def clone_of_tree(folder: Path) -> Clone:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Clone:
-    """A clone in which `dvc repro` has run once, from nothing but what Git holds. Read it, don't change it."""
-    clone = clone_of_tree(tmp_path_factory.mktemp("finished") / "repository")
-    clone.first_run = clone.ok("dvc", "repro")
+    """A clone in which `dvc repro` has run once, from nothing but what Git holds. Read it, don't change it.
+
+    The first test process that needs it makes it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    folder.mkdir(exist_ok=True)
+    printed = folder / "first_run.txt"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if printed.exists():
+            clone = Clone(folder / "repository")
+        else:
+            shutil.rmtree(folder / "repository", ignore_errors=True)
+            clone = clone_of_tree(folder / "repository")
+            printed.write_text(clone.ok("dvc", "repro"))
+    clone.first_run = printed.read_text()
     return clone
 
 

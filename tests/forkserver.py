@@ -1,0 +1,202 @@
+"""A server that runs Python programs in children forked from itself, with the libraries imported: milliseconds each.
+
+`programs` makes a folder with a `python` and a `dvc` for PATH. They hand their arguments, environment, folder and open
+streams to the server, and end as the child does; a shim that is killed takes the child with it. The server imports
+libraries only: each child imports the code of the checkout that it runs in. What a fork cannot show is left to the real
+Python: a terminal, another start-up setting of Python's, and any program that is none of ours.
+"""
+
+import atexit
+import gc
+import importlib
+import marshal
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from functools import cache
+from pathlib import Path
+
+# fmt: off
+LIBRARIES = [
+    "alembic.command", "alembic.migration", "duckdb", "dvc.cli", "dvc.commands.repro", "dvc.commands.status",
+    "dvc.repo", "dvc.repo.reproduce", "dvc.stage.cache", "dvc.stage.run", "dvc_data.index", "ruamel.yaml",
+    "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.models", "mlflow.sklearn",
+    "mlflow.store.tracking.sqlalchemy_store", "mlflow.tracking", "networkx", "numpy", "pandas", "PIL.Image",
+    "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset", "pyarrow.parquet", "pydantic", "scipy.special",
+    "scipy.stats", "sklearn.calibration", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model",
+    "sklearn.metrics", "sklearn.model_selection", "sklearn.pipeline", "sklearn.preprocessing", "skops.io",
+    "threadpoolctl", "tqdm",
+]
+# fmt: on
+KNOWN = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")  # of Python's settings
+
+SHIM = """#!{python} -IS
+import os, sys
+real, arguments, environment = {python!r}, sys.argv[1:], os.environ
+if os.path.basename(sys.argv[0]) == "dvc":
+    arguments = ["-m", "dvc", *arguments]
+flags = [one for one in arguments[:2] if one in ("-I", "-B")]
+ours = arguments[len(flags) :]
+forked = (
+    (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in ("dvc", "stages", "churn", "report"))
+    or (ours and ours[0].endswith(".py"))
+) and not (
+    any(os.isatty(stream) for stream in (0, 1, 2))
+    or any(name.startswith("PYTHON") and name not in {known!r} for name in environment)
+    or environment.get("LC_ALL", "").startswith("C")
+    or environment.get("OMP_NUM_THREADS") != "1"
+)
+if not forked:
+    os.execv(real, [real, *arguments])
+import _socket, array, marshal
+server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+server.connect({address!r})
+mask = os.umask(0)
+asked = marshal.dumps((sys.argv[0], flags, ours, os.getcwd(), dict(environment), mask))
+streams = array.array("i", [0, 1, 2])
+server.sendmsg([len(asked).to_bytes(8, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+while asked:
+    asked = asked[server.send(asked) :]
+status = int.from_bytes(server.recv(4), "big", signed=True)
+if status < 0:
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
+
+
+@cache
+def programs() -> str:
+    """Start a server that ends with this process, and return the folder with the shims that ask it."""
+    folder = tempfile.TemporaryDirectory(prefix="forks-")
+    atexit.register(folder.cleanup)
+    address = f"{folder.name}/socket"
+    bin_folder = Path(folder.name, "bin")
+    bin_folder.mkdir()
+    for name in ("python", "dvc"):
+        shim = bin_folder / name
+        shim.write_text(SHIM.format(python=sys.executable, address=address, known=KNOWN))
+        shim.chmod(0o755)
+    server = subprocess.Popen(
+        [sys.executable, "-P", __file__, address],
+        cwd=folder.name,
+        env=os.environ | {"HOME": folder.name, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert server.stdout.readline() == b"ready\n"
+    atexit.register(server.stdin.close)
+    return str(bin_folder)
+
+
+class Connection:
+    """A shim that waits, and the child that runs for it."""
+
+    def __init__(self, shim: socket.socket, pid: int):
+        self.shim, self.pid = shim, pid
+        self.process = os.pidfd_open(pid)
+
+
+def serve(address: str) -> tuple:
+    """Fork a child for each shim that connects. Return, in the child only, what the shim asked for."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen(64)
+    waiting = selectors.DefaultSelector()
+    waiting.register(listener, selectors.EVENT_READ)
+    waiting.register(0, selectors.EVENT_READ)
+    print("ready", flush=True)
+    while True:
+        for key, _ in waiting.select():
+            if key.fileobj == 0:
+                sys.exit()
+            elif key.fileobj is listener:
+                shim, _ = listener.accept()
+                header, streams, _, _ = socket.recv_fds(shim, 8, 3)
+                asked = b""
+                while len(asked) < int.from_bytes(header, "big"):
+                    asked += shim.recv(1 << 20)
+                if not (pid := os.fork()):
+                    for number, stream in enumerate(streams):
+                        os.dup2(stream, number)
+                    for stream in streams:
+                        os.close(stream)
+                    return marshal.loads(asked)
+                for stream in streams:
+                    os.close(stream)
+                one = Connection(shim, pid)
+                waiting.register(one.shim, selectors.EVENT_READ, one)
+                waiting.register(one.process, selectors.EVENT_READ, one)
+            else:
+                one = key.data
+                if key.fileobj is one.shim:  # it was killed
+                    os.kill(one.pid, signal.SIGKILL)
+                    waiting.unregister(one.shim)
+                    one.shim.close()
+                    continue
+                _, status = os.waitpid(one.pid, 0)
+                waiting.unregister(one.process)
+                os.close(one.process)
+                if one.shim.fileno() >= 0:
+                    waiting.unregister(one.shim)
+                    one.shim.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+                    one.shim.close()
+
+
+def become(asked: tuple) -> None:
+    """Make this child what the real Python would be at its start, run the program, and end."""
+    import numpy as np
+
+    program, flags, arguments, folder, environment, mask = asked
+    os.chdir(folder)
+    os.umask(mask)
+    os.environ.clear()
+    os.environ.update(environment)
+    np.random.seed()  # else each child would draw the same numbers
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
+    sys.stdout.reconfigure(write_through=bool(environment.get("PYTHONUNBUFFERED")))
+    sys.stderr.reconfigure(line_buffering=True)
+    sys.executable = str(Path(program).with_name("python"))
+    sys.dont_write_bytecode = "-B" in flags or bool(environment.get("PYTHONDONTWRITEBYTECODE"))
+    isolated = "-I" in flags
+    paths = [] if isolated else [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    safe = isolated or environment.get("PYTHONSAFEPATH")
+    module = arguments[0] == "-m"
+    if not safe:
+        paths.insert(0, folder if module else str(Path(arguments[0]).resolve().parent))
+    sys.path[:0] = paths
+    sys.argv = arguments[1:] if module else arguments
+    try:
+        if module:
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if not isinstance(end.code, int | None):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    else:
+        status = 0
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status)  # past the end of the interpreter, where the libraries are taken apart
+
+
+if __name__ == "__main__":
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    become(serve(sys.argv[1]))
