@@ -87,6 +87,11 @@ class Clone:
             "GIT_COMMITTER_EMAIL": "test@example.invalid",
         }
 
+    @property
+    def real(self) -> dict[str, str]:
+        """The environment with the real `python` and `dvc`, where the processes themselves matter."""
+        return self.environment | {"PATH": self.environment["PATH"].removeprefix(programs() + os.pathsep)}
+
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command; stdout and stderr together are its `stdout`."""
         return subprocess.run(

@@ -372,7 +372,7 @@ def test_a_stage_that_is_killed_under_dvc_is_made_by_the_next_run(clone, dvc_too
     before, log = (clone.folder / "models/churn.skops").read_bytes(), clone.folder / ".cache/stages.jsonl"
     lines = log.read_text().count("\n")
     command = ["dvc", "repro", "--force", "--single-item", "train"]
-    dvc = subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL)
+    dvc = subprocess.Popen(command, cwd=clone.folder, env=clone.real, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while log.read_text().count("\n") == lines:  # what a stage begins with
         assert time.monotonic() < deadline, "train does not start"

@@ -344,9 +344,7 @@ def test_a_url_that_dvc_still_takes_for_a_file_is_dvcs_to_refuse(clone, warehous
 def test_killed_at_any_time_fetch_loses_nothing(pointed: Clone, warehouse):
     before = (pointed.folder / "data/raw/customers.parquet").read_bytes()
     (pointed.folder / "source.sql").write_text(f"{ENDLESS} -- endless\n")
-    dvc = subprocess.Popen(
-        ["dvc", "repro", "gate"], cwd=pointed.folder, env=pointed.environment, stdout=subprocess.PIPE
-    )
+    dvc = subprocess.Popen(["dvc", "repro", "gate"], cwd=pointed.folder, env=pointed.real, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while warehouse.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY (%-- endless%'") != "1":
         assert time.monotonic() < deadline, "fetch does not come to its query"
