@@ -63,7 +63,9 @@ streams = array.array("i", [0, 1, 2])
 server.sendmsg([len(asked).to_bytes(8, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
 while asked:
     asked = asked[server.send(asked) :]
-status = int.from_bytes(server.recv(4), "big", signed=True)
+if len(answer := server.recv(4)) < 4:
+    sys.exit("the server of tests/forkserver.py has ended: nobody knows how the program did")
+status = int.from_bytes(answer, "big", signed=True)
 if status < 0:
     os.kill(os.getpid(), -status)
 os._exit(status)
@@ -191,6 +193,7 @@ def become(asked: tuple) -> None:
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(status)  # past the end of the interpreter, where the libraries are taken apart
 
 
