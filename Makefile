@@ -75,8 +75,9 @@ pull: .venv/.runtime ## take over from DVC's remote what others have made, with 
 push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
 	@python .github/scripts/remote.py push
 
-bench: .venv/.runtime ## time the pipeline beside a four-script tutorial
+bench: .venv/.runtime ## time the pipeline beside a four-script tutorial, and the first run beside that with pip
 	@python -m benchmarks.cold_run
+	@python -m benchmarks.first_run
 
 lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
 	@for name in requirements-uv requirements requirements-dev; do \
