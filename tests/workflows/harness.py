@@ -124,7 +124,8 @@ class GitHub(FakeGitHub):
     def _quick_checks(self):
         """Leave the job `checks` one rule and one test: all of them are run by whoever runs these tests."""
         shutil.rmtree(self.desk.folder / "tests")
-        paths = re.findall(r"tests/\S+", self.desk.text(".github/workflows/pipeline.yml"))
+        quick = self.desk.text("Makefile").partition("\nquick:")[2].partition("\n\n")[0]
+        paths = re.findall(r"tests/[\w/.]+", quick)
         for path in paths:
             test = self.desk.folder / path / ("" if path.endswith(".py") else f"test_{Path(path).name}.py")
             test.parent.mkdir(parents=True, exist_ok=True)

@@ -160,7 +160,8 @@ def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, bran
     runner.bash(f"mkdir -p .github && ln -s {ROOT}/.github/workflows .github/workflows")
     done = runner.step("audit", "silence", "See whether the pipeline runs on this branch", False, BRANCH=branch)
     assert done.returncode == (not known)
-    fault = f"pipeline.yml ignores the default branch {branch}: add it to its two lines branches: [main, master]."
+    ignored = f"pipeline.yml or suite.yml ignores the default branch {branch}"
+    fault = f"{ignored}: add it to each line branches: [main, master]."
     assert done.stdout == ("" if known else f"::error::{fault}\n")
     if not known:
         assert runner.outputs() == {"fault": fault}
