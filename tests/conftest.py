@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
-from churn.features import add_features
+from churn.featuring import add_features
 from churn.params import Params, load_params
 from tests.forkserver import programs
 

@@ -1,7 +1,7 @@
 from dataclasses import astuple
 
 from churn.drift import DRIFTED, STABLE, RowChanges, arguments, feature_drift, main, row_changes
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.stage import StageError
 from tests.conftest import ROOT, make_customers
 

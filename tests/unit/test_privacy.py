@@ -20,7 +20,7 @@ import churn.start
 from churn.contract import Relation
 from churn.drift import feature_drift, row_changes
 from churn.evaluation import scores_of
-from churn.features import add_features, to_arrow
+from churn.featuring import add_features, to_arrow
 from churn.params import Fetch, Slices, Train
 from churn.profile import customers_profile, load_profile
 from churn.registry import fault_of_registry

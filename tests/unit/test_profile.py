@@ -1,7 +1,7 @@
 import json
 import re
 
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.profile import load_profile, profile_of
 from churn.stage import StageError
 from churn.strays import profile_findings, single_feature_roc_auc, standard_error

@@ -6,7 +6,7 @@ import zipfile
 
 from churn.contract import Contract
 from churn.evaluation import scores_of
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.model import hash_file, load_model, model_frame, reproducible_bytes, save_model
 from churn.params import Train
 from churn.stage import TEST, StageError, sha256_of
