@@ -4,6 +4,10 @@ import os
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
+
+import tests.frozen  # noqa: F401  # before churn
+
+# isort: split
 import multiprocessing
 import runpy
 import sys
