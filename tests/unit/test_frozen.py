@@ -21,7 +21,7 @@ def test_a_test_that_opens_a_live_file_fails(name, monkeypatch):
 
 def test_the_code_under_test_cannot_read_a_live_file_either(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(AssertionError, match="contract.yaml is a live file"):
+    with pytest.raises(AssertionError, match=r"contract\.yaml is a live file"):
         load_contract()
 
 
