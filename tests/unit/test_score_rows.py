@@ -1,6 +1,7 @@
 import churn.score
 from churn.score import incoming_contract, score, scored_contract
 from churn.stage import StageError
+from tests.frozen import SAMPLE
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ class Constant:
 
 
 @pytest.fixture
-def incoming(customers, tmp_path):
+def incoming(customers, tmp_path, monkeypatch):
+    monkeypatch.chdir(SAMPLE)  # whose params.yaml is read
     path = tmp_path / "customers.parquet"
     customers.drop(columns=["num_products", "churn"]).to_parquet(path)
     return path
