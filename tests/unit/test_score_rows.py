@@ -19,9 +19,13 @@ class Constant:
         return np.column_stack([1 - scores, scores])
 
 
+@pytest.fixture(autouse=True)
+def in_the_folder_of_params(monkeypatch):
+    monkeypatch.chdir(SAMPLE)
+
+
 @pytest.fixture
-def incoming(customers, tmp_path, monkeypatch):
-    monkeypatch.chdir(SAMPLE)  # whose params.yaml is read
+def incoming(customers, tmp_path):
     path = tmp_path / "customers.parquet"
     customers.drop(columns=["num_products", "churn"]).to_parquet(path)
     return path
