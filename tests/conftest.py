@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
@@ -173,14 +174,13 @@ def clone_of_tree(folder: Path, *, live: bool = False) -> Clone:
     return clone
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Clone:
-    """A clone in which `dvc repro` has run once on the sample, and its results are committed. Read it, don't change it.
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], Clone]) -> Clone:
+    """Return the clone that `make` makes; its `first_run` is what the pipeline printed.
 
     The first test process that needs it makes it for all.
     """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     folder.mkdir(exist_ok=True)
     printed = folder / "first_run.txt"
     with (folder / "lock").open("w") as lock:
@@ -189,12 +189,23 @@ def finished(tmp_path_factory) -> Clone:
             clone = Clone(folder / "repository")
         else:
             shutil.rmtree(folder / "repository", ignore_errors=True)
-            clone = clone_of_tree(folder / "repository")
-            first_run = clone.ok("dvc", "repro")
-            clone.commit("Record what the pipeline made")
-            printed.write_text(first_run)
+            clone = make(folder / "repository")
+            printed.write_text(clone.first_run)
     clone.first_run = printed.read_text()
     return clone
+
+
+def run_of_sample(folder: Path) -> Clone:
+    clone = clone_of_tree(folder)
+    clone.first_run = clone.ok("dvc", "repro")
+    clone.commit("Record what the pipeline made")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Clone:
+    """A clone in which `dvc repro` has run once on the sample; its results are committed. Read it, don't change it."""
+    return made_once(tmp_path_factory, "finished", run_of_sample)
 
 
 @pytest.fixture
