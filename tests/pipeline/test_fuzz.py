@@ -36,6 +36,7 @@ from churn.stage import (
     md5_of,
 )
 from tests.conftest import ROOT, Clone
+from tests.frozen import copy_of
 
 import pyarrow.parquet as pq
 import pytest
@@ -102,8 +103,8 @@ class Bench:
         with (ROOT / "data/sample/telco_customers.csv").open("rb") as sample:
             (folder / SOURCE).write_bytes(b"".join(next(sample) for _ in range(1_201)))
         for name in (CONTRACT, QUERY):
-            (folder / name).write_bytes((ROOT / name).read_bytes())
-        params = YAML(typ="safe").load(ROOT / PARAMS)
+            (folder / name).write_bytes(copy_of(name).read_bytes())
+        params = YAML(typ="safe").load(copy_of(PARAMS))
         params["fetch"]["source"] = str(SOURCE)
         params["train"]["parameters"] |= {"max_iter": 10, "learning_rate": 0.3}
         params["gate"] |= {"min_slice_rows": 5, "overall": {"roc_auc": {"min": 0.5}}}

@@ -1,5 +1,5 @@
 from churn.evaluation import scores_of
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.model import model_frame, read_scores, read_table
 from churn.params import Slices
 from churn.slices import slice_masks

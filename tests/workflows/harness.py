@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.conftest import Clone, clone_of_tree
+from tests.conftest import Clone
 from tests.forkserver import programs
 from tests.servers import S3_BRANCH_KEYS, S3_KEYS
 from tests.workflows.fake_github import REPOSITORY, TOKEN, FakeGitHub
@@ -84,9 +84,12 @@ class Run:
 
 
 class GitHub(FakeGitHub):
-    """The repository at GitHub: its branches, pull requests and runs. `desk` is a developer's clone of it."""
+    """The repository at GitHub: its branches, pull requests and runs. `desk` is a developer's clone of it.
 
-    def __init__(self, folder):
+    It begins as what `finished` has committed.
+    """
+
+    def __init__(self, folder, finished):
         super().__init__()
         self.folder = folder
         self.runs = []
@@ -99,7 +102,9 @@ class GitHub(FakeGitHub):
         self.url = self.serve()
         self.environment = folder / "environment"
         link_environment(self.environment)
-        self.desk = clone_of_tree(folder / "desk")
+        finished.ok("git", "clone", "--quiet", "--origin", "finished", str(finished.folder), str(folder / "desk"))
+        self.desk = Clone(folder / "desk")
+        self.desk.ok("git", "remote", "remove", "finished")
         self._quick_checks()
         self.origin = folder / "github" / "example" / "churn.git"
         self.desk.ok("git", "clone", "--quiet", "--bare", ".", str(self.origin))

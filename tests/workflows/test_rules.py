@@ -10,6 +10,7 @@ from churn.package import closure
 from churn.params import load_params
 from report.changes import FREE, owned
 from tests.conftest import ROOT
+from tests.frozen import copy_of
 
 import pytest
 from ruamel.yaml import YAML
@@ -424,7 +425,13 @@ def run_by(job):
         recipes = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
         found |= {"Makefile", *re.findall(r"[\w./-]+", recipes)}
     if re.search(r"\bdvc\b", text):
-        found |= {".dvc/config", ".dvcignore", "dvc.yaml", "params.yaml", load_params(ROOT / "params.yaml").fetch.query}
+        found |= {
+            ".dvc/config",
+            ".dvcignore",
+            "dvc.yaml",
+            "params.yaml",
+            load_params(copy_of("params.yaml")).fetch.query,
+        }
         for name, stage in load(ROOT / "dvc.yaml")["stages"].items():
             found |= code_of(Path("stages", f"{name}.py")) | (files & set(stage["deps"]))
     return found & files
