@@ -1,17 +1,21 @@
 """Main's side of the report, rebuilt from its commit: a branch cannot forge it.
 
-A clone of the commit shares this one's DVC cache, and `dvc repro` in it takes main's own results from there, from
-the remote, or makes them. The comparison is paired: both models score the branch's holdout, prepared for either by its
-own code, without the rows that main has trained on.
+Where the commit's dvc.lock fits its code, parameters and data, main's results are copied from DVC's cache, each checked
+against the hash in that lock. Else `dvc repro` in a clone of the commit takes them from the cache or the remote, or
+makes them. The comparison is paired: both models score the branch's holdout, prepared for either by its own code,
+without the rows that main has trained on.
 """
 
+import configparser
+import json
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from configparser import ConfigParser
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from churn.contract import Contract, load_contract
 from churn.curves import curves
@@ -32,9 +36,11 @@ from churn.stage import (
     TRAIN,
     StageError,
     md5_of,
+    read_yaml,
     sha256_of,
+    stages_in,
 )
-from report.claims import stages_of
+from report.claims import ORDER, stages_of
 from report.facts import Comparison, DataChange, Slice
 from report.git import git
 from report.judge import Candidate
@@ -46,7 +52,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 CLONE = Path(".cache/baseline")
-LOCAL_CONFIG = Path(".dvc/config.local")
+CONFIG, LOCAL_CONFIG = Path(".dvc/config"), Path(".dvc/config.local")
+# The keys of a stage that _is_current compares; of a stage with another one DVC decides.
+KNOWN = {"cmd", "deps", "params", "outs", "metrics", "plots", "desc"}
 
 
 @contextmanager
@@ -58,6 +66,9 @@ def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
     shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
     try:
         folder = _check_out(commit)
+        if _restored(folder, ORDER[: ORDER.index(stage) + 1]):
+            yield folder
+            return
         has_remote = _configure(folder)
         _keep_snapshot(folder, has_remote)
         # Else evaluate would run, because `dvc repro` restores no stage that also has results in Git.
@@ -74,10 +85,88 @@ def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
         shutil.rmtree(CLONE, ignore_errors=True)
 
 
+def _restored(folder: Path, stages: tuple[str, ...]) -> bool:
+    """Copy the results of `stages` in `folder` from DVC's cache, without a DVC process; return whether that was enough.
+
+    It is where each result has the hash that dvc.lock of the commit names, and that lock fits the commit's files. In
+    any other case, also an unclear one, DVC decides.
+    """
+    try:
+        pipeline = stages_in((folder / "dvc.yaml").read_text(encoding="utf-8"), "dvc.yaml")
+        locked = stages_of((folder / LOCK).read_text(encoding="utf-8"))
+        settings = read_yaml((folder / PARAMS).read_text(encoding="utf-8"), str(PARAMS))
+        own = configparser.ConfigParser(interpolation=None)
+        own.read([CONFIG, LOCAL_CONFIG], encoding="utf-8")
+        cache = CONFIG.parent / own.get("cache", "dir", fallback="cache") / "files/md5"
+        return all(
+            _copied(folder, pipeline[stage], locked[stage], cache)
+            and _is_current(folder, pipeline[stage], locked[stage], settings)
+            for stage in stages
+        )
+    except (StageError, OSError, configparser.Error, LookupError, TypeError, AttributeError, ValueError):
+        return False
+
+
+def _copied(folder: Path, stage: Mapping[str, Any], locked: Mapping[str, Any], cache: Path) -> bool:
+    """Copy the results of a stage from `cache`; return whether all of them have the hash that is `locked`."""
+    hashes = {out["path"]: out["md5"] for out in locked["outs"]}
+    outs = [_named(out) for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
+    if {name for name, _ in outs} != set(hashes):
+        return False
+    for name, options in outs:
+        path, md5 = folder / name, hashes[name]
+        in_git = options.get("cache") is False
+        if in_git and path.is_dir():
+            continue  # plots/, which the report does not read
+        if not path.resolve().is_relative_to(folder.resolve()) or not re.fullmatch("[0-9a-f]{32}", md5):
+            return False
+        if not in_git:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(cache / md5[:2] / md5[2:], path)
+        if md5_of(path) != md5:  # of the copy, because a link could change after the check
+            path.unlink()
+            return False
+    return True
+
+
+def _is_current(folder: Path, stage: Mapping[str, Any], locked: Mapping[str, Any], settings: Any) -> bool:
+    """Return whether `dvc repro` would find a stage unchanged: its command, its files, and the values that it reads."""
+    if set(stage) - KNOWN or stage["cmd"] != locked["cmd"]:
+        return False
+    deps = [re.sub(r"\$\{([\w.]+)\}", lambda found: str(_value(settings, found[1])), name) for name in stage["deps"]]
+    if set(deps) != {dep["path"] for dep in locked["deps"]}:
+        return False
+    wanted: dict[str, dict[str, Any]] = {}
+    for one in stage.get("params", ()):
+        for file, keys in one.items() if isinstance(one, Mapping) else [(str(PARAMS), [one])]:
+            values = read_yaml((folder / file).read_text(encoding="utf-8"), file)
+            wanted.setdefault(file, {}).update({key: _value(values, key) for key in keys})
+    same = _json(wanted) == _json(locked.get("params", {}))
+    return same and all(md5_of(folder / dep["path"]) == dep["md5"] for dep in locked["deps"])
+
+
+def _named(out: Any) -> tuple[str, Mapping[str, Any]]:
+    """Return the path of an output in dvc.yaml, and its options."""
+    if isinstance(out, Mapping):
+        ((name, options),) = out.items()
+        return name, options
+    return out, {}
+
+
+def _value(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, sort_keys=True)  # unlike ==, it keeps True and 1 apart
+
+
 def _configure(folder: Path) -> bool:
     """Let DVC in `folder` use this clone's cache and remote; return whether there is a remote."""
     settings = dict(line.partition("=")[::2] for line in dvc("config", "--list").stdout.splitlines())
-    local = ConfigParser(interpolation=None)
+    local = configparser.ConfigParser(interpolation=None)
     local.read(LOCAL_CONFIG, encoding="utf-8")  # where the remote is
     local["cache"] = {"dir": str((LOCAL_CONFIG.parent / settings.get("cache.dir", "cache")).resolve())}
     with (folder / LOCAL_CONFIG).open("w", encoding="utf-8") as file:
