@@ -7,15 +7,12 @@ without the rows that main has trained on.
 """
 
 import configparser
-import json
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from churn.contract import Contract, load_contract
 from churn.curves import curves
@@ -36,14 +33,13 @@ from churn.stage import (
     TRAIN,
     StageError,
     md5_of,
-    read_yaml,
     sha256_of,
-    stages_in,
 )
 from report.claims import ORDER, stages_of
 from report.facts import Comparison, DataChange, Slice
 from report.git import git
 from report.judge import Candidate
+from report.lock import hash_of, locked
 from report.picture import draw
 from report.state import dvc, logged_runs
 
@@ -53,114 +49,89 @@ import pyarrow.parquet as pq
 
 CLONE = Path(".cache/baseline")
 CONFIG, LOCAL_CONFIG = Path(".dvc/config"), Path(".dvc/config.local")
-# The keys of a stage that _is_current compares; of a stage with another one DVC decides.
-KNOWN = {"cmd", "deps", "params", "outs", "metrics", "plots", "desc"}
 
 
 @contextmanager
-def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
-    """Yield a folder with the pipeline of `commit` and everything up to a stage of it; it is gone afterwards.
-
-    Raises StageError, with the reason, where it cannot be made.
-    """
+def checked_out(commit: str) -> Iterator[Path]:
+    """Yield a folder with the pipeline of `commit` as Git has it; it is gone afterwards."""
+    with suppress(OSError):
+        CLONE.unlink()  # a link, to a folder that may hold anything
     shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
     try:
-        folder = _check_out(commit)
-        if _restored(folder, ORDER[: ORDER.index(stage) + 1]):
-            yield folder
-            return
-        has_remote = _configure(folder)
-        _keep_snapshot(folder, has_remote)
-        # Else evaluate would run, because `dvc repro` restores no stage that also has results in Git.
-        dvc("checkout", "--quiet", "--allow-missing", folder=folder)
-        # Not from the run-cache, where the branch could have planted a run.
-        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), stage, folder=folder)
-        if done.returncode:
-            faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(folder / LOG).items() if one["fault"]]
-            said = faults[0] if faults else f"`dvc repro {stage}` fails in a checkout of {commit}"
-            raise StageError(f"its pipeline does not run: {said}")
-        refuse_damaged(folder)
-        yield folder
+        CLONE.mkdir(parents=True)
+    except OSError as error:
+        raise StageError(f"{CLONE} cannot be made: delete it, then make the report again") from error
+    try:
+        yield _check_out(commit)
     finally:
         shutil.rmtree(CLONE, ignore_errors=True)
 
 
-def _restored(folder: Path, stages: tuple[str, ...]) -> bool:
-    """Copy the results of `stages` in `folder` from DVC's cache, without a DVC process; return whether that was enough.
+@contextmanager
+def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
+    """Yield the folder of `checked_out` with everything up to a stage. Raises StageError, see build."""
+    with checked_out(commit) as folder:
+        build(folder, stage)
+        yield folder
 
-    It is where each result has the hash that dvc.lock of the commit names, and that lock fits the commit's files. In
-    any other case, also an unclear one, DVC decides.
+
+def build(folder: Path, stage: str) -> None:
+    """Make the results up to a stage in a folder that was `checked_out`.
+
+    Raises StageError, with the reason, where they cannot be made.
     """
+    if _restored(folder, stage):
+        return
+    has_remote = _configure(folder)
+    _keep_snapshot(folder, has_remote)
+    # Else evaluate would run, because `dvc repro` restores no stage that also has results in Git.
+    dvc("checkout", "--quiet", "--allow-missing", folder=folder)
+    # Not from the run-cache, where the branch could have planted a run.
+    done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), stage, folder=folder)
+    if done.returncode:
+        faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(folder / LOG).items() if one["fault"]]
+        said = faults[0] if faults else f"`dvc repro {stage}` fails in a checkout of main's commit"
+        raise StageError(f"its pipeline does not run: {said}")
+    refuse_damaged(folder)
+
+
+def unchanged(folder: Path) -> set[Path]:
+    """Return which of the tables and the model here are main's, by dvc.lock of its commit in `folder`.
+
+    None are where that lock does not fit the commit's own files.
+    """
+    outs = locked(folder, _upto("evaluate")) or {}
+    return {path for path in (RAW, TRAIN, TEST, MODEL) if str(path) in outs and hash_of(path) == outs[str(path)].md5}
+
+
+def _restored(folder: Path, stage: str) -> bool:
+    """Copy the results up to a stage from DVC's cache to `folder`; return whether all have the hashes in its dvc.lock.
+
+    In any other case, also an unclear one, DVC decides.
+    """
+    if (outs := locked(folder, _upto(stage))) is None:
+        return False
     try:
-        pipeline = stages_in((folder / "dvc.yaml").read_text(encoding="utf-8"), "dvc.yaml")
-        locked = stages_of((folder / LOCK).read_text(encoding="utf-8"))
-        settings = read_yaml((folder / PARAMS).read_text(encoding="utf-8"), str(PARAMS))
         own = configparser.ConfigParser(interpolation=None)
         own.read([CONFIG, LOCAL_CONFIG], encoding="utf-8")
         cache = CONFIG.parent / own.get("cache", "dir", fallback="cache") / "files/md5"
-        return all(
-            _copied(folder, pipeline[stage], locked[stage], cache)
-            and _is_current(folder, pipeline[stage], locked[stage], settings)
-            for stage in stages
-        )
-    except (StageError, OSError, configparser.Error, LookupError, TypeError, AttributeError, ValueError):
+        for name, out in outs.items():
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                return False
+            if not out.in_git:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(cache / out.md5[:2] / out.md5[2:], path)
+            if hash_of(path) != out.md5:  # of the copy, because the cache could change after a check
+                path.unlink()
+                return False
+    except (OSError, configparser.Error, UnicodeDecodeError):
         return False
-
-
-def _copied(folder: Path, stage: Mapping[str, Any], locked: Mapping[str, Any], cache: Path) -> bool:
-    """Copy the results of a stage from `cache`; return whether all of them have the hash that is `locked`."""
-    hashes = {out["path"]: out["md5"] for out in locked["outs"]}
-    outs = [_named(out) for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
-    if {name for name, _ in outs} != set(hashes):
-        return False
-    for name, options in outs:
-        path, md5 = folder / name, hashes[name]
-        in_git = options.get("cache") is False
-        if in_git and path.is_dir():
-            continue  # plots/, which the report does not read
-        if not path.resolve().is_relative_to(folder.resolve()) or not re.fullmatch("[0-9a-f]{32}", md5):
-            return False
-        if not in_git:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(cache / md5[:2] / md5[2:], path)
-        if md5_of(path) != md5:  # of the copy, because a link could change after the check
-            path.unlink()
-            return False
     return True
 
 
-def _is_current(folder: Path, stage: Mapping[str, Any], locked: Mapping[str, Any], settings: Any) -> bool:
-    """Return whether `dvc repro` would find a stage unchanged: its command, its files, and the values that it reads."""
-    if set(stage) - KNOWN or stage["cmd"] != locked["cmd"]:
-        return False
-    deps = [re.sub(r"\$\{([\w.]+)\}", lambda found: str(_value(settings, found[1])), name) for name in stage["deps"]]
-    if set(deps) != {dep["path"] for dep in locked["deps"]}:
-        return False
-    wanted: dict[str, dict[str, Any]] = {}
-    for one in stage.get("params", ()):
-        for file, keys in one.items() if isinstance(one, Mapping) else [(str(PARAMS), [one])]:
-            values = read_yaml((folder / file).read_text(encoding="utf-8"), file)
-            wanted.setdefault(file, {}).update({key: _value(values, key) for key in keys})
-    same = _json(wanted) == _json(locked.get("params", {}))
-    return same and all(md5_of(folder / dep["path"]) == dep["md5"] for dep in locked["deps"])
-
-
-def _named(out: Any) -> tuple[str, Mapping[str, Any]]:
-    """Return the path of an output in dvc.yaml, and its options."""
-    if isinstance(out, Mapping):
-        ((name, options),) = out.items()
-        return name, options
-    return out, {}
-
-
-def _value(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
-
-
-def _json(values: Any) -> str:
-    return json.dumps(values, sort_keys=True)  # unlike ==, it keeps True and 1 apart
+def _upto(stage: str) -> tuple[str, ...]:
+    return ORDER[: ORDER.index(stage) + 1]
 
 
 def _configure(folder: Path) -> bool:
