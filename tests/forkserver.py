@@ -19,9 +19,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
+from coverage import Coverage, CoverageData
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("churn", "report", "stages", ".github/scripts")  # whose coverage is measured
 # fmt: off
 LIBRARIES = [
     "alembic.command", "alembic.migration", "duckdb", "dvc.cli", "dvc.commands.repro", "dvc.commands.status",
@@ -85,8 +90,9 @@ def programs() -> str:
         shim = bin_folder / name
         shim.write_text(SHIM.format(python=sys.executable, address=address, known=KNOWN))
         shim.chmod(0o755)
+    running = Coverage.current()
     server = subprocess.Popen(
-        [sys.executable, "-P", __file__, address],
+        [sys.executable, "-P", __file__, address, str(ROOT / running.config.data_file) if running else ""],
         cwd=folder.name,
         env=os.environ | {"HOME": folder.name, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
@@ -152,7 +158,27 @@ def serve(address: str) -> tuple:
                     one.shim.close()
 
 
-def become(asked: tuple) -> None:
+@contextmanager
+def measured(data_file: str):
+    """Add to the coverage what is run of each file that has the same bytes in the checkout under test."""
+    coverage = Coverage(data_file=None, branch=True, config_file=False, include=[f"*/{folder}/*.py" for folder in OURS])
+    coverage.start()
+    try:
+        yield
+    finally:
+        coverage.stop()
+        arcs = {}
+        for name in (data := coverage.get_data()).measured_files():
+            (folder,) = (folder for folder in OURS if Path(name).parent.match(f"*/{folder}"))
+            own = ROOT / folder / Path(name).name
+            if own.exists() and Path(name).exists() and own.read_bytes() == Path(name).read_bytes():
+                arcs[str(own)] = data.arcs(name)
+        together = CoverageData(data_file, suffix=True)
+        together.add_arcs(arcs)
+        together.write()
+
+
+def become(asked: tuple, data_file: str) -> None:
     """Make this child what the real Python would be at its start, run the program, and end."""
     import numpy as np
     from colorama.initialise import reset_all
@@ -180,10 +206,11 @@ def become(asked: tuple) -> None:
     sys.path[:0] = paths
     sys.argv = arguments[1:] if module else arguments
     try:
-        if module:
-            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(arguments[0], run_name="__main__")
+        with measured(data_file) if data_file and arguments[1:2] != ["dvc"] else nullcontext():
+            if module:
+                runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if not isinstance(end.code, int | None):
@@ -205,4 +232,4 @@ if __name__ == "__main__":
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    become(serve(sys.argv[1]))
+    become(serve(sys.argv[1]), sys.argv[2])
