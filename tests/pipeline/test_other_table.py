@@ -24,15 +24,15 @@ def adopted(tmp_path_factory):
     return clone
 
 
-def tested(clone, *arguments):
+def outcome_of_pytest(clone, *arguments):
     """Run pytest in the clone, and return what it printed."""
     return clone.ok("python", "-m", "pytest", "-o", "addopts=", "-q", *arguments)
 
 
 def test_the_tests_of_the_live_files_and_of_the_sample_pass_with_another_table(adopted):
-    printed = tested(adopted, *WITH)
+    printed = outcome_of_pytest(adopted, *WITH)
     assert re.search(r"^\d{3} passed in ", printed, re.MULTILINE), printed
 
 
 def test_every_test_is_collected_with_another_table(adopted):
-    assert re.search(r"^\d{4} tests collected", tested(adopted, "--collect-only"), re.MULTILINE)
+    assert re.search(r"^\d{4} tests collected", outcome_of_pytest(adopted, "--collect-only"), re.MULTILINE)
