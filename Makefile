@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Python's: their scripts in .venv/bin hold the path of the checkout, which may have moved or have a quote in it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro resolve test defects check profile audit format ui registry rollback remote pull push lock bench
+.PHONY: help setup repro resolve test quick defects check profile audit format ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ resolve: .venv/.runtime ## after a merge conflict in dvc.lock, metrics or plots:
 
 test: .venv/.dev ## run the tests
 	@python -m pytest
+
+quick: .venv/.dev ## run the tests that a pull request runs: those of functions, the graph and the workflows' rules
+	@python -m pytest tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/workflows/test_rules.py
 
 defects: .venv/.dev ## show that the gate refuses bad changes, and lets harmless ones through
 	@python -m pytest tests/defects
@@ -72,11 +75,12 @@ pull: .venv/.runtime ## take over from DVC's remote what others have made, with 
 push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
 	@python .github/scripts/remote.py push
 
-bench: .venv/.runtime ## time the pipeline beside a four-script tutorial
+bench: .venv/.runtime ## time the pipeline beside a four-script tutorial, and the first run beside that with pip
 	@python -m benchmarks.cold_run
+	@python -m benchmarks.first_run
 
 lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
-	@for name in requirements requirements-dev; do \
+	@for name in requirements-uv requirements requirements-dev; do \
 	  uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	    $$name.in --output-file $$name.txt || exit 1; done
@@ -100,12 +104,19 @@ lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
 	@echo "$$STARTUP" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/churn.pth"
 	@touch $@
 
-.venv/.runtime: requirements.txt | .venv/.python .venv/.startup
-	@echo "Installing requirements.txt into .venv (about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+# uv installs the lock several times as fast as pip. uv reads UV_DEFAULT_INDEX and not pip's settings, so pip takes over where
+# uv is not available or fails, for example because only pip knows the company's index. Both check every hash.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+UV := UV_SYSTEM_CERTS=true UV_PYTHON_DOWNLOADS=never $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes
+install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } || \
+  { echo "uv could not install $(lastword $(1)), for the reason above: pip installs it, in a minute or two ..." >&2; $(PIP) $(1); }
+
+.venv/.runtime: requirements.txt requirements-uv.txt | .venv/.python .venv/.startup
+	@echo "Installing requirements.txt into .venv (some seconds) ..."
+	@$(call install,-r requirements.txt)
 	@touch $@
 
 .venv/.dev: requirements-dev.txt .venv/.runtime
 	@echo "Installing requirements-dev.txt into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
+	@$(call install,-r requirements.txt -r requirements-dev.txt)
 	@touch $@

@@ -108,6 +108,13 @@ class Clone:
             check=False,
         )
 
+    def start(self, log: Path, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command and return its process; what it prints goes into the file `log`."""
+        with log.open("wb") as printed:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=self.environment | environment, stdout=printed, stderr=printed
+            )
+
     def ok(self, *command: str, **environment: str) -> str:
         """Run a command that must succeed and return what it printed."""
         done = self.run(*command, **environment)

@@ -22,7 +22,7 @@ UNREACHABLE = (
     "no package could be looked up: https://pypi.org does not answer from here, or a proxy answers for it. Look at the"
     " network, HTTPS_PROXY and REQUESTS_CA_BUNDLE, then `make audit` again."
 )
-LOCKS = ("requirements.txt", "requirements-dev.txt")
+LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-uv.txt")
 
 
 def accepted(text: str) -> dict[str, str]:

@@ -65,12 +65,13 @@ def pip_audit(monkeypatch, tmp_path):
     return put
 
 
-def test_pip_audit_is_given_both_locks_as_they_are(pip_audit, tmp_path, capsys):
+def test_pip_audit_is_given_each_lock_as_they_are(pip_audit, tmp_path, capsys):
     pip_audit(f"""echo "$@" > {tmp_path}/said; echo '{{"dependencies": []}}'""")
     with pytest.raises(SystemExit) as left:
         audit.main()
     said = (tmp_path / "said").read_text()
-    assert "--requirement requirements.txt --requirement requirements-dev.txt --require-hashes --disable-pip" in said
+    locks = "--requirement requirements.txt --requirement requirements-dev.txt --requirement requirements-uv.txt"
+    assert f"{locks} --require-hashes --disable-pip" in said
     assert left.value.code == 1  # since what is accepted was not found
     assert capsys.readouterr().out.endswith("audit: 0 packages, 1 accepted vulnerabilities, 1 faults\n")
 

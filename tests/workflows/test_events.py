@@ -156,3 +156,9 @@ def test_a_retraining_starts_from_main_and_is_proposed_also_when_the_gate_blocks
 @pytest.mark.parametrize("failing", ["reproduce", "dependencies", "silence"])
 def test_an_audit_does_all_it_can_and_tells_of_a_failure(jobs_on, failing):
     assert set(jobs_on("audit", "schedule", {}, (failing,))) == {"reproduce", "dependencies", "silence", "alert"}
+
+
+@pytest.mark.parametrize(("failing", "jobs"), [((), ["suite"]), (("suite",), ["suite", "alert"])])
+@pytest.mark.parametrize(("event", "payload"), [("push", {"ref": MAIN}), ("schedule", {})])
+def test_all_tests_run_on_main_and_weekly_and_a_failure_is_told(jobs_on, event, payload, failing, jobs):
+    assert jobs_on("suite", event, payload, failing) == jobs

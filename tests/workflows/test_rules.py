@@ -128,6 +128,11 @@ TRIGGERS = {
         "workflow_dispatch": None,
         "repository_dispatch": {"types": ["data-drift"]},
     },
+    "suite": {
+        "push": {"branches": ["main", "master"]},
+        "schedule": [{"cron": "0 4 * * 1"}],
+        "workflow_dispatch": None,
+    },
 }
 
 
@@ -178,6 +183,7 @@ PERMISSIONS = {
         "propose": {"actions": "write", "contents": "write", "pull-requests": "write"},
         "alert": {"contents": "read"},
     },
+    "suite": {"suite": {"contents": "read"}, "alert": {"contents": "read"}},
 }
 
 
@@ -273,6 +279,21 @@ def test_the_environment_is_cached_by_the_locks():
     assert cached["with"]["path"] == ".venv"
     assert "${{ hashFiles('requirements*.txt') }}" in cached["with"]["key"]
     assert "restore-keys" not in cached["with"], "another lock's environment is none"
+
+
+TOOLS = r"pip3?|uv|pytest|ruff|mypy|zizmor|act|pip-audit|venv"
+
+
+def test_workflows_set_up_check_and_test_by_the_targets_that_people_call():
+    commands = [step["run"] for path in FILES for step in steps_of(load(path)) if "run" in step]
+    assert [command for command in commands if re.search(rf"(?m)(?:^|[ /;&|(])(?:{TOOLS})(?: |$)", command)] == []
+    called = re.findall(r"\bmake ([a-z][a-z ]*)", "\n".join(commands))
+    assert sorted(called) == ["audit ", "check", "quick", "remote", "setup remote", "test"]
+
+
+def test_all_tests_run_on_each_commit_of_main_and_every_week():
+    (command,) = [step["run"] for step in load(WORKFLOWS["suite"])["jobs"]["suite"]["steps"] if "run" in step]
+    assert command == "make test"
 
 
 @pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
@@ -399,8 +420,10 @@ def run_by(job):
     for module in re.findall(r"python -m (\S+)", text):
         path = Path(*module.split("."))
         found |= code_of(path / "__main__.py" if (ROOT / path).is_dir() else path.with_suffix(".py"))
-    if re.search(r"\bmake\b", text):
-        found |= {"Makefile", *(files & set(re.findall(r"[\w./-]+", (ROOT / "Makefile").read_text(encoding="utf-8"))))}
+    if targets := [name for called in re.findall(r"\bmake ([a-z ]+)", text) for name in called.split()]:
+        command = ["make", "--dry-run", "--always-make", *targets]
+        recipes = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        found |= {"Makefile", *re.findall(r"[\w./-]+", recipes)}
     if re.search(r"\bdvc\b", text):
         found |= {
             ".dvc/config",

@@ -141,7 +141,7 @@ def test_the_commit_that_a_branch_started_from_is_known_before_its_code_runs(run
     [
         ("true", "refs/pull/7/merge", "dvc repro --pull gate"),
         ("false", "refs/pull/7/merge", "dvc repro --pull --no-run-cache gate"),
-        ("true", "refs/heads/main", "dvc repro --pull --no-run-cache gate\ndvc commit --force fetch train"),
+        ("true", "refs/heads/main", "dvc repro --pull --no-run-cache gate\ndvc commit --force fetch prepare train"),
     ],
     ids=["a branch that cannot write main's runs", "a branch that can", "main"],
 )
@@ -160,7 +160,8 @@ def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, bran
     runner.bash(f"mkdir -p .github && ln -s {ROOT}/.github/workflows .github/workflows")
     done = runner.step("audit", "silence", "See whether the pipeline runs on this branch", False, BRANCH=branch)
     assert done.returncode == (not known)
-    fault = f"pipeline.yml ignores the default branch {branch}: add it to its two lines branches: [main, master]."
+    ignored = f"pipeline.yml or suite.yml ignores the default branch {branch}"
+    fault = f"{ignored}: add it to each line branches: [main, master]."
     assert done.stdout == ("" if known else f"::error::{fault}\n")
     if not known:
         assert runner.outputs() == {"fault": fault}
