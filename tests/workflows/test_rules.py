@@ -10,7 +10,7 @@ from churn.package import closure
 from churn.params import load_params
 from report.changes import FREE, owned
 from tests.conftest import ROOT
-from tests.frozen import copy_of
+from tests.frozen import REPLACED, copy_of
 
 import pytest
 from ruamel.yaml import YAML
@@ -415,7 +415,7 @@ def run_by(job):
     for step in job["steps"]:
         if (path := step.get("uses", "")).startswith("./"):
             lines += [inner.get("run", "") for inner in steps_of(load(ROOT / path / "action.yml"))]
-    text, files = "\n".join(lines), set(tracked())
+    text, files = "\n".join(lines), {*tracked(), *REPLACED}
     found = set(re.findall(r"\.github/scripts/\w+\.py", text))
     for module in re.findall(r"python -m (\S+)", text):
         path = Path(*module.split("."))
