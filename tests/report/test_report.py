@@ -219,6 +219,7 @@ def test_a_main_that_fails_in_an_unheard_of_way_is_no_main_to_pass_beside(clone)
     )
     (clone.folder / "stages/evaluate.py").write_text(text)
     clone.replace("dvc.yaml", "      - data/predictions/test.parquet\n      - plots:", "      - plots:")
+    clone.replace("params.yaml", "seed: 42", "seed: 43")  # another model, or there is nothing to compare
     clone.commit()
     clone.ok("git", "switch", "--quiet", "--create", "change")
     clone.ok("git", "revert", "--no-edit", "HEAD")
