@@ -20,7 +20,7 @@ from churn.conditions import relation_condition
 from churn.contract import Contract, load_contract
 from churn.duck import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
 from churn.engines import duckdb_fault
-from churn.features import ARROW_TYPES, add_features, to_arrow
+from churn.featuring import ARROW_TYPES, add_features, to_arrow
 from churn.model import model_frame, read_model
 from churn.package import MODEL_FILE
 from churn.params import load_params

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.contract import Contract, load_contract
-from churn.features import add_features, to_arrow
+from churn.featuring import add_features, to_arrow
 from churn.model import model_frame, read_model
 from churn.stage import CONTRACT
 

@@ -23,8 +23,21 @@ from churn.contract import load_contract
 from churn.origin import default_branch
 from churn.params import load_params
 from churn.results import read_result
-from churn.stage import EVALUATION, GATE, ROWS, VALIDATION, StageError, command, replacing, write_json
-from report.baseline import comparison, data_change, picture_alone, rebuilt
+from churn.stage import (
+    EVALUATION,
+    GATE,
+    MODEL,
+    RAW,
+    ROWS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    StageError,
+    command,
+    replacing,
+    write_json,
+)
+from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
 from report.claims import ORDER
 from report.facts import Facts, Judgement, Outcome, Run
@@ -43,16 +56,21 @@ def main_side(commit: str, done: Collection[str], approved: bool) -> tuple[dict[
     found: dict[str, Any] = {}
     if "fetch" not in done:
         return found, []  # nothing to compare, so main need not be rebuilt
+    prepared, evaluated = "prepare" in done, "evaluate" in done
     try:
-        with rebuilt(commit, "evaluate" if "evaluate" in done else "prepare") as main:
-            with suppress(StageError):  # main's own code may have written another shape
+        with checked_out(commit) as main:
+            same, data, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
+            if not data | model <= same:
+                build(main, "evaluate" if evaluated else "prepare")
+                same = same or unchanged(main)  # by the lock of what was built
+            with suppress(StageError, OSError):  # main's own code may have written another shape
                 found["base_account"] = read_result(main / ROWS)
-            if "fetch" in done:
-                found["data"] = data_change(main, prepared="prepare" in done)
-            if "evaluate" in done:
-                model = candidate(main, approved)
-                beside = found["comparison"] = comparison(main, model, PICTURE)
-                found["judgement"] = judged(main, model, beside, approved)
+            found["data"] = None if data <= same else data_change(main, prepared)
+            if evaluated:
+                ours = candidate(main, approved)
+                beside = None if model <= same else comparison(main, ours, PICTURE)
+                found |= {"comparison": beside, "same_model": beside is None}
+                found["judgement"] = judged(main, ours, beside, approved)
     except StageError as error:
         return found, [f"The comparison with main is not whole: {error}"]
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same
@@ -144,7 +162,7 @@ def found_out(base: str, name: str) -> Facts:
         notes.append(f"{approver} approved this: it is judged by its own code and rules")
     if outcome.passed or outcome.stage == "gate":
         outcome = judged_outcome(outcome, judgement, reasons, bool(approver))
-    if "evaluate" in done and not PICTURE.exists():
+    if "evaluate" in done and not found.get("same_model") and not PICTURE.exists():
         picture_alone(PICTURE)
     return Facts(
         reproduce=commands(name),

@@ -1,16 +1,17 @@
 """Main's side of the report, rebuilt from its commit: a branch cannot forge it.
 
-A clone of the commit shares this one's DVC cache, and `dvc repro` in it takes main's own results from there, from
-the remote, or makes them. The comparison is paired: both models score the branch's holdout, prepared for either by its
-own code, without the rows that main has trained on.
+Where the commit's dvc.lock fits its code, parameters and data, main's results are copied from DVC's cache, each checked
+against the hash in that lock. Else `dvc repro` in a clone of the commit takes them from the cache or the remote, or
+makes them. The comparison is paired: both models score the branch's holdout, prepared for either by its own code,
+without the rows that main has trained on.
 """
 
+import configparser
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from configparser import ConfigParser
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
@@ -34,10 +35,11 @@ from churn.stage import (
     md5_of,
     sha256_of,
 )
-from report.claims import stages_of
+from report.claims import ORDER, stages_of
 from report.facts import Comparison, DataChange, Slice
 from report.git import git
 from report.judge import Candidate
+from report.lock import hash_of, locked
 from report.picture import draw
 from report.state import dvc, logged_runs
 
@@ -46,38 +48,96 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 CLONE = Path(".cache/baseline")
-LOCAL_CONFIG = Path(".dvc/config.local")
+CONFIG, LOCAL_CONFIG = Path(".dvc/config"), Path(".dvc/config.local")
+
+
+@contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """Yield a folder with the pipeline of `commit` as Git has it; it is gone afterwards."""
+    with suppress(OSError):
+        CLONE.unlink()  # a link, to a folder that may hold anything
+    shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
+    try:
+        CLONE.mkdir(parents=True)
+    except OSError as error:
+        raise StageError(f"{CLONE} cannot be made: delete it, then make the report again") from error
+    try:
+        yield _check_out(commit)
+    finally:
+        shutil.rmtree(CLONE, ignore_errors=True)
 
 
 @contextmanager
 def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
-    """Yield a folder with the pipeline of `commit` and everything up to a stage of it; it is gone afterwards.
-
-    Raises StageError, with the reason, where it cannot be made.
-    """
-    shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
-    try:
-        folder = _check_out(commit)
-        has_remote = _configure(folder)
-        _keep_snapshot(folder, has_remote)
-        # Else evaluate would run, because `dvc repro` restores no stage that also has results in Git.
-        dvc("checkout", "--quiet", "--allow-missing", folder=folder)
-        # Not from the run-cache, where the branch could have planted a run.
-        done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), stage, folder=folder)
-        if done.returncode:
-            faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(folder / LOG).items() if one["fault"]]
-            said = faults[0] if faults else f"`dvc repro {stage}` fails in a checkout of {commit}"
-            raise StageError(f"its pipeline does not run: {said}")
-        refuse_damaged(folder)
+    """Yield the folder of `checked_out` with everything up to a stage. Raises StageError, see build."""
+    with checked_out(commit) as folder:
+        build(folder, stage)
         yield folder
-    finally:
-        shutil.rmtree(CLONE, ignore_errors=True)
+
+
+def build(folder: Path, stage: str) -> None:
+    """Make the results up to a stage in a folder that was `checked_out`.
+
+    Raises StageError, with the reason, where they cannot be made.
+    """
+    if _restored(folder, stage):
+        return
+    has_remote = _configure(folder)
+    _keep_snapshot(folder, has_remote)
+    # Else evaluate would run, because `dvc repro` restores no stage that also has results in Git.
+    dvc("checkout", "--quiet", "--allow-missing", folder=folder)
+    # Not from the run-cache, where the branch could have planted a run.
+    done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), stage, folder=folder)
+    if done.returncode:
+        faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(folder / LOG).items() if one["fault"]]
+        said = faults[0] if faults else f"`dvc repro {stage}` fails in a checkout of main's commit"
+        raise StageError(f"its pipeline does not run: {said}")
+    refuse_damaged(folder)
+
+
+def unchanged(folder: Path) -> set[Path]:
+    """Return which of the tables and the model here are main's, by dvc.lock of its commit in `folder`.
+
+    None are where that lock does not fit the commit's own files.
+    """
+    outs = locked(folder, _upto("evaluate")) or {}
+    return {path for path in (RAW, TRAIN, TEST, MODEL) if str(path) in outs and hash_of(path) == outs[str(path)].md5}
+
+
+def _restored(folder: Path, stage: str) -> bool:
+    """Copy the results up to a stage from DVC's cache to `folder`; return whether all have the hashes in its dvc.lock.
+
+    In any other case, also an unclear one, DVC decides.
+    """
+    if (outs := locked(folder, _upto(stage))) is None:
+        return False
+    try:
+        own = configparser.ConfigParser(interpolation=None)
+        own.read([CONFIG, LOCAL_CONFIG], encoding="utf-8")
+        cache = CONFIG.parent / own.get("cache", "dir", fallback="cache") / "files/md5"
+        for name, out in outs.items():
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                return False
+            if not out.in_git:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(cache / out.md5[:2] / out.md5[2:], path)
+            if hash_of(path) != out.md5:  # of the copy, because the cache could change after a check
+                path.unlink()
+                return False
+    except (OSError, configparser.Error, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _upto(stage: str) -> tuple[str, ...]:
+    return ORDER[: ORDER.index(stage) + 1]
 
 
 def _configure(folder: Path) -> bool:
     """Let DVC in `folder` use this clone's cache and remote; return whether there is a remote."""
     settings = dict(line.partition("=")[::2] for line in dvc("config", "--list").stdout.splitlines())
-    local = ConfigParser(interpolation=None)
+    local = configparser.ConfigParser(interpolation=None)
     local.read(LOCAL_CONFIG, encoding="utf-8")  # where the remote is
     local["cache"] = {"dir": str((LOCAL_CONFIG.parent / settings.get("cache.dir", "cache")).resolve())}
     with (folder / LOCAL_CONFIG).open("w", encoding="utf-8") as file:

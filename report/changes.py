@@ -7,12 +7,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from churn.profile import PROFILE
-from churn.stage import CONTRACT, LOCK, PARAMS, StageError
+from churn.stage import CONTRACT, LOCK, PARAMS, StageError, read_yaml
 from report.claims import first_difference, stages_of
 from report.facts import Change
 from report.git import git
 from report.judge import stricter
-from report.state import dvc_json
 from report.words import value
 
 # Files that judge, that run before the judge or in a job with rights, or that decide what is fetched; `*` matches `/`,
@@ -44,14 +43,24 @@ FREE = ("churn/features.py", "benchmarks/*", "tests/*")
 def value_changes(base: str) -> tuple[Change, ...]:
     """Return every value of params.yaml and contract.yaml that differs from the commit `base`.
 
-    Raises StageError when DVC cannot read either side.
+    Raises StageError when either side cannot be read.
     """
-    differing = dvc_json("params diff", base, "--targets", str(PARAMS), str(CONTRACT))
-    return tuple(
-        Change(file, key, change.get("old"), change.get("new"))
-        for file, keys in sorted(differing.items())
-        for key, change in sorted(keys.items())
-    )
+    found = []
+    for path in (CONTRACT, PARAMS):
+        before = _flat(read_yaml(git("show", f"{base}:./{path}") or "", str(path)))
+        after = _flat(read_yaml(path.read_text(encoding="utf-8") if path.exists() else "", str(path)))
+        keys = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
+        found += [Change(str(path), key, before.get(key), after.get(key)) for key in keys]
+    return tuple(found)
+
+
+def _flat(values: Any, name: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted name."""
+    if not isinstance(values, Mapping):
+        return {name: values} if name else {}
+    return {
+        key: one for part, inner in values.items() for key, one in _flat(inner, f"{name}.{part}".lstrip(".")).items()
+    }
 
 
 def profile_changes(base: str) -> tuple[Change, ...]:

@@ -82,6 +82,7 @@ class Facts:
     outcome: Outcome
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
+    same_model: bool = False  # as on main, and the same holdout: there is nothing to compare
     evaluation: Mapping[str, Any] | None = None
     rules: tuple[Mapping[str, Any], ...] = ()
     faults: tuple[str, ...] = ()  # beyond the rules

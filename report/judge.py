@@ -228,8 +228,8 @@ def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else shown(value if isinstance(value, float) else None)
 
 
-def judged(main: Path, one: Candidate, beside: Comparison, approved: bool) -> Judgement:
-    """Return the judgement on the candidate, which is compared with main's model in `beside`.
+def judged(main: Path, one: Candidate, beside: Comparison | None, approved: bool) -> Judgement:
+    """Return the judgement on the candidate, compared with main's model in `beside`, or None where it is that model.
 
     Raises StageError when a table cannot be read.
     """
@@ -240,7 +240,8 @@ def judged(main: Path, one: Candidate, beside: Comparison, approved: bool) -> Ju
         values: Floats = scores
         return evaluation_of(one.features, y, values, evaluate, one.contract)
 
-    faults = list(evaluation_faults(read_result(EVALUATION), evaluated(params.evaluate)))
+    evaluation = evaluated(params.evaluate)
+    faults = list(evaluation_faults(read_result(EVALUATION), evaluation))
     if not approved:  # else main's settings may be of another shape
         theirs, contract = load_params(main / PARAMS), load_contract(main / CONTRACT)
         faults = [
@@ -250,6 +251,8 @@ def judged(main: Path, one: Candidate, beside: Comparison, approved: bool) -> Ju
             *contract_faults(stricter_contract(contract, one.contract), main),
             *faults,
         ]
-    rules = judge_all(evaluated(one.evaluate), one.gate)
-    slices = [(part.name, part.differences) for part in beside.slices]
-    return Judgement((*rules, *against_main(beside.overall, slices, one.gate.against_main)), tuple(faults))
+    rules = judge_all(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
+    if beside:
+        slices = [(part.name, part.differences) for part in beside.slices]
+        rules += against_main(beside.overall, slices, one.gate.against_main)
+    return Judgement(tuple(rules), tuple(faults))

@@ -17,6 +17,7 @@ from churn.results import read_result
 from churn.stage import GATE, KILLED, LOCK, LOG, VALIDATION, StageError, refuse_conflict
 from report.claims import ORDER
 from report.facts import Outcome, Run
+from report.lock import hash_of, locked
 
 
 def dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
@@ -42,6 +43,10 @@ def outdated_stages() -> set[str]:
     Raises StageError when DVC cannot say.
     """
     refuse_conflict(LOCK)
+    outs = locked(Path(), ORDER)
+    with suppress(OSError):  # of a result that is not there
+        if outs and all(hash_of(Path(path)) == out.md5 for path, out in outs.items()):
+            return set()
     changed = dvc_json("status", *ORDER)
     return set(ORDER[min((ORDER.index(stage) for stage in changed), default=len(ORDER)) :])
 

@@ -22,6 +22,8 @@ def headline(facts: Facts) -> str:
     if facts.comparison is None:
         alone = (facts.evaluation or {}).get("roc_auc")
         known = f": ROC AUC {alone:.3f}" if isinstance(alone, float) else ""
+        if facts.same_model:
+            return f"{said}{known}, +0.000 against {facts.base}, the same model"
         return f"{said}{known}, not compared with {facts.base}"
     overall = facts.comparison.overall
     area = overall["roc_auc"]
@@ -72,6 +74,8 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "metrics", sections.metrics_beside(facts.comparison, facts.base)
     elif facts.evaluation:
         yield "metrics", sections.metrics_alone(facts.evaluation)
+    if facts.same_model:
+        yield "same model", escaped(_same(facts))
     if facts.has_picture:
         yield "picture", "![ROC, precision and recall, calibration and scores of both models](comparison.png)"
     if kept:
@@ -88,6 +92,10 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "how to reproduce it", sections.reproduce(facts.reproduce)
 
 
+def _same(facts: Facts) -> str:
+    return f"The model and the holdout are those of {facts.base}: there is nothing to compare."
+
+
 def terminal(facts: Facts) -> str:
     """Return what a terminal has room for: the verdict, what must not be missed, the metrics, what is broken."""
     lines = [headline(facts), *(f"! {note}" for note in facts.notes)]
@@ -97,6 +105,8 @@ def terminal(facts: Facts) -> str:
             one = facts.comparison.overall[metric]
             values = f"{number(one.main):>8}  {number(one.branch):>11}  {number(one.difference, signed=True):>10}"
             lines.append(f"{name_of(metric):21}{values}  {one.verdict}")
+    if facts.same_model:
+        lines.append(_same(facts))
     broken = [*facts.broken, *(rule for rule in facts.rules if rule["outcome"] == "broken")]
     told = [f"refused: {fault}" for fault in facts.faults] + [f"broken: {one['sentence']}" for one in broken]
     lines += ["", *told[:NOTES_SHOWN]] if told else []

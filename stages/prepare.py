@@ -14,7 +14,7 @@ from typing import Any
 
 import churn.start  # noqa: F401
 from churn.contract import Contract, load_contract
-from churn.features import add_features, to_arrow
+from churn.featuring import add_features, to_arrow
 from churn.params import Prepare, load_params
 from churn.split import drop_declared, in_holdout, key_lines
 from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, refuse_twice, replacing, run, write_json

@@ -4,41 +4,45 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes with two threads each would wait for one another
 
+
+import tests.frozen  # noqa: F401  # before churn
+
+# isort: split
 import fcntl
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 from churn.contract import Contract, load_contract
-from churn.features import add_features
+from churn.featuring import add_features
 from churn.params import Params, load_params
 from tests.forkserver import programs
+from tests.frozen import REPLACED, RESULTS, ROOT, copy_of, put_sample
 
 import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture(scope="session")
 def contract() -> Contract:
-    return load_contract(ROOT / "contract.yaml")
+    return load_contract(copy_of("contract.yaml"))
 
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    return load_params(ROOT / "params.yaml")
+    return load_params(copy_of("params.yaml"))
 
 
 def after_change(name, load, folder):
-    """Return a function that changes the values of a YAML file of the repository and loads the result."""
+    """Return a function that changes the values of a YAML file of the sample and loads the result."""
 
     def loaded(change):
-        values = YAML(typ="safe").load(ROOT / name)
+        values = YAML(typ="safe").load(copy_of(name))
         change(values)
         YAML(typ="safe").dump(values, folder / name)
         return load(folder / name)
@@ -104,6 +108,13 @@ class Clone:
             check=False,
         )
 
+    def start(self, log: Path, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command and return its process; what it prints goes into the file `log`."""
+        with log.open("wb") as printed:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=self.environment | environment, stdout=printed, stderr=printed
+            )
+
     def ok(self, *command: str, **environment: str) -> str:
         """Run a command that must succeed and return what it printed."""
         done = self.run(*command, **environment)
@@ -146,8 +157,11 @@ def give_environment(clone: Clone) -> None:
     clone.ok("make", "setup")
 
 
-def clone_of_tree(folder: Path) -> Clone:
-    """Return a clone of the tree as it stands, with what is not committed yet, as one commit."""
+def clone_of_tree(folder: Path, *, live: bool = False) -> Clone:
+    """Return a clone of the tree as it stands, with what is not committed yet, as one commit.
+
+    The sample's copies are at the places of the live files, and the results of a run are left out; unless `live`.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -156,23 +170,24 @@ def clone_of_tree(folder: Path) -> Clone:
         text=True,
     ).stdout.split("\0")
     for name in filter(None, listed):
-        if (ROOT / name).exists():
+        if (ROOT / name).exists() and (live or not name.startswith((*REPLACED, *RESULTS))):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    if not live:
+        put_sample(folder)
     clone = Clone(folder)
     clone.ok("git", "init", "--quiet", "--initial-branch", "main")
     clone.commit("Start")
     return clone
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Clone:
-    """A clone in which `dvc repro` has run once, from nothing but what Git holds. Read it, don't change it.
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], Clone]) -> Clone:
+    """Return the clone that `make` makes; its `first_run` is what the pipeline printed.
 
     The first test process that needs it makes it for all.
     """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     folder.mkdir(exist_ok=True)
     printed = folder / "first_run.txt"
     with (folder / "lock").open("w") as lock:
@@ -181,10 +196,23 @@ def finished(tmp_path_factory) -> Clone:
             clone = Clone(folder / "repository")
         else:
             shutil.rmtree(folder / "repository", ignore_errors=True)
-            clone = clone_of_tree(folder / "repository")
-            printed.write_text(clone.ok("dvc", "repro"))
+            clone = make(folder / "repository")
+            printed.write_text(clone.first_run)
     clone.first_run = printed.read_text()
     return clone
+
+
+def run_of_sample(folder: Path) -> Clone:
+    clone = clone_of_tree(folder)
+    clone.first_run = clone.ok("dvc", "repro")
+    clone.commit("Record what the pipeline made")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Clone:
+    """A clone in which `dvc repro` has run once on the sample; its results are committed. Read it, don't change it."""
+    return made_once(tmp_path_factory, "finished", run_of_sample)
 
 
 @pytest.fixture

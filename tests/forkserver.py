@@ -3,7 +3,7 @@
 `programs` makes a folder with a `python` and a `dvc` for PATH. They hand their arguments, environment, folder and open
 streams to the server, and end as the child does; a shim that is killed takes the child with it. The server imports
 libraries only: each child imports the code of the checkout that it runs in. What a fork cannot show is left to the real
-Python: a terminal, another start-up setting of Python's, and any program that is none of ours.
+Python: a terminal (act's is none), another start-up setting of Python's, and any program that is none of ours.
 """
 
 import atexit
@@ -34,6 +34,7 @@ LIBRARIES = [
     "threadpoolctl", "tqdm",
 ]
 # fmt: on
+SITE_CACHE = f"{sys.prefix}/dvc"  # as the environment's start-up has it, see the Makefile
 KNOWN = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")  # of Python's settings
 
 SHIM = """#!{python} -IS
@@ -44,10 +45,10 @@ if os.path.basename(sys.argv[0]) == "dvc":
 flags = [one for one in arguments[:2] if one in ("-I", "-B")]
 ours = arguments[len(flags) :]
 forked = (
-    (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in ("dvc", "stages", "churn", "report"))
+    (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in ("dvc", "stages", "churn", "report", "benchmarks"))
     or (ours and ours[0].endswith(".py"))
 ) and not (
-    any(os.isatty(stream) for stream in (0, 1, 2))
+    any(os.isatty(stream) for stream in (0, 1, 2)) and "FORK_ON_TERMINAL" not in environment
     or any(name.startswith("PYTHON") and name not in {known!r} for name in environment)
     or environment.get("LC_ALL", "").startswith("C")
     or environment.get("OMP_NUM_THREADS") != "1"
@@ -154,12 +155,14 @@ def serve(address: str) -> tuple:
 def become(asked: tuple) -> None:
     """Make this child what the real Python would be at its start, run the program, and end."""
     import numpy as np
+    from colorama.initialise import reset_all
 
     program, flags, arguments, folder, environment, mask = asked
     os.chdir(folder)
     os.umask(mask)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({"DVC_SITE_CACHE_DIR": SITE_CACHE} | environment)
+    atexit.unregister(reset_all)  # what DVC's colours leave behind, also where DVC does not run
     np.random.seed()  # else each child would draw the same numbers
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)

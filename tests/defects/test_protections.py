@@ -38,7 +38,7 @@ PROTECTIONS = [
     (
         "a feature function changes nothing",
         (
-            "churn/features.py",
+            "churn/featuring.py",
             "            if name not in customers or not customers[name].equals(before[name]):\n",
             "            if False:\n",
         ),
@@ -125,7 +125,7 @@ PROTECTIONS = [
     ),
     (
         "a row's features depend on that row alone",
-        ("churn/features.py", "            if not _same(half[name]", "            if False and not _same(half[name]"),
+        ("churn/featuring.py", "            if not _same(half[name]", "            if False and not _same(half[name]"),
         "leakage: a mean over everybody",
     ),
     (

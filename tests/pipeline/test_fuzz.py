@@ -14,9 +14,6 @@ import csv
 import hashlib
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from churn.contract import load_contract
@@ -38,8 +35,8 @@ from churn.stage import (
     VALIDATION,
     md5_of,
 )
-from tests.conftest import ROOT
-from tests.forks import started
+from tests.conftest import ROOT, Clone
+from tests.frozen import copy_of
 
 import pyarrow.parquet as pq
 import pytest
@@ -99,13 +96,15 @@ class Bench:
     """A small pipeline that has run, to be broken and restored."""
 
     def __init__(self, folder: Path):
-        self.folder, self.log = folder, folder.with_suffix(".log")
+        self.folder = folder
         folder.mkdir()
+        self.clone = Clone(folder)
+        self.clone.environment |= {"PYTHONPATH": str(ROOT), **NOWHERE}
         with (ROOT / "data/sample/telco_customers.csv").open("rb") as sample:
             (folder / SOURCE).write_bytes(b"".join(next(sample) for _ in range(1_201)))
         for name in (CONTRACT, QUERY):
-            (folder / name).write_bytes((ROOT / name).read_bytes())
-        params = YAML(typ="safe").load(ROOT / PARAMS)
+            (folder / name).write_bytes(copy_of(name).read_bytes())
+        params = YAML(typ="safe").load(copy_of(PARAMS))
         params["fetch"]["source"] = str(SOURCE)
         params["train"]["parameters"] |= {"max_iter": 10, "learning_rate": 0.3}
         params["gate"] |= {"min_slice_rows": 5, "overall": {"roc_auc": {"min": 0.5}}}
@@ -115,13 +114,7 @@ class Bench:
         YAML(typ="safe").dump(params, folder / PARAMS)
         for stage in ("fetch", "prepare", "profile", "validate", "train", "evaluate", "gate"):
             if stage == "profile":
-                subprocess.run(
-                    [sys.executable, "-m", "churn.profile"],
-                    check=True,
-                    cwd=folder,
-                    env=os.environ | {"PYTHONPATH": str(ROOT)},
-                    capture_output=True,
-                )
+                self.clone.ok("python", "-m", "churn.profile")
             else:
                 status, printed = self.run(stage)
                 assert status == 0, printed
@@ -129,13 +122,12 @@ class Bench:
         self.good = self.files()
 
     def run(self, stage: str) -> tuple[int, str]:
-        self.log.write_bytes(b"")
-        process = started(stage, self.folder, NOWHERE, self.log)
-        process.join(SECONDS)
-        if hangs := process.exitcode is None:
+        log = self.folder.with_suffix(".log")
+        process = self.clone.start(log, "python", "-m", f"stages.{stage}")
+        try:
+            return process.wait(SECONDS), log.read_text(encoding="utf-8", errors="replace")
+        finally:
             process.kill()
-            process.join()
-        return -99 if hangs else process.exitcode, self.log.read_text(encoding="utf-8", errors="replace")
 
     def lock(self) -> None:
         """Write the lock of the files as they are, so that register looks further."""

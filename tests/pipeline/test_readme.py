@@ -4,6 +4,7 @@ import re
 
 from churn.params import load_params
 from tests.conftest import ROOT
+from tests.frozen import copy_of
 
 import pytest
 from ruamel.yaml import YAML
@@ -71,7 +72,7 @@ def test_make_alone_lists_every_command(with_environment):
 @pytest.mark.parametrize("name", ["fetch", "train"])
 def test_an_example_of_parameters_is_one_that_the_stages_read(name, tmp_path):
     (example,) = [block for block in blocks(DOCS["adapt.md"], "yaml") if block.startswith(f"{name}:")]
-    text = (ROOT / "params.yaml").read_text()
+    text = (copy_of("params.yaml")).read_text()
     (tmp_path / "params.yaml").write_text(re.sub(rf"(?m)^{name}:\n(  .*\n)+", example, text))
     wanted = YAML(typ="safe").load(example)[name]
     assert getattr(load_params(tmp_path / "params.yaml"), name).model_dump(mode="json") == wanted

@@ -15,7 +15,7 @@ from churn.package import SERVING, closure, digest_of
 from churn.params import METRICS
 from churn.stage import StageError
 from stages.register import metrics_of
-from tests.conftest import ROOT, Clone
+from tests.conftest import Clone
 from tests.serving import assert_mlflow_predicts_the_scores
 
 import mlflow
@@ -124,7 +124,9 @@ def test_mlflow_predicts_from_a_csv_file_as_the_warehouse_gives_it(registered, t
 
 def test_the_registry_has_the_code_that_serving_takes(registered):
     folder = Path(mlflow.artifacts.download_artifacts("models:/churn@champion"))
-    assert {file.relative_to(folder / "code") for file in (folder / "code").rglob("*.py")} == closure(SERVING, ROOT)
+    assert {file.relative_to(folder / "code") for file in (folder / "code").rglob("*.py")} == closure(
+        SERVING, registered.folder
+    )
 
 
 def test_the_signature_and_the_example_come_from_the_contract(registered):

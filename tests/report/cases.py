@@ -64,6 +64,7 @@ PASSING = Facts(
     runs=runs(),
     has_picture=True,
 )
+EVALUATION = dict.fromkeys(METRICS, 0.8) | {"intervals": {metric: [0.78, None] for metric in METRICS}}
 SENTENCE = "total_charges has 11 nulls that the contract does not allow"
 BROKEN = {"table": "train", "rule": "nulls", "column": "total_charges", "count": 11, "share": 0.00197}
 LOOSER = "params.yaml: gate.overall.roc_auc.min is 0.6, on main 0.82: that takes a code owner's approval"
@@ -90,7 +91,10 @@ CASES = {
     ),
     "nothing_changed": replace(
         PASSING,
-        comparison=Comparison(1452, 1452, {m: Difference(0.8, 0.8, 0.0, 0.0, 0.0, "noise") for m in METRICS}, ()),
+        comparison=None,
+        same_model=True,
+        has_picture=False,
+        evaluation=EVALUATION,
         changes=(),
     ),
     "no_baseline": replace(
@@ -98,7 +102,7 @@ CASES = {
         comparison=None,
         has_picture=False,
         base_account=None,
-        evaluation=dict.fromkeys(METRICS, 0.8) | {"intervals": {metric: [0.78, None] for metric in METRICS}},
+        evaluation=EVALUATION,
         notes=("Nothing to compare with: this clone does not know origin/main; fetch it with its history",),
     ),
     "blocked_by_contract": replace(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 from tests.conftest import ROOT
 
@@ -40,19 +41,23 @@ def test_a_change_within_noise_passes_and_says_so(clone):
     assert "the same 1,452 customers" in text
     assert "| params.yaml: train.seed | 42 | 43 |" in text
     assert "The committed dvc.lock is not what was computed here, from train on" in text
-    assert (clone.folder / "build/report/comparison.png").read_bytes()[:4] == b"\x89PNG"
+    picture = (clone.folder / "build/report/comparison.png").read_bytes()
+    assert picture[:4] == b"\x89PNG"
     assert clone.ok("git", "worktree", "list").count("\n") == 1
+    assert reported(clone) == (shown, text, outcome)
+    assert (clone.folder / "build/report/comparison.png").read_bytes() == picture
 
 
 def test_the_same_state_is_the_same_report_and_nothing_is_trained_for_it(clone):
     change(clone)
     first = reported(clone)
-    assert "against main, within noise" in first[0]
-    assert "| **ROC AUC** | 0.8619 | 0.8619 | +0.0000 | +0.0000 to +0.0000 | noise |" in first[1]
+    assert first[0].startswith("Passes the gate: ROC AUC 0.862, +0.000 against main, the same model\n")
+    assert "The model and the holdout are those of main: there is nothing to compare." in first[1]
+    assert "| ROC AUC | 0.8619 | " in first[1]
     assert "Parameters, contract and profile" not in first[1]
-    picture = (clone.folder / "build/report/comparison.png").read_bytes()
+    shutil.rmtree(clone.folder / ".dvc/cache")  # so that main's side could not be restored
     assert reported(clone) == first
-    assert (clone.folder / "build/report/comparison.png").read_bytes() == picture
+    assert not (clone.folder / "build/report/comparison.png").exists(), "two curves, one on the other"
     assert [line for line in clone.text(".cache/stages.jsonl").splitlines() if '"train"' in line] == []
 
 

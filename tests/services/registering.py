@@ -1,10 +1,8 @@
-"""register in a process of its own, forked from one that has imported all: a second each, not five."""
+"""register against a registry, in a process of its own that a test can end or kill."""
 
 import os
 import re
 from pathlib import Path
-
-from tests.forks import started
 
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0"}
 
@@ -14,17 +12,16 @@ class Registration:
 
     def __init__(self, clone, address, **environment):
         self.log = clone.folder.parent / f"{os.urandom(4).hex()}.log"
-        settings = clone.environment | IMPATIENT | {"MLFLOW_TRACKING_URI": address} | environment
-        self.process = started("register", clone.folder, settings, self.log)
+        settings = IMPATIENT | {"MLFLOW_TRACKING_URI": address} | environment
+        self.process = clone.start(self.log, "python", "-m", "stages.register", **settings)
 
     def end(self):
         """Wait, and return the exit status and what was printed."""
-        self.process.join(120)
-        return self.process.exitcode, self.log.read_text()
+        return self.process.wait(120), self.log.read_text()
 
     def kill(self):
         self.process.kill()
-        self.process.join()
+        self.process.wait()
 
 
 def registered(clone, address, **environment):

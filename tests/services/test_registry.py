@@ -147,7 +147,7 @@ def test_a_registration_that_was_killed_is_completed_by_the_next(clone, server, 
     faulty.fault = once(*INTERESTING[point], kill)
     registration = Registration(clone, faulty.address)
     assert killed.wait(60), registration.end()
-    assert registration.process.exitcode == -9
+    assert registration.process.returncode == -9
     before = client.search_registered_models(f"name='{name}'")[0]
     assert f"register: {name} version 1 " in registered(clone, server)
     assert moves_of(before) == moves_of(client.get_registered_model(name)) or not moves_of(before)

@@ -21,6 +21,7 @@ from churn.stage import StageError
 from report.baseline import rebuilt
 from stages.fetch import snapshot
 from tests.conftest import ROOT, Clone
+from tests.frozen import copy_of
 from tests.servers import BUCKET, S3_KEYS, cutting_proxy, postgresql_server, s3_client, s3_server
 
 import duckdb
@@ -40,7 +41,7 @@ def warehouse():
     with postgresql_server() as server:
         server.sql(f"CREATE TABLE source ({', '.join(f'{name} text' for name in SAMPLE.open().readline().split(','))})")
         server.sql(f"\\copy source FROM '{SAMPLE}' CSV HEADER")
-        query = (ROOT / "source.sql").read_text().replace("FROM source", "FROM source ORDER BY random()")
+        query = (copy_of("source.sql")).read_text().replace("FROM source", "FROM source ORDER BY random()")
         server.sql(f"CREATE TABLE customers AS {query}")
         server.sql(
             """
@@ -429,7 +430,7 @@ def in_s3(s3, monkeypatch):
 
 @pytest.mark.usefixtures("in_s3")
 def test_parquet_in_s3_gives_the_same_bytes_from_one_object_or_from_many(fetched, finished):
-    expected, sql = (finished.folder / "data/raw/customers.parquet").read_bytes(), (ROOT / "source.sql").read_text()
+    expected, sql = (finished.folder / "data/raw/customers.parquet").read_bytes(), (copy_of("source.sql")).read_text()
     for source in (f"s3://{BUCKET}/sample/", f"s3://{BUCKET}/one.parquet"):
         assert fetched(source, sql).read_bytes() == expected, source
     with pytest.raises(StageError, match="reads another file than s3://"):
@@ -461,18 +462,18 @@ def test_what_s3_does_not_give_is_one_sentence(fetched, monkeypatch, source, env
 
 
 def test_an_object_that_is_cut_off_half_way_leaves_the_former_snapshot(fetched, in_s3, monkeypatch):
-    target = fetched(f"s3://{BUCKET}/one.parquet", (ROOT / "source.sql").read_text())
+    target = fetched(f"s3://{BUCKET}/one.parquet", (copy_of("source.sql")).read_text())
     before = target.read_bytes()
     with cutting_proxy(int(in_s3.rpartition(":")[2]), after=20_000) as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         s3fs.S3FileSystem.clear_instance_cache()
         with pytest.raises(StageError, match=rf"s3://{BUCKET}/one\.parquet was lost half way: run it again\.$"):
-            fetched(f"s3://{BUCKET}/one.parquet", (ROOT / "source.sql").read_text())
+            fetched(f"s3://{BUCKET}/one.parquet", (copy_of("source.sql")).read_text())
     assert target.read_bytes() == before
 
 
 def test_an_s3_server_that_falls_silent_is_given_up_in_time_and_leaves_the_former_snapshot(fetched, in_s3, monkeypatch):
-    source, sql = f"s3://{BUCKET}/one.parquet", (ROOT / "source.sql").read_text()
+    source, sql = f"s3://{BUCKET}/one.parquet", (copy_of("source.sql")).read_text()
     target = fetched(source, sql)
     before = target.read_bytes()
     monkeypatch.setitem(churn.source.S3_LIMITS, "read_timeout", 0.5)

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from churn.as_of import arguments, main, set_as_of, uses_as_of
 from churn.params import load_params
 from churn.stage import PARAMS, StageError
-from tests.conftest import ROOT
+from tests.frozen import copy_of
 
 import pytest
 
@@ -30,14 +30,14 @@ def test_only_what_the_query_reads_counts_as_use(sql, uses):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with params.yaml as it is, and a query that reads the date."""
-    (tmp_path / PARAMS).write_text((ROOT / PARAMS).read_text())
+    (tmp_path / PARAMS).write_text((copy_of(PARAMS)).read_text())
     (tmp_path / "source.sql").write_text("SELECT * FROM source WHERE day <= $as_of")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_the_date_is_the_one_change_of_the_file_and_can_be_set_again(folder):
-    before = (ROOT / PARAMS).read_text().splitlines()
+    before = (copy_of(PARAMS)).read_text().splitlines()
     for day in (date(2026, 11, 23), DAY):
         assert set_as_of(day)
         assert load_params().fetch.as_of == day
@@ -50,7 +50,7 @@ def test_where_the_query_reads_no_date_none_is_set(folder, capsys):
     (folder / "source.sql").write_text("SELECT * FROM source")
     main(arguments().parse_args(["2026-11-24"]))
     assert capsys.readouterr().out == "as_of: the query uses no $as_of, so params.yaml stays\n"
-    assert (folder / PARAMS).read_text() == (ROOT / PARAMS).read_text()
+    assert (folder / PARAMS).read_text() == (copy_of(PARAMS)).read_text()
 
 
 def test_a_date_that_cannot_be_set_leaves_the_file(folder):

@@ -1,9 +1,10 @@
 from dataclasses import astuple
 
 from churn.drift import DRIFTED, STABLE, RowChanges, arguments, feature_drift, main, row_changes
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.stage import StageError
-from tests.conftest import ROOT, make_customers
+from tests.conftest import make_customers
+from tests.frozen import SAMPLE
 
 import numpy as np
 import pandas as pd
@@ -234,7 +235,7 @@ def compared(paths, *more):
 
 
 def test_another_sample_of_the_same_customers_is_stable(contract, tables, customers, capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(SAMPLE)
     after = customers.iloc[20:].assign(monthly_charges=customers["monthly_charges"] + 0.01)
     assert compared(tables(customers, after)) == STABLE
     printed = capsys.readouterr().out
@@ -244,7 +245,7 @@ def test_another_sample_of_the_same_customers_is_stable(contract, tables, custom
 
 
 def test_what_is_beyond_the_bounds_is_named(tables, customers, capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(SAMPLE)
     richer = tables(customers, customers.assign(monthly_charges=customers["monthly_charges"] * 1.5))
     assert compared(richer) == DRIFTED
     assert "drift: the PSI of monthly_charges is " in capsys.readouterr().out

@@ -1,5 +1,5 @@
 from churn.evaluation import scores_of
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.model import model_frame, read_scores, read_table
 from churn.params import Slices
 from churn.slices import slice_masks
@@ -91,6 +91,21 @@ def test_importance_is_the_same_each_time(features):
     model = Model(lambda frame: (frame["tenure_months"] + frame["monthly_charges"]) / 200)
     first, second = (permutation_importance(model, features, labels) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_importance_is_the_same_however_many_features_the_model_gets_at_once(features, monkeypatch):
+    labels = (features["tenure_months"] > 30).astype(int)
+    called = []
+
+    def predicted(frame):
+        called.append(len(frame))
+        return (frame["tenure_months"] + frame["monthly_charges"] + 9 * frame["partner"]) / 200
+
+    together = permutation_importance(Model(predicted), features, labels)
+    assert len(called) == 2
+    monkeypatch.setattr("stages.evaluate.IMPORTANCE_CELLS", 1)
+    pd.testing.assert_frame_equal(permutation_importance(Model(predicted), features, labels), together)
+    assert len(called) == 2 + 1 + features.shape[1]
 
 
 def test_a_table_without_a_feature_or_label_is_one_sentence(contract, tmp_path):

@@ -1,5 +1,6 @@
 import churn.features
-from churn.features import add_features, add_num_products, to_arrow
+from churn.features import add_num_products
+from churn.featuring import add_features, to_arrow
 from churn.stage import StageError
 from tests.conftest import make_customers
 

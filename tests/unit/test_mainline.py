@@ -11,7 +11,7 @@ from churn.mainline import promoting_branch, settings_of, why_not
 from churn.origin import commit_tags
 from churn.params import load_params
 from churn.stage import StageError
-from tests.conftest import ROOT
+from tests.frozen import copy_of
 
 import pytest
 from ruamel.yaml import YAML
@@ -92,7 +92,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     for name, text in FILES.items():
         write(name, text.replace("\n        ", "\n"))
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(copy_of("params.yaml"), "params.yaml")
     git("init", "--quiet", "--initial-branch", "main")
     commit()
     lock()

@@ -4,7 +4,8 @@ from datetime import date
 
 from churn.params import METRICS, load_params
 from churn.stage import StageError, read_yaml
-from tests.conftest import ROOT, after_change
+from tests.conftest import after_change
+from tests.frozen import copy_of
 
 import pytest
 
@@ -21,7 +22,7 @@ def sentence(changed, change) -> str:
 
 
 def test_unchanged_values_load(changed):
-    assert changed(lambda values: None) == load_params(ROOT / "params.yaml")
+    assert changed(lambda values: None) == load_params(copy_of("params.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import churn.start
 from churn.contract import Relation
 from churn.drift import feature_drift, row_changes
 from churn.evaluation import scores_of
-from churn.features import add_features, to_arrow
+from churn.featuring import add_features, to_arrow
 from churn.params import Fetch, Slices, Train
 from churn.profile import customers_profile, load_profile
 from churn.registry import fault_of_registry
@@ -33,7 +33,8 @@ from churn.stage import RAW, TEST, TRAIN, StageError, run, write_json
 from stages.fetch import snapshot
 from stages.train import build_classifier, build_model, fit
 from stages.validate import validate
-from tests.conftest import ROOT, make_customers
+from tests.conftest import make_customers
+from tests.frozen import copy_of
 
 import duckdb
 import numpy as np
@@ -359,7 +360,7 @@ def scored(contract, tmp_path, model, **columns):
 
 
 def test_scoring_says_nothing_of_the_customers(told, contract, tmp_path, monkeypatch):
-    params = (ROOT / "params.yaml").read_text()
+    params = (copy_of("params.yaml")).read_text()
 
     def work():
         (tmp_path / "run" / "params.yaml").write_text(params)

@@ -1,11 +1,12 @@
 import json
 import re
 
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.profile import load_profile, profile_of
 from churn.stage import StageError
 from churn.strays import profile_findings, single_feature_roc_auc, standard_error
-from tests.conftest import ROOT, make_customers
+from tests.conftest import make_customers
+from tests.frozen import copy_of
 
 import duckdb
 import numpy as np
@@ -108,7 +109,7 @@ def test_the_roc_auc_of_a_feature_alone_is_that_of_its_bins(customers, reference
     ],
 )
 def test_a_profile_of_impossible_numbers_is_one_sentence(tmp_path, change, said):
-    values = json.loads((ROOT / "profile.json").read_text())
+    values = json.loads((copy_of("profile.json")).read_text())
     change(values)
     (tmp_path / "profile.json").write_text(json.dumps(values))
     with pytest.raises(StageError, match=re.escape(said)):

@@ -1,6 +1,7 @@
 import churn.score
 from churn.score import incoming_contract, score, scored_contract
 from churn.stage import StageError
+from tests.frozen import SAMPLE
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,11 @@ class Constant:
     def predict_proba(self, frame):
         scores = frame[self.column].to_numpy(float) * self.scale
         return np.column_stack([1 - scores, scores])
+
+
+@pytest.fixture(autouse=True)
+def in_the_folder_of_params(monkeypatch):
+    monkeypatch.chdir(SAMPLE)
 
 
 @pytest.fixture

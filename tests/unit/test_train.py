@@ -6,12 +6,13 @@ import zipfile
 
 from churn.contract import Contract
 from churn.evaluation import scores_of
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.model import hash_file, load_model, model_frame, reproducible_bytes, save_model
 from churn.params import Train
 from churn.stage import TEST, StageError, sha256_of
 from stages.train import build_classifier, build_model, fit, refuse_holdout
 from tests.conftest import ROOT, make_customers
+from tests.frozen import SAMPLE
 
 import numpy as np
 import pandas as pd
@@ -226,7 +227,7 @@ def test_the_model_file_is_no_pickle_and_holds_no_trace_of_time_or_memory(contra
 
 def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_threads(contract):
     program = (
-        "import hashlib;"
+        "import hashlib, tests.frozen;"
         "from churn.contract import load_contract;"
         "from churn.model import reproducible_bytes;"
         "from tests.unit.test_train import trained;"
@@ -235,7 +236,7 @@ def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_
     digests = {
         subprocess.run(
             [sys.executable, "-c", program],
-            cwd=ROOT,
+            cwd=SAMPLE,
             env={"OMP_NUM_THREADS": threads, "PYTHONHASHSEED": threads, "PYTHONPATH": str(ROOT)},
             check=True,
             capture_output=True,

@@ -1,7 +1,7 @@
 import json
 
 from churn.contract import Contract
-from churn.features import to_arrow
+from churn.featuring import to_arrow
 from churn.profile import profile_of
 from churn.stage import StageError
 from stages.validate import validate

@@ -13,6 +13,7 @@ from churn.stage import CONTRACT, StageError
 from churn.verification import serving_process
 from stages.train import build_classifier, build_model
 from tests.conftest import ROOT, make_customers
+from tests.frozen import copy_of
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +39,9 @@ def made(tmp_path_factory, contract):
     frame = model_frame(pa.Table.from_pandas(customers, preserve_index=False), contract)
     model = build_model(build_classifier(train), contract).fit(frame, customers[contract.label])
     save_model(model, folder / MODEL_FILE)
-    shutil.copy(ROOT / CONTRACT, folder)
+    shutil.copy(copy_of(CONTRACT), folder)
     copy_code(closure(SERVING), folder)
+    shutil.copy(copy_of("churn/features.py"), folder / CODE / "churn")
     flavour = {"loader_module": LOADER, "code": CODE, "data": MODEL_FILE, "python_version": "3.11.7"}
     (folder / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavour}}))
     table = tmp_path_factory.mktemp("customers") / "customers.parquet"

@@ -9,9 +9,9 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def github(tmp_path_factory):
+def github(finished, tmp_path_factory):
     """A repository at GitHub with no secret and no variable set, as a fresh fork has it."""
-    made = GitHub(tmp_path_factory.mktemp("github"))
+    made = GitHub(tmp_path_factory.mktemp("github"), finished)
     yield made
     made.close()
 

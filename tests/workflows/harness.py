@@ -22,7 +22,8 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.conftest import Clone, clone_of_tree
+from tests.conftest import Clone
+from tests.forkserver import programs
 from tests.servers import S3_BRANCH_KEYS, S3_KEYS
 from tests.workflows.fake_github import REPOSITORY, TOKEN, FakeGitHub
 
@@ -83,9 +84,12 @@ class Run:
 
 
 class GitHub(FakeGitHub):
-    """The repository at GitHub: its branches, pull requests and runs. `desk` is a developer's clone of it."""
+    """The repository at GitHub: its branches, pull requests and runs. `desk` is a developer's clone of it.
 
-    def __init__(self, folder):
+    It begins as what `finished` has committed.
+    """
+
+    def __init__(self, folder, finished):
         super().__init__()
         self.folder = folder
         self.runs = []
@@ -96,7 +100,11 @@ class GitHub(FakeGitHub):
         self.secrets = {}
         self.retrain_created = datetime.now(UTC)
         self.url = self.serve()
-        self.desk = clone_of_tree(folder / "desk")
+        self.environment = folder / "environment"
+        link_environment(self.environment)
+        finished.ok("git", "clone", "--quiet", "--origin", "finished", str(finished.folder), str(folder / "desk"))
+        self.desk = Clone(folder / "desk")
+        self.desk.ok("git", "remote", "remove", "finished")
         self._quick_checks()
         self.origin = folder / "github" / "example" / "churn.git"
         self.desk.ok("git", "clone", "--quiet", "--bare", ".", str(self.origin))
@@ -286,9 +294,10 @@ class GitHub(FakeGitHub):
             "ACT_DISABLE_VERSION_CHECK": "1",
             "FAKE_APP_TOKEN": APP_TOKEN,
             "FAKE_ARTIFACTS": str(self.folder / "artifacts"),
-            "FAKE_ENVIRONMENT": sys.prefix,
+            "FAKE_ENVIRONMENT": str(self.environment),
             "FAKE_GITHUB_URL": self.url,
             "FAKE_LOG": str(log),
+            "FORK_ON_TERMINAL": "true",
             "FAKE_ROLES": json.dumps({ROLE: S3_KEYS, BRANCH_ROLE: S3_BRANCH_KEYS}),
             "HOME": str(self.folder / "runner"),
             "OMP_NUM_THREADS": "1",
@@ -369,6 +378,17 @@ class GitHub(FakeGitHub):
             has = {"branch": run.branch, "head_sha": run.sha, "event": run.event, "status": run.conclusion}
             if run.workflow == name and wanted.items() <= has.items():
                 yield run
+
+
+def link_environment(folder):
+    """Make an environment of links to the running one, whose `python` and `dvc` run in forks (see tests/forkserver)."""
+    (folder / "bin").mkdir(parents=True)
+    for path in Path(sys.prefix).iterdir():
+        if path.name != "bin":
+            (folder / path.name).symlink_to(path)
+    for path in [*Path(programs()).iterdir(), *Path(sys.prefix, "bin").iterdir()]:
+        if not (link := folder / "bin" / path.name).is_symlink():
+            link.symlink_to(path)
 
 
 def read_log(printed, run):

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
 
-from tests.conftest import ROOT
 
 import pytest
 import recorded
@@ -290,9 +289,9 @@ def test_older_runs_of_main_are_asked_until_the_bases_snapshot_is_there(without_
     assert cached() == {"files-of-4", "runs-of-4", "files-of-3", "runs-of-3"}
 
 
-def test_a_commits_snapshot_is_what_its_lock_names(monkeypatch, tmp_path):
-    snapshot = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]["fetch"]["outs"][0]
-    said = SimpleNamespace(stdout=(ROOT / "dvc.lock").read_text(encoding="utf-8"))
+def test_a_commits_snapshot_is_what_its_lock_names(finished, monkeypatch, tmp_path):
+    snapshot = YAML(typ="safe").load(finished.folder / "dvc.lock")["stages"]["fetch"]["outs"][0]
+    said = SimpleNamespace(stdout=(finished.folder / "dvc.lock").read_text(encoding="utf-8"))
     monkeypatch.setattr(recorded.subprocess, "run", lambda *_, **__: said)
     monkeypatch.chdir(tmp_path)
     assert not recorded.has_snapshot("HEAD")

@@ -10,6 +10,7 @@ from churn.package import closure
 from churn.params import load_params
 from report.changes import FREE, owned
 from tests.conftest import ROOT
+from tests.frozen import copy_of
 
 import pytest
 from ruamel.yaml import YAML
@@ -425,7 +426,13 @@ def run_by(job):
         file = path / "__main__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
         found |= code_of(file) if str(file) in files else set()
     if re.search(r"\bdvc\b", text):
-        found |= {".dvc/config", ".dvcignore", "dvc.yaml", "params.yaml", load_params(ROOT / "params.yaml").fetch.query}
+        found |= {
+            ".dvc/config",
+            ".dvcignore",
+            "dvc.yaml",
+            "params.yaml",
+            load_params(copy_of("params.yaml")).fetch.query,
+        }
         for name, stage in load(ROOT / "dvc.yaml")["stages"].items():
             found |= code_of(Path("stages", f"{name}.py")) | (files & set(stage["deps"]))
     return found & files

@@ -141,7 +141,7 @@ def test_the_commit_that_a_branch_started_from_is_known_before_its_code_runs(run
     [
         ("true", "refs/pull/7/merge", "dvc repro --pull gate"),
         ("false", "refs/pull/7/merge", "dvc repro --pull --no-run-cache gate"),
-        ("true", "refs/heads/main", "dvc repro --pull --no-run-cache gate\ndvc commit --force fetch train"),
+        ("true", "refs/heads/main", "dvc repro --pull --no-run-cache gate\ndvc commit --force fetch prepare train"),
     ],
     ids=["a branch that cannot write main's runs", "a branch that can", "main"],
 )

@@ -5,17 +5,16 @@ import json
 from churn.params import METRICS
 from churn.results import KINDS, MeasuredResult, read_result
 from churn.stage import StageError
-from tests.conftest import ROOT
 
 import pytest
 
 
 @pytest.fixture
-def changed(tmp_path):
+def changed(tmp_path, finished):
     """Return a function that writes a committed result with a value replaced, and reads it."""
 
     def read(name, *keys, value):
-        whole = inside = json.loads((ROOT / "metrics" / name).read_text(encoding="utf-8"))
+        whole = inside = json.loads((finished.folder / "metrics" / name).read_text(encoding="utf-8"))
         for key in keys[:-1]:
             inside = inside[key]
         inside[keys[-1]] = value
@@ -26,8 +25,8 @@ def changed(tmp_path):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_the_stages_write_is_read(name):
-    path = ROOT / "metrics" / name
+def test_what_the_stages_write_is_read(finished, name):
+    path = finished.folder / "metrics" / name
     assert read_result(path) == json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -1,0 +1,187 @@
+"""Tests of the live files: contract.yaml, params.yaml, profile.json, the query, and the feature functions.
+
+They hold for any contract, and run the pipeline once, in a clone. Where the source is out of reach, they take the
+snapshot of this checkout.
+"""
+
+import importlib.util
+import json
+import math
+import subprocess
+
+import churn.features
+from churn.contract import load_contract
+from churn.featuring import ARROW_TYPES, add_features, to_arrow
+from churn.model import load_model
+from churn.params import load_params
+from churn.profile import customers_profile, load_profile
+from churn.score import incoming_contract, score
+from churn.stage import EVALUATION, MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN
+from churn.strays import profile_findings
+from tests.conftest import clone_of_tree, made_once
+from tests.frozen import REPLACED, RESULTS, ROOT, copy_of, live_files
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+
+STAGES_AFTER_FETCH = ("prepare", "validate", "train", "evaluate", "gate")
+FARTHEST = 8  # standard deviations of a metric, between its value and its bound
+INTERVAL = 2 * 1.96  # standard deviations, the width of a 95 % interval
+
+
+def run_of_live_files(folder):
+    with live_files():
+        clone = clone_of_tree(folder, live=True)
+    source = load_params(clone.folder / "params.yaml").fetch.source
+    if "://" not in source and (ROOT / source).exists():
+        if not (clone.folder / source).exists():  # Git does not hold it
+            (clone.folder / source).parent.mkdir(parents=True, exist_ok=True)
+            (clone.folder / source).symlink_to(ROOT / source)
+        clone.first_run = clone.ok("dvc", "repro", "gate")
+    elif (ROOT / RAW).exists():
+        (clone.folder / RAW).parent.mkdir(parents=True, exist_ok=True)
+        (clone.folder / RAW).symlink_to(ROOT / RAW)
+        clone.first_run = "".join(clone.ok("python", "-m", f"stages.{name}") for name in STAGES_AFTER_FETCH)
+    else:
+        pytest.skip(f"fetch.source is out of reach of the tests, and {RAW} is missing: run `dvc pull {RAW}`.")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def run(request, tmp_path_factory):
+    """A clone in which the pipeline has run on the live files: `finished`, as long as they are the sample's."""
+    with live_files():
+        is_sample = all((ROOT / name).read_bytes() == copy_of(name).read_bytes() for name in REPLACED)
+    if is_sample:
+        return request.getfixturevalue("finished")
+    return made_once(tmp_path_factory, "own", run_of_live_files)
+
+
+@pytest.fixture
+def own(run, monkeypatch):
+    """The clone, as the current folder, with the live feature functions."""
+    monkeypatch.chdir(run.folder)
+    spec = importlib.util.spec_from_file_location("own_features", run.folder / "churn" / "features.py")
+    live = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(live)
+    monkeypatch.setattr(churn.features, "FEATURES", live.FEATURES)
+    return run
+
+
+def generated_customers(contract, rows=500):
+    """Return customers as fetch gives them: at random, of the contract's types, values and ranges."""
+    random, arrays = np.random.default_rng(0), {}
+    for name, column in incoming_contract(contract).columns.items():
+        limits = contract.rules.ranges.get(name)
+        if column.role == "key":
+            drawn = [number if column.type == "integer" else f"key-{number:06}" for number in range(rows)]
+        elif column.type == "integer":
+            drawn = random.integers(math.ceil(limits.min), math.floor(limits.max), rows, endpoint=True)
+        elif column.type == "number":
+            drawn = np.array([limits.min, limits.max, *random.uniform(limits.min, limits.max, rows - 2)])
+        else:
+            values = column.values or (False, True)
+            drawn = [values[number] for number in random.integers(len(values), size=rows)]
+        missing = random.random(rows) < (0.1 if column.nullable else 0)
+        arrays[name] = pa.array(drawn, ARROW_TYPES[column.type], mask=missing)
+    return pa.table(arrays)
+
+
+def scored_by_pipeline(customers, folder):
+    """Return the scores that the pipeline's model gives to a table, by key, and how many rows broke each rule."""
+    pq.write_table(customers, folder / "customers.parquet")
+    contract = load_contract()
+    read, rows, broken = score(
+        str(folder / "customers.parquet"), str(folder / "scores.parquet"), load_model(MODEL), contract, 1
+    )
+    assert read == customers.num_rows
+    scores = pd.read_parquet(folder / "scores.parquet").set_index(contract.key)["score"]
+    assert len(scores) == rows
+    return scores, broken
+
+
+def test_customers_that_the_contract_allows_are_scored(own, tmp_path):
+    """Only a relation between columns, or the range of a computed column, may reject one."""
+    contract = load_contract()
+    scores, broken = scored_by_pipeline(generated_customers(contract), tmp_path)
+    assert scores.between(0, 1).all()
+    allowed = [f"{one.column} {name}" for name, one in contract.rules.relations.items()]
+    computed = tuple(f"{name} " for name, column in contract.columns.items() if column.computed)
+    assert [rule for rule in broken if rule not in allowed and not rule.startswith(computed)] == []
+
+
+def test_features_of_one_row_are_those_of_the_row_in_a_batch(own):
+    contract = load_contract()
+    snapshot = pq.read_table(RAW).drop_columns(contract.label)
+    for customers in (
+        generated_customers(contract, 40),
+        snapshot.take(np.arange(0, len(snapshot), len(snapshot) // 40)),
+    ):
+        batch = to_arrow(add_features(customers.to_pandas()), contract)
+        alone = [to_arrow(add_features(customers.slice(row, 1).to_pandas()), contract) for row in range(len(customers))]
+        assert pa.concat_tables(alone).equals(batch)
+
+
+def test_prepare_train_and_score_agree(own, tmp_path):
+    """Each fetched customer is in one table or dropped by a declared reason, and gets the score that evaluate saw."""
+    contract, params = load_contract(), load_params()
+    snapshot, train, test = (pq.read_table(path) for path in (RAW, TRAIN, TEST))
+    dropped = json.loads(ROWS.read_text())["dropped"]
+    assert set(dropped) == set(params.prepare.drop)
+    assert len(snapshot) == len(train) + len(test) + sum(dropped.values())
+    assert not set(train[contract.key].to_pylist()) & set(test[contract.key].to_pylist())
+    model = load_model(MODEL)
+    assert (
+        set(model.feature_names_in_) == set(contract.features) == {*train.column_names} - {contract.key, contract.label}
+    )
+    scores, _ = scored_by_pipeline(snapshot, tmp_path)
+    expected = pd.read_parquet(PREDICTIONS).set_index(contract.key)["score"]
+    assert len(expected) == len(test)
+    assert np.allclose(scores[expected.index], expected, rtol=0, atol=1e-9)
+
+
+def test_every_slice_that_the_gate_names_exists_and_is_large_enough(own):
+    gate, slices = load_params().gate, json.loads(EVALUATION.read_text())["slices"]
+    rows = {part["name"]: part["rows"] for part in slices}
+    assert {name: rows.get(name) for name in gate.slices if rows.get(name, 0) < gate.min_slice_rows} == {}
+
+
+def test_each_bound_of_the_gate_is_near_enough_to_its_metric_to_tell_a_bad_model(own):
+    """`python -m benchmarks.holdout_noise` prints values to take for a bound that is too far away."""
+    gate, evaluation = load_params().gate, json.loads(EVALUATION.read_text())
+    parts = {"all customers": evaluation} | {part["name"]: part for part in evaluation["slices"]}
+    far = {}
+    for scope, rules in {"all customers": gate.overall, **gate.slices}.items():
+        for metric, bound in rules.items():
+            least, most = parts[scope]["intervals"][metric]
+            for limit in {bound.min, bound.max} - {None}:
+                distance = abs(parts[scope][metric] - limit) * INTERVAL / (most - least)
+                if distance > FARTHEST:
+                    far[f"{scope}: {metric}"] = round(distance, 1)
+    assert far == {}  # else: standard deviations
+
+
+def test_the_profile_describes_the_current_snapshot(own):
+    contract, profile = load_contract(), load_profile()
+    assert set(profile.features) == set(contract.features)
+    now = customers_profile(contract, profile)
+    assert [finding.sentence for finding in profile_findings(contract, profile, now)] == []  # else: `make profile`
+
+
+def test_the_committed_results_are_those_of_a_run(run):
+    """Else: `dvc repro`, and commit what it made."""
+    listed = subprocess.run(["git", "ls-files", "--", *RESULTS], cwd=ROOT, check=True, capture_output=True, text=True)
+
+    def results(folder):
+        lock = YAML(typ="safe").load(folder / "dvc.lock")  # its order depends on the stages that ran before
+        others = [name for name in listed.stdout.split() if name != "dvc.lock"]
+        return lock["stages"] | {name: (folder / name).read_text(encoding="utf-8") for name in others}
+
+    with live_files():
+        committed = results(ROOT)
+    made = results(run.folder)
+    assert [name for name in committed if committed[name] != made.get(name)] == []
