@@ -26,8 +26,9 @@ resolve: .venv/.runtime ## after a merge conflict in dvc.lock, metrics or plots:
 test: .venv/.dev ## run the tests
 	@python -m pytest
 
-quick: .venv/.dev ## run the tests that a pull request runs: those of functions, the graph and the workflows' rules
-	@python -m pytest tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/workflows/test_rules.py
+quick: .venv/.dev ## run the tests that a pull request runs: those that take little time
+	@python -m pytest tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/workflows/test_rules.py \
+	  tests/report/test_claims.py tests/report/test_judge.py tests/report/test_state.py tests/report/test_text.py
 
 defects: .venv/.dev ## show that the gate refuses bad changes, and lets harmless ones through
 	@python -m pytest tests/defects
