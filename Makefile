@@ -6,6 +6,8 @@ BIN := .venv/bin
 # Stages are run as `python`: the environment's own must come first. Programs are run as `python -m` where they are
 # Python's: their scripts in .venv/bin hold the path of the checkout, which may have moved or have a quote in it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# uv leaves compiling to the first import. If nothing kept the result, every stage would compile its libraries again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup repro resolve test quick defects check profile audit format ui registry rollback remote pull push lock bench
 
@@ -21,11 +23,12 @@ repro: .venv/.runtime ## run the pipeline: fetch to register, only what changed
 resolve: .venv/.runtime ## after a merge conflict in dvc.lock, metrics or plots: keep one side, to run the pipeline on
 	@python -m report.claims resolve
 
-test: .venv/.dev ## run the tests
-	@python -m pytest
+test: .venv/.dev ## run the tests, and print their branch coverage
+	@python -m pytest --cov=
 
-quick: .venv/.dev ## run the tests that a pull request runs: those of functions, the graph and the workflows' rules
-	@python -m pytest tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/workflows/test_rules.py
+quick: .venv/.dev ## run the tests that a pull request runs: those that take little time
+	@python -m pytest tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/workflows/test_rules.py \
+	  tests/report/test_claims.py tests/report/test_judge.py tests/report/test_state.py tests/report/test_text.py
 
 defects: .venv/.dev ## show that the gate refuses bad changes, and lets harmless ones through
 	@python -m pytest tests/defects
@@ -75,8 +78,9 @@ pull: .venv/.runtime ## take over from DVC's remote what others have made, with 
 push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
 	@python .github/scripts/remote.py push
 
-bench: .venv/.runtime ## time the pipeline beside a four-script tutorial, and the first run beside that with pip
+bench: .venv/.runtime ## print ratios: cold run to a four-script tutorial, report to its imports, first run to pip
 	@python -m benchmarks.cold_run
+	@python -m benchmarks.report
 	@python -m benchmarks.first_run
 
 lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
@@ -85,12 +89,23 @@ lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	    $$name.in --output-file $$name.txt || exit 1; done
 
+# uv installs the lock several times as fast as pip. uv reads UV_DEFAULT_INDEX and not pip's settings, so pip takes over where
+# uv is not available or fails, for example because only pip knows the company's index. Both check every hash.
+# pip is that of the Python that made .venv. ensurepip takes six seconds, and runs only where that Python has no pip with --python.
+BASE = "$$(readlink -f $(BIN)/python)"
+PIP = $$([ -e $(BIN)/pip ] && echo $(BIN)/python -m pip || echo $(BASE) -m pip --python $(BIN)/python) \
+  install --quiet --disable-pip-version-check --require-hashes
+UV := UV_SYSTEM_CERTS=true UV_PYTHON_DOWNLOADS=never $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes
+install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } || \
+  { echo "uv could not install $(lastword $(1)), for the reason above: pip installs it, in a minute or two ..." >&2; $(PIP) $(1); }
+
 # Installed once, and again only when the lock changes.
 .venv/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Creating .venv with $$($(PYTHON) --version) ..."
-	@$(PYTHON) -m venv --clear .venv
+	@$(PYTHON) -m venv --clear --without-pip .venv
+	@$(BASE) -c 'import pip; raise SystemExit(pip.__version__ < "22.3")' 2> /dev/null || $(BIN)/python -m ensurepip --default-pip > /dev/null
 	@touch $@
 
 # Run by every Python of the environment when it starts, also by .venv/bin/dvc where the environment is not active:
@@ -103,13 +118,6 @@ lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
 	@mkdir -p .venv/dvc/repo && chmod 700 .venv/dvc .venv/dvc/repo # else DVC makes both with mode 777
 	@echo "$$STARTUP" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/churn.pth"
 	@touch $@
-
-# uv installs the lock several times as fast as pip. uv reads UV_DEFAULT_INDEX and not pip's settings, so pip takes over where
-# uv is not available or fails, for example because only pip knows the company's index. Both check every hash.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
-UV := UV_SYSTEM_CERTS=true UV_PYTHON_DOWNLOADS=never $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes
-install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } || \
-  { echo "uv could not install $(lastword $(1)), for the reason above: pip installs it, in a minute or two ..." >&2; $(PIP) $(1); }
 
 .venv/.runtime: requirements.txt requirements-uv.txt | .venv/.python .venv/.startup
 	@echo "Installing requirements.txt into .venv (some seconds) ..."

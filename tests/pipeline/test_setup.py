@@ -24,7 +24,7 @@ FALLBACK = "uv could not install requirements.txt, for the reason above: pip ins
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory):
-    """Return a checkout of the Makefile, and in it an environment with no package but pip and this one's uv."""
+    """Return a checkout of the Makefile, and in it an environment with no package but this one's uv."""
     if not (PACKAGES / "uv").exists():
         pytest.skip("the environment was made by pip")
     folder = tmp_path_factory.mktemp("empty") / "it's here"
@@ -84,6 +84,21 @@ def test_where_uv_is_not_to_be_had_pip_installs_the_lock(checkout):
     (checkout.folder / "requirements-uv.txt").write_text(f"uv==0.0.0 --hash=sha256:{'0' * 64}\n")
     assert checkout.ok("make", "setup").splitlines()[-1] == FALLBACK
     assert installed(checkout) == "pip"
+
+
+def test_where_python_has_no_pip_that_knows_environments_they_have_their_own(checkout, tmp_path):
+    assert not (checkout.folder / ".venv" / "bin" / "pip").exists()
+    (checkout.folder / ".venv" / ".python").unlink()
+    (tmp_path / "pip.py").write_text('__version__ = "22.0.2"')
+    checkout.ok("make", f"PYTHON={sys.executable}", ".venv/.python", PYTHONPATH=str(tmp_path))
+    assert checkout.ok("make", "setup").splitlines()[-1] == FALLBACK
+    assert (checkout.folder / ".venv" / "bin" / "pip").exists()
+    assert installed(checkout) == "pip"
+
+
+def test_python_keeps_what_it_compiles(checkout):
+    show = "show: ; @echo $${PYTHONDONTWRITEBYTECODE-kept}"
+    assert checkout.ok("make", f"--eval={show}", "show", PYTHONDONTWRITEBYTECODE="1") == "kept\n"
 
 
 def test_a_wrong_hash_is_installed_by_neither_and_the_next_make_tries_again(checkout):

@@ -415,15 +415,16 @@ def run_by(job):
     for step in job["steps"]:
         if (path := step.get("uses", "")).startswith("./"):
             lines += [inner.get("run", "") for inner in steps_of(load(ROOT / path / "action.yml"))]
-    text, files = "\n".join(lines), {*tracked(), *REPLACED}
-    found = set(re.findall(r"\.github/scripts/\w+\.py", text))
+    text, files, found = "\n".join(lines), {*tracked(), *REPLACED}, set()
+    for called in re.findall(r"\bmake\b([a-z ]*)", text):
+        command = ["make", "--dry-run", "--always-make", *called.split()]  # without a target, `make help`
+        text += subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        found |= {"Makefile"}
+    found |= {*re.findall(r"[\w./-]+", text), *re.findall(r"\.github/scripts/\w+\.py", text)}
     for module in re.findall(r"python -m (\S+)", text):
         path = Path(*module.split("."))
-        found |= code_of(path / "__main__.py" if (ROOT / path).is_dir() else path.with_suffix(".py"))
-    if targets := [name for called in re.findall(r"\bmake ([a-z ]+)", text) for name in called.split()]:
-        command = ["make", "--dry-run", "--always-make", *targets]
-        recipes = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-        found |= {"Makefile", *re.findall(r"[\w./-]+", recipes)}
+        file = path / "__main__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+        found |= code_of(file) if str(file) in files else set()
     if re.search(r"\bdvc\b", text):
         found |= {
             ".dvc/config",
