@@ -1,4 +1,4 @@
-"""Time the report on a branch with another model: beside its imports, and beside a report that asks DVC for main's side.
+"""Time the report on a branch with another model, beside its imports and beside one that asks DVC for main's side.
 
 Main's results lie in DVC's cache, from which the report restores them. In the second repository dvc.yaml says something
 that only DVC understands, so the report lets `dvc repro` make main's side, as a report without that short way does. All
