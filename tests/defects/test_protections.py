@@ -221,14 +221,14 @@ PROTECTIONS = [
         "the evaluation is made anew",
         (
             "report/judge.py",
-            "    faults = list(evaluation_faults(read_result(EVALUATION), evaluated(params.evaluate)))\n",
+            "    faults = list(evaluation_faults(read_result(EVALUATION), evaluation))\n",
             "    faults: list[str] = []\n",
         ),
         "evaluation: half of the loss",
     ),
     (
         "the verdict is made anew",
-        ("report/judge.py", "    rules = judge_all(evaluated(one.evaluate), one.gate)\n", "    rules = []\n"),
+        ("report/judge.py", "    rules = judge_all(", "    rules = [] and judge_all("),
         "trust: gate's code hollow",
     ),
     (
