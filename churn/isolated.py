@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 # First scipy.special: see churn/model.py.
-LIBRARIES = ("scipy.special", "pandas", "pyarrow.parquet", "pydantic", "ruamel.yaml", "sklearn.ensemble")
+LIBRARIES = (
+    "scipy.special",
+    "pandas",
+    "pyarrow.parquet",
+    "pyarrow.dataset",  # pyarrow.parquet imports it when it reads a file
+    "pydantic.main",
+    "ruamel.yaml",
+    "sklearn.ensemble",
+    "skops.io",
+)
 
 
 def serve(asked: Mapping[str, Any]) -> None:

@@ -11,6 +11,8 @@ CHURNED, STAYED, GUIDE = "#d1495b", "#30638e", "#999999"
 def draw(plots: Path) -> Figure:
     """Return a figure of four panels, from the CSV files that evaluate writes to `plots`."""
     figure = Figure(figsize=(9, 8))
+    # Fixed margins: tight_layout() draws the figure once more to measure it, 0.13 s. Numbers of six digits fit.
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.065, top=0.96, wspace=0.3, hspace=0.26)
     roc_axes, precision_axes, calibration_axes, score_axes = figure.subplots(2, 2).flat
 
     roc = pd.read_csv(plots / "roc.csv")
@@ -33,5 +35,4 @@ def draw(plots: Path) -> Figure:
     score_axes.bar(scores["score"], scores["churned"], width, bottom=scores["stayed"], color=CHURNED, label="churned")
     score_axes.set(title="Scores", xlabel="Score", ylabel="Customers")
     score_axes.legend()
-    figure.tight_layout()
     return figure

@@ -85,6 +85,7 @@ def test_the_receipt_of_the_registration_is_taken_from_no_cache():
         ("train", {"mlflow", "matplotlib"}),
         ("evaluate", {"mlflow", "matplotlib"}),
         ("gate", {"pandas", "numpy", "duckdb", "sklearn", "mlflow", "matplotlib"}),
+        ("register", {"sklearn", "skops", "flask", "boto3", "dvc"}),
     ],
 )
 def test_a_stage_imports_no_library_that_it_does_not_need(clone, stage, heavy):

@@ -1,5 +1,6 @@
 """A version's files are served by a child process: here without a registry."""
 
+import ast
 import json
 import shutil
 import stat
@@ -81,6 +82,17 @@ def test_the_version_is_served_without_this_checkout_and_without_any_secret(file
     assert seen["mask"] == stat.S_IRWXG | stat.S_IRWXO
     assert "mlflow" not in seen["modules"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_process_imports_the_libraries_of_a_model_before_it_is_asked(files, made, contract):
+    package = files / CODE / "churn/__init__.py"
+    package.write_text(
+        "import sys\nfrom pathlib import Path\nPath(__file__).with_name('seen').write_text(str([*sys.modules]))\n"
+    )
+    assert np.array_equal(scores(files, made, contract), made[2])
+    before = ast.literal_eval(package.with_name("seen").read_text())
+    assert {"pandas", "pyarrow.dataset", "pydantic.main", "ruamel.yaml", "sklearn.ensemble", "skops.io"} <= {*before}
+    assert not {"mlflow", "matplotlib", "duckdb"} & {*before}
 
 
 def prepended(text):
