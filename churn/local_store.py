@@ -54,7 +54,7 @@ def opening(uri: str) -> Iterator[None]:
         if file.exists():
             follow(file)
         else:
-            with suppress(OSError, sqlite3.Error):  # as on a full disk: MLflow then makes it, or says why it cannot
+            with suppress(ImportError, OSError, sqlite3.Error):  # MLflow then makes it, or says why it cannot
                 _make(file)
         yield
     finally:
