@@ -4,6 +4,7 @@ import ast
 import json
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import churn.registry
@@ -14,6 +15,7 @@ from churn.stage import CONTRACT, StageError
 from churn.verification import serving_process
 from stages.train import build_classifier, build_model
 from tests.conftest import ROOT, make_customers
+from tests.forkserver import programs
 from tests.frozen import copy_of
 
 import numpy as np
@@ -128,6 +130,13 @@ BROKEN = {  # what is done to code/churn/features.py, and what the user reads
 }
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Let the child be forked: what it is in itself, other tests look at."""
+    monkeypatch.setattr(sys, "executable", f"{programs()}/python")
+
+
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("case", BROKEN)
 def test_code_that_does_not_serve_is_one_sentence(files, made, contract, case, capfd):
     change, said = BROKEN[case]
