@@ -1,9 +1,12 @@
 """Every program of the repository explains itself, and does nothing where it is asked for something unknown."""
 
+import shutil
 import subprocess
 
 from churn.stage import sha256_of
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Clone
+
+import pytest
 
 BLOCK = '\nif __name__ == "__main__":\n'
 
@@ -18,6 +21,12 @@ def programs():
         text=True,
     )
     return [name for name in listed.stdout.split() if BLOCK in (ROOT / name).read_text(encoding="utf-8")]
+
+
+@pytest.fixture
+def registered(finished, tmp_path):
+    """A copy of the finished clone, with its registry, in which no other test process works."""
+    return Clone(shutil.copytree(finished.folder, tmp_path / "repository", symlinks=True))
 
 
 def tree(folder):
@@ -36,17 +45,17 @@ def outcomes(clone, argument):
     return found
 
 
-def test_help_prints_usage_and_does_nothing_whatever_the_program(finished):
-    before = tree(finished.folder)
+def test_help_prints_usage_and_does_nothing_whatever_the_program(registered):
+    before = tree(registered.folder)
     assert "mlflow.db" in before
-    found = outcomes(finished, "--help")
+    found = outcomes(registered, "--help")
     assert len(found) > 20
     assert {name: done for name, done in found.items() if done[0] != 0 or not done[1].startswith("usage: ")} == {}
-    assert tree(finished.folder) == before
+    assert tree(registered.folder) == before
 
 
-def test_an_unknown_option_ends_with_2_and_does_nothing_whatever_the_program(finished):
-    before = tree(finished.folder)
-    found = outcomes(finished, "--no-such-option")
+def test_an_unknown_option_ends_with_2_and_does_nothing_whatever_the_program(registered):
+    before = tree(registered.folder)
+    found = outcomes(registered, "--no-such-option")
     assert {name: done for name, done in found.items() if done[0] != 2 or "usage: " not in done[1]} == {}
-    assert tree(finished.folder) == before
+    assert tree(registered.folder) == before

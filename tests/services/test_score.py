@@ -128,6 +128,7 @@ def test_a_table_of_postgresql_is_read_and_written_in_one_transaction(
     assert rows("SELECT rule FROM crm.scores_rejected") == [("monthly_charges range",)]
 
     monkeypatch.setenv("PGPASSWORD", password["PGPASSWORD"])
+    monkeypatch.chdir(clone.folder)
     assert score(given, wanted, Constant(), contract, 2) == (2_000, 1_999, {"monthly_charges range": 1})
     assert rows("SELECT count(*), min(model_version) FROM crm.scores") == [(1_999, 2)]  # the former ones are gone
 
