@@ -24,7 +24,7 @@ resolve: .venv/.runtime ## after a merge conflict in dvc.lock, metrics or plots:
 	@python -m report.claims resolve
 
 test: .venv/.dev ## run the tests, and print their branch coverage
-	@python -m pytest --cov=
+	@python -m pytest --cov
 
 quick: .venv/.dev ## run the tests that a pull request runs: those that take little time
 	@python -m pytest tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/workflows/test_rules.py \
