@@ -2,18 +2,17 @@
 
 MLflow keeps the artifacts' absolute paths. So they are rewritten when the folder was moved, copied or mounted
 elsewhere. Two processes that find no store make it one after the other, because MLflow's migrations fail when two run.
-A new store is made in memory and written once: on disk each of MLflow's 800 statements is a transaction of its own.
 """
 
 import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from churn.stage import StageError, replacing
+from churn.stage import StageError
 
 LOCAL_STORE = "sqlite:///mlflow.db"
 LOCAL_ARTIFACTS = Path("mlartifacts")
@@ -53,26 +52,9 @@ def opening(uri: str) -> Iterator[None]:
         fcntl.flock(folder, fcntl.LOCK_EX)
         if file.exists():
             follow(file)
-        else:
-            with suppress(ImportError, OSError, sqlite3.Error):  # MLflow then makes it, or says why it cannot
-                _make(file)
         yield
     finally:
         os.close(folder)
-
-
-def _make(file: Path) -> None:
-    """Write an empty store with the tables of MLflow's migrations: whole, or not at all."""
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # declares the tables
-    from mlflow.store.db.utils import _initialize_tables
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import StaticPool
-
-    engine = create_engine("sqlite://", poolclass=StaticPool)
-    _initialize_tables(engine)  # type: ignore[no-untyped-call]
-    with engine.connect() as memory, replacing(file.resolve()) as beside, closing(sqlite3.connect(beside)) as database:
-        memory.connection.driver_connection.backup(database)  # type: ignore[union-attr]
-    engine.dispose()
 
 
 def follow(file: Path) -> None:

@@ -4,14 +4,12 @@ import hashlib
 import http.server
 import logging
 import re
-import sqlite3
 import tempfile
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from churn.champion import champion_of, move, moves_of, rollback, table_of
-from churn.local_store import opening
 from churn.package import digest_of
 from churn.registry import ensure_model, experiment_id, registry
 from churn.score import chosen
@@ -22,37 +20,6 @@ from churn.versions import FILES, files_of
 import pytest
 
 BY_MAIN = {"made_by": "main", "verified": "true", "verdict": "passed", "commit": "1a2b3c4d5e"}
-
-
-def tables_of(file):
-    """The statements that made a database, each as its sorted lines: MLflow's constraints have no fixed order."""
-    with closing(sqlite3.connect(file)) as database:
-        statements = database.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
-        revision = database.execute("SELECT version_num FROM alembic_version").fetchall()
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    return revision, [(kind, name, sorted(re.split(r"[,\s]*\n", sql or ""))) for kind, name, sql in statements]
-
-
-def test_a_new_store_appears_at_once_and_with_the_tables_of_the_migrations_of_mlflow(tmp_path, monkeypatch):
-    from mlflow.store.db.utils import _initialize_tables
-    from sqlalchemy import create_engine
-
-    _initialize_tables(create_engine(f"sqlite:///{tmp_path}/migrated.db"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with opening("sqlite:///mlflow.db"):  # before MLflow has opened it
-        assert tables_of("mlflow.db") == tables_of("migrated.db")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["migrated.db", "mlflow.db"]
-    logging.disable(logging.NOTSET)
-
-
-def test_a_store_that_cannot_be_made_at_once_is_made_by_mlflow(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / ".mlflow.db.part").mkdir()
-    with registry() as client:
-        assert client.get_experiment_by_name("Default")
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
