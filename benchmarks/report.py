@@ -60,14 +60,17 @@ def branch(folder: Path, pipeline: str) -> Path:
 
 
 def imports(said: str) -> str:
-    """Return a program that imports what `python -X importtime` has told of, in that order."""
+    """Return a program that imports what `python -X importtime` has told of, in that order.
+
+    It tells also of optional modules that a library has tried in vain: they fail here as they did there.
+    """
     names = re.findall(r"^import time:.*\| {1,}([\w.]+)$", said, flags=re.MULTILINE)
     return f"""
 import importlib
 for name in {json.dumps(names)}:
     try:
         importlib.import_module(name)
-    except Exception:
+    except ImportError:
         pass
 """
 
