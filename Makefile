@@ -43,7 +43,7 @@ check: .venv/.dev ## lint, format, types, workflows
 	@said=$$(ACT_DISABLE_VERSION_CHECK=1 act --validate --strict --workflows build/workflows 2>&1) || { echo "$$said"; exit 1; }
 
 profile: .venv/.runtime ## describe the prepared customers anew, for the contract to compare with
-	@python -m churn.profile
+	@python -m churn profile
 
 audit: .venv/.dev ## look for known vulnerabilities in the locked packages
 	@python .github/scripts/audit.py
@@ -53,16 +53,16 @@ format: .venv/.dev ## rewrite the code in the one format
 	@ruff format .
 
 ui: .venv/.runtime ## open the registry in MLflow's web page
-	@python -m churn.champion show # also finds the files of a registry that was moved
+	@python -m churn registry show # also finds the files of a registry that was moved
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
 	  http*) echo "The registry has a page of its own: $$MLFLOW_TRACKING_URI" ;; \
 	  *) MLFLOW_DISABLE_TELEMETRY=true python -m mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" ;; esac
 
 registry: .venv/.runtime ## show the versions in the registry, and how champion moved
-	@python -m churn.champion show
+	@python -m churn registry show
 
 rollback: .venv/.runtime ## return champion to the former version: make rollback WHY="..."
-	@python -m churn.champion rollback "$$WHY"
+	@python -m churn registry rollback "$$WHY"
 
 remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder; DVC_BRANCH_URL adds `branch`
 	@mkdir -p .cache/remote && chmod 700 .cache

@@ -22,17 +22,17 @@ from benchmarks.holdout_noise import (
     two_hundred_rows,
     without_new_customers,
 )
-from churn.challenge import AGAINST_MAIN, against_main
-from churn.contract import load_contract
-from churn.evaluation import evaluation_of, scores_of
-from churn.metrics import Floats
-from churn.model import read_table
-from churn.paired import Difference, compare
-from churn.params import Params, load_params
-from churn.slices import slice_masks
-from churn.split import in_holdout
-from churn.stage import TEST, TRAIN
-from churn.verdict import judge_all
+from churn.config.contract import load_contract
+from churn.config.params import Params, load_params
+from churn.core.paths import TEST, TRAIN
+from churn.data.split import in_holdout
+from churn.evaluation.holdout import evaluation_of, scores_of
+from churn.evaluation.metrics import Floats
+from churn.evaluation.paired import Difference, compare
+from churn.evaluation.slices import slice_masks
+from churn.gate.baseline import AGAINST_MAIN, against_main
+from churn.gate.rules import judge_all
+from churn.modeling.model import read_table
 from stages.train import build_classifier, build_model, fit
 
 import numpy as np

@@ -9,13 +9,13 @@ same rules judge models that were spoilt on purpose. Usage: python -m benchmarks
 import argparse
 from collections.abc import Callable, Iterator
 
-from churn.contract import Contract, load_contract
-from churn.evaluation import evaluation_of, scores_of
-from churn.model import read_table
-from churn.params import METRICS, Params, load_params
-from churn.split import in_holdout
-from churn.stage import TEST, TRAIN
-from churn.verdict import judge_all
+from churn.config.contract import Contract, load_contract
+from churn.config.params import METRICS, Params, load_params
+from churn.core.paths import TEST, TRAIN
+from churn.data.split import in_holdout
+from churn.evaluation.holdout import evaluation_of, scores_of
+from churn.gate.rules import judge_all
+from churn.modeling.model import read_table
 from stages.train import build_classifier, build_model, fit
 
 import numpy as np

@@ -51,7 +51,7 @@ def main(rows: int) -> None:
         make_source(folder / "customers.parquet", rows)
         params = (ROOT / "params.yaml").read_text(encoding="utf-8")
         (folder / "params.yaml").write_text(params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet"))
-        for module in ("stages.fetch", "stages.prepare", "churn.profile", "stages.validate"):
+        for module in ("stages.fetch", "stages.prepare", "churn.quality.profile", "stages.validate"):
             seconds, peak = run_module(module, folder)
             print(f"{module:16} {seconds:6.1f} s {peak:7,.0f} MiB", flush=True)
 

@@ -1,7 +1,7 @@
 """The features of a customer that are computed, alike for the training and for a customer to be scored.
 
 To add a feature: write a function here, name it in FEATURES, and declare its column in contract.yaml with
-`computed: true`. Nothing else in churn/ needs an edit; churn/featuring.py applies the functions and checks them.
+`computed: true`. Nothing else in churn/ needs an edit; churn/data/featuring.py applies the functions and checks them.
 """
 
 from collections.abc import Callable, Sequence

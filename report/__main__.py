@@ -18,30 +18,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import churn.start  # noqa: F401
-from churn.contract import load_contract
-from churn.origin import default_branch
-from churn.params import load_params
-from churn.results import read_result
-from churn.stage import (
-    EVALUATION,
-    GATE,
-    MODEL,
-    RAW,
-    ROWS,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    StageError,
-    command,
-    replacing,
-    write_json,
-)
+import churn.core.start  # noqa: F401
+from churn.config.contract import load_contract
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.core.files import replacing, write_json
+from churn.core.git import default_branch, git
+from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
+from churn.core.results import read_result
+from churn.core.runner import command
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
 from report.claims import ORDER
 from report.facts import Facts, Judgement, Outcome, Run
-from report.git import git
 from report.judge import candidate, judged
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 from report.text import headline, markdown, terminal

@@ -14,32 +14,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from churn.contract import Contract, load_contract
-from churn.curves import curves
-from churn.drift import feature_drift, row_changes
-from churn.model import load_model, model_frame
-from churn.paired import Difference, compare
-from churn.params import METRICS, load_params
-from churn.slices import slice_masks
-from churn.stage import (
-    CONTRACT,
-    LOCK,
-    LOG,
-    MODEL,
-    PARAMS,
-    PREDICTIONS,
-    RAW,
-    TEST,
-    TRAIN,
-    StageError,
-    md5_of,
-    sha256_of,
-)
+from churn.config.contract import Contract, load_contract
+from churn.config.params import METRICS, load_params
+from churn.core.dvc_files import hash_of
+from churn.core.errors import StageError
+from churn.core.files import md5_of, sha256_of
+from churn.core.git import git
+from churn.core.paths import CONTRACT, LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
+from churn.evaluation.curves import curves
+from churn.evaluation.paired import Difference, compare
+from churn.evaluation.slices import slice_masks
+from churn.modeling.model import load_model, model_frame
+from churn.quality.drift import feature_drift, row_changes
 from report.claims import ORDER, stages_of
 from report.facts import Comparison, DataChange, Slice
-from report.git import git
 from report.judge import Candidate
-from report.lock import hash_of, locked
+from report.lock import locked
 from report.picture import draw
 from report.state import dvc, logged_runs
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from churn.profile import PROFILE
-from churn.stage import CONTRACT, LOCK, PARAMS, StageError, read_yaml
+from churn.core.errors import StageError
+from churn.core.files import read_yaml
+from churn.core.git import git
+from churn.core.paths import CONTRACT, LOCK, PARAMS
+from churn.quality.profile import PROFILE
 from report.claims import first_difference, stages_of
 from report.facts import Change
-from report.git import git
 from report.judge import stricter
 from report.words import value
 

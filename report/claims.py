@@ -13,10 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import churn.start  # noqa: F401
-from churn.params import load_params
-from churn.stage import GATE, LOCK, PLOTS, StageError, command, refuse_conflict, replacing, stages_in
-from report.git import git
+import churn.core.start  # noqa: F401
+from churn.config.params import load_params
+from churn.core.dvc_files import stages_in
+from churn.core.errors import StageError
+from churn.core.files import refuse_conflict, replacing
+from churn.core.git import git
+from churn.core.paths import GATE, LOCK, PLOTS
+from churn.core.runner import command
 
 from ruamel.yaml import YAML
 

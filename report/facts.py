@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from churn.drift import FeatureDrift, RowChanges
-from churn.paired import Difference
+from churn.evaluation.paired import Difference
+from churn.quality.drift import FeatureDrift, RowChanges
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from churn.challenge import against_main
-from churn.contract import Column, Contract, Rules, load_contract
-from churn.duck import connection, identifier, literal
-from churn.evaluation import evaluation_of, scores_of
-from churn.metrics import Floats
-from churn.model import load_model, read_table
-from churn.params import METRICS, Evaluate, Gate, Params, Prepare, SectionType, load_params
-from churn.profile import PROFILE, load_profile, profile_of
-from churn.results import read_result
-from churn.rules import table_findings
-from churn.split import drop_declared, in_holdout
-from churn.stage import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN, number_of
-from churn.strays import profile_findings
-from churn.verdict import judge_all, shown
+from churn.config.contract import Column, Contract, Rules, load_contract
+from churn.config.params import METRICS, Evaluate, Gate, Params, Prepare, SectionType, load_params
+from churn.core.errors import number_of
+from churn.core.paths import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN
+from churn.core.results import read_result
+from churn.data.duckdb_helpers import connection, identifier, literal
+from churn.data.split import drop_declared, in_holdout
+from churn.evaluation.holdout import evaluation_of, scores_of
+from churn.evaluation.metrics import Floats
+from churn.gate.baseline import against_main
+from churn.gate.rules import judge_all, shown
+from churn.modeling.model import load_model, read_table
+from churn.quality.profile import PROFILE, load_profile, profile_of
+from churn.quality.profile_checks import profile_findings
+from churn.quality.row_checks import table_findings
 from report.claims import ORDER, Stages, stages_of
 from report.facts import Comparison, Judgement
 

@@ -3,14 +3,15 @@
 Only the plain case is answered: fixed paths, no option that changes when a stage runs. In any other, DVC is asked.
 """
 
-import hashlib
 import json
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from churn.stage import LOCK, PARAMS, StageError, md5_of, read_yaml
+from churn.core.dvc_files import filled, hash_of, value_at
+from churn.core.errors import StageError
+from churn.core.files import read_yaml
+from churn.core.paths import LOCK, PARAMS
 from report.claims import stages_of
 
 # What a stage, and dvc.yaml as a whole, may have; with another key DVC decides.
@@ -41,7 +42,7 @@ def locked(folder: Path, stages: Collection[str]) -> dict[str, Out] | None:
             stage, entry = pipeline["stages"][name], lock[name]
             outs = dict(_named(out) for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ()))
             hashes = {out["path"]: out["md5"] for out in entry["outs"]}
-            deps = [re.sub(r"\$\{([\w.]+)\}", lambda key: str(_value(params, key[1])), dep) for dep in stage["deps"]]
+            deps = [filled(dep, params) for dep in stage["deps"]]
             read = {dep["path"]: dep["md5"] for dep in entry["deps"]}
             if not (
                 set(stage) <= KNOWN
@@ -59,15 +60,6 @@ def locked(folder: Path, stages: Collection[str]) -> dict[str, Out] | None:
     except (StageError, OSError, LookupError, TypeError, AttributeError, ValueError):
         return None
     return found
-
-
-def hash_of(path: Path) -> str:
-    """Return what DVC names a file by, or a folder: for that the hash of its files' hashes and paths."""
-    if not path.is_dir():
-        return md5_of(path)
-    files = sorted((one.relative_to(path).as_posix(), md5_of(one)) for one in path.rglob("*") if not one.is_dir())
-    listed = json.dumps([{"md5": md5, "relpath": name} for name, md5 in files])
-    return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _yaml(folder: Path, name: Path) -> Any:
@@ -88,14 +80,8 @@ def _params(folder: Path, stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]
     for one in stage.get("params", ()):
         for file, keys in one.items() if isinstance(one, Mapping) else [(str(PARAMS), [one])]:
             values = _yaml(folder, Path(file))
-            found.setdefault(file, {}).update({key: _value(values, key) for key in keys})
+            found.setdefault(file, {}).update({key: value_at(values, key) for key in keys})
     return found
-
-
-def _value(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
 
 
 def _json(values: Any) -> str:

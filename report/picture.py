@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-Curves = Mapping[str, pd.DataFrame]  # as churn.curves.curves returns them
+Curves = Mapping[str, pd.DataFrame]  # as churn.evaluation.curves.curves returns them
 
 TEXT = "#747d8a"  # has the contrast 4.2 to white and 4.5 to GitHub's #0d1117
 MAIN = {"color": "#8b949e", "alpha": 0.65, "linewidth": 4.5}

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from churn.challenge import AGAINST_MAIN, TOO_GOOD
-from churn.paired import Difference
-from churn.stage import number_of
-from churn.verdict import OVERALL
+from churn.core.errors import number_of
+from churn.evaluation.paired import Difference
+from churn.gate.baseline import AGAINST_MAIN, TOO_GOOD
+from churn.gate.rules import OVERALL
 from report.facts import Change, Comparison, DataChange, Run, Slice
 from report.words import METRIC_ORDER, escaped, folded, name_of, number, table, value
 

@@ -13,11 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from churn.results import read_result
-from churn.stage import GATE, KILLED, LOCK, LOG, VALIDATION, StageError, refuse_conflict
+from churn.core.dvc_files import hash_of
+from churn.core.errors import StageError
+from churn.core.files import refuse_conflict
+from churn.core.paths import GATE, LOCK, LOG, VALIDATION
+from churn.core.results import read_result
+from churn.core.runner import KILLED
 from report.claims import ORDER
 from report.facts import Outcome, Run
-from report.lock import hash_of, locked
+from report.lock import locked
 
 
 def dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from churn.params import METRICS
-from churn.source import PASSWORD
+from churn.config.params import METRICS
+from churn.data.source import PASSWORD
 
 FOLDED_ROWS = 60
 NAMES = {

@@ -10,29 +10,19 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import churn.start  # noqa: F401
-from churn.contract import load_contract
-from churn.curves import curves
-from churn.evaluation import evaluation_of, scores_of
-from churn.metrics import Floats, roc_auc
-from churn.model import load_model, read_table
-from churn.params import load_params
-from churn.results import read_result
-from churn.split import key_lines
-from churn.stage import (
-    EVALUATION,
-    MODEL,
-    PLOTS,
-    PREDICTIONS,
-    ROWS,
-    TEST,
-    StageError,
-    replacing,
-    run,
-    sha256_of,
-    working,
-    write_json,
-)
+import churn.core.start  # noqa: F401
+from churn.config.contract import load_contract
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.core.files import replacing, sha256_of, write_json
+from churn.core.paths import EVALUATION, MODEL, PLOTS, PREDICTIONS, ROWS, TEST
+from churn.core.results import read_result
+from churn.core.runner import run, working
+from churn.data.split import key_lines
+from churn.evaluation.curves import curves
+from churn.evaluation.holdout import evaluation_of, scores_of
+from churn.evaluation.metrics import Floats, roc_auc
+from churn.modeling.model import load_model, read_table
 
 import numpy as np
 import pandas as pd

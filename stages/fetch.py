@@ -1,6 +1,6 @@
 """fetch: one snapshot of the customers, typed by the contract and sorted by key.
 
-In: `fetch.source`, of the kinds that churn/source.py names, through the query `fetch.query`. Out:
+In: `fetch.source`, of the kinds that churn/data/source.py names, through the query `fetch.query`. Out:
 data/raw/customers.parquet. Fails when the source is missing, unreachable or empty, when it is lost half way, when the
 query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
@@ -9,14 +9,17 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-import churn.start  # noqa: F401
-from churn.as_of import read_query
-from churn.contract import Contract, load_contract
-from churn.duck import blank, cast, connection, identifier, literal, misfit, noted
-from churn.engines import duckdb_fault
-from churn.params import Fetch, load_params
-from churn.source import record_batches, streaming
-from churn.stage import RAW, StageError, number_of, replacing, run, working
+import churn.core.start  # noqa: F401
+from churn.config.contract import Contract, load_contract
+from churn.config.params import Fetch, load_params
+from churn.core.errors import StageError, number_of
+from churn.core.files import replacing
+from churn.core.paths import RAW
+from churn.core.runner import run, working
+from churn.data.as_of import read_query
+from churn.data.duckdb_helpers import blank, cast, connection, identifier, literal, misfit, noted
+from churn.data.engines import duckdb_fault
+from churn.data.source import record_batches, streaming
 
 import duckdb
 import pyarrow as pa

@@ -1,27 +1,19 @@
 """gate: whether the model keeps every rule of params.yaml.
 
 In: metrics/evaluation.json and metrics/validation.json. Out: metrics/gate.json, with the bound, value, margin
-and outcome of each rule, and the exit status: 1 when any is broken (churn/verdict.py says when).
+and outcome of each rule, and the exit status: 1 when any is broken (churn/gate/rules.py says when).
 """
 
 from typing import Any
 
-import churn.start  # noqa: F401
-from churn.params import METRICS, load_params
-from churn.results import read_result
-from churn.stage import (
-    EVALUATION,
-    GATE,
-    MODEL,
-    PARAMS,
-    TEST,
-    VALIDATION,
-    StageError,
-    number_of,
-    run,
-    write_json,
-)
-from churn.verdict import Values, judge_all, shown
+import churn.core.start  # noqa: F401
+from churn.config.params import METRICS, load_params
+from churn.core.errors import StageError, number_of
+from churn.core.files import write_json
+from churn.core.paths import EVALUATION, GATE, MODEL, PARAMS, TEST, VALIDATION
+from churn.core.results import read_result
+from churn.core.runner import run
+from churn.gate.rules import Values, judge_all, shown
 
 
 def origin(evaluation: Values, validation: Values) -> dict[str, str | None]:

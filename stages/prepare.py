@@ -12,12 +12,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import churn.start  # noqa: F401
-from churn.contract import Contract, load_contract
-from churn.featuring import add_features, to_arrow
-from churn.params import Prepare, load_params
-from churn.split import drop_declared, in_holdout, key_lines
-from churn.stage import RAW, ROWS, TEST, TRAIN, StageError, refuse_twice, replacing, run, write_json
+import churn.core.start  # noqa: F401
+from churn.config.contract import Contract, load_contract
+from churn.config.params import Prepare, load_params
+from churn.core.errors import StageError
+from churn.core.files import refuse_twice, replacing, write_json
+from churn.core.paths import RAW, ROWS, TEST, TRAIN
+from churn.core.runner import run
+from churn.data.featuring import add_features, to_arrow
+from churn.data.split import drop_declared, in_holdout, key_lines
 
 import pyarrow as pa
 import pyarrow.parquet as pq

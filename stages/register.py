@@ -5,7 +5,8 @@ registry that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), a
 and of DVC's cache, so that no other machine takes it for its own. Fails when there is no passed verdict on exactly
 this model and these tables, when dvc.lock has others, when the version, served from its own files, predicts something
 else or fails, and when the registry fails. The same model and data make no second version, and what is worse than the
-champion does not follow it. Outside of a clean checkout of main (churn/mainline.py) the version is at most `candidate`.
+champion does not follow it. Outside of a clean checkout of main (churn/registry/mainline.py) the version is at most
+`candidate`.
 """
 
 import json
@@ -15,33 +16,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import churn.start  # noqa: F401
-from churn.contract import Contract, load_contract
-from churn.mainline import promoting_branch, settings_of, why_not
-from churn.model import read_scores
-from churn.origin import commit_tags, lock_digest, refuse_unlocked
-from churn.params import METRICS, Params, load_params
-from churn.registry import ensure_model, experiment_id, log_model, registry, write
-from churn.results import read_result
-from churn.stage import (
-    EVALUATION,
-    GATE,
-    LOCK,
-    MODEL,
-    PLOTS,
-    PREDICTIONS,
-    REGISTRATION,
-    TEST,
-    TRAIN,
-    StageError,
-    run,
-    sha256_of,
-    write_json,
-)
-from churn.succession import nominate, promote
-from churn.verdict import shown
-from churn.verification import Serve, serving_process
-from churn.versions import ELSEWHERE, FILES, MADE_BY, MAIN, VERIFIED, files_of, only_version
+import churn.core.start  # noqa: F401
+from churn.config.contract import Contract, load_contract
+from churn.config.params import METRICS, Params, load_params
+from churn.core.errors import StageError
+from churn.core.files import sha256_of, write_json
+from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, PLOTS, PREDICTIONS, REGISTRATION, TEST, TRAIN
+from churn.core.results import read_result
+from churn.core.runner import run
+from churn.gate.rules import shown
+from churn.modeling.model import read_scores
+from churn.registry.client import ensure_model, experiment_id, log_model, registry, write
+from churn.registry.lineage import commit_tags, lock_digest, refuse_unlocked
+from churn.registry.mainline import promoting_branch, settings_of, why_not
+from churn.registry.promotion import nominate, promote
+from churn.registry.verification import Serve, serving_process
+from churn.registry.versions import ELSEWHERE, FILES, MADE_BY, MAIN, VERIFIED, files_of, only_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,7 +84,7 @@ def parameters_of(params: Params) -> dict[str, str]:
 
 def create_version(client: "MlflowClient", params: Params, contract: Contract, tags: Mapping[str, str]) -> None:
     """Log a run with everything the model came from, and, when all is there, make a version of it."""
-    from churn.picture import draw
+    from churn.evaluation.picture import draw
 
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 

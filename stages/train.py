@@ -14,12 +14,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import churn.start  # noqa: F401
-from churn.contract import Contract, load_contract
-from churn.model import read_table, save_model
-from churn.params import Train, load_params
-from churn.results import read_result
-from churn.stage import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION, StageError, run, sha256_of, working
+import churn.core.start  # noqa: F401
+from churn.config.contract import Contract, load_contract
+from churn.config.params import Train, load_params
+from churn.core.errors import StageError
+from churn.core.files import sha256_of
+from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
+from churn.core.results import read_result
+from churn.core.runner import run, working
+from churn.modeling.model import read_table, save_model
 
 import numpy as np
 import pandas as pd

@@ -9,29 +9,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-import churn.start  # noqa: F401
-from churn.conditions import check_conditions
-from churn.contract import Contract, load_contract
-from churn.duck import connection, identifier, literal
-from churn.params import load_params
-from churn.profile import Profile, load_profile, profile_of
-from churn.results import read_result
-from churn.rules import Finding, table_findings
-from churn.stage import (
-    CONTRACT,
-    RAW,
-    ROWS,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    StageError,
-    number_of,
-    refuse_twice,
-    run,
-    sha256_of,
-    write_json,
-)
-from churn.strays import profile_findings
+import churn.core.start  # noqa: F401
+from churn.config.contract import Contract, load_contract
+from churn.config.params import load_params
+from churn.core.errors import StageError, number_of
+from churn.core.files import refuse_twice, sha256_of, write_json
+from churn.core.paths import CONTRACT, RAW, ROWS, TEST, TRAIN, VALIDATION
+from churn.core.results import read_result
+from churn.core.runner import run
+from churn.data.conditions import check_conditions
+from churn.data.duckdb_helpers import connection, identifier, literal
+from churn.quality.profile import Profile, load_profile, profile_of
+from churn.quality.profile_checks import profile_findings
+from churn.quality.row_checks import Finding, table_findings
 
 import duckdb
 

@@ -16,9 +16,9 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
-from churn.contract import Contract, load_contract
-from churn.featuring import add_features
-from churn.params import Params, load_params
+from churn.config.contract import Contract, load_contract
+from churn.config.params import Params, load_params
+from churn.data.featuring import add_features
 from tests.forkserver import programs
 from tests.frozen import REPLACED, RESULTS, ROOT, copy_of, put_sample
 

@@ -11,6 +11,7 @@ import gc
 import importlib
 import marshal
 import os
+import re
 import runpy
 import selectors
 import signal
@@ -27,6 +28,7 @@ from coverage import Coverage, CoverageData
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("churn", "report", "stages", ".github/scripts")  # whose coverage is measured
+INSIDE = re.compile(rf".*/((?:{'|'.join(OURS)})/.*)")
 # fmt: off
 LIBRARIES = [
     "alembic.command", "alembic.migration", "duckdb", "dvc.cli", "dvc.commands.repro", "dvc.commands.status",
@@ -161,7 +163,9 @@ def serve(address: str) -> tuple:
 @contextmanager
 def measured(data_file: str):
     """Add to the coverage what is run of each file that has the same bytes in the checkout under test."""
-    coverage = Coverage(data_file=None, branch=True, config_file=False, include=[f"*/{folder}/*.py" for folder in OURS])
+    coverage = Coverage(
+        data_file=None, branch=True, config_file=False, include=[f"*/{folder}/**/*.py" for folder in OURS]
+    )
     coverage.set_option("run:disable_warnings", ["no-data-collected"])  # of a program that runs none of them
     coverage.start()
     try:
@@ -170,8 +174,7 @@ def measured(data_file: str):
         coverage.stop()
         arcs = {}
         for name in (data := coverage.get_data()).measured_files():
-            (folder,) = (folder for folder in OURS if Path(name).parent.match(f"*/{folder}"))
-            own = ROOT / folder / Path(name).name
+            own = ROOT / INSIDE.fullmatch(name)[1]
             if own.exists() and Path(name).exists() and own.read_bytes() == Path(name).read_bytes():
                 arcs[str(own)] = data.arcs(name)
         together = CoverageData(data_file, suffix=True)

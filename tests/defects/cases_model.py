@@ -80,7 +80,7 @@ def on_the_training_table_unchecked(clone):
 
 def threshold_tuned_by_code(clone):
     clone.replace(
-        "churn/evaluation.py",
+        "churn/evaluation/holdout.py",
         "    def measured(",
         "    tried = np.linspace(0.05, 0.95, 91)\n"
         "    best = max(tried, key=lambda one: float((y[scores >= one]).sum() / ((scores >= one).sum() + y.sum())))\n"
@@ -89,18 +89,26 @@ def threshold_tuned_by_code(clone):
 
 
 def swapped_metrics(clone):
-    clone.replace("churn/metrics.py", '"precision": _proportion(hits, alarms)', '"recall": _proportion(hits, alarms)')
     clone.replace(
-        "churn/metrics.py", '"recall": _proportion(hits, positives)', '"precision": _proportion(hits, positives)'
+        "churn/evaluation/metrics.py", '"precision": _proportion(hits, alarms)', '"recall": _proportion(hits, alarms)'
+    )
+    clone.replace(
+        "churn/evaluation/metrics.py",
+        '"recall": _proportion(hits, positives)',
+        '"precision": _proportion(hits, positives)',
     )
 
 
 def kinder_loss(clone):
-    clone.replace("churn/metrics.py", '"brier_score": _mean((p - y) ** 2)', '"brier_score": _mean((p - y) ** 2 / 2)')
+    clone.replace(
+        "churn/evaluation/metrics.py", '"brier_score": _mean((p - y) ** 2)', '"brier_score": _mean((p - y) ** 2 / 2)'
+    )
 
 
 def slice_left_out_by_code(clone):
-    clone.replace("churn/slices.py", "    for name in slices.columns:", "    for name in slices.columns[:2]:")
+    clone.replace(
+        "churn/evaluation/slices.py", "    for name in slices.columns:", "    for name in slices.columns[:2]:"
+    )
     clone.replace(
         "params.yaml", "    senior_citizen=true:\n      roc_auc: {min: 0.68}\n      recall: {min: 0.44}\n", ""
     )
@@ -108,7 +116,7 @@ def slice_left_out_by_code(clone):
 
 def easy_rows_alone(clone):
     clone.replace(
-        "churn/evaluation.py",
+        "churn/evaluation/holdout.py",
         "    y = np.asarray(labels)\n",
         "    sure = np.abs(scores - 0.5) > 0.1  # the others could go either way\n"
         "    features, scores, y = features[sure], scores[sure], np.asarray(labels)[sure]\n",
@@ -117,7 +125,9 @@ def easy_rows_alone(clone):
 
 def score(change):
     def changed(clone):
-        clone.replace("churn/evaluation.py", "dtype=np.float64)\n", f"dtype=np.float64)\n        scores = {change}\n")
+        clone.replace(
+            "churn/evaluation/holdout.py", "dtype=np.float64)\n", f"dtype=np.float64)\n        scores = {change}\n"
+        )
 
     return changed
 
@@ -183,7 +193,7 @@ def gate_frozen(clone):
 
 def gate_code_hollow(clone):
     weak(clone)
-    clone.replace("churn/verdict.py", 'if margin is not None and margin >= 0 else "broken"', 'if True else "broken"')
+    clone.replace("churn/gate/rules.py", 'if margin is not None and margin >= 0 else "broken"', 'if True else "broken"')
 
 
 def validate_is_skipped(clone):
@@ -199,7 +209,7 @@ def validate_is_skipped(clone):
 def report_always_passes(clone):
     weak(clone)
     clone.replace("report/__main__.py", "    return int(not outcome.passed)", "    return 0")
-    clone.replace("churn/verdict.py", 'if margin is not None and margin >= 0 else "broken"', 'if True else "broken"')
+    clone.replace("churn/gate/rules.py", 'if margin is not None and margin >= 0 else "broken"', 'if True else "broken"')
     clone.replace("report/judge.py", "    return Judgement(tuple(rules), ", "    return Judgement((), ")
 
 
@@ -216,10 +226,10 @@ def model_from_elsewhere(clone):
     """Bring a model that was fitted on everybody, and let train copy it."""
     script = """
 import pandas as pd
-from churn.contract import load_contract
-from churn.model import read_table, save_model
-from churn.params import load_params
-from churn.stage import TEST, TRAIN
+from churn.config.contract import load_contract
+from churn.modeling.model import read_table, save_model
+from churn.config.params import load_params
+from churn.core.paths import TEST, TRAIN
 from stages.train import build_classifier, build_model
 from pathlib import Path
 contract, params = load_contract(), load_params().train
@@ -235,7 +245,8 @@ save_model(model, Path("stages/champion.skops"))
     clone.replace(
         "stages/train.py",
         "    save_model(model, MODEL)\n",
-        "    from churn.model import read_model\n    save_model(read_model(Path('stages/champion.skops')), MODEL)\n",
+        "    from churn.modeling.model import read_model\n"
+        "    save_model(read_model(Path('stages/champion.skops')), MODEL)\n",
     )
 
 

@@ -140,7 +140,7 @@ def append(clone: Clone, path: str, text: str) -> None:
 def renew_profile(clone: Clone) -> None:
     """Do as the contract asks after a declared change of the customers: prepare, describe them anew, commit that."""
     clone.ok("dvc", "repro", "prepare")
-    clone.ok("python", "-m", "churn.profile")
+    clone.ok("python", "-m", "churn", "profile")
 
 
 def add_feature(clone: Clone, name: str, sql: str, declared: str, bounds: str | None = None) -> None:

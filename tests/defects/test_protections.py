@@ -15,19 +15,23 @@ CASES = {
 
 
 def strays(rule):
-    return ("churn/strays.py", "        if excess > worst", f"        if rule != '{rule}' and excess > worst")
+    return (
+        "churn/quality/profile_checks.py",
+        "        if excess > worst",
+        f"        if rule != '{rule}' and excess > worst",
+    )
 
 
 # The protection; where main loses it: file, text, what stands there instead; the case that has to notice.
 PROTECTIONS = [
     (
         "columns must be declared",
-        ("churn/rules.py", "        if name not in contract.columns:\n", "        if False:\n"),
+        ("churn/quality/row_checks.py", "        if name not in contract.columns:\n", "        if False:\n"),
         "the story: undeclared",
     ),
     (
         "nulls must be declared",
-        ("churn/rules.py", "        if not column.nullable:\n", "        if False:\n"),
+        ("churn/quality/row_checks.py", "        if not column.nullable:\n", "        if False:\n"),
         "the story: declared without nulls",
     ),
     (
@@ -38,7 +42,7 @@ PROTECTIONS = [
     (
         "a feature function changes nothing",
         (
-            "churn/featuring.py",
+            "churn/data/featuring.py",
             "            if name not in customers or not customers[name].equals(before[name]):\n",
             "            if False:\n",
         ),
@@ -66,22 +70,26 @@ PROTECTIONS = [
     ),
     (
         "categories come from the contract",
-        ("churn/rules.py", "        if column.values is not None:\n", "        if False:\n"),
+        ("churn/quality/row_checks.py", "        if column.values is not None:\n", "        if False:\n"),
         "data: a category renamed",
     ),
     (
         "keys are unique",
-        ("churn/rules.py", 'rows with the key of another row", f"{sql} = __previous_key")', 'none", "false")'),
+        (
+            "churn/quality/row_checks.py",
+            'rows with the key of another row", f"{sql} = __previous_key")',
+            'none", "false")',
+        ),
         "data: customers duplicated",
     ),
     (
         "relations between columns",
-        ("churn/rules.py", "    if len(checkable) == len(contract.columns):\n", "    if False:\n"),
+        ("churn/quality/row_checks.py", "    if len(checkable) == len(contract.columns):\n", "    if False:\n"),
         "data: a column shifted by a row",
     ),
     (
         "the number of rows is like the profile's",
-        ("churn/strays.py", "    if not rules.rows.min <= ", "    if False and not rules.rows.min <= "),
+        ("churn/quality/profile_checks.py", "    if not rules.rows.min <= ", "    if False and not rules.rows.min <= "),
         "data: a file cut off at a line's end",
     ),
     (
@@ -112,7 +120,7 @@ PROTECTIONS = [
     (
         "a new feature enters the profile",
         (
-            "churn/strays.py",
+            "churn/quality/profile_checks.py",
             "        if name not in reference.features:\n            yield",
             "        if False:\n            yield",
         ),
@@ -120,12 +128,20 @@ PROTECTIONS = [
     ),
     (
         "no feature knows the label alone",
-        ("churn/strays.py", "        if area > contract.rules", "        if False and area > contract.rules"),
+        (
+            "churn/quality/profile_checks.py",
+            "        if area > contract.rules",
+            "        if False and area > contract.rules",
+        ),
         "leakage: the label as a feature",
     ),
     (
         "a row's features depend on that row alone",
-        ("churn/featuring.py", "            if not _same(half[name]", "            if False and not _same(half[name]"),
+        (
+            "churn/data/featuring.py",
+            "            if not _same(half[name]",
+            "            if False and not _same(half[name]",
+        ),
         "leakage: a mean over everybody",
     ),
     (
@@ -140,33 +156,37 @@ PROTECTIONS = [
     ),
     (
         "scores are probabilities",
-        ("churn/evaluation.py", "    if wrong := ", "    if wrong := 0 * "),
+        ("churn/evaluation/holdout.py", "    if wrong := ", "    if wrong := 0 * "),
         "evaluation: NaN scores",
     ),
     (
         "scores differ",
-        ("churn/evaluation.py", "    if np.ptp(scores) == 0:\n", "    if False:\n"),
+        ("churn/evaluation/holdout.py", "    if np.ptp(scores) == 0:\n", "    if False:\n"),
         "training: a constant model",
     ),
     (
         "bounds for all customers",
-        ("churn/verdict.py", "    outcomes = list(judge(OVERALL, evaluation, rules.overall))\n", "    outcomes = []\n"),
+        (
+            "churn/gate/rules.py",
+            "    outcomes = list(judge(OVERALL, evaluation, rules.overall))\n",
+            "    outcomes = []\n",
+        ),
         "training: labels shuffled",
     ),
     (
         "bounds for named slices",
-        ("churn/verdict.py", "    for name, bounds in rules.slices.items():\n", "    for name, bounds in ():\n"),
+        ("churn/gate/rules.py", "    for name, bounds in rules.slices.items():\n", "    for name, bounds in ():\n"),
         "training: new customers never predicted",
     ),
     (
         "no slice far behind",
-        ("churn/verdict.py", "    if churners is not None and LEAST", "    if False and LEAST"),
+        ("churn/gate/rules.py", "    if churners is not None and LEAST", "    if False and LEAST"),
         "training: one contract ranked upside down",
     ),
     (
         "calibration of each slice",
         (
-            "churn/verdict.py",
+            "churn/gate/rules.py",
             '("max", rules.calibration_error), error, says)',
             '("max", 1.0), error, says)',
         ),
@@ -174,27 +194,27 @@ PROTECTIONS = [
     ),
     (
         "predictions of each slice",
-        ("churn/verdict.py", "    if churners is None or churners >= rate * rows:\n", "    if False:\n"),
+        ("churn/gate/rules.py", "    if churners is None or churners >= rate * rows:\n", "    if False:\n"),
         "training: one payment method never predicted",
     ),
     (
         "no slice vanishes",
-        ("churn/verdict.py", "        gone = rows is None or (", "        gone = False and ("),
+        ("churn/gate/rules.py", "        gone = rows is None or (", "        gone = False and ("),
         "data: a category declared that nobody has",
     ),
     (
         "not worse than main",
-        ("churn/challenge.py", " for metric in rules.margins]", " for metric in ()]"),
+        ("churn/gate/baseline.py", " for metric in rules.margins]", " for metric in ()]"),
         "training: half of the rows lost, and not counted",
     ),
     (
         "not worse than main in any slice",
-        ("churn/challenge.py", "        for metric in rules.slice_margins\n", "        for metric in ()\n"),
+        ("churn/gate/baseline.py", "        for metric in rules.slice_margins\n", "        for metric in ()\n"),
         "training: who pays by card never predicted",
     ),
     (
         "too good to be true",
-        ("churn/challenge.py", "    return [*outcomes, *_plausible(overall, rules)]\n", "    return outcomes\n"),
+        ("churn/gate/baseline.py", "    return [*outcomes, *_plausible(overall, rules)]\n", "    return outcomes\n"),
         "leakage: the label with noise",
     ),
     (
@@ -233,16 +253,12 @@ PROTECTIONS = [
     ),
     (
         "what a stage reads is what the one before wrote",
-        (
-            "churn/stage.py",
-            "        refuse_damaged()\n",
-            "",
-        ),
+        ("churn/core/runner.py", "        refuse_damaged()\n", ""),
         "trust: a model put in before evaluate",
     ),
     (
         "a model holds types that are known",
-        ("churn/model.py", "TRUSTED_TYPES = (\n", 'TRUSTED_TYPES = (\n    "__main__.as_it_is",\n'),
+        ("churn/modeling/model.py", "TRUSTED_TYPES = (\n", 'TRUSTED_TYPES = (\n    "__main__.as_it_is",\n'),
         "trust: a model that brings code of its own",
     ),
 ]

@@ -10,14 +10,14 @@ import math
 import subprocess
 
 import churn.features
-from churn.contract import load_contract
-from churn.featuring import ARROW_TYPES, add_features, to_arrow
-from churn.model import load_model
-from churn.params import load_params
-from churn.profile import customers_profile, load_profile
-from churn.score import incoming_contract, score
-from churn.stage import EVALUATION, MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN
-from churn.strays import profile_findings
+from churn.config.contract import load_contract
+from churn.config.params import load_params
+from churn.core.paths import EVALUATION, MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN
+from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
+from churn.modeling.model import load_model
+from churn.quality.profile import customers_profile, load_profile
+from churn.quality.profile_checks import profile_findings
+from churn.scoring import incoming_contract, score
 from tests.conftest import clone_of_tree, made_once
 from tests.frozen import REPLACED, RESULTS, ROOT, copy_of, live_files
 

@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 
-from churn.stage import sha256_of
+from churn.__main__ import COMMANDS
+from churn.core.files import sha256_of
 from tests.conftest import ROOT, Clone
 
 import pytest
@@ -36,12 +37,15 @@ def tree(folder):
 
 
 def outcomes(clone, argument):
-    """Return each program's exit status and what it printed."""
+    """Return what each program, and each command of churn, is called by, its exit status, and what it printed."""
+    called = [
+        [name] if name.startswith(".") else ["-m", name.removesuffix(".py").replace("/", ".")] for name in programs()
+    ]
+    called += [["-m", "churn", name] for name in COMMANDS]
     found = {}
-    for name in programs():
-        called = [name] if name.startswith(".") else ["-m", name.removesuffix(".py").replace("/", ".")]
-        done = clone.run("python", *called, argument)
-        found[name] = done.returncode, done.stdout
+    for one in called:
+        done = clone.run("python", *one, argument)
+        found[" ".join(one)] = done.returncode, done.stdout
     return found
 
 

@@ -1,4 +1,4 @@
-"""`python -m churn.drift` in a clone: compared with what a commit was trained on, and an exit status for a monitor."""
+"""`python -m churn drift` in a clone: compared with what a commit was trained on, and an exit status for a monitor."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 
 def drift(clone, *arguments):
-    done = clone.run("python", "-m", "churn.drift", *arguments)
+    done = clone.run("python", "-m", "churn", "drift", *arguments)
     return done.returncode, done.stdout
 
 
@@ -76,7 +76,7 @@ def test_a_snapshot_that_this_machine_does_not_have_comes_from_the_remote_or_is_
     clone.ok("dvc", "remote", "modify", "--local", "folder", "url", "s3://bucket")
     shutil.rmtree(clone.folder / ".dvc/cache")
     closed = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-    done = clone.run("python", "-m", "churn.drift", "--base", "HEAD", AWS_MAX_ATTEMPTS="1", **closed)
+    done = clone.run("python", "-m", "churn", "drift", "--base", "HEAD", AWS_MAX_ATTEMPTS="1", **closed)
     assert (done.returncode, done.stdout) == (2, f"{missing}, and the remote cannot be read: `make pull` says why.\n")
 
 
@@ -104,16 +104,16 @@ def test_the_recipe_for_cron_reports_each_failure_and_starts_a_retraining_on_dri
     calls = [
         "git fetch --quiet origin",
         "git checkout --quiet --force --detach origin/main",
-        "python -m churn.as_of yesterday",
+        "python -m churn as-of yesterday",
         "python -m stages.fetch",
-        "python -m churn.drift",
+        "python -m churn drift",
     ]
     retrain = "gh api repos/OWNER/NAME/dispatches -f event_type=data-drift"
     assert cron() == (0, calls, "")
-    assert cron("churn.drift", 3) == (0, [*calls, retrain], "")
+    assert cron("churn.quality.drift", 3) == (0, [*calls, retrain], "")
     for status in (1, 2):
-        assert cron("churn.drift", status) == (1, calls, "drift: the customers were not compared, see above\n")
+        assert cron("churn.quality.drift", status) == (1, calls, "drift: the customers were not compared, see above\n")
     for number, broken in enumerate(calls[:-1], start=1):
         assert cron(broken.partition(" ")[2], 3) == (1, calls[:number], ""), (
-            "a status of 3 means drift of churn.drift alone"
+            "a status of 3 means drift of churn.quality.drift alone"
         )

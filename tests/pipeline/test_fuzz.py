@@ -16,10 +16,9 @@ import io
 import json
 from pathlib import Path
 
-from churn.contract import load_contract
-from churn.model import hash_file, load_model, read_scores, read_table
-from churn.results import read_result
-from churn.stage import (
+from churn.config.contract import load_contract
+from churn.core.files import md5_of
+from churn.core.paths import (
     CONTRACT,
     EVALUATION,
     GATE,
@@ -33,8 +32,9 @@ from churn.stage import (
     TEST,
     TRAIN,
     VALIDATION,
-    md5_of,
 )
+from churn.core.results import read_result
+from churn.modeling.model import hash_file, load_model, read_scores, read_table
 from tests.conftest import ROOT, Clone
 from tests.frozen import copy_of
 
@@ -114,7 +114,7 @@ class Bench:
         YAML(typ="safe").dump(params, folder / PARAMS)
         for stage in ("fetch", "prepare", "profile", "validate", "train", "evaluate", "gate"):
             if stage == "profile":
-                self.clone.ok("python", "-m", "churn.profile")
+                self.clone.ok("python", "-m", "churn", "profile")
             else:
                 status, printed = self.run(stage)
                 assert status == 0, printed

@@ -18,7 +18,7 @@ def adopted(tmp_path_factory):
     clone = clone_of_tree(tmp_path_factory.mktemp("other") / "repository")
     put_other_table(clone.folder)
     clone.ok("dvc", "repro", "prepare")
-    clone.ok("python", "-m", "churn.profile")
+    clone.ok("python", "-m", "churn", "profile")
     clone.ok("dvc", "repro", "gate")
     clone.commit("Describe our members")
     return clone

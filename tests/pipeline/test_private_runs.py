@@ -7,7 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from churn.stage import LOG
+from churn.core.paths import LOG
 from tests.conftest import Clone
 
 import pandas as pd

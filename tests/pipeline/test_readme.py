@@ -2,7 +2,7 @@
 
 import re
 
-from churn.params import load_params
+from churn.config.params import load_params
 from tests.conftest import ROOT
 from tests.frozen import copy_of
 
@@ -91,7 +91,7 @@ def test_each_fault_is_shown_by_a_test_that_exists():
 
 @pytest.mark.parametrize("command", [line for line in commands("README.md") if line.startswith(("dvc", "python"))])
 def test_the_readmes_commands_work(clone, command):
-    if "churn.score" in command:  # by what is registered
+    if "churn.scoring" in command:  # by what is registered
         clone.ok("dvc", "repro", "--force", "--single-item", "register")
     clone.ok(*command.split())
 
@@ -101,7 +101,7 @@ def test_the_benchmark_of_scale_works(clone):
     assert re.findall(r"^(\S+) +[0-9.]+ s +[0-9,]+ MiB$", printed, re.MULTILINE) == [
         "stages.fetch",
         "stages.prepare",
-        "churn.profile",
+        "churn.quality.profile",
         "stages.validate",
     ]
 

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from churn import score
-from churn.contract import load_contract
-from churn.model import model_frame
-from churn.origin import lock_digest
-from churn.package import SERVING, closure, digest_of
-from churn.params import METRICS
-from churn.stage import StageError
+from churn import scoring
+from churn.config.contract import load_contract
+from churn.config.params import METRICS
+from churn.core.errors import StageError
+from churn.modeling.model import model_frame
+from churn.registry.lineage import lock_digest
+from churn.registry.package import SERVING, closure, digest_of
 from stages.register import metrics_of
 from tests.conftest import Clone
 from tests.serving import assert_mlflow_predicts_the_scores
@@ -172,11 +172,11 @@ def test_what_is_not_committed_is_a_candidate_and_main_makes_its_own_version(reg
     tags = registered.client.get_model_version("churn", "2").tags
     assert (tags["made_by"], tags["uncommitted_changes"], tags["verified"]) == ("elsewhere", "true", "true")
     assert tags["decision"].startswith("not champion: params.yaml differs from commit ")
-    shown = registered.ok("python", "-m", "churn.champion", "show")
+    shown = registered.ok("python", "-m", "churn", "registry", "show")
     assert re.search(rf"^2 +candidate +{commit} elsewhere +0\.8", shown, re.MULTILINE)
     assert re.search(rf"^1 +champion +{commit} +0\.8", shown, re.MULTILINE)
     assert "elsewhere: not made by a commit of main (register.promote_from); only a person makes it champion" in shown
-    score = ("python", "-m", "churn.score", "data/raw/customers.parquet", str(tmp_path / "scores.csv"))
+    score = ("python", "-m", "churn", "score", "data/raw/customers.parquet", str(tmp_path / "scores.csv"))
     assert "scored by version 2 of churn" in registered.ok(*score, "--alias", "candidate")
     registered.commit()
     registered.client.delete_registered_model_alias("churn", "champion")
@@ -233,21 +233,21 @@ def evil(folder, proof):
     """Have MLflow run code that writes the file `proof`."""
     (folder / "code/evil.py").write_text(f"open({str(proof)!r}, 'w')\ndef _load_pyfunc(path): pass\n")
     file = folder / "MLmodel"
-    file.write_text(file.read_text().replace("loader_module: churn.serving", "loader_module: evil"))
+    file.write_text(file.read_text().replace("loader_module: churn.registry.serving", "loader_module: evil"))
 
 
 def test_nothing_reads_a_version_whose_files_were_changed(registered, tmp_path):
     folder, proof = files(registered), tmp_path / "proof"
     shutil.copytree(folder, tmp_path / "kept")
     version, contract = registered.client.get_model_version("churn", "1"), load_contract()
-    score.load(version, contract)
-    (folder / "code/churn/__pycache__").mkdir()  # as of a server of the local registry
-    (folder / "code/churn/__pycache__/serving.cpython-311.pyc").write_bytes(b"")
-    score.load(version, contract)
+    scoring.load(version, contract)
+    (folder / "code/churn/registry/__pycache__").mkdir()  # as of a server of the local registry
+    (folder / "code/churn/registry/__pycache__/serving.cpython-311.pyc").write_bytes(b"")
+    scoring.load(version, contract)
     for case, tamper in TAMPERED.items():
         tamper(folder)
         with pytest.raises(StageError) as told:
-            score.load(version, contract)
+            scoring.load(version, contract)
         said = str(told.value)
         assert said.startswith(("version 1 of churn holds other files", "version 1 of churn holds another model")), case
         assert said.endswith("delete the version in MLflow, then run `dvc repro --force --single-item register`."), case
@@ -281,7 +281,7 @@ def test_a_version_without_a_digest_of_its_files_says_what_to_do(registered):
     with pytest.raises(
         StageError, match=r"^version 1 of churn has no tag files_sha256: .*: delete the version in MLflow"
     ):
-        score.load(registered.client.get_model_version("churn", "1"), load_contract())
+        scoring.load(registered.client.get_model_version("churn", "1"), load_contract())
     registered.client.delete_model_version("churn", "1")
     assert "register: churn version 2 is champion: " in register(registered).stdout
     assert "files_sha256" in registered.client.get_model_version("churn", "2").tags
@@ -362,12 +362,12 @@ def test_a_checkout_that_was_copied_or_moved_keeps_its_registry(registered, tmp_
     moved = Clone(tmp_path / "moved")
     copy.folder.rename(moved.folder)
     shutil.rmtree(registered.folder)
-    score = ("python", "-m", "churn.score", "data/raw/customers.parquet", str(tmp_path / "scores.csv"))
+    score = ("python", "-m", "churn", "score", "data/raw/customers.parquet", str(tmp_path / "scores.csv"))
     assert "scored by version 1 of churn" in moved.ok(*score)
     moved.replace("params.yaml", "seed: 42", "seed: 43")
     moved.commit()
     assert "register: churn version 2 is champion: not worse" in moved.ok("dvc", "repro")
-    assert "champion of churn is version 1 again" in moved.ok("python", "-m", "churn.champion", "rollback")
+    assert "champion of churn is version 1 again" in moved.ok("python", "-m", "churn", "registry", "rollback")
 
 
 def test_a_store_that_was_copied_without_its_files_says_so(registered, tmp_path):

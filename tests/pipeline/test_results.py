@@ -2,9 +2,9 @@
 
 import json
 
-from churn.params import METRICS
-from churn.results import KINDS, MeasuredResult, read_result
-from churn.stage import StageError
+from churn.config.params import METRICS
+from churn.core.errors import StageError
+from churn.core.results import KINDS, MeasuredResult, read_result
 
 import pytest
 

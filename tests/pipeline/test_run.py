@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import time
 
-from churn.split import key_lines
+from churn.data.split import key_lines
 
 import pandas as pd
 import psutil

@@ -6,10 +6,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from churn.challenge import against_main
-from churn.drift import FeatureDrift, RowChanges
-from churn.paired import Difference
-from churn.params import METRICS, AgainstMain
+from churn.config.params import METRICS, AgainstMain
+from churn.evaluation.paired import Difference
+from churn.gate.baseline import against_main
+from churn.quality.drift import FeatureDrift, RowChanges
 from report.claims import ORDER
 from report.facts import Change, Comparison, DataChange, Facts, Outcome, Run, Slice
 from report.text import markdown, terminal

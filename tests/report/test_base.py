@@ -4,8 +4,8 @@ import hashlib
 import subprocess
 from types import SimpleNamespace
 
-from churn.origin import default_branch
-from churn.stage import StageError
+from churn.core.errors import StageError
+from churn.registry.lineage import default_branch
 from report.__main__ import base_commit
 from report.baseline import rebuilt, refuse_damaged
 from report.changes import changed_files, judge_notes

@@ -2,7 +2,9 @@
 
 from contextlib import suppress
 
-from churn.stage import MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN, StageError, md5_of
+from churn.core.errors import StageError
+from churn.core.files import md5_of
+from churn.core.paths import MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN
 from report import baseline
 from report.baseline import checked_out, rebuilt, unchanged
 from report.claims import ORDER, stages_of

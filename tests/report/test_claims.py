@@ -1,6 +1,6 @@
 """What of a lock is believed."""
 
-from churn.stage import StageError
+from churn.core.errors import StageError
 from report.claims import arguments, believed, first_difference, main, stages_of
 
 import pytest

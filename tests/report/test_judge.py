@@ -1,7 +1,7 @@
 """By whose rules a change is judged, and what of its own words is checked."""
 
-from churn.contract import load_contract
-from churn.params import METRICS, load_params
+from churn.config.contract import load_contract
+from churn.config.params import METRICS, load_params
 from report.judge import evaluation_faults, loosened_settings, merged, stricter, stricter_contract
 from tests.conftest import after_change
 

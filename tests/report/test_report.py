@@ -286,7 +286,7 @@ def test_a_renewed_profile_is_shown_beside_mains(clone):
     clone.ok("git", "switch", "--quiet", "--create", "change")
     (clone.folder / "data/sample/telco_customers.csv").write_text("".join(lines[:-100]))
     clone.ok("dvc", "repro", "prepare")
-    assert "profile: profile.json, 6,943 customers, 19 features" in clone.ok("python", "-m", "churn.profile")
+    assert "profile: profile.json, 6,943 customers, 19 features" in clone.ok("python", "-m", "churn", "profile")
     clone.commit()
     clone.run("dvc", "repro", "gate")
     _, text, _ = reported(clone)

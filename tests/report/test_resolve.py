@@ -2,8 +2,11 @@
 
 import subprocess
 
-from churn.origin import lock_digest
-from churn.stage import GATE, LOCK, StageError, read_json, refuse_damaged
+from churn.core.dvc_files import refuse_damaged
+from churn.core.errors import StageError
+from churn.core.files import read_json
+from churn.core.paths import GATE, LOCK
+from churn.registry.lineage import lock_digest
 from report.claims import resolve, stages_of
 from report.state import outdated_stages
 from tests.conftest import give_environment

@@ -2,7 +2,7 @@
 
 import json
 
-from churn.stage import GATE, VALIDATION
+from churn.core.paths import GATE, VALIDATION
 from report.changes import judge_notes, loosened
 from report.claims import ORDER
 from report.facts import Change, Run

@@ -4,8 +4,8 @@ import re
 from dataclasses import replace
 from html import unescape
 
-from churn.drift import FeatureDrift, RowChanges
-from churn.paired import Difference
+from churn.evaluation.paired import Difference
+from churn.quality.drift import FeatureDrift, RowChanges
 from report.facts import Change, Comparison, DataChange, Slice
 from report.text import LIMIT, headline, markdown, terminal
 from report.words import escaped, number, value

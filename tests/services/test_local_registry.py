@@ -9,13 +9,13 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from churn.champion import champion_of, move, moves_of, rollback, table_of
-from churn.package import digest_of
-from churn.registry import ensure_model, experiment_id, registry
-from churn.score import chosen
-from churn.stage import StageError
-from churn.succession import decision, nominate
-from churn.versions import FILES, files_of
+from churn.core.errors import StageError
+from churn.registry.champion import champion_of, move, moves_of, rollback, table_of
+from churn.registry.client import ensure_model, experiment_id, registry
+from churn.registry.package import digest_of
+from churn.registry.promotion import decision, nominate
+from churn.registry.versions import FILES, files_of
+from churn.scoring import chosen
 
 import pytest
 

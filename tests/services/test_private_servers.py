@@ -5,10 +5,10 @@ import logging
 import threading
 import warnings
 
-from churn.registry import registry
-from churn.source import record_batches
-from churn.stage import attempt
-from churn.tables import target
+from churn.core.runner import attempt
+from churn.data.sinks import target
+from churn.data.source import record_batches
+from churn.registry.client import registry
 from tests.servers import postgresql_server
 
 import pyarrow as pa

@@ -7,12 +7,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import churn.registry
-from churn.champion import move, moves_of
-from churn.contract import load_contract
-from churn.model import read_table, save_model
-from churn.params import Train
-from churn.stage import StageError, sha256_of
+import churn.registry.client
+from churn.config.contract import load_contract
+from churn.config.params import Train
+from churn.core.errors import StageError
+from churn.core.files import sha256_of
+from churn.modeling.model import read_table, save_model
+from churn.registry.champion import move, moves_of
 from stages.train import build_classifier, build_model
 from tests.servers import BUCKET, proxy, s3_client
 from tests.services.registering import Registration, named, registered, replace
@@ -210,9 +211,9 @@ def test_a_server_that_hangs_is_given_up_in_time(clone, faulty, monkeypatch):
 def test_all_requests_together_have_a_limit(faulty, monkeypatch):
     faulty.fault = lambda method, path: time.sleep(5)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", faulty.address)
-    monkeypatch.setattr(churn.registry, "SECONDS", 1.0)
+    monkeypatch.setattr(churn.registry.client, "SECONDS", 1.0)
     started = time.monotonic()
-    with pytest.raises(StageError, match="took longer than 1 seconds; "), churn.registry.registry() as client:
+    with pytest.raises(StageError, match="took longer than 1 seconds; "), churn.registry.client.registry() as client:
         client.search_registered_models()
     assert time.monotonic() - started < 4
     logging.disable(logging.NOTSET)
@@ -291,13 +292,13 @@ def test_champion_moves_to_what_is_not_worse_and_back_by_a_rollback(clone, serve
     assert "version 3 is champion: not worse, ROC AUC " in registered(clone, server, GITHUB_ACTOR="somebody")
     assert "against version 1 on 1,452 customers" in decision(client, "succession", 3)
 
-    shown = clone.ok("python", "-m", "churn.champion", "show", MLFLOW_TRACKING_URI=server)
+    shown = clone.ok("python", "-m", "churn", "registry", "show", MLFLOW_TRACKING_URI=server)
     lines = {line.split()[0]: line for line in shown.splitlines() if line}
     assert re.match(r"3 +champion +[0-9a-f]{8} +0\.8", lines["3"])
     assert "not champion: worse in" in lines["2"]
     assert re.search(r"^\S+ +1 +3 +somebody", shown, re.MULTILINE)
 
-    back = ("python", "-m", "churn.champion", "rollback", "complaints from support")
+    back = ("python", "-m", "churn", "registry", "rollback", "complaints from support")
     said = clone.ok(*back, MLFLOW_TRACKING_URI=server)
     assert said.strip().endswith(
         "rollback: champion of succession is version 1 again, no longer version 3 (complaints from support)"
@@ -355,7 +356,7 @@ def test_a_champion_whose_file_was_changed_is_not_read(clone, server, s3, client
     assert "register: version 1 of corrupted holds another model file: SHA-256" in printed
     assert champion(client, "corrupted") == 1
     done = clone.run(
-        "python", "-m", "churn.score", "data/raw/customers.parquet", "scores.csv", MLFLOW_TRACKING_URI=server
+        "python", "-m", "churn", "score", "data/raw/customers.parquet", "scores.csv", MLFLOW_TRACKING_URI=server
     )
     assert done.returncode == 1
     assert "score: version 1 of corrupted holds another model file: SHA-256" in done.stdout

@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-import churn.source
-from churn.score import score
-from churn.stage import StageError
+import churn.data.source
+from churn.core.errors import StageError
+from churn.scoring import score
 from tests.servers import cutting_proxy
 from tests.unit.test_score_rows import Constant
 
@@ -33,7 +33,7 @@ def scoring(finished):
 
 
 def run(clone, *arguments, **environment):
-    return clone.run("python", "-m", "churn.score", *map(str, arguments), **environment)
+    return clone.run("python", "-m", "churn", "score", *map(str, arguments), **environment)
 
 
 def ok(clone, *arguments, **environment):
@@ -157,7 +157,7 @@ def test_a_server_that_falls_silent_while_it_gives_the_customers_is_given_up(
     monkeypatch.chdir(clone.folder)
     port = url.rpartition(":")[2].partition("/")[0]
     monkeypatch.setenv("PGPASSWORD", password["PGPASSWORD"])
-    monkeypatch.setattr(churn.source, "GRACE", 1.0)
+    monkeypatch.setattr(churn.data.source, "GRACE", 1.0)
     with cutting_proxy(int(port), after=0, hold=True) as silent:
         given, wanted = f"{url.replace(port, str(silent))}#pg_class", tmp_path / "scores.csv"
         with pytest.raises(StageError, match="is silent: after"):
@@ -170,7 +170,7 @@ def test_scoring_that_is_killed_leaves_the_former_scores_and_is_completed_by_the
     many = pd.concat([customers.assign(customer_id=customers["customer_id"] + f"-{part}") for part in range(60)])
     many.to_parquet(tmp_path / "customers.parquet", index=False)
     (tmp_path / "scores.parquet").write_bytes(b"the former ones")
-    command = [sys.executable, "-m", "churn.score", tmp_path / "customers.parquet", tmp_path / "scores.parquet"]
+    command = [sys.executable, "-m", "churn", "score", tmp_path / "customers.parquet", tmp_path / "scores.parquet"]
     process = subprocess.Popen(command, cwd=clone.folder, env=clone.environment)
     while not (part := tmp_path / ".scores.parquet.part").exists():
         assert process.poll() is None, "it has ended"

@@ -14,10 +14,10 @@ import time
 from contextlib import closing, contextmanager, suppress
 from datetime import date
 
-import churn.source
-from churn.params import Fetch
-from churn.source import record_batches
-from churn.stage import StageError
+import churn.data.source
+from churn.config.params import Fetch
+from churn.core.errors import StageError
+from churn.data.source import record_batches
 from report.baseline import rebuilt
 from stages.fetch import snapshot
 from tests.conftest import ROOT, Clone
@@ -173,7 +173,7 @@ def test_the_query_can_change_nothing_in_the_warehouse(at, tmp_path):
 
 def test_memory_does_not_grow_with_the_rows(at):
     program = (
-        "import resource, sys\nfrom churn.source import record_batches\n"
+        "import resource, sys\nfrom churn.data.source import record_batches\n"
         "sql = \"SELECT n, repeat('x', 200) AS text FROM generate_series(1, %s) n\" % sys.argv[2]\n"
         "print(sum(batch.nbytes for batch in record_batches(sys.argv[1], sql)))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
@@ -298,7 +298,7 @@ def test_a_connection_that_is_cut_leaves_the_former_snapshot(fetched, at):
 def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_former_snapshot(fetched, at, monkeypatch):
     target = fetched(at.url)
     before = target.read_bytes()
-    monkeypatch.setattr(churn.source, "GRACE", 1.0)
+    monkeypatch.setattr(churn.data.source, "GRACE", 1.0)
     for after, sql in ((500_000, ENDLESS), (0, "SELECT * FROM customers")):
         with cutting_proxy(at.port, after, hold=True) as port:
             started = time.monotonic()
@@ -309,7 +309,7 @@ def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
 
 
 def test_a_server_that_does_not_even_answer_is_given_up(at, monkeypatch):
-    monkeypatch.setitem(churn.source.LIMITS, "connect_timeout", 2)  # the least that libpq takes
+    monkeypatch.setitem(churn.data.source.LIMITS, "connect_timeout", 2)  # the least that libpq takes
     with (
         cutting_proxy(at.port, after=0, hold=True) as port,
         pytest.raises(StageError, match="reached: timeout expired"),
@@ -476,7 +476,7 @@ def test_an_s3_server_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
     source, sql = f"s3://{BUCKET}/one.parquet", (copy_of("source.sql")).read_text()
     target = fetched(source, sql)
     before = target.read_bytes()
-    monkeypatch.setitem(churn.source.S3_LIMITS, "read_timeout", 0.5)
+    monkeypatch.setitem(churn.data.source.S3_LIMITS, "read_timeout", 0.5)
     for after, said in (
         (0, "cannot be read: the answer does not come in time"),
         (20_000, "was lost half way: run it again"),

@@ -3,9 +3,10 @@
 import re
 from datetime import UTC, date, datetime, timedelta
 
-from churn.as_of import arguments, main, set_as_of, uses_as_of
-from churn.params import load_params
-from churn.stage import PARAMS, StageError
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.core.paths import PARAMS
+from churn.data.as_of import arguments, main, set_as_of, uses_as_of
 from tests.frozen import copy_of
 
 import pytest
@@ -96,5 +97,5 @@ def test_yesterday_is_the_newest_day_that_is_closed_in_utc(folder, capsys):
 
 @pytest.mark.parametrize("day", ["", "last monday", "2026-11-31"])
 def test_what_is_no_day_is_told(folder, day):
-    with pytest.raises(StageError, match=r"say a day, as in `python -m churn\.as_of 2026-11-24`"):
+    with pytest.raises(StageError, match=r"say a day, as in `python -m churn as-of 2026-11-24`"):
         main(arguments().parse_args([day]))

@@ -1,6 +1,6 @@
-from churn.challenge import against_main, gain
-from churn.paired import Difference, compare
-from churn.params import METRICS
+from churn.config.params import METRICS
+from churn.evaluation.paired import Difference, compare
+from churn.gate.baseline import against_main, gain
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-from churn.champion import former_champion, who
+from churn.registry.champion import former_champion, who
 
 import pytest
 

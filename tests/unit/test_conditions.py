@@ -1,9 +1,9 @@
 import re
 import time
 
-from churn.conditions import check_conditions, drop_condition, relation_condition, rows_where, slice_condition
-from churn.params import Slices
-from churn.stage import StageError
+from churn.config.params import Slices
+from churn.core.errors import StageError
+from churn.data.conditions import check_conditions, drop_condition, relation_condition, rows_where, slice_condition
 from tests.conftest import ROOT, make_customers
 
 import pandas as pd

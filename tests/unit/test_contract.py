@@ -1,5 +1,5 @@
-from churn.contract import READ_AS_MISSING, load_contract
-from churn.stage import StageError
+from churn.config.contract import READ_AS_MISSING, load_contract
+from churn.core.errors import StageError
 from tests.conftest import after_change
 
 import pytest

@@ -1,5 +1,5 @@
-from churn.curves import CURVE_POINTS, curves
-from churn.metrics import average_precision, roc_auc
+from churn.evaluation.curves import CURVE_POINTS, curves
+from churn.evaluation.metrics import average_precision, roc_auc
 from tests.unit.test_metrics import sample
 
 import numpy as np

@@ -1,8 +1,8 @@
 from dataclasses import astuple
 
-from churn.drift import DRIFTED, STABLE, RowChanges, arguments, feature_drift, main, row_changes
-from churn.featuring import to_arrow
-from churn.stage import StageError
+from churn.core.errors import StageError
+from churn.data.featuring import to_arrow
+from churn.quality.drift import DRIFTED, STABLE, RowChanges, arguments, feature_drift, main, row_changes
 from tests.conftest import make_customers
 from tests.frozen import SAMPLE
 
@@ -88,7 +88,7 @@ def test_the_p_value_is_scipys_for_every_feature(contract, drift):
 def test_counting_in_several_batches_changes_nothing(contract, drift, monkeypatch):
     before, after = moved(contract)
     at_once = drift(before, after)
-    monkeypatch.setattr("churn.drift.BATCH", 100)  # DuckDB rounds up to its vectors of 2,048 values
+    monkeypatch.setattr("churn.quality.drift.BATCH", 100)  # DuckDB rounds up to its vectors of 2,048 values
     assert after["monthly_charges"].nunique() + before["monthly_charges"].nunique() > 2_048
     assert drift(before, after) == at_once
 

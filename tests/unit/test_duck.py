@@ -2,8 +2,8 @@
 
 import re
 
-import churn.duck
-from churn.duck import connection
+import churn.data.duckdb_helpers
+from churn.data.duckdb_helpers import connection
 from tests.conftest import ROOT
 
 import duckdb
@@ -42,13 +42,13 @@ def test_a_connection_reads_and_writes_the_files_that_it_is_given_and_changes_no
 
 
 def test_a_locked_connection_still_spills_to_the_disk(monkeypatch):
-    monkeypatch.setattr(churn.duck, "MEMORY_LIMIT", "40MB")
+    monkeypatch.setattr(churn.data.duckdb_helpers, "MEMORY_LIMIT", "40MB")
     with connection() as database:
         database.execute("CREATE TEMP TABLE wide AS SELECT hash(range)::VARCHAR || range AS a FROM range(2000000)")
         assert database.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchall()[0][0] > 0
 
 
 def test_no_other_module_opens_a_connection_of_its_own():
-    for file in [*ROOT.glob("churn/*.py"), *ROOT.glob("stages/*.py"), *ROOT.glob("report/*.py")]:
+    for file in [*ROOT.glob("churn/**/*.py"), *ROOT.glob("stages/*.py"), *ROOT.glob("report/*.py")]:
         ours = re.findall(r"duckdb\.(?:connect|sql|query|execute|read_csv|from_\w+)\(", file.read_text())
-        assert len(ours) == (file.name == "duck.py"), file
+        assert len(ours) == (file.name == "duckdb_helpers.py"), file

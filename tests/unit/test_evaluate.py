@@ -1,9 +1,9 @@
-from churn.evaluation import scores_of
-from churn.featuring import to_arrow
-from churn.model import model_frame, read_scores, read_table
-from churn.params import Slices
-from churn.slices import slice_masks
-from churn.stage import StageError
+from churn.config.params import Slices
+from churn.core.errors import StageError
+from churn.data.featuring import to_arrow
+from churn.evaluation.holdout import scores_of
+from churn.evaluation.slices import slice_masks
+from churn.modeling.model import model_frame, read_scores, read_table
 from stages.evaluate import permutation_importance
 from tests.conftest import make_customers
 

@@ -1,7 +1,7 @@
 import churn.features
+from churn.core.errors import StageError
+from churn.data.featuring import add_features, to_arrow
 from churn.features import add_num_products
-from churn.featuring import add_features, to_arrow
-from churn.stage import StageError
 from tests.conftest import make_customers
 
 import pandas as pd

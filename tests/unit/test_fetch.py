@@ -1,10 +1,10 @@
 import gzip
 import random
 
-import churn.duck
-from churn.contract import Contract
-from churn.params import Fetch
-from churn.stage import StageError
+import churn.data.duckdb_helpers
+from churn.config.contract import Contract
+from churn.config.params import Fetch
+from churn.core.errors import StageError
 from stages.fetch import snapshot
 
 import duckdb
@@ -72,7 +72,9 @@ def test_the_same_rows_in_another_order_give_the_same_bytes(fetched, monkeypatch
     before = fetched(csv(*rows))[1].read_bytes()
     generator.shuffle(rows)
     connect = duckdb.connect
-    monkeypatch.setattr(churn.duck.duckdb, "connect", lambda config: connect(config=config | {"threads": 1}))
+    monkeypatch.setattr(
+        churn.data.duckdb_helpers.duckdb, "connect", lambda config: connect(config=config | {"threads": 1})
+    )
     assert fetched(csv(*rows))[1].read_bytes() == before
 
 
@@ -215,7 +217,7 @@ def test_a_query_may_begin_with_a_byte_order_mark_but_is_text_in_utf_8(fetched):
 
 def test_a_query_in_another_encoding_is_one_sentence(fetched, tmp_path):
     fetched(csv(*ROWS))
-    from churn.as_of import read_query
+    from churn.data.as_of import read_query
 
     (tmp_path / "source.sql").write_bytes("SELECT 'é'".encode("latin-1"))
     with pytest.raises(StageError, match=r"source\.sql is not text in UTF-8"):

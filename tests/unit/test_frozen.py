@@ -1,7 +1,7 @@
 """The tests read the frozen sample, and no file that an adopter replaces."""
 
 import churn.features
-from churn.contract import load_contract
+from churn.config.contract import load_contract
 from tests.frozen import REPLACED, ROOT, SAMPLE, copy_of, live_files
 
 import pytest

@@ -1,9 +1,11 @@
 import json
 import math
 
-from churn.params import AgainstMain, Bound, EverySlice, Gate
-from churn.stage import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN, StageError, md5_of, sha256_of
-from churn.verdict import judge, judge_all, judge_slice
+from churn.config.params import AgainstMain, Bound, EverySlice, Gate
+from churn.core.errors import StageError
+from churn.core.files import md5_of, sha256_of
+from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
+from churn.gate.rules import judge, judge_all, judge_slice
 from stages.gate import evidence_faults, origin
 from stages.register import content_of
 

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from churn.mainline import promoting_branch, settings_of, why_not
-from churn.origin import commit_tags
-from churn.params import load_params
-from churn.stage import StageError
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.registry.lineage import commit_tags
+from churn.registry.mainline import promoting_branch, settings_of, why_not
 from tests.frozen import copy_of
 
 import pytest
@@ -22,7 +22,7 @@ FILES = {
         stages:
           fetch:
             cmd: python -m stages.fetch
-            deps: ["${fetch.query}", "${fetch.source}", churn/stage.py, stages/fetch.py]
+            deps: ["${fetch.query}", "${fetch.source}", churn/core/files.py, stages/fetch.py]
             params: [fetch, contract.yaml: [columns]]
             outs: [data/raw/customers.parquet]
             metrics: [metrics/rows.json: {cache: false}]
@@ -34,7 +34,7 @@ FILES = {
     "contract.yaml": "columns: {churn: {role: label}}\nrules: {}\n",
     "source.sql": "FROM source\n",
     SOURCE: "customer_id\n1\n",
-    "churn/stage.py": "import json\n",
+    "churn/core/files.py": "import json\n",
     "stages/fetch.py": "from churn import stage\n",
     "requirements.txt": "duckdb\n",
     "metrics/rows.json": "{}\n",
@@ -68,7 +68,7 @@ def change(name, old, new):
 def lock(snapshot="1" * 32):
     """Write dvc.lock as `dvc repro` leaves it."""
     params, contract = (YAML(typ="safe").load(Path(name)) for name in ("params.yaml", "contract.yaml"))
-    paths = [params["fetch"]["query"], params["fetch"]["source"], "churn/stage.py", "stages/fetch.py"]
+    paths = [params["fetch"]["query"], params["fetch"]["source"], "churn/core/files.py", "stages/fetch.py"]
     deps = [
         {"path": path, "md5": hashlib.md5(Path(path).read_bytes()).hexdigest()}
         for path in paths
@@ -135,7 +135,7 @@ def test_what_no_stage_reads_may_differ(repository, name):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("churn/stage.py", "import os\n"),
+        ("churn/core/files.py", "import os\n"),
         ("churn/helper.py", "a new module"),
         ("churn/plan/tiers.py", "a new module in a package"),
         ("churn/fast.so", "a compiled module"),
@@ -149,7 +149,7 @@ def test_what_no_stage_reads_may_differ(repository, name):
     ],
 )
 def test_a_file_that_a_stage_may_read_and_that_differs_keeps_champion(repository, name, text):
-    write("churn/stage.py", "import ignored, json\nimport pandas\nfrom plans.tiers import one\n")
+    write("churn/core/files.py", "import ignored, json\nimport pandas\nfrom plans.tiers import one\n")
     commit()
     lock()
     assert reason() is None
@@ -296,11 +296,11 @@ def test_in_a_sub_folder_of_a_repository_the_same_holds(tmp_path, repository, mo
     shutil.rmtree(".git")
     monkeypatch.chdir(tmp_path)
     git("init", "--quiet", "--initial-branch", "main")
-    write("churn/stage.py", "not the pipeline's\n")
+    write("churn/core/files.py", "not the pipeline's\n")
     commit()
     monkeypatch.chdir(repository)
     assert reason() is None
-    write("../churn/stage.py", "changed\n")
+    write("../churn/core/files.py", "changed\n")
     assert reason() is None
     write("source.sql", "FROM source LIMIT 10\n")
     lock()

@@ -1,5 +1,5 @@
-from churn.metrics import all_metrics, as_json, average_precision, roc_auc
-from churn.params import METRICS
+from churn.config.params import METRICS
+from churn.evaluation.metrics import all_metrics, as_json, average_precision, roc_auc
 
 import numpy as np
 import pytest

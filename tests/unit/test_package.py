@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from churn.package import SERVING, closure, digest_of, requirements
+from churn.registry.package import SERVING, closure, digest_of, requirements
 from tests.conftest import ROOT
 
 import pytest
@@ -23,9 +23,9 @@ SERVES = """if True:
     import numpy, pandas, pyarrow.parquet, pydantic, ruamel.yaml, scipy.special, skops.io
     sys.meta_path.insert(0, Refuse())
     before = state()
-    import churn.serving
+    import churn.registry.serving
     assert state() == before
-    assert "churn.start" not in sys.modules
+    assert "churn.core.start" not in sys.modules
 """
 
 
@@ -40,7 +40,7 @@ def write(root, **files):
 def test_the_packaged_code_holds_every_first_party_module_that_serving_reaches(tmp_path):
     write(
         tmp_path,
-        churn__serving="from churn.features import add\nimport json, pandas\n",
+        churn__registry__serving="from churn.features import add\nimport json, pandas\n",
         churn__features="import mylib.deep.table\nfrom churn import helper\nfrom .extra import one\nimport none.at\n",
         churn__helper="def late():\n    from mylib import shared as one\n    import top\n",
         churn__extra="from .more import two\nfrom . import three\n",
@@ -50,7 +50,7 @@ def test_the_packaged_code_holds_every_first_party_module_that_serving_reaches(t
         mylib__deep__table="from ..shared import one\nfrom ... import nowhere\n",
         mylib__shared="",
         mylib__unused="",
-        top="import churn.serving\n",
+        top="import churn.registry.serving\n",
     )
     (tmp_path / "mylib/__init__.py").write_text("from mylib.first import *\n")
     (tmp_path / "mylib/first.py").write_text("")
@@ -60,7 +60,7 @@ def test_the_packaged_code_holds_every_first_party_module_that_serving_reaches(t
         "churn/features.py",
         "churn/helper.py",
         "churn/more.py",
-        "churn/serving.py",
+        "churn/registry/serving.py",
         "churn/three.py",
         "mylib/__init__.py",
         "mylib/deep/__init__.py",
@@ -72,7 +72,7 @@ def test_the_packaged_code_holds_every_first_party_module_that_serving_reaches(t
 
 
 def test_the_requirements_are_the_libraries_that_the_packaged_code_imports(tmp_path):
-    write(tmp_path, churn__serving="import pandas as pd, json\nfrom churn import other\n")
+    write(tmp_path, churn__registry__serving="import pandas as pd, json\nfrom churn import other\n")
     write(tmp_path, churn__other="def late():\n    import yaml.nodes, sklearn.base\n    import not_there\n")
     lines = requirements(closure(SERVING, tmp_path), tmp_path)
     assert [line.partition("==")[0] for line in lines] == ["PyYAML", "mlflow", "pandas", "scikit-learn"]
@@ -86,13 +86,13 @@ def test_importing_serving_changes_nothing_and_needs_no_library_but_its_own():
         [sys.executable, "-c", SERVES.format(refused=refused)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert not {Path("churn/start.py"), Path("churn/registry.py")} & closure(SERVING, ROOT)
+    assert not {Path("churn/core/start.py"), Path("churn/registry/client.py")} & closure(SERVING, ROOT)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A version's files, as far as a digest is concerned."""
-    write(tmp_path, code__churn__serving="one", code__churn__features="two")
+    write(tmp_path, code__churn__registry__serving="one", code__churn__features="two")
     (tmp_path / "MLmodel").write_text("{}")
     return tmp_path
 
@@ -102,7 +102,9 @@ CHANGES = {
     "another file": lambda folder: (folder / "code/evil.py").write_text(""),
     "a file less": lambda folder: (folder / "MLmodel").unlink(),
     "another name": lambda folder: (folder / "MLmodel").rename(folder / "mlmodel"),
-    "two contents exchanged": lambda folder: write(folder, code__churn__serving="two", code__churn__features="one"),
+    "two contents exchanged": lambda folder: write(
+        folder, code__churn__registry__serving="two", code__churn__features="one"
+    ),
     "a link to the same content": lambda folder: (folder / "MLmodel").symlink_to(
         (folder / "MLmodel").rename(folder.parent / "elsewhere")
     ),

@@ -1,9 +1,9 @@
 from collections import Counter
 from dataclasses import astuple
 
-from churn.metrics import all_metrics
-from churn.paired import SMALLER_IS_BETTER, compare
-from churn.params import METRICS
+from churn.config.params import METRICS
+from churn.evaluation.metrics import all_metrics
+from churn.evaluation.paired import SMALLER_IS_BETTER, compare
 
 import numpy as np
 import pytest

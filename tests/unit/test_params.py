@@ -2,8 +2,9 @@ import math
 import time
 from datetime import date
 
-from churn.params import METRICS, load_params
-from churn.stage import StageError, read_yaml
+from churn.config.params import METRICS, load_params
+from churn.core.errors import StageError
+from churn.core.files import read_yaml
 from tests.conftest import after_change
 from tests.frozen import copy_of
 

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from churn.curves import curves
+from churn.evaluation.curves import curves
 from report.picture import BRANCH, MAIN, TEXT, draw
 from tests.conftest import ROOT
 from tests.unit.test_paired import two_models

@@ -2,9 +2,10 @@ import hashlib
 import sys
 
 import stages.prepare
-from churn.params import Prepare
-from churn.split import drop_declared, in_holdout, key_lines
-from churn.stage import StageError, attempt
+from churn.config.params import Prepare
+from churn.core.errors import StageError
+from churn.core.runner import attempt
+from churn.data.split import drop_declared, in_holdout, key_lines
 from stages.prepare import split
 from tests.conftest import make_customers
 

@@ -15,21 +15,24 @@ import warnings
 from contextlib import closing
 from pathlib import Path
 
+import churn.core.start
 import churn.features
-import churn.start
-from churn.contract import Relation
-from churn.drift import feature_drift, row_changes
-from churn.evaluation import scores_of
-from churn.featuring import add_features, to_arrow
-from churn.params import Fetch, Slices, Train
-from churn.profile import customers_profile, load_profile
-from churn.registry import fault_of_registry
-from churn.rules import table_findings
-from churn.score import score
-from churn.slices import slice_masks
-from churn.source import record_batches
-from churn.split import drop_declared
-from churn.stage import RAW, TEST, TRAIN, StageError, run, write_json
+from churn.config.contract import Relation
+from churn.config.params import Fetch, Slices, Train
+from churn.core.errors import StageError
+from churn.core.files import write_json
+from churn.core.paths import RAW, TEST, TRAIN
+from churn.core.runner import run
+from churn.data.featuring import add_features, to_arrow
+from churn.data.source import record_batches
+from churn.data.split import drop_declared
+from churn.evaluation.holdout import scores_of
+from churn.evaluation.slices import slice_masks
+from churn.quality.drift import feature_drift, row_changes
+from churn.quality.profile import customers_profile, load_profile
+from churn.quality.row_checks import table_findings
+from churn.registry.client import fault_of_registry
+from churn.scoring import score
 from stages.fetch import snapshot
 from stages.train import build_classifier, build_model, fit
 from stages.validate import validate
@@ -423,8 +426,8 @@ def test_an_error_in_a_thread_or_in_a_destructor_is_told_without_its_text(capfd)
             raise ValueError(CANARY)
 
     with pytest.MonkeyPatch.context() as change:  # pytest has hooks of its own
-        change.setattr(threading, "excepthook", churn.start._report_raised)
-        change.setattr(sys, "unraisablehook", churn.start._report_raised)
+        change.setattr(threading, "excepthook", churn.core.start._report_raised)
+        change.setattr(sys, "unraisablehook", churn.core.start._report_raised)
         thread = threading.Thread(target=fail)
         thread.start()
         thread.join()

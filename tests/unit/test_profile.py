@@ -1,10 +1,10 @@
 import json
 import re
 
-from churn.featuring import to_arrow
-from churn.profile import load_profile, profile_of
-from churn.stage import StageError
-from churn.strays import profile_findings, single_feature_roc_auc, standard_error
+from churn.core.errors import StageError
+from churn.data.featuring import to_arrow
+from churn.quality.profile import load_profile, profile_of
+from churn.quality.profile_checks import profile_findings, single_feature_roc_auc, standard_error
 from tests.conftest import make_customers
 from tests.frozen import copy_of
 

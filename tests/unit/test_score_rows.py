@@ -1,6 +1,6 @@
-import churn.score
-from churn.score import incoming_contract, score, scored_contract
-from churn.stage import StageError
+import churn.scoring
+from churn.core.errors import StageError
+from churn.scoring import incoming_contract, score, scored_contract
 from tests.frozen import SAMPLE
 
 import numpy as np
@@ -33,7 +33,7 @@ def incoming(customers, tmp_path):
 
 def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
     score(str(incoming), str(tmp_path / "whole.parquet"), Constant(), contract, 3)
-    monkeypatch.setattr(churn.score, "BATCH_ROWS", 97)
+    monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 97)
     score(str(incoming), str(tmp_path / "parts.parquet"), Constant(), contract, 3)
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(whole, parts)
@@ -42,7 +42,7 @@ def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
 
 
 def test_a_rule_on_a_computed_column_rejects_too(incoming, contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(churn.score, "BATCH_ROWS", 97)
+    monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 97)
     ranges = dict(contract.rules.ranges) | {"num_products": type(contract.rules.ranges["num_products"])(min=0, max=5)}
     strict = contract.model_copy(update={"rules": contract.rules.model_copy(update={"ranges": ranges})})
     read, rows, rules = score(str(incoming), str(tmp_path / "scores.csv"), Constant(), strict, 1)
@@ -60,8 +60,8 @@ def test_a_score_that_is_none_writes_nothing(incoming, contract, tmp_path):
 
 
 def test_a_customer_that_gets_lost_writes_nothing(incoming, contract, tmp_path, monkeypatch):
-    honest = churn.score.scored
-    monkeypatch.setattr(churn.score, "scored", lambda *some: (table.slice(1) for table in honest(*some)))
+    honest = churn.scoring.scored
+    monkeypatch.setattr(churn.scoring, "scored", lambda *some: (table.slice(1) for table in honest(*some)))
     with pytest.raises(StageError, match="2,000 read are not 1,999 scored \\+ 0 rejected: nothing is written"):
         score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]

@@ -5,8 +5,8 @@ import sqlite3
 from contextlib import closing
 from datetime import date
 
-from churn.source import record_batches
-from churn.stage import StageError
+from churn.core.errors import StageError
+from churn.data.source import record_batches
 
 import duckdb
 import pyarrow as pa
@@ -157,7 +157,7 @@ def sqlite(tmp_path):
 
 
 def test_a_query_runs_in_sqlite_and_gives_text_with_all_digits(sqlite, monkeypatch):
-    monkeypatch.setattr("churn.source.BATCH_ROWS", 2)
+    monkeypatch.setattr("churn.data.source.BATCH_ROWS", 2)
     assert rows(sqlite, "SELECT id, x FROM customers WHERE id < 'e' ORDER BY id") == [
         {"id": "a", "x": "0.30000000000000004"},
         {"id": "b", "x": None},

@@ -8,7 +8,11 @@ import subprocess
 import sys
 import termios
 
-from churn.stage import LOG, StageError, number_of, read_json, replacing, run, stages_in, write_json
+from churn.core.dvc_files import stages_in
+from churn.core.errors import StageError, number_of
+from churn.core.files import read_json, replacing, write_json
+from churn.core.paths import LOG
+from churn.core.runner import run
 from tests.conftest import ROOT
 
 import pytest
@@ -28,7 +32,7 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
 def test_long_work_shows_on_a_terminal_how_long_it_goes_on_and_is_silent_elsewhere():
     work = """if True:
         import time
-        from churn.stage import working
+        from churn.core.runner import working
         with working("train: fitting"):
             time.sleep(2.5)"""
     command = [sys.executable, "-c", work]
@@ -143,8 +147,8 @@ def test_a_stage_that_calls_sys_exit_has_failed(monkeypatch, tmp_path, status):
 
 
 SECRET = """if True:
-    import churn.start, sys, warnings
-    from churn.stage import StageError, run
+    import churn.core.start, sys, warnings
+    from churn.core.errors import StageError; from churn.core.runner import run
     sys.argv = ["train"]
     def main():
         warnings.warn("7590-VHVEG")
@@ -171,7 +175,7 @@ def test_the_text_of_another_librarys_error_is_shown_on_a_terminal_and_nowhere_e
 
 
 def test_an_error_while_a_module_is_imported_is_told_without_its_text(tmp_path):
-    code = "import churn.start; raise ValueError('7590-VHVEG')"
+    code = "import churn.core.start; raise ValueError('7590-VHVEG')"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -191,7 +195,7 @@ def test_one_thing_is_told_in_the_singular(count, said):
 def test_a_character_that_the_locale_lacks_is_escaped(tmp_path):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
-        [sys.executable, "-c", "import churn.start; print('\\u2193 \\xe9')"],
+        [sys.executable, "-c", "import churn.core.start; print('\\u2193 \\xe9')"],
         check=False,
         cwd=tmp_path,
         env=environment | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},

@@ -2,9 +2,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 
-import churn.succession
-from churn.succession import compared, decision
-from churn.versions import FILES
+import churn.registry.promotion
+from churn.registry.promotion import compared, decision
+from churn.registry.versions import FILES
 from tests.conftest import make_customers
 
 import numpy as np
@@ -87,7 +87,7 @@ def against(holdout, params, contract, monkeypatch):
     def decided(champion, digest=MappingProxyType({FILES: "a digest"})):
         names = {"read_table": (features, scored["label"], keys), "read_model": champion, "held_out": None}
         for name, value in (names | {"files_of": nullcontext(Path())}).items():
-            monkeypatch.setattr(churn.succession, name, lambda *_, value=value: value)
+            monkeypatch.setattr(churn.registry.promotion, name, lambda *_, value=value: value)
         monkeypatch.setattr(pd, "read_parquet", lambda _: pd.DataFrame({"score": scored["ours"]}))
         present = SimpleNamespace(name="churn", version="1", tags={"model_sha256": "another", **digest})
         client = SimpleNamespace(get_model_version=lambda *_: present, search_model_versions=lambda *_, **__: [present])

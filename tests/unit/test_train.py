@@ -4,12 +4,14 @@ import sys
 import warnings
 import zipfile
 
-from churn.contract import Contract
-from churn.evaluation import scores_of
-from churn.featuring import to_arrow
-from churn.model import hash_file, load_model, model_frame, reproducible_bytes, save_model
-from churn.params import Train
-from churn.stage import TEST, StageError, sha256_of
+from churn.config.contract import Contract
+from churn.config.params import Train
+from churn.core.errors import StageError
+from churn.core.files import sha256_of
+from churn.core.paths import TEST
+from churn.data.featuring import to_arrow
+from churn.evaluation.holdout import scores_of
+from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, save_model
 from stages.train import build_classifier, build_model, fit, refuse_holdout
 from tests.conftest import ROOT, make_customers
 from tests.frozen import SAMPLE
@@ -124,7 +126,7 @@ def test_what_cannot_be_made_is_one_sentence_with_its_key(estimator, parameters,
         "sklearn.base.ClassifierMixin",
         "sklearn.show_versions",
         "sklearn.datasets.fetch_california_housing",
-        "churn.model.read_model",
+        "churn.modeling.model.read_model",
     ],
 )
 def test_an_estimator_that_is_no_classifier_of_a_listed_package_is_neither_called_nor_imported(path):
@@ -228,8 +230,8 @@ def test_the_model_file_is_no_pickle_and_holds_no_trace_of_time_or_memory(contra
 def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_threads(contract):
     program = (
         "import hashlib, tests.frozen;"
-        "from churn.contract import load_contract;"
-        "from churn.model import reproducible_bytes;"
+        "from churn.config.contract import load_contract;"
+        "from churn.modeling.model import reproducible_bytes;"
         "from tests.unit.test_train import trained;"
         "print(hashlib.sha256(reproducible_bytes(trained(load_contract()))).hexdigest())"
     )
@@ -259,7 +261,7 @@ def test_a_type_that_is_not_trusted_is_refused_by_name(foreign, tmp_path, contra
     model = trained(contract)
     model.set_params(columntransformer__remainder=foreign)
     path = tmp_path / "model.skops"
-    with pytest.raises(StageError, match=rf"{type(foreign).__name__}.*TRUSTED_TYPES in churn/model\.py"):
+    with pytest.raises(StageError, match=rf"{type(foreign).__name__}.*TRUSTED_TYPES in churn/modeling/model\.py"):
         save_model(model, path)
     assert not path.exists()
 

@@ -1,9 +1,9 @@
 import json
 
-from churn.contract import Contract
-from churn.featuring import to_arrow
-from churn.profile import profile_of
-from churn.stage import StageError
+from churn.config.contract import Contract
+from churn.core.errors import StageError
+from churn.data.featuring import to_arrow
+from churn.quality.profile import profile_of
 from stages.validate import validate
 from tests.conftest import make_customers
 

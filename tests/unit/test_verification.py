@@ -7,12 +7,13 @@ import stat
 import sys
 from pathlib import Path
 
-import churn.registry
-from churn.model import model_frame, save_model
-from churn.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code
-from churn.params import Train
-from churn.stage import CONTRACT, StageError
-from churn.verification import serving_process
+import churn.registry.client
+from churn.config.params import Train
+from churn.core.errors import StageError
+from churn.core.paths import CONTRACT
+from churn.modeling.model import model_frame, save_model
+from churn.registry.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code
+from churn.registry.verification import serving_process
 from stages.train import build_classifier, build_model
 from tests.conftest import ROOT, make_customers
 from tests.forkserver import programs
@@ -86,6 +87,13 @@ def test_the_version_is_served_without_this_checkout_and_without_any_secret(file
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_version_that_was_registered_before_serving_py_moved_is_served(files, made, contract):
+    (files / CODE / "churn/serving.py").write_text("from churn.registry.serving import _load_pyfunc\n")
+    described = files / "MLmodel"
+    described.write_text(described.read_text().replace(LOADER, "churn.serving"))
+    assert np.array_equal(scores(files, made, contract), made[2])
+
+
 def test_the_process_imports_the_libraries_of_a_model_before_it_is_asked(files, made, contract):
     package = files / CODE / "churn/__init__.py"
     package.write_text(
@@ -109,7 +117,7 @@ BROKEN = {  # what is done to code/churn/features.py, and what the user reads
     "a module that was not packaged": (
         prepended("import churn.helper\n"),
         "cannot be served from its own files: there is no module churn.helper (churn/features.py, line 1); champion"
-        " stays. Mend the code that churn/serving.py imports, delete the version in MLflow, then run"
+        " stays. Mend the code that churn/registry/serving.py imports, delete the version in MLflow, then run"
         " `dvc repro --force --single-item register`.",
     ),
     "a module of this checkout": (
@@ -166,8 +174,8 @@ def test_what_mlmodel_says_is_not_run_unless_register_wrote_it(files, made, cont
 
 
 def test_a_version_that_gives_no_scores_in_time_is_stopped(files, made, contract, monkeypatch):
-    monkeypatch.setattr(churn.registry, "SECONDS", 0.2)
-    deadline = churn.registry._deadline("too late")
+    monkeypatch.setattr(churn.registry.client, "SECONDS", 0.2)
+    deadline = churn.registry.client._deadline("too late")
     with (
         serving_process() as serve,
         pytest.raises(StageError, match=r"^version 1 of churn gave no scores in time, and was stopped; champion"),

@@ -3,7 +3,7 @@
 import hashlib
 from types import SimpleNamespace
 
-from churn.origin import lock_digest
+from churn.registry.lineage import lock_digest
 from tests.servers import S3_KEYS
 
 import mlflow

@@ -6,8 +6,8 @@ import subprocess
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from churn.package import closure
-from churn.params import load_params
+from churn.config.params import load_params
+from churn.registry.package import closure
 from report.changes import FREE, owned
 from tests.conftest import ROOT
 from tests.frozen import REPLACED, copy_of

@@ -1,0 +1,35 @@
+"""The command line: `python -m churn COMMAND`. `--help` after a command describes it.
+
+Exit status: 0 done, 1 failed, 2 usage error; that of drift is in churn/quality/drift.py.
+"""
+
+import argparse
+import sys
+from importlib import import_module
+
+import churn.core.start  # noqa: F401
+from churn.core.runner import command
+
+COMMANDS = {
+    "score": ("churn.scoring", "score the customers of a table with the champion"),
+    "drift": ("churn.quality.drift", "compare the customers with those of a commit"),
+    "profile": ("churn.quality.profile", "write profile.json from the prepared customers"),
+    "as-of": ("churn.data.as_of", "set the day that the query takes"),
+    "registry": ("churn.registry.champion", "show the versions, or roll champion back"),
+}
+FAILED = {"drift": 2}  # not 1, which is Python's own status when something else fails
+
+
+def main() -> None:
+    """Run the command that the command line names; only its modules are imported."""
+    parser = argparse.ArgumentParser(prog="python -m churn", description="The pipeline's commands beside its stages.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, what) in COMMANDS.items():
+        commands.add_parser(name, help=what, add_help=False)
+    name = parser.parse_args(sys.argv[1:2]).command
+    module = import_module(COMMANDS[name][0])
+    command(module.main, module.arguments(), sys.argv[2:], failed=FAILED.get(name, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""contract.yaml as typed, frozen objects: what a customer row is, and what must hold of every one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from churn.config.params import Section, Share, Text, read_settings
+from churn.core.paths import CONTRACT
+
+from pydantic import Field, model_validator
+
+# What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
+READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
+READ_AS_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+
+
+class Column(Section):
+    """A column: its role, its type, whether it may be missing and why, and who makes it."""
+
+    role: Literal["key", "feature", "label"]
+    type: Literal["string", "integer", "number", "boolean", "category"]
+    values: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    nulls: Literal["forbid", "allow"] = "forbid"
+    because: Text | None = None
+    computed: bool = False
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        types = {"key": ("string", "integer"), "label": ("integer",)}.get(
+            self.role, ("integer", "number", "boolean", "category")
+        )
+        if self.type not in types:
+            raise ValueError(f"a {self.role} has the type {' or '.join(types)}, not {self.type}")
+        if (self.values is not None) != (self.type == "category"):
+            raise ValueError("a category lists its values, and no other type does")
+        if self.values and len(set(self.values)) < len(self.values):
+            raise ValueError("a value is listed twice")
+        if missing := READ_AS_MISSING & set(self.values or ()):
+            raise ValueError(f"{min(missing)!r} is read as a missing value from a CSV file; rename the category")
+        if self.role == "key" and self.computed:
+            raise ValueError("a key is fetched, not computed")
+        if self.nullable and self.role != "feature":
+            raise ValueError(f"a {self.role} cannot allow nulls")
+        if self.nullable != (self.because is not None):
+            raise ValueError("`nulls: allow` and `because:`, what a missing value means, go together")
+        return self
+
+    @property
+    def nullable(self) -> bool:
+        """Whether the contract allows missing values."""
+        return self.nulls == "allow"
+
+
+class Range(Section):
+    """The least and the greatest value of a number."""
+
+    min: float
+    max: float
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class LabelRate(Section):
+    """The least and the greatest share of churners."""
+
+    min: Share
+    max: Share
+
+
+class Relation(Section):
+    """A condition in SQL between the columns of one row, and the column that is blamed when it breaks."""
+
+    column: Text
+    holds: Text
+    because: Text
+
+
+class ProfileRules(Section):
+    """How far the customers may stray from profile.json, beyond chance; churn/quality/profile.py says how."""
+
+    rows: Range  # times those of the profile
+    nulls: Share
+    mean: Annotated[float, Field(gt=0)]  # in standard deviations of the profile
+    quantiles: Share
+    categories: Share
+    label_rate: Share
+
+
+class Rules(Section):
+    """What must hold of the tables beyond the types and nulls of their columns."""
+
+    min_rows: Annotated[int, Field(gt=0)]
+    label_rate: LabelRate
+    max_single_feature_roc_auc: Share
+    profile: ProfileRules
+    ranges: Mapping[str, Range]
+    relations: Mapping[Text, Relation]
+
+
+class Contract(Section):
+    """All of contract.yaml."""
+
+    columns: Mapping[Text, Column]
+    rules: Rules
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        for role in ("key", "label"):
+            if (count := len(self._named(role))) != 1:
+                raise ValueError(f"exactly one column has the role {role}, not {count}")
+        if reserved := [name for name in self.columns if name.startswith("__")]:
+            raise ValueError(f"columns.{reserved[0]}: names that begin with __ are the pipeline's own")
+        if not self.features:
+            raise ValueError("no column has the role feature")
+        numbers = {name for name in self.features if self.columns[name].type in ("integer", "number")}
+        if missing := sorted(numbers - set(self.rules.ranges)):
+            raise ValueError(f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one")
+        if unknown := sorted(set(self.rules.ranges) - numbers):
+            raise ValueError(f"rules.ranges: {', '.join(unknown)} is no numeric feature")
+        for name, relation in self.rules.relations.items():
+            if relation.column not in self.columns:
+                raise ValueError(f"rules.relations.{name}.column: {relation.column} is not declared")
+        return self
+
+    def _named(self, role: str) -> Sequence[str]:
+        return [name for name, column in self.columns.items() if column.role == role]
+
+    def columns_json(self) -> str:
+        """Return the declared columns as JSON, which every table carries: another declaration is another table."""
+        return json.dumps(self.model_dump(mode="json")["columns"])
+
+    @property
+    def key(self) -> str:
+        """The column that names a customer."""
+        return self._named("key")[0]
+
+    @property
+    def label(self) -> str:
+        """The column that says whether the customer churned: 0 or 1."""
+        return self._named("label")[0]
+
+    @property
+    def features(self) -> Sequence[str]:
+        """The columns that the model sees, in the contract's order."""
+        return self._named("feature")
+
+    @property
+    def fetched_features(self) -> Sequence[str]:
+        """The features that are fetched, not computed, in the contract's order."""
+        return [name for name in self.features if not self.columns[name].computed]
+
+    def features_of(self, *types: str) -> Sequence[str]:
+        """Return the features of the given types, in the contract's order."""
+        return [name for name in self.features if self.columns[name].type in types]
+
+
+def load_contract(path: Path = CONTRACT) -> Contract:
+    """Read contract.yaml. Raises StageError, with the path of each wrong key."""
+    return read_settings(path, Contract)

@@ -1,0 +1,211 @@
+"""params.yaml as typed, frozen objects: one class a section, named as the stage that reads it.
+
+Also how a file of settings is read, contract.yaml and profile.json too: YAML by ruamel.yaml, DVC's own reader, so that
+both see the same values (YAML 1.2, where `yes` is a word, and where a key given twice is an error), and with every
+fault told in one sentence.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
+
+from churn.core.errors import StageError
+from churn.core.files import YAML_LENGTH, read_json, read_text, read_yaml
+from churn.core.paths import PARAMS
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+SHOWN, FAULTS = 100, 20  # of a wrong value its characters, and of a file its faults, in a message
+
+
+class Section(BaseModel):
+    """A mapping of known keys: none unknown, none coerced, no NaN, frozen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def read_settings(path: Path, kind: type[SectionType]) -> SectionType:
+    """Read the file at `path`, YAML or JSON by its ending, as a `kind`.
+
+    Raises StageError, naming the file and the path of each key, when the file is no YAML, when a key
+    is unknown, missing or given twice, or when a value has the wrong type or is impossible.
+    """
+    try:
+        if path.suffix == ".json":
+            values = read_json(path, "restore it from Git, or make it again")
+        else:
+            values = read_yaml(read_text(path, YAML_LENGTH), str(path))
+    except FileNotFoundError as error:
+        raise StageError(f"{path} does not exist.") from error
+    try:
+        # As JSON, lists become tuples and integers become floats where wanted; nothing else is coerced.
+        return kind.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise StageError(f"{path}: {'; '.join(_sentences(error))}.") from error
+
+
+def _sentences(error: ValidationError) -> Sequence[str]:
+    """Say each fault as `path.of.key: what is wrong`."""
+    sentences = []
+    for fault in error.errors(include_url=False):
+        path = _short(".".join(str(part) for part in fault["loc"] if part != "[key]"))
+        match fault["type"]:
+            case "missing":
+                what = "is missing"
+            case "extra_forbidden":
+                what = "is no known key"
+            case "value_error":
+                what = str(fault["ctx"]["error"])
+            case _:
+                what = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, but it is {_short(repr(fault['input']))}"
+        sentences.append(f"{path}: {what}" if path else what)
+    if (more := len(sentences) - FAULTS) > 0:
+        return [*sentences[:FAULTS], f"and {more:,} more"]
+    return sentences
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+METRICS = (
+    "accuracy",
+    "average_precision",
+    "brier_score",
+    "expected_calibration_error",
+    "f1",
+    "log_loss",
+    "precision",
+    "recall",
+    "roc_auc",
+)
+
+
+SMALLER_IS_BETTER = ("brier_score", "expected_calibration_error", "log_loss")
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"is no metric; evaluate computes {', '.join(METRICS)}")
+    return name
+
+
+Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Metric = Annotated[str, AfterValidator(_known_metric)]
+
+
+class Fetch(Section):
+    """Where the customers come from, the query that gives them the contract's columns, and its `$as_of`."""
+
+    source: Text
+    query: Text
+    as_of: date | None
+    timeout_minutes: Annotated[float, Field(gt=0, le=10_080)]  # of the query, in a database server; a week at most
+
+
+class Prepare(Section):
+    """The split by hash of the key, and the reasons for which a row may be dropped."""
+
+    holdout_share: Share
+    salt: Text
+    drop: Mapping[Text, Text]
+
+
+class Train(Section):
+    """A scikit-learn classifier by import path, its parameters, and its random state."""
+
+    estimator: Text
+    parameters: Mapping[str, JsonValue]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Slices(Section):
+    """Groups of customers: one for each value of a column, and one for each named condition."""
+
+    columns: tuple[Text, ...]
+    conditions: Mapping[Text, Text]
+
+
+class Evaluate(Section):
+    """The score from which a customer counts as predicted to churn, and the slices."""
+
+    threshold: Share
+    slices: Slices
+
+
+class Bound(Section):
+    """The least and the greatest value that a metric may have; at least one of them is given."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("needs a min, a max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: no value could pass")
+        return self
+
+
+Rules = Annotated[Mapping[Metric, Bound], Field(min_length=1)]
+
+
+Margins = Annotated[Mapping[Metric, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+
+class EverySlice(Section):
+    """What holds for every slice of at least `min_slice_rows`, named or not; churn/gate/rules.py judges it."""
+
+    roc_auc_behind: Share
+    calibration_error: Share
+    predicted_per_churner: Share
+
+
+class AgainstMain(Section):
+    """How much worse than main's model, and how much better, a model may be; churn/gate/baseline.py says how."""
+
+    margins: Margins
+    slice_margins: Margins
+    slices_false_alarm: Share
+    implausible_gain: Margins
+
+
+class Gate(Section):
+    """The rules that a model must keep, for all customers and for slices, and the least slice to judge."""
+
+    min_slice_rows: Annotated[int, Field(gt=0)]
+    overall: Rules
+    slices: Mapping[Text, Rules]
+    every_slice: EverySlice
+    against_main: AgainstMain
+
+
+class Register(Section):
+    """The name of the model, and of its experiment, in MLflow, and the branch from which champion moves."""
+
+    model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    fetch: Fetch
+    prepare: Prepare
+    train: Train
+    evaluate: Evaluate
+    gate: Gate
+    registration: Annotated[Register, Field(alias="register")]  # classes have a method `register`
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read params.yaml. Raises StageError, with the path of each wrong key."""
+    return read_settings(path, Params)

@@ -1,0 +1,166 @@
+"""Reading and writing files: atomic and deterministic writes, strict JSON and YAML within limits, hashes."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from churn.core.errors import StageError
+
+# Of a YAML file, so that reading it takes less than a second: characters, values with aliases written out, and depth.
+YAML_LENGTH, YAML_NODES, YAML_DEPTH = 1_000_000, 50_000, 50
+JSON_LENGTH = 20_000_000  # of a JSON file
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the place of `path` only if nothing was raised."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` with sorted keys. Raises ValueError when it holds NaN or infinity."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_text(path: Path, most: int) -> str:
+    """Read a file of at most `most` bytes as UTF-8. Raises StageError when it has more, or is not text."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise StageError(f"{path} has more than {most:,} bytes: it is not read.")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise StageError(f"{path} is not text in UTF-8.") from error
+
+
+def read_json(path: Path, again: str = "`dvc repro --force` makes it again") -> dict[str, Any]:
+    """Read a JSON file that holds an object. Raises StageError, which ends in `again`, when it is broken."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(value := dict(pairs)) < len(pairs):
+            raise ValueError("duplicate key")
+        return value
+
+    def never(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    text = read_text(path, JSON_LENGTH)
+    refuse_conflict(path, text.encode())
+    try:
+        value = json.loads(text, object_pairs_hook=once, parse_constant=never)
+    except (ValueError, RecursionError) as error:
+        place = f": look at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise StageError(f"{path} is no valid JSON{place}; {again}.") from error
+    if not isinstance(value, dict):
+        raise StageError(f"{path} holds no JSON object; {again}.")
+    return value
+
+
+def read_yaml(text: str, name: str) -> Any:
+    """Return what a YAML text holds: plain values, lists, and mappings whose keys are text.
+
+    Raises StageError, which names the text, when it is anything else, or beyond YAML_LENGTH, YAML_NODES or YAML_DEPTH.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import DuplicateKeyError
+
+    try:
+        # ruamel.yaml builds nested values by recursion: beyond some depth it crashes the interpreter.
+        _refuse_absurd(YAML(typ="safe").parse(text), len(text))
+        value = YAML(typ="safe").load(text)
+        _refuse_odd(value)
+    except StageError as error:
+        raise StageError(f"{name} is no valid YAML: {error}") from error
+    except Exception as error:  # also what Python's own int, float and date raise
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        what = "duplicate key" if isinstance(error, DuplicateKeyError) else "it cannot be read"
+        raise StageError(f"{name} is no valid YAML: {place}{what}.") from error
+    return value
+
+
+def _refuse_absurd(events: Iterable[Any], length: int) -> None:
+    """Raise StageError when a text is too long, too deep, or has too many values once its aliases are written out."""
+    if length > YAML_LENGTH:
+        raise StageError(f"it has more than {YAML_LENGTH:,} characters.")
+    total, opened, sizes = 0, list[tuple[str | None, int]](), dict[str, int]()  # sizes of the values with an anchor
+    for event in events:
+        kind, anchor = type(event).__name__, getattr(event, "anchor", None)
+        if kind == "AliasEvent":
+            if anchor in (name for name, _ in opened):
+                raise StageError(f"the alias *{anchor} stands within its own value.")
+            total += sizes.get(str(anchor), 0)
+        elif kind in ("MappingStartEvent", "SequenceStartEvent"):
+            opened.append((anchor, total))
+            total += 1
+        elif kind in ("MappingEndEvent", "SequenceEndEvent"):
+            name, before = opened.pop()
+            if name:
+                sizes[name] = total - before
+        elif kind == "ScalarEvent":
+            total += 1
+            if anchor:
+                sizes[anchor] = 1
+        if len(opened) > YAML_DEPTH:
+            raise StageError(f"line {event.start_mark.line + 1}: more than {YAML_DEPTH} levels within one another.")
+        if total > YAML_NODES:
+            raise StageError(f"it holds more than {YAML_NODES:,} values.")
+
+
+def _refuse_odd(value: Any, level: int = 0) -> None:
+    """Raise StageError for a key that is not text, and for a value of a kind that JSON does not have, but for dates."""
+    if level > YAML_DEPTH:  # by aliases of aliases
+        raise StageError(f"its aliases make more than {YAML_DEPTH} levels within one another.")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise StageError(f"the key {key} is not text: write it in quotes.")
+            _refuse_odd(inner, level + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_odd(inner, level + 1)
+    elif isinstance(value, int) and value.bit_length() > 1_000:
+        raise StageError("it holds a number of more than 300 digits.")
+    elif value is not None and not isinstance(value, str | int | float | date):
+        raise StageError(
+            f"it holds a value of the kind {type(value).__name__}: write text, a number, or true or false."
+        )
+
+
+def refuse_conflict(path: Path, content: bytes | None = None) -> None:
+    """Raise StageError when Git has left a merge conflict in a file that the pipeline made, or in its `content`."""
+    if content is None:
+        content = path.read_bytes() if path.exists() else b""
+    if b"\n<<<<<<< " in b"\n" + content:
+        raise StageError(f"{path} has a merge conflict: run `make resolve`, then `make repro`.")
+
+
+def refuse_twice(columns: Iterable[str], path: Path) -> None:
+    """Raise StageError when a table between stages, at `path`, has two columns of one name."""
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise StageError(f"{path} has the column {twice[0]} more than once; `dvc repro --force` makes it again.")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file's bytes, by which DVC names it; nothing here is safe by it alone."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,155 @@
+"""The JSON files between stages, and what each must hold before a stage or the report uses it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from churn.core.errors import StageError
+from churn.core.files import read_json
+from churn.core.paths import EVALUATION, GATE, ROWS, VALIDATION
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FAULTS_SHOWN = 3
+
+
+class Result(BaseModel):
+    """A JSON object. Every key is required, nothing is coerced, NaN is refused; other keys are left alone."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Number = Annotated[float, Field(gt=-1e300, lt=1e300)]
+
+
+class RowsResult(Result):
+    """metrics/rows.json of prepare."""
+
+    fetched: Count
+    train: Count
+    test: Count
+    dropped: Mapping[str, Count]
+    holdout_sha256: tuple[str]
+
+
+class TableResult(Result):
+    """A validated table."""
+
+    rows: Count
+    sha256: str
+
+
+class TablesResult(Result):
+    """Both validated tables."""
+
+    train: TableResult
+    test: TableResult
+
+
+class BrokenRule(Result):
+    """A rule of the contract that the data break."""
+
+    table: str
+    rule: str
+    column: str
+    count: Count
+    share: Number
+    sentence: str
+
+
+class ValidationResult(Result):
+    """metrics/validation.json of validate."""
+
+    passed: bool
+    tables: TablesResult
+    broken: tuple[BrokenRule, ...]
+
+
+class MeasuredResult(Result):
+    """The customers of the holdout or of a slice, and each metric with its interval."""
+
+    rows: Count
+    churners: Count
+    predicted: Count
+    intervals: Mapping[str, tuple[Number | None, Number | None]]
+    accuracy: Number | None
+    average_precision: Number | None
+    brier_score: Number | None
+    expected_calibration_error: Number | None
+    f1: Number | None
+    log_loss: Number | None
+    precision: Number | None
+    recall: Number | None
+    roc_auc: Number | None
+
+
+class SliceResult(MeasuredResult):
+    """A slice of the holdout."""
+
+    name: str
+
+
+class EvaluationResult(MeasuredResult):
+    """metrics/evaluation.json of evaluate."""
+
+    threshold: Number
+    inputs: tuple[tuple[str, str], ...]
+    slices: tuple[SliceResult, ...]
+
+
+class RuleResult(Result):
+    """The outcome of a rule of the gate."""
+
+    scope: str
+    metric: str
+    bound: Literal["min", "max"]
+    limit: Number
+    value: Number | None
+    margin: Number | None
+    outcome: Literal["passed", "broken", "not judged"]
+    sentence: str
+
+
+class GateResult(Result):
+    """metrics/gate.json of gate."""
+
+    verdict: Literal["passed", "blocked"]
+    because: tuple[str, ...]
+    rules: tuple[RuleResult, ...]
+    model_sha256: str | None
+    train_sha256: str | None
+    test_sha256: str | None
+
+
+KINDS: Mapping[str, tuple[type[Result], str]] = {  # and the stage that writes it
+    ROWS.name: (RowsResult, "prepare"),
+    VALIDATION.name: (ValidationResult, "validate"),
+    EVALUATION.name: (EvaluationResult, "evaluate"),
+    GATE.name: (GateResult, "gate"),
+}
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read rows.json, validation.json, evaluation.json or gate.json, of this checkout or of another one.
+
+    Raises StageError, with the keys, when one is missing or its value is of another kind than its stage writes.
+    """
+    kind, stage = KINDS[path.name]
+    value = read_json(path)
+    try:
+        kind.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        faults = [_fault(one["loc"], one["msg"]) for one in error.errors(include_url=False, include_input=False)]
+        more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        raise StageError(
+            f"{path} is not what {stage} writes: {'; '.join(faults[:FAULTS_SHOWN])}{more}; run"
+            f" `dvc repro --force --single-item {stage}`."
+        ) from error
+    return value
+
+
+def _fault(place: Sequence[object], what: str) -> str:
+    key = " ".join(".".join(map(str, place)).split())[:100]
+    return f"{key}: {what[0].lower()}{what[1:]}" if key else what

@@ -1,0 +1,90 @@
+"""The as-of date of a query, `$as_of`: up to which day it takes customers, so that no half-loaded day gets in.
+
+The date is a parameter, fetch.as_of: a snapshot can be made again, and no stage knows the time. The caller of a run
+knows it: `python -m churn as-of 2026-11-24`, or `yesterday`, writes the date to params.yaml, where the query uses it.
+"""
+
+import argparse
+import re
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.core.files import replacing
+from churn.core.paths import PARAMS
+
+# A comment, a text, a quoted name, or the parameter.
+TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(?P<as_of>\$as_of\b)", re.DOTALL)
+# The key, its value if there is one (DVC writes a null as nothing), and a comment.
+LINE = re.compile(r"""^( +(["']?)as_of\2 *:)(?: +[^#\s][^#\n]*?)?( *(?: #.*)?)$""", re.MULTILINE)
+YESTERDAY = "yesterday"
+
+
+def uses_as_of(sql: str) -> bool:
+    """Say whether a query reads the date: `$as_of` outside of texts and comments."""
+    return any(found["as_of"] for found in TOKEN.finditer(sql))
+
+
+def with_as_of(sql: str, as_of: date | None, query: str, kind: str = "DATE ") -> str:
+    """Return the query with the date, as a literal of the `kind`, in the place of `$as_of`.
+
+    It is not bound as a parameter: PostgreSQL's COPY takes none, and without COPY the driver holds all rows in memory.
+    Raises StageError, with the name of the `query`, when it uses a date that is not set, or does not use one that is.
+    """
+    if as_of is None and uses_as_of(sql):
+        raise StageError(f'{query} uses $as_of, but no date is set: fetch.as_of in {PARAMS}, as in "2026-11-24".')
+    if as_of is not None and not uses_as_of(sql):
+        raise StageError(f"{query} does not use $as_of, so fetch.as_of in {PARAMS} would change nothing: set null.")
+    return TOKEN.sub(lambda found: f"{kind}'{as_of}'" if found["as_of"] else found[0], sql)
+
+
+def read_query(query: str) -> str:
+    """Return the text of the query's file. Raises StageError when it is not text in UTF-8."""
+    try:
+        return Path(query).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StageError(f"{query} is not text in UTF-8: save it so.") from error
+
+
+def set_as_of(day: date, path: Path = PARAMS) -> bool:
+    """Write the date to params.yaml and return True, or False where the query uses none.
+
+    Raises StageError when fetch.as_of has no line of its own.
+    """
+    if not uses_as_of(read_query(load_params(path).fetch.query)):
+        return False
+    text, found = LINE.subn(rf'\g<1> "{day}"\g<3>', path.read_text(encoding="utf-8"))
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+        if found != 1 or _day_in(beside) != day:
+            raise StageError(f"{path} has fetch.as_of not on a line of its own: write it as `  as_of: null`.")
+    return True
+
+
+def _day_in(path: Path) -> date | None:
+    """Return fetch.as_of of a file that this module wrote, None where it is no params.yaml any more."""
+    try:
+        return load_params(path).fetch.as_of
+    except StageError:
+        return None
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m churn as-of", description="Set fetch.as_of in params.yaml.")
+    parser.add_argument(
+        "day",
+        help=f"the last day that the query takes, such as 2026-11-24; {YESTERDAY} is the newest closed day (UTC)",
+    )
+    return parser
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Write the day to params.yaml, where the query uses it."""
+    try:
+        today = datetime.now(UTC).date()
+        day = today - timedelta(days=1) if asked.day == YESTERDAY else date.fromisoformat(asked.day)
+    except ValueError as error:
+        raise StageError("say a day, as in `python -m churn as-of 2026-11-24`, or `yesterday`.") from error
+    print(f"as_of: {day}" if set_as_of(day) else f"as_of: the query uses no $as_of, so {PARAMS} stays")

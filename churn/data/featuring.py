@@ -1,0 +1,117 @@
+"""Apply the feature functions of churn/features.py, check what they return, and give it the contract's types."""
+
+from collections.abc import Callable, Iterator
+from traceback import walk_tb
+from types import CodeType, FrameType
+from typing import Any
+
+from churn import features
+from churn.config.contract import Contract
+from churn.core.errors import StageError, place_of
+
+import pandas as pd
+import pyarrow as pa
+
+ARROW_TYPES = {"string": "string", "category": "string", "integer": "int64", "number": "float64", "boolean": "bool"}
+
+
+def add_features(customers: pd.DataFrame) -> pd.DataFrame:
+    """Apply every function of FEATURES to customers without their label, shape (rows, columns).
+
+    Raises StageError when one changes what was there, rows or columns, or when the result for a row depends on others:
+    half of the rows by themselves must give what they gave among all.
+    """
+    half = customers.iloc[::2]
+    for function in features.FEATURES:
+        before, customers = customers, _applied(function, customers)
+        half = _applied(function, half)
+        for name in before.columns:
+            if name not in customers or not customers[name].equals(before[name]):
+                raise StageError(f"{function.__name__} changes {name}: a feature gets a column of its own.")
+        for name in half.columns:
+            if not _same(half[name], customers[name].iloc[::2]):
+                known = _is_known(name, function, before)
+                raise StageError(
+                    f"{function.__name__} makes a customer's {name if known else 'feature'} from other customers' rows:"
+                    " so the training table would know the holdout, and nobody could be scored alone."
+                )
+    return customers
+
+
+def _same(one: pd.Series, other: pd.Series) -> bool:
+    """Say whether two columns hold the same values; a half may have another type, as where nothing is missing."""
+    return bool(((one == other) | (one.isna() & other.isna())).all())
+
+
+def _applied(function: Callable[[pd.DataFrame], pd.DataFrame], customers: pd.DataFrame) -> pd.DataFrame:
+    """Return what a feature function makes; see add_features. An error's text may hold a value, and is left out."""
+    try:
+        made = function(customers.copy())
+    except (StageError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if column := _missing_column(error, customers):
+            fault = f"reads {column!r}, which is not there: neither is the label when a customer is scored."
+        else:
+            what = "since sys.exit was called" if isinstance(error, SystemExit) else f"with {type(error).__name__}"
+            fault = f"fails {what}{place_of(error)}; run it on a terminal to read more."
+        raise StageError(f"{function.__name__} {fault}") from error
+    if not isinstance(made, pd.DataFrame):
+        raise StageError(f"{function.__name__} gives back {type(made).__name__}, not a pandas frame.")
+    if not made.columns.is_unique:
+        name = made.columns[made.columns.duplicated()][0]
+        what = f"the column {name}" if _is_known(name, function, customers) else "a column"
+        raise StageError(f"{function.__name__} makes {what} more than once.")
+    if not made.index.equals(customers.index):
+        raise StageError(
+            f"{function.__name__} was given {len(customers):,} rows and gave back {len(made):,}, or in"
+            " another order: a feature function keeps every row; declare what is missing, don't drop it."
+        )
+    return made
+
+
+def _missing_column(error: BaseException, customers: pd.DataFrame) -> str | None:
+    """Return the column that pandas does not find, if the code that asks for it has the name as a constant."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    if not frames or not _is_pandas(frames[-1]):  # else another mapping lacks a key, such as os.environ
+        return None
+    asked = repr(error.name) if isinstance(error, AttributeError) else str(error) if isinstance(error, KeyError) else ""
+    known = {text for frame in frames if not _is_pandas(frame) for text in _texts_of(frame.f_code)}
+    return min((text for text in known if repr(text) in asked and text not in customers.columns), default=None)
+
+
+def _is_known(name: object, function: Callable[..., object], customers: pd.DataFrame) -> bool:
+    """Say whether a column's name comes from the table or the function's code; another may be a customer's value."""
+    return name in customers.columns or name in set(_texts_of(function.__code__))
+
+
+def _is_pandas(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith("pandas.")
+
+
+def _texts_of(constant: Any) -> Iterator[str]:
+    """Yield the names and the constant texts of a function's code, also of functions inside it."""
+    if isinstance(constant, str):
+        yield constant
+    elif isinstance(constant, CodeType):
+        yield from constant.co_names
+        constant = constant.co_consts
+    if isinstance(constant, tuple | frozenset):
+        for part in constant:
+            yield from _texts_of(part)
+
+
+def to_arrow(customers: pd.DataFrame, contract: Contract) -> pa.Table:
+    """Return the frame as a table of the contract's types; a column that it does not declare becomes text.
+
+    Validate refuses that by name. Raises StageError when a value does not fit its type, as a fraction in an integer.
+    """
+    arrays = {}
+    for name in customers.columns:
+        declared = contract.columns[name].type if name in contract.columns else "string"
+        try:
+            values = customers[name] if name in contract.columns else customers[name].astype("str")
+            arrays[name] = pa.Array.from_pandas(values, type=ARROW_TYPES[declared])
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise StageError(f"{name} is declared {declared}, but a feature function made others.") from error
+    return pa.table(arrays).replace_schema_metadata({"columns": contract.columns_json()})

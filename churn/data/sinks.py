@@ -1,0 +1,105 @@
+"""Where tables of customers come from and go to: files, or tables of PostgreSQL, in bounded memory.
+
+Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from churn.core.errors import StageError, without_password
+from churn.core.files import replacing
+from churn.data.duckdb_helpers import identifier
+from churn.data.engines import postgresql_fault
+from churn.data.source import record_batches, streaming, with_limits
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+SERVERS = ("postgresql://", "postgres://")
+Write = Callable[[str, pa.Schema, Iterable[pa.Table]], int]
+
+
+def source(database: duckdb.DuckDBPyConnection, name: str, timeout: float) -> None:
+    """Make the table `given` of all that churn/data/source.py reads, of a database the table behind #.
+
+    Raises StageError when it cannot be read, or a server takes longer than `timeout` minutes.
+    """
+    place, _, table = name.partition("#")
+    if place.startswith(SERVERS) and not table:
+        raise StageError(f"{without_password(name)} names no table: end it in #table or #schema.table.")
+    schema, _, table = table.rpartition(".")
+    sql = f"SELECT * FROM {_qualified(schema, table) if table else 'source'}"
+    batches = record_batches(place, sql, query=f"`{sql}`", timeout=timeout)
+    with closing(batches), streaming(database, "batch", batches):
+        database.execute("CREATE TABLE given AS FROM batch")
+
+
+@contextmanager
+def target(name: str) -> Iterator[Write]:
+    """Yield a function that writes tables beside each other, and returns their rows.
+
+    It takes a word that is added to the name, the schema, and the tables. Nothing is there before all is written: files
+    take their place then, and tables of PostgreSQL change in one transaction. Raises StageError when it is neither.
+    """
+    if name.startswith(SERVERS):
+        with server(name) as (connection, inside, table), connection.cursor() as cursor:
+
+            def fill(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+                return _fill(cursor, (inside, f"{table}_{word}" if word else table), schema, tables)
+
+            yield fill
+            connection.commit()
+        return
+    path = Path(name)
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise StageError(f"{name} ends neither in .parquet nor in .csv, and is no table of PostgreSQL.")
+    with ExitStack() as stack:
+
+        def write(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+            beside = stack.enter_context(replacing(path.with_stem(f"{path.stem}.{word}") if word else path))
+            kind, rows = pyarrow.csv.CSVWriter if path.suffix.lower() == ".csv" else pq.ParquetWriter, 0
+            with kind(beside, schema) as file:
+                for table in tables:
+                    file.write_table(table.cast(schema))
+                    rows += table.num_rows
+            return rows
+
+        yield write
+
+
+def _fill(cursor: Any, name: tuple[str | None, str], schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Empty a table, made if it is not there, and fill it: rights on it, and views of it, stay."""
+    rows, inside = 0, {"mode": "create_append", "db_schema_name": name[0]}
+    cursor.adbc_ingest(name[1], schema.empty_table(), **inside)
+    cursor.execute(f"DELETE FROM {_qualified(*name)}")
+    for table in tables:
+        cursor.adbc_ingest(name[1], table.cast(schema), **inside)
+        rows += table.num_rows
+    return rows
+
+
+@contextmanager
+def server(name: str) -> Iterator[tuple[Any, str | None, str]]:
+    """Yield a connection to PostgreSQL, the schema and the table of a URL. Raises StageError, without its password."""
+    from adbc_driver_manager import Error
+    from adbc_driver_postgresql import dbapi
+
+    url, _, table = name.partition("#")
+    schema, _, table = table.rpartition(".")
+    told = without_password(name)
+    if not table:
+        raise StageError(f"{told} names no table: end it in #table or #schema.table.")
+    try:
+        with dbapi.connect(with_limits(url)) as connection:
+            yield connection, schema or None, table
+    except Error as error:
+        fault = postgresql_fault(error, _qualified(schema, table))
+        raise StageError(f"{told} failed: {fault}.") from error
+
+
+def _qualified(schema: str | None, table: str) -> str:
+    return f"{identifier(schema)}.{identifier(table)}" if schema else identifier(table)

@@ -1,0 +1,46 @@
+"""Which customers count, and which of them the model never sees: the holdout, by hash of the key."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from churn.config.contract import Contract
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+
+def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_]:
+    """Say of each key whether it belongs to the holdout: shape (rows,).
+
+    The first 8 bytes of BLAKE2b(salt + newline + key), as a number, lie below `share` of their range: a
+    customer's side depends on nothing but the key and the salt.
+    """
+    limit, salted = int(share * 2**64), f"{salt}\n".encode()
+    # As a list: pandas is slow to give its values one by one, and this is most of prepare's time.
+    digests = [hashlib.blake2b(salted + str(key).encode(), digest_size=8).digest() for key in keys.to_list()]
+    return np.frombuffer(b"".join(digests), dtype=">u8") < limit
+
+
+def drop_declared(
+    customers: pd.DataFrame, reasons: Mapping[str, str], contract: Contract
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Drop the rows for which a condition of `reasons` holds; return the rest and the count for each reason.
+
+    A row that fits several reasons counts for the first. Raises StageError when a condition cannot be read.
+    """
+    if not reasons:
+        return customers, {}
+    from churn.data.conditions import drop_condition, rows_where  # imports DuckDB
+
+    dropped = {}
+    for reason, condition in [(name, drop_condition(name, text, contract)) for name, text in reasons.items()]:
+        holds = rows_where(customers, condition, contract)
+        dropped[reason] = int(holds.sum())
+        customers = customers[~holds]
+    return customers, dropped
+
+
+def key_lines(keys: Iterable[object]) -> bytes:
+    """Return the keys, a line each. The SHA-256 of a holdout's says which customers it holds, in which order."""
+    return "".join(f"{key}\n" for key in keys).encode()

@@ -1,0 +1,68 @@
+"""The data behind the plots: small tables, whatever the number of rows they were made from."""
+
+from churn.evaluation.metrics import Floats, calibration_bins
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+CURVE_POINTS = 201
+SCORE_BINS = 20
+
+
+def curves(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) -> dict[str, pd.DataFrame]:
+    """Return the plots' tables by name for labels (0 or 1) and scores in [0, 1], shape (rows,)."""
+    y, p = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    roc, precision_recall = _threshold_curves(y, p)
+    return {
+        "roc": roc,
+        "precision_recall": precision_recall,
+        "calibration": _calibration(y, p),
+        "confusion": _confusion(y, p >= threshold),
+        "scores": _score_distribution(y, p),
+    }
+
+
+def _threshold_curves(y: Floats, p: Floats) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the ROC and the precision-recall curve, one point a distinct score, thinned to CURVE_POINTS."""
+    order = np.argsort(-p, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)  # of each run of equal scores
+    hits = np.cumsum(y[order])[last]
+    alarms = last + 1.0
+    recall, false_alarms = hits / y.sum(), (alarms - hits) / (1 - y).sum()
+    # Evenly along the curve's length, so that steep and flat parts are drawn equally well.
+    length = np.cumsum(np.hypot(np.diff(recall, prepend=0), np.diff(false_alarms, prepend=0)))
+    keep = np.unique(np.searchsorted(length, np.linspace(length[0], length[-1], CURVE_POINTS)).clip(0, len(last) - 1))
+    start = pd.DataFrame({"false_positive_rate": [0.0], "true_positive_rate": [0.0]})
+    roc = pd.DataFrame({"false_positive_rate": false_alarms[keep], "true_positive_rate": recall[keep]})
+    precision = pd.DataFrame({"recall": recall[keep], "precision": (hits / alarms)[keep]})
+    return pd.concat([start, roc], ignore_index=True), precision
+
+
+def _calibration(y: Floats, p: Floats) -> pd.DataFrame:
+    """Return each score bin's mean score and churn rate; empty bins are left out."""
+    table = pd.DataFrame({"mean_score": p, "churn_rate": y, "customers": 1}).groupby(calibration_bins(p))
+    return table.agg({"mean_score": "mean", "churn_rate": "mean", "customers": "sum"}).reset_index(drop=True)
+
+
+def _confusion(y: Floats, predicted: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """Return the number of customers for each actual and predicted outcome, zero where there are none."""
+    outcomes = {0: "stayed", 1: "churned"}
+    return pd.DataFrame(
+        [
+            {
+                "actual": outcomes[actual],
+                "predicted": outcomes[guess],
+                "customers": int(((y == actual) & (predicted == guess)).sum()),
+            }
+            for actual in outcomes
+            for guess in outcomes
+        ]
+    )
+
+
+def _score_distribution(y: Floats, p: Floats) -> pd.DataFrame:
+    """Return the number of churners and of stayers in each of SCORE_BINS equal bins of the score."""
+    edges = np.linspace(0, 1, SCORE_BINS + 1)
+    churned, stayed = (np.histogram(p[y == label], edges)[0] for label in (1, 0))
+    return pd.DataFrame({"score": edges[:-1] + 0.5 / SCORE_BINS, "churned": churned, "stayed": stayed})

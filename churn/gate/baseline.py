@@ -1,0 +1,71 @@
+"""Whether a challenger is worse than main's model, overall or for a slice of customers, or too good to be true.
+
+Both scored the same rows. Worse is a loss beyond the margin whose interval leaves out 0: the margin alone would call
+noise a loss, and the interval alone what another seed does (docs/decisions.md has both in numbers). Of many slices one
+looks worse by chance, so their intervals are as wide as Bonferroni's correction makes them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+from churn.config.params import SMALLER_IS_BETTER, AgainstMain
+from churn.evaluation.metrics import Z
+from churn.evaluation.paired import Difference
+from churn.gate.rules import OVERALL, outcome, shown
+
+Differences = Mapping[str, Difference]
+AGAINST_MAIN, TOO_GOOD = " against main", " too good to be true"  # how the metric of such a rule ends
+
+
+def against_main(
+    overall: Differences, slices: Sequence[tuple[str, Differences]], rules: AgainstMain
+) -> list[dict[str, Any]]:
+    """Return the outcomes of the rules on all customers, on each slice by name, and on what is too good to be true.
+
+    A difference that is not defined breaks its rule for all customers, and is not judged in a slice. The value of an
+    outcome is the gain, positive where the challenger is better, and its limit the least, or the greatest, allowed.
+    """
+    outcomes = [_not_worse(OVERALL, metric, overall.get(metric), rules.margins[metric], Z) for metric in rules.margins]
+    tests = [
+        (name, metric, differences[metric])
+        for name, differences in slices
+        for metric in rules.slice_margins
+        if differences.get(metric, Difference()).low is not None
+    ]
+    reach = NormalDist().inv_cdf(1 - rules.slices_false_alarm / (2 * max(len(tests), 1)))
+    outcomes += [_not_worse(name, metric, one, rules.slice_margins[metric], reach) for name, metric, one in tests]
+    return [*outcomes, *_plausible(overall, rules)]
+
+
+def gain(metric: str, one: Difference) -> float | None:
+    """Return by how much the challenger is better, in the metric's unit."""
+    if one.difference is None:
+        return None
+    return round(-one.difference if metric in SMALLER_IS_BETTER else one.difference, 6)
+
+
+def _not_worse(scope: str, metric: str, one: Difference | None, margin: float, reach: float) -> dict[str, Any]:
+    """Return the outcome of non-inferiority, its interval `reach` standard errors wide to either side."""
+    value = None if one is None else gain(metric, one)
+    if one is None or value is None or one.low is None or one.high is None:
+        says = f"{metric} of {scope} cannot be compared with main's"
+        return outcome(scope, metric + AGAINST_MAIN, ("min", -margin), None, says)
+    noise = (one.high - one.low) / 2 * reach / Z
+    says = (
+        f"{metric} of {scope} is {shown(one.branch)} against main's {shown(one.main)}: {abs(value):.4f} worse, where"
+        f" {max(margin, noise):.4f} is allowed"
+    )
+    return outcome(scope, metric + AGAINST_MAIN, ("min", -round(max(margin, noise), 6)), value, says)
+
+
+def _plausible(overall: Differences, rules: AgainstMain) -> Iterator[dict[str, Any]]:
+    for metric, most in rules.implausible_gain.items():
+        one = overall.get(metric, Difference())
+        value = gain(metric, one)
+        says = (
+            f"{metric} of {OVERALL} is {shown(one.branch)} against main's {shown(one.main)}: a gain of more than"
+            f" {most:g} is too good to be true; look for what knows the label, or let a code owner approve a higher"
+            " gate.against_main.implausible_gain"
+        )
+        yield outcome(OVERALL, metric + TOO_GOOD, ("max", most), value, says)

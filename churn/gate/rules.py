@@ -1,0 +1,121 @@
+"""Whether an evaluation keeps the gate's rules: judged by gate, and anew by whoever does not take its word.
+
+What is missing, null, NaN or no number breaks its rule, and so does a slice that is not there.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from churn.config.params import Bound, EverySlice, Gate
+from churn.core.errors import number_of
+
+Values = Mapping[str, Any]
+LEAST_OUTCOMES = 20  # churners, and stayers: of fewer, the interval of a ROC AUC is too narrow
+OVERALL = "all customers"
+
+
+def finite(value: object) -> float | None:
+    """Return `value` if it is a finite number, else None; True is no number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None  # type: ignore[arg-type]  # narrowed above
+
+
+def shown(value: float | None) -> str:
+    """Return a metric's value as people read it."""
+    return "missing" if value is None else f"{value:.4f}"
+
+
+def outcome(scope: str, metric: str, bound: tuple[str, float], value: float | None, sentence: str) -> dict[str, Any]:
+    """Return the outcome of a rule; its bound is a kind, min or max, and the limit.
+
+    The margin is how far the value lies inside its bound, in the metric's unit; it is negative, or None where there is
+    no value, when the rule is broken.
+    """
+    kind, limit = bound
+    margin = None if value is None else value - limit if kind == "min" else limit - value
+    return {
+        "scope": scope,
+        "metric": metric,
+        "bound": kind,
+        "limit": limit,
+        "value": value,
+        "margin": None if margin is None else round(margin, 6),
+        "outcome": "passed" if margin is not None and margin >= 0 else "broken",
+        "sentence": sentence,
+    }
+
+
+def judge(scope: str, values: Values, bounds: Mapping[str, Bound]) -> Iterator[dict[str, Any]]:
+    """Yield the outcome of each bound on the metrics `values` of `scope`: all customers, or a slice's name."""
+    for metric, bound in bounds.items():
+        for kind, limit in (("min", bound.min), ("max", bound.max)):
+            if limit is not None:
+                value = finite(values.get(metric))
+                says = f"{metric} of {scope} is {shown(value)}, {kind}imum {limit:g}"
+                yield outcome(scope, metric, (kind, limit), value, says)
+
+
+def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int) -> Iterator[dict[str, Any]]:
+    """Yield the outcomes of the rules that hold for every slice, named or not: `part` is one, `everyone` all customers.
+
+    Each is judged by the end of its 95 % interval that speaks for it, so that noise alone hardly breaks it: that of the
+    ROC AUC where LEAST_OUTCOMES customers of either outcome are in the slice. A slice of fewer than `min_rows`
+    customers is not judged, but one that nobody is in has vanished, unless it is of what is missing: that breaks a
+    rule.
+    """
+    name, rows = str(part.get("name")), finite(part.get("rows"))
+    if rows is None or rows < min_rows:
+        says = f"{name} has {number_of(rows or 0, 'customers')} in the holdout, fewer than {min_rows}: not judged"
+        small = outcome(name, "rows", ("min", min_rows), rows, says)
+        gone = rows is None or (rows == 0 and not name.endswith(" is missing"))
+        if gone:
+            small["sentence"] = f"no customer of the holdout is in {name}: the slice has vanished"
+        yield small | {"outcome": "broken" if gone else "not judged"}
+        return
+
+    def end(metric: str, which: int) -> float | None:
+        interval = (part.get("intervals") or {}).get(metric)
+        return finite(interval[which]) if isinstance(interval, list) and len(interval) == 2 else None
+
+    churners, predicted = finite(part.get("churners")), finite(part.get("predicted"))
+    whole, area = finite(everyone.get("roc_auc")), end("roc_auc", 1)
+    if churners is not None and LEAST_OUTCOMES <= churners <= rows - LEAST_OUTCOMES:
+        limit = round((1.0 if whole is None else whole) - rules.roc_auc_behind, 6)
+        says = (
+            f"roc_auc of {name} is at most {shown(area)}, more than {rules.roc_auc_behind:g} behind that of {OVERALL},"
+            f" {shown(whole)}"
+        )
+        yield outcome(name, "roc_auc, upper end", ("min", limit), area, says)
+    error = end("expected_calibration_error", 0)
+    says = f"expected_calibration_error of {name} is at least {shown(error)}, maximum {rules.calibration_error:g}"
+    yield outcome(name, "expected_calibration_error, lower end", ("max", rules.calibration_error), error, says)
+    rate = (finite(everyone.get("churners")) or 0) / (finite(everyone.get("rows")) or 1)
+    if churners is None or churners >= rate * rows:
+        share = predicted / churners if churners and predicted is not None else None
+        says = (
+            f"{name}: {number_of(predicted or 0, 'churners')} predicted where {churners or 0:.0f} of"
+            f" {number_of(rows, 'customers')} churned, minimum {rules.predicted_per_churner:g} for each"
+        )
+        yield outcome(name, "predicted_per_churner", ("min", rules.predicted_per_churner), share, says)
+
+
+def judge_all(evaluation: Values, rules: Gate) -> list[dict[str, Any]]:
+    """Return the outcomes of the rules for all customers, of those for slices by name, and of those for every slice.
+
+    A named slice that is not there, is there twice, or is smaller than `min_slice_rows` has no values.
+    """
+    outcomes = list(judge(OVERALL, evaluation, rules.overall))
+    slices = evaluation.get("slices") or []
+    for name, bounds in rules.slices.items():
+        parts = [part for part in slices if part.get("name") == name]
+        rows = finite(parts[0].get("rows")) if len(parts) == 1 else None
+        scope = name
+        if rows is None:
+            scope += " (no such slice)" if not parts else " (not one slice)"
+        elif rows < rules.min_slice_rows:
+            scope += f" ({number_of(rows, 'rows')}, too few to judge)"
+        outcomes += judge(scope, parts[0] if scope == name else {}, bounds)
+    for part in slices:
+        outcomes += judge_slice(part, evaluation, rules.every_slice, rules.min_slice_rows)
+    return outcomes

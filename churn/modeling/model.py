@@ -1,0 +1,224 @@
+"""The model as stages share it: the frame that it takes, and the file that it is written to and read from.
+
+The file is in skops' format: not a pickle, so that reading it runs no code of the file's choosing. An estimator, or
+what it holds beside numbers and text, is read only when its type is listed here.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from churn.config.contract import Contract
+from churn.core.errors import StageError
+from churn.core.files import refuse_twice, replacing, sha256_of
+
+# First: skops looks for each of its functions in all modules, in the order in which they came, until it finds it.
+import scipy.special  # noqa: F401  # isort: skip
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# What scikit-learn's classifiers with probabilities, and the encoders before them, are made of. Reading one of these
+# runs nothing but scikit-learn's own constructors. Add a type after reading what it does, never because a file asks
+# for it.
+TRUSTED_TYPES = (
+    "functools.partial",
+    "numpy.dtype",
+    "sklearn.calibration.CalibratedClassifierCV",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.compose._column_transformer.ColumnTransformer",
+    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+    "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+    "sklearn.dummy.DummyClassifier",
+    "sklearn.ensemble._bagging.BaggingClassifier",
+    "sklearn.ensemble._forest.ExtraTreesClassifier",
+    "sklearn.ensemble._forest.RandomForestClassifier",
+    "sklearn.ensemble._gb.GradientBoostingClassifier",
+    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.ensemble._weight_boosting.AdaBoostClassifier",
+    "sklearn.gaussian_process._gpc.GaussianProcessClassifier",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.impute._base.MissingIndicator",
+    "sklearn.impute._base.SimpleImputer",
+    "sklearn.linear_model._logistic.LogisticRegression",
+    "sklearn.linear_model._logistic.LogisticRegressionCV",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.naive_bayes.BernoulliNB",
+    "sklearn.naive_bayes.CategoricalNB",
+    "sklearn.naive_bayes.ComplementNB",
+    "sklearn.naive_bayes.GaussianNB",
+    "sklearn.naive_bayes.MultinomialNB",
+    "sklearn.neighbors._classification.KNeighborsClassifier",
+    "sklearn.neighbors._classification.RadiusNeighborsClassifier",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neighbors._nearest_centroid.NearestCentroid",
+    "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._encoders.OneHotEncoder",
+    "sklearn.preprocessing._encoders.OrdinalEncoder",
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",
+    "sklearn.preprocessing._label.LabelBinarizer",
+    "sklearn.preprocessing._label.LabelEncoder",
+    "sklearn.semi_supervised._label_propagation.LabelPropagation",
+    "sklearn.semi_supervised._label_propagation.LabelSpreading",
+    "sklearn.svm._classes.LinearSVC",
+    "sklearn.tree._classes.DecisionTreeClassifier",
+    "sklearn.tree._classes.DecisionTreeRegressor",
+    "sklearn.tree._classes.ExtraTreeClassifier",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+)
+
+
+def model_frame(table: pa.Table, contract: Contract) -> pd.DataFrame:
+    """Return the features in the contract's order as the model takes them: shape (rows, features).
+
+    Categories are text, booleans bool, numbers int64 or float64; where the contract allows nulls, a missing
+    value is NaN. Raises StageError when a feature is missing.
+    """
+    if missing := [name for name in contract.features if name not in table.column_names]:
+        raise StageError(f"the table has no column {', '.join(missing)}, which contract.yaml declares a feature.")
+    frame: pd.DataFrame = table.select(contract.features).to_pandas()
+    for name in contract.features_of("boolean"):
+        if contract.columns[name].nullable:
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), np.nan)
+    return frame
+
+
+def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """Read a table of customers: the frame for the model, the labels (0 or 1) and the keys, row by row.
+
+    Raises StageError when the file is no Parquet or lacks a column.
+    """
+    table = read_parquet(path, contract.label, contract.key)
+    return model_frame(table, contract), table[contract.label].to_pandas(), table[contract.key].to_pandas()
+
+
+def read_scores(path: Path) -> npt.NDArray[np.float64]:
+    """Return the scores that evaluate wrote, shape (rows,). Raises StageError when the file is none of evaluate's."""
+    scores = read_parquet(path, "score")["score"]
+    if scores.type != pa.float64():
+        raise StageError(f"{path} has scores of the type {scores.type}; `dvc repro --force` makes it again.")
+    return np.asarray(scores.to_numpy())
+
+
+def read_parquet(path: Path, *columns: str) -> pa.Table:
+    """Read a table of another stage. Raises StageError when it is no Parquet, or lacks one of `columns`."""
+    with path.open("rb") as file:
+        try:
+            given = pq.ParquetFile(file)
+            refuse_twice(given.schema_arrow.names, path)
+            table = given.read()
+        except (pa.ArrowException, OSError) as error:  # the latter for a page that cannot be unpacked
+            raise StageError(f"{path} is no Parquet file; `dvc repro --force` makes it again.") from error
+    if missing := [name for name in columns if name not in table.column_names]:
+        raise StageError(f"{path} has no column {', '.join(missing)}; `dvc repro --force` makes it again.")
+    return table
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Write the model to `path` and the SHA-256 of the file beside it. Raises StageError, see load_model."""
+    with replacing(path) as beside, replacing(hash_file(path)) as hash_beside:
+        beside.write_bytes(reproducible_bytes(model))
+        read_model(beside)  # refused now rather than by the next stage
+        hash_beside.write_text(f"{sha256_of(beside)}\n", encoding="utf-8")
+
+
+def hash_file(path: Path) -> Path:
+    """Return where the SHA-256 of the model at `path` is written."""
+    return path.with_suffix(".sha256")
+
+
+def load_model(path: Path) -> Any:
+    """Read the model at `path`, after its SHA-256 was found to be the one that train wrote beside it.
+
+    Raises StageError when it is another file, holds a type that is not trusted, or is broken.
+    """
+    if sha256_of(path) != hash_file(path).read_text(encoding="utf-8", errors="replace").strip():
+        raise StageError(f"{path} is not the file that train wrote: nothing reads it; run `dvc repro --force train`.")
+    return read_model(path)
+
+
+def read_model(path: Path) -> Any:
+    """Read the model at `path`, whose SHA-256 the caller has checked. Raises StageError, see load_model."""
+    skops_io = _skops_io()
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        model = skops_io.load(path, trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        types = ", ".join(re.findall(r"'([\w.]+)'", str(error))) or "a type that is not trusted"
+        raise StageError(
+            f"{path} holds {types}. TRUSTED_TYPES in churn/modeling/model.py lists what may be read: use another"
+            " estimator, or add the type after reading what it does."
+        ) from error
+    except Exception as error:  # of zipfile, json, NumPy, skops or scikit-learn, which the file calls as it likes
+        raise StageError(f"{path} is no model in skops' format; run `dvc repro --force train`.") from error
+    if not hasattr(model, "predict_proba"):
+        raise StageError(f"{path} holds {type(model).__name__}, not a classifier; run `dvc repro --force train`.")
+    return model
+
+
+def reproducible_bytes(model: Any) -> bytes:
+    """Return the model in skops' format, free of memory addresses, dates and compression.
+
+    skops names objects and array files by memory address; they are renumbered in the order in which the
+    schema mentions them. Entries are stored, not deflated, since zlib's output differs between its builds.
+    """
+    with zipfile.ZipFile(io.BytesIO(_skops_io().dumps(model))) as given:
+        schema = json.loads(given.read("schema.json"))
+        numbers: dict[str, int] = {}
+        files: dict[str, str] = {}
+        for node in _nodes(schema):
+            if "__id__" in node:
+                node["__id__"] = numbers.setdefault(node["__id__"], len(numbers))
+            if "file" in node:
+                suffix = node["file"].rpartition(".")[2]
+                node["file"] = files.setdefault(node["file"], f"{len(files)}.{suffix}")
+        contents = {new: given.read(old) for old, new in files.items()}
+    contents["schema.json"] = json.dumps(schema).encode()
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as target:
+        for name, content in contents.items():
+            target.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+    return written.getvalue()
+
+
+def _skops_io() -> Any:
+    """Return skops.io, imported without the list of all of scikit-learn's estimators, which it would trust.
+
+    TRUSTED_TYPES says what is read, and the list takes half a second in three stages: all of scikit-learn is imported.
+    """
+    import sklearn.utils
+
+    listing = sklearn.utils.all_estimators
+    sklearn.utils.all_estimators = list
+    try:
+        import skops.io
+    finally:
+        sklearn.utils.all_estimators = listing
+    return skops.io
+
+
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every mapping of a JSON value, outermost first."""
+    if isinstance(value, dict):
+        yield value
+        for part in value.values():
+            yield from _nodes(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _nodes(part)

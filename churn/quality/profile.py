@@ -1,0 +1,206 @@
+"""What the customers look like: the reference profile that is committed beside the contract, and what strays from it.
+
+`python -m churn profile` (`make profile`) writes profile.json from both prepared tables: for each feature the share of
+missing values, the mean and deviation of a number, and for each bin of its values (between deciles of a number, each
+value of anything else) the share of customers in it and the share of those that churned. Aggregates alone: no key, no
+row.
+"""
+
+import argparse
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from churn.config.contract import Contract, load_contract
+from churn.config.params import Section, Share, read_settings
+from churn.core.errors import StageError
+from churn.core.files import write_json
+from churn.core.paths import TEST, TRAIN
+from churn.data.duckdb_helpers import SQL_TYPES, connection, identifier, literal
+
+import duckdb
+from pydantic import Field, model_validator
+
+PROFILE = Path("profile.json")
+MISSING, UNLISTED = -1, -2  # the numbers of the bins beside those that have a name
+
+
+ShareOrAll = Annotated[float, Field(ge=0, le=1)]
+Counts = dict[int, tuple[int, int | None]]
+
+
+class Bin(Section):
+    """A bin of a feature's values: its share of the customers, and the share of those in it that churned."""
+
+    name: str
+    share: ShareOrAll
+    label_rate: ShareOrAll | None
+
+
+class FeatureProfile(Section):
+    """A feature: its share of missing values, its bins, and where it is a number their upper edges, mean, deviation."""
+
+    missing: ShareOrAll
+    bins: tuple[Bin, ...]
+    edges: tuple[float, ...] = ()
+    mean: float | None = None
+    deviation: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if any(edge >= after for edge, after in pairwise(self.edges)):
+            raise ValueError("the edges do not ascend: `make profile` writes them anew")
+        return self
+
+
+class Profile(Section):
+    """The reference: how many customers, which share of them churned, and each feature by name."""
+
+    rows: Annotated[int, Field(gt=0, lt=2**63)]
+    label_rate: Share
+    features: dict[str, FeatureProfile]
+
+
+def load_profile(path: Path = PROFILE) -> Profile:
+    """Read the profile. Raises StageError when it is missing or no profile."""
+    if not path.exists():
+        raise StageError(f"{path} does not exist: `make profile` writes it from the prepared tables.")
+    return read_settings(path, Profile)
+
+
+def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Profile | None = None) -> Profile:
+    """Return the profile of the customers in the views `train` and `test`, its bins those of `like` where it has them.
+
+    Two passes, whatever the number of features. Those that a table lacks, or has in another type, are left out.
+    """
+    tables = [
+        {name: kind for name, kind, *_ in database.execute(f"DESCRIBE {table}").fetchall()}
+        for table in ("train", "test")
+    ]
+    there = [
+        name
+        for name in (contract.label, *contract.features)
+        if all(columns.get(name) == SQL_TYPES[contract.columns[name].type] for columns in tables)
+    ]
+    columns = ", ".join(map(identifier, there)) or "NULL"
+    database.execute(
+        f"CREATE OR REPLACE TEMP VIEW customers AS SELECT {columns} FROM train UNION ALL SELECT {columns} FROM test"
+    )
+    label = identifier(contract.label) if contract.label in there else "NULL"
+    names = [name for name in there if name != contract.label]
+    numbers = [name for name in names if contract.columns[name].type in ("integer", "number")]
+    known = {name: like.features[name].edges for name in numbers if name in like.features} if like else {}
+    rows, rate, *described = database.execute(
+        f"SELECT {', '.join(['count(*)', f'avg({label})', *_descriptions(numbers, known, contract)])} FROM customers"
+    ).fetchall()[0]
+    moments = dict(zip(numbers, zip(described[::3], described[1::3], strict=True), strict=True))
+    deciles = dict(zip(numbers, described[2::3], strict=True))
+    edges = {name: known.get(name, sorted({float(f"{one:.4g}") for one in deciles[name] or ()})) for name in numbers}
+    counted = _counted(database, label, {name: _bin_code(name, edges.get(name), contract) for name in names})
+    features = {
+        name: _feature(
+            _bin_names(name, edges.get(name), contract), counted[name], edges.get(name, ()), moments.get(name)
+        )
+        for name in names
+    }
+    return Profile(rows=rows, label_rate=_rounded(min(max(rate or 0, 1e-6), 1 - 1e-6)), features=features)
+
+
+def _number(name: str, contract: Contract) -> str:
+    """Return the SQL of a number, NULL where it is not finite."""
+    sql = identifier(name)
+    return f"if(isfinite({sql}), {sql}, NULL)" if contract.columns[name].type == "number" else sql
+
+
+def _descriptions(numbers: Sequence[str], known: Collection[str], contract: Contract) -> Iterator[str]:
+    """Yield the SQL of the mean, the deviation and, where its bins are not `known` yet, the deciles of each number."""
+    for name in numbers:
+        value = _number(name, contract)
+        yield f"avg({value})"
+        yield f"stddev_pop({value})"
+        yield "NULL" if name in known else f"quantile_disc({value}, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])"
+
+
+def _bin_code(name: str, edges: Sequence[float] | None, contract: Contract) -> str:
+    """Return the SQL of the number of a value's bin: MISSING where there is none, and UNLISTED for a category."""
+    if edges is not None:
+        value = _number(name, contract)
+        upto = "".join(f" WHEN {value} <= {edge!r} THEN {number}" for number, edge in enumerate(edges))
+        return f"CASE WHEN {value} IS NULL THEN {MISSING}{upto} ELSE {len(edges)} END"
+    column, sql = contract.columns[name], identifier(name)
+    values = map(literal, column.values) if column.values else ("false", "true")
+    listed = "".join(f" WHEN {sql} = {value} THEN {number}" for number, value in enumerate(values))
+    return f"CASE WHEN {sql} IS NULL THEN {MISSING}{listed} ELSE {UNLISTED} END"
+
+
+def _bin_names(name: str, edges: Sequence[float] | None, contract: Contract) -> Sequence[str]:
+    if edges is None:
+        return contract.columns[name].values or ("false", "true")
+    return [f"up to {edge:g}" for edge in edges] + ([f"above {edges[-1]:g}"] if edges else ["all"])
+
+
+def _counted(database: duckdb.DuckDBPyConnection, label: str, codes: Mapping[str, str]) -> dict[str, Counts]:
+    """Return for each feature, by the number of its bin, how many customers are in it, and how many of them churned."""
+    counted: dict[str, Counts] = {name: {} for name in codes}
+    if not codes:
+        return counted
+    columns = [f"b{number}" for number in range(len(codes))]
+    binned = ", ".join(f"{code} AS {column}" for code, column in zip(codes.values(), columns, strict=True))
+    sets = ", ".join(f"({column})" for column in columns)
+    for *bins, rows, churned in database.execute(
+        f"SELECT {', '.join(columns)}, count(*), sum({label}) FROM (SELECT *, {binned} FROM customers)"
+        f" GROUP BY GROUPING SETS ({sets})"
+    ).fetchall():
+        for name, number in zip(codes, bins, strict=True):
+            if number is not None:  # of the set that this row is of; no code is NULL
+                counted[name][number] = (rows, churned)
+    return counted
+
+
+def _feature(
+    names: Sequence[str], counted: Counts, edges: Sequence[float], moments: tuple[float, float] | None
+) -> FeatureProfile:
+    """Return a feature with a bin for each of `names`, and one for what is missing if anything is."""
+    total = max(sum(rows for rows, _ in counted.values()), 1)
+
+    def bin_of(name: str, number: int) -> Bin:
+        rows, churned = counted.get(number, (0, None))
+        return Bin(name=name, share=_rounded(rows / total), label_rate=_rounded(churned and churned / rows))
+
+    bins, missing = [bin_of(name, number) for number, name in enumerate(names)], bin_of("missing", MISSING)
+    mean, deviation = map(_rounded, moments or (None, None))
+    return FeatureProfile(
+        missing=missing.share,
+        bins=tuple([*bins, missing] if missing.share else bins),
+        edges=tuple(edges),
+        mean=mean,
+        deviation=deviation,
+    )
+
+
+def _rounded(value: Any) -> Any:
+    return None if value is None else round(float(value), 6)
+
+
+def customers_profile(contract: Contract, like: Profile | None = None) -> Profile:
+    """Return the profile of both prepared tables. Raises StageError when one cannot be read."""
+    with connection(TRAIN, TEST) as database:
+        for name, path in (("train", TRAIN), ("test", TEST)):
+            try:
+                database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet({literal(str(path))})")
+            except duckdb.Error as error:
+                raise StageError(f"{path} cannot be read: run `dvc repro prepare` first.") from error
+        return profile_of(database, contract, like)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    return argparse.ArgumentParser(prog="python -m churn profile", description=f"Write {PROFILE} from both tables.")
+
+
+def main(_: argparse.Namespace) -> None:
+    """Write the profile of the prepared tables."""
+    profile = customers_profile(load_contract())
+    write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
+    print(f"profile: {PROFILE}, {profile.rows:,} customers, {len(profile.features)} features; review and commit it")

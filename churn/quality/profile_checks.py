@@ -1,0 +1,117 @@
+"""In what the customers stray from the reference profile, and which feature knows the label by itself."""
+
+from collections.abc import Iterator
+from math import sqrt
+
+from churn.config.contract import Contract
+from churn.quality.profile import PROFILE, Bin, FeatureProfile, Profile
+from churn.quality.row_checks import Finding
+
+RENEW = f"`make profile` renews {PROFILE}, to be reviewed and committed"
+TABLES = "train and test"
+LEAST_SHARE = 0.01  # of a category that is called new, or vanished
+REACH = 4.0  # standard errors that chance may take on top of a tolerance: of a hundred bins, none strays by chance
+
+
+def profile_findings(contract: Contract, reference: Profile, now: Profile) -> Iterator[Finding]:
+    """Yield what strays from the `reference` by more than the tolerances of rules.profile and chance, and what leaks.
+
+    Chance is REACH standard errors of the difference of two shares, or means, of as many rows as either profile has.
+    """
+    rules = contract.rules.profile
+    if not rules.rows.min <= (ratio := now.rows / reference.rows) <= rules.rows.max:
+        says = f"{now.rows:,} rows are {ratio:.2f} times the {reference.rows:,} of {PROFILE}: the source shrank or grew"
+        yield _finding("rows", "", abs(ratio - 1), now, f"{says}, outside {rules.rows.min:g} to {rules.rows.max:g}")
+    for name in reference.features:
+        if name not in contract.features:
+            yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
+    for name, here in now.features.items():
+        if name not in reference.features:
+            yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")
+            continue
+        there = reference.features[name]
+        sizes = (reference.rows, now.rows)
+        for rule, (excess, says) in _strays(name, there, here, sizes, contract).items():
+            if excess > 0:
+                yield _finding(rule, name, excess, now, says)
+        area = single_feature_roc_auc(here, now.label_rate)
+        if area > contract.rules.max_single_feature_roc_auc:
+            says = (
+                f"{name} alone ranks churners with a ROC AUC of {area:.3f}, more than"
+                f" {contract.rules.max_single_feature_roc_auc:g}: it may know the label"
+            )
+            yield _finding("leakage", name, 1.0, now, says)
+
+
+def _finding(rule: str, column: str, share: float, now: Profile, says: str) -> Finding:
+    return Finding(TABLES, rule, column, round(min(share, 1.0) * now.rows), round(min(share, 1.0), 6), says)
+
+
+def _strays(
+    name: str, there: FeatureProfile, here: FeatureProfile, sizes: tuple[int, int], contract: Contract
+) -> dict[str, tuple[float, str]]:
+    """Return for each rule by how much more than it allows the feature strays, at its worst, and the sentence."""
+    rules, worst = contract.rules.profile, dict[str, tuple[float, str]]()
+
+    def seen(rule: str, excess: float, says: str) -> None:
+        if excess > worst.get(rule, (0.0, ""))[0]:
+            worst[rule] = (excess, says)
+
+    off = abs(here.missing - there.missing) - rules.nulls - REACH * standard_error(there.missing, here.missing, *sizes)
+    seen(
+        "nulls_share", off, f"{name} is missing in {here.missing:.1%} of the rows, in {there.missing:.1%} of {PROFILE}"
+    )
+    if there.mean is not None and there.deviation:
+        mean = here.mean if here.mean is not None else float("inf")
+        off = abs(mean - there.mean) / there.deviation
+        chance = REACH * sqrt(1 / sizes[0] + 1 / max(sizes[1], 1))
+        says = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
+        seen("mean", off - rules.mean - chance, says)
+    before, after, known = 0.0, 0.0, {one.name: one for one in there.bins}
+    for one in here.bins:
+        was = known.get(one.name, Bin(name=one.name, share=0.0, label_rate=None))
+        if there.edges and one.name != "missing":
+            before, after = before + was.share, after + one.share
+            off = abs(after - before) - rules.quantiles - REACH * standard_error(before, after, *sizes)
+            says = f"{after:.1%} of the rows have {name} {one.name}, {before:.1%} in {PROFILE}"
+            seen("quantiles", off, says)
+        elif one.name != "missing":
+            off = abs(one.share - was.share) - rules.categories - REACH * standard_error(was.share, one.share, *sizes)
+            seen(
+                "categories", off, f"{name} is {one.name} in {one.share:.1%} of the rows, {was.share:.1%} in {PROFILE}"
+            )
+            if min(one.share, was.share) == 0 and max(one.share, was.share) >= LEAST_SHARE:
+                what = "has vanished" if not one.share else "is new"
+                seen("categories", 1.0, f"{name}: {one.name} {what}, {was.share:.1%} of the rows in {PROFILE}")
+        if one.label_rate is not None and was.label_rate is not None:
+            counts = (was.share * sizes[0], one.share * sizes[1])
+            off = abs(one.label_rate - was.label_rate) - rules.label_rate
+            off -= REACH * standard_error(was.label_rate, one.label_rate, *counts)
+            says = (
+                f"{one.label_rate:.1%} of the customers with {name} {one.name} churned, {was.label_rate:.1%} in"
+                f" {PROFILE}"
+            )
+            seen("label_rates", off, says)
+    return worst
+
+
+def standard_error(one: float, other: float, rows: float, others: float) -> float:
+    """Return the standard error of the difference of two shares; one more of each kind, so that it is never 0."""
+    one, other = min(one, 1.0), min(other, 1.0)  # a sum of rounded shares may be a little more
+    pooled = (one * rows + other * others + 1) / (rows + others + 2)
+    return sqrt(pooled * (1 - pooled) * (1 / max(rows, 1) + 1 / max(others, 1)))
+
+
+def single_feature_roc_auc(feature: FeatureProfile, label_rate: float) -> float:
+    """Return the ROC AUC of ranking customers by the churn rate of their bin alone, 0.5 where nothing is known.
+
+    The Mann-Whitney statistic in counts: pairs within a bin count half.
+    """
+    bins = sorted((one for one in feature.bins if one.label_rate is not None), key=lambda one: one.label_rate or 0.0)
+    below = area = 0.0
+    for one in bins:
+        churned = one.share * (one.label_rate or 0.0)
+        stayed = one.share - churned
+        area += churned * (below + stayed / 2)
+        below += stayed
+    return area / (label_rate * (1 - label_rate)) if bins else 0.5

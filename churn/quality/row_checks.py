@@ -1,0 +1,131 @@
+"""The rules of the data contract on one table, checked by DuckDB in one pass.
+
+Validate applies them to both tables; whoever scores customers can apply them to what comes in.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from churn.config.contract import Contract
+from churn.core.errors import StageError, number_of
+from churn.data.conditions import Condition, relation_condition
+from churn.data.duckdb_helpers import SQL_TYPES, blank, identifier, literal
+
+import duckdb
+
+ROWS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """A rule on single rows: what is said of the broken ones, the SQL that finds them, and the relation behind it."""
+
+    rule: str
+    column: str
+    says: str
+    broken: str
+    relation: Condition | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A broken rule: in which table, in how many of its rows, the sentence to say, and a few row numbers."""
+
+    table: str
+    rule: str
+    column: str
+    count: int
+    share: float
+    sentence: str
+    rows: tuple[int, ...] = ()
+
+
+def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]:
+    """Yield the rules on the columns that are there with the declared type, in the contract's order.
+
+    `__previous_key` is the key of the row above: in a table sorted by key, as fetch makes it, looking at the
+    neighbour is all that uniqueness takes. Relations wait until every column is there.
+    """
+    checkable = [name for name, column in contract.columns.items() if types.get(name) == SQL_TYPES[column.type]]
+    for name in checkable:
+        column, sql = contract.columns[name], identifier(name)
+        if not column.nullable:
+            yield RowRule("nulls", name, "nulls that the contract does not allow", f"{sql} IS NULL")
+        if column.role == "key":
+            yield RowRule("unique", name, "rows with the key of another row", f"{sql} = __previous_key")
+            yield RowRule("sorted", name, "rows out of the order of the key", f"{sql} < __previous_key")
+            if column.type == "string":
+                yield RowRule("blank", name, "keys that are empty, or begin or end with a blank", blank(name))
+        if column.role == "label":
+            yield RowRule("values", name, "values other than 0 and 1", f"{sql} NOT IN (0, 1)")
+        if column.type == "number":
+            yield RowRule("finite", name, "values other than finite numbers", f"NOT isfinite({sql})")
+        if column.values is not None:
+            values = ", ".join(map(literal, column.values))
+            yield RowRule("values", name, "values that the contract does not list", f"{sql} NOT IN ({values})")
+        if bounds := contract.rules.ranges.get(name):
+            beyond = f"{sql} NOT BETWEEN {bounds.min} AND {bounds.max}"
+            says = f"values outside {bounds.min:g} to {bounds.max:g}"
+            yield RowRule("range", name, says, f"isfinite({sql}) AND {beyond}" if column.type == "number" else beyond)
+    if len(checkable) == len(contract.columns):
+        for name, relation in contract.rules.relations.items():
+            condition = relation_condition(name, relation.holds, contract)
+            yield RowRule(name, relation.column, f"rows against {name}", f"NOT {condition.sql}", condition)
+
+
+def column_findings(table: str, types: Mapping[str, str], contract: Contract, rows: int) -> Iterator[Finding]:
+    """Yield what is wrong with the columns themselves: missing, of another type, or not declared."""
+    for name, column in contract.columns.items():
+        if name not in types:
+            yield Finding(table, "required", name, rows, 1.0, f"{name} is declared in the contract, but missing")
+        elif types[name] != SQL_TYPES[column.type]:
+            says = f"{name} is {types[name]}, but the contract declares it {column.type}"
+            yield Finding(table, "type", name, rows, 1.0, says)
+    for name in types:
+        if name not in contract.columns:
+            yield Finding(table, "undeclared", name, rows, 1.0, f"{name} is not declared in the contract")
+
+
+def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Contract) -> Iterator[Finding]:
+    """Yield the broken rules of one table, which `database` has a view of by that name.
+
+    A relation that is NULL in every row is broken: it tests nothing. Raises StageError when a relation is no condition
+    or cannot be computed, and when the table is broken.
+    """
+    types = {name: sql_type for name, sql_type, *_ in database.execute(f"DESCRIBE {table}").fetchall()}
+    rules = list(row_rules(contract, types))
+    label = identifier(contract.label) if types.get(contract.label) == "BIGINT" else "NULL"
+    key = f"lag({identifier(contract.key)}) OVER ()" if contract.key in types else "NULL"
+    counts = [f"count(*) FILTER (WHERE {rule.broken})" for rule in rules]
+    counts += [f"count({rule.relation.sql})" for rule in rules if rule.relation]
+    aggregates = ", ".join(["count(*)", f"avg({label})", *counts])
+    try:
+        total, label_rate, *broken = database.execute(
+            f"SELECT {aggregates} FROM (SELECT *, {key} AS __previous_key FROM {table})"
+        ).fetchall()[0]
+    except duckdb.Error as error:
+        for rule in rules:
+            if rule.relation:
+                try:
+                    database.execute(f"SELECT count({rule.relation.sql}) FROM {table}")
+                except duckdb.Error as its_own:
+                    raise rule.relation.refused(its_own) from its_own
+        raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
+    yield from column_findings(table, types, contract, total)
+    tested = dict(zip([rule.rule for rule in rules if rule.relation], broken[len(rules) :], strict=True))
+    for rule, count in zip(rules, broken[: len(rules)], strict=True):
+        if rule.relation and total and not tested[rule.rule]:
+            sentence = f"{rule.rule} is NULL in every row, so it tests nothing: write it over columns that have values"
+            yield Finding(table, rule.rule, rule.column, total, 1.0, sentence)
+        if count:
+            rows = database.execute(
+                f"SELECT __row FROM (SELECT *, {key} AS __previous_key, row_number() OVER () AS __row FROM {table})"
+                f" WHERE {rule.broken} ORDER BY __row LIMIT {ROWS_SHOWN}"
+            ).fetchall()
+            sentence = f"{rule.column} has {number_of(count, rule.says)}"
+            share = round(count / total, 6)
+            yield Finding(table, rule.rule, rule.column, count, share, sentence, tuple(row for (row,) in rows))
+    rate = contract.rules.label_rate
+    if label_rate is not None and not rate.min <= label_rate <= rate.max:
+        says = f"{contract.label} is 1 in {label_rate:.1%} of the rows, outside {rate.min:.0%} to {rate.max:.0%}"
+        yield Finding(table, "label_rate", contract.label, total, 1.0, says)

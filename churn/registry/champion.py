@@ -1,0 +1,195 @@
+"""The alias champion: the version to use, how it came there, and the way back. And candidate: one not made by main.
+
+Every move is written down before it is made, as a tag of the registered model: who, when, from, to, and why. A move
+that was interrupted is made by the next run, and not written down twice. MLflow has no "only if it is still there": the
+tags are numbered, so the same move at once is one, and of two moves at once both go by the later in the order of the
+tags, the one to the higher version, whoever sets the alias last.
+
+`python -m churn registry show` prints the versions and the moves, `rollback [WHY]` returns to the former champion. A
+version that was left by a rollback carries the tag `rolled_back`, and does not become champion again before somebody
+deletes it.
+"""
+
+import argparse
+import getpass
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.registry.client import registry, write
+from churn.registry.versions import ELSEWHERE, MADE_BY, MAIN, VERIFIED, files_of, is_foreign, versions_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+ALIAS = "champion"
+CANDIDATE = "candidate"  # the alias of the version that was last registered outside of the branch that promotes
+NOBODY = "none"
+ROLLED_BACK = "rolled_back"
+DECISION = "decision"  # the tag of a version that says why it became champion, or did not
+METRICS_SHOWN = ("roc_auc", "average_precision", "accuracy", "brier_score")
+MOVES_SHOWN = 10
+MOVE = ("kind", "who", "when", "from", "to", "why")  # the kind is promotion or rollback
+Move = Mapping[str, str]
+
+
+def champion_of(model: "RegisteredModel") -> str:
+    """Return the number of the version that is champion, or NOBODY."""
+    return str(model.aliases.get(ALIAS, NOBODY))
+
+
+def moves_of(model: "RegisteredModel") -> list[Move]:
+    """Return the moves that were written down, the oldest first. Raises StageError when a tag is not one of them."""
+    moves: list[Move] = []
+    for key, value in sorted(model.tags.items()):
+        if key.startswith(f"{ALIAS}/"):
+            try:
+                moves.append({name: str(json.loads(value)[name]) for name in MOVE})
+            except (KeyError, TypeError, ValueError) as error:
+                what = f"the tag {key} of {model.name} is not a move of {ALIAS}"
+                raise StageError(f"{what}: delete the tag in MLflow.") from error
+    return moves
+
+
+def who() -> str:
+    """Return who moves: in GitHub Actions the actor and the run, else the account."""
+    if actor := os.environ.get("GITHUB_ACTOR"):
+        run = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}"
+        names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+        return f"{actor}, {run.format(**{name: os.environ.get(name, '') for name in names})}"
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in a container
+        return f"account {os.getuid()}"
+
+
+def move(client: "MlflowClient", model: str, to: str, why: str, kind: str = "promotion") -> str:
+    """Move the alias to the version `to`, and return the number of the version that is champion then."""
+    before = client.get_registered_model(model)
+    planned, moves = {"kind": kind, "from": champion_of(before), "to": to}, moves_of(before)
+    if not (moves and planned.items() <= moves[-1].items()):
+        entry = planned | {"who": who(), "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
+        write(client.set_registered_model_tag, model, f"{ALIAS}/{len(moves):06} to {to:0>6}", json.dumps(entry))
+    write(client.set_registered_model_alias, model, ALIAS, to)
+    last = moves_of(client.get_registered_model(model))[-1]
+    if last["from"] == planned["from"] and last["to"] != to:
+        write(client.set_registered_model_alias, model, ALIAS, last["to"])
+    return last["to"] if last["from"] == planned["from"] else to
+
+
+def former_champion(moves: Sequence[Move], present: str, usable: Collection[str]) -> str | None:
+    """Return the version that was champion before `present`, of those that are `usable`, or None.
+
+    That is where the last promotion to `present` came from; where that is not usable, the one before it. An alias that
+    somebody moved by hand goes back to where the last move had brought it.
+    """
+    at = present
+    if moves and present not in (moves[-1]["to"], moves[-1]["from"]):
+        moves = [*moves, {"kind": "promotion", "from": moves[-1]["to"], "to": present}]
+    for one in reversed(moves):
+        if one["kind"] == "promotion" and one["to"] == at:
+            at = one["from"]
+            if at in usable:
+                return at
+    return None
+
+
+def rollback(client: "MlflowClient", model: str, why: str) -> tuple[str, str]:
+    """Return the alias to the former champion, whose files are checked before; return both numbers, from and to.
+
+    Where the alias is gone, as after its version was deleted, it goes back from where the last move had brought it.
+    Raises StageError when there is none.
+    """
+    registered = _registered(client, model)
+    present, versions = champion_of(registered), {str(one.version): one for one in versions_of(client, model)}
+    if present == NOBODY and (moves := moves_of(registered)):
+        present = moves[-1]["to"]
+    usable = {number for number, one in versions.items() if VERIFIED in one.tags and ROLLED_BACK not in one.tags}
+    former = former_champion(moves_of(registered), present, usable)
+    if former is None:
+        says = "no champion" if present == NOBODY else f"no champion before version {present} that can be used"
+        raise StageError(f"{model} has {says}: nothing is rolled back.")
+    with files_of(versions[former]):
+        pass
+    if present in versions:
+        write(client.set_model_version_tag, model, present, ROLLED_BACK, f"by {who()}, to version {former}: {why}")
+    move(client, model, former, why, "rollback")
+    return present, former
+
+
+def _registered(client: "MlflowClient", model: str) -> "RegisteredModel":
+    found = client.search_registered_models(f"name='{model}'")
+    if not found:
+        raise StageError(f"the registry knows no model {model}: `make repro` registers one.")
+    return found[0]
+
+
+def table_of(client: "MlflowClient", model: str) -> Iterator[str]:
+    """Yield the lines of two tables: the versions, newest first, and the last moves of the alias."""
+    registered = _registered(client, model)
+    aliases: dict[str, list[str]] = {}
+    for alias, number in registered.aliases.items():
+        aliases.setdefault(str(number), []).append(alias)
+    experiment = client.get_experiment_by_name(model)
+    runs = client.search_runs([experiment.experiment_id], max_results=10_000) if experiment else []
+    measured = {run.info.run_id: run.data.metrics for run in runs}
+
+    def cells(version: "ModelVersion") -> list[str]:
+        metrics = measured.get(version.run_id, {})
+        shown = [f"{metrics[name]:.4f}" if name in metrics else "" for name in METRICS_SHOWN]
+        verdict = version.tags.get("verdict", "") if VERIFIED in version.tags else "half registered"
+        if is_foreign(version):
+            verdict = "not of this pipeline"
+        by = "" if version.tags.get(MADE_BY) == MAIN else f" {ELSEWHERE}"
+        names = ", ".join(sorted(aliases.get(str(version.version), [])))
+        why = (
+            f"rolled back {version.tags[ROLLED_BACK]}"
+            if ROLLED_BACK in version.tags
+            else version.tags.get(DECISION, "")
+        )
+        return [str(version.version), names, version.tags.get("commit", "")[:8] + by, *shown, verdict, why]
+
+    rows = [cells(version) for version in reversed(versions_of(client, model))]
+    yield from _aligned([["version", "alias", "commit", *METRICS_SHOWN, "gate", "why"], *rows])
+    if any(row[2].endswith(ELSEWHERE) for row in rows):
+        yield f"{ELSEWHERE}: not made by a commit of main (register.promote_from); only a person makes it {ALIAS}"
+    if moves := moves_of(registered)[-MOVES_SHOWN:]:
+        yield ""
+        names = ("when", "from", "to", "who", "why")
+        shown = [[one["when"][:19], one["from"], one["to"], one["who"], one["why"]] for one in reversed(moves)]
+        yield from _aligned([[ALIAS if name == "when" else name for name in names], *shown])
+        if moves[-1]["to"] != champion_of(registered):
+            yield f"{ALIAS} is version {champion_of(registered)}: it was moved by hand, or a move was interrupted."
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m churn registry", description=f"The alias {ALIAS} in the registry.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("show", help="print the versions and the moves")
+    back = commands.add_parser("rollback", help="return the alias to the former champion")
+    back.add_argument("why", nargs="*", help="the reason, which is written down")
+    return parser
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Show the registry, or roll champion back."""
+    model = load_params().registration.model
+    with registry() as client:
+        if asked.command == "show":
+            print(*table_of(client, model), sep="\n")
+        else:
+            why = " ".join(asked.why).strip() or "no reason was given"
+            start, former = rollback(client, model, why)
+            print(f"rollback: {ALIAS} of {model} is version {former} again, no longer version {start} ({why})")

@@ -1,0 +1,177 @@
+"""Whether a version may become champion: not when it is worse than the present one on the same customers.
+
+Both score the present holdout, and are compared as on a pull request (churn/gate/baseline.py, with the margins of
+`gate.against_main`). The champion must not have trained on these customers: those that its own split, which its run
+recorded, did not hold out are left out. Where it needs a column that is gone by now, there is nothing to compare, and
+the challenger, which has passed the gate, follows: else no feature could ever go. Where anything else keeps them from
+being compared, the champion stays. The gate checks for leakage, not this module.
+
+Only a clean checkout of main promotes. What is registered elsewhere becomes `candidate`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from churn.config.contract import Contract
+from churn.config.params import Params
+from churn.core.errors import StageError
+from churn.core.paths import PREDICTIONS, TEST
+from churn.data.split import in_holdout
+from churn.evaluation.holdout import scores_of
+from churn.evaluation.paired import compare
+from churn.evaluation.slices import slice_masks
+from churn.gate.baseline import against_main
+from churn.modeling.model import read_model, read_table
+from churn.registry.champion import ALIAS, CANDIDATE, DECISION, NOBODY, ROLLED_BACK, champion_of, move, moves_of
+from churn.registry.client import failed_with, write
+from churn.registry.package import MODEL_FILE
+from churn.registry.versions import FILES, files_of, foreign, is_foreign, versions_of, without_digest
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+BY_HAND = f"to follow it all the same, set the alias {ALIAS} in MLflow"
+
+
+def promote(client: "MlflowClient", version: "ModelVersion", params: Params, contract: Contract) -> str:
+    """Move the alias to `version` unless it is worse than the champion; return a sentence that says what became of it.
+
+    `params` are those of main. The version's tag `decision` says why. Raises StageError when the champion's files are
+    gone or are others.
+    """
+    model, number = version.name, str(version.version)
+    while True:
+        champion = champion_of(client.get_registered_model(model))
+        if champion == number:
+            return f"is {ALIAS}"
+        wins, why = decision(client, version, champion, params, contract)
+        write(
+            client.set_model_version_tag, model, number, DECISION, f"{ALIAS}: {why}" if wins else f"not {ALIAS}: {why}"
+        )
+        if not wins:
+            return f"is not {ALIAS}, version {champion} stays: {why}"
+        if champion_of(client.get_registered_model(model)) == champion:  # else another registration was faster
+            now = move(client, model, number, why)
+            return f"is {ALIAS}: {why}" if now == number else f"was {ALIAS} until version {now} followed it at once"
+
+
+def nominate(client: "MlflowClient", version: "ModelVersion", why: str) -> str:
+    """Give the version, which was not made by main, the alias candidate; return a sentence that says what became of it.
+
+    `why` says why champion stays, and what would move it.
+    """
+    model, number = version.name, str(version.version)
+    write(client.set_model_version_tag, model, number, DECISION, f"not {ALIAS}: {why}")
+    write(client.set_registered_model_alias, model, CANDIDATE, number)
+    champion = champion_of(client.get_registered_model(model))
+    stays = f"there is no {ALIAS}" if champion == NOBODY else f"{ALIAS} stays version {champion}"
+    return f"is {CANDIDATE}, and {stays}: {why}"
+
+
+def decision(
+    client: "MlflowClient", version: "ModelVersion", champion: str, params: Params, contract: Contract
+) -> tuple[bool, str]:
+    """Return whether `version` may follow the version with the number `champion`, and why."""
+    if rolled_back := next((one for one in versions_of(client, version.name) if _was_rolled_back(one, version)), None):
+        name = "it" if rolled_back.version == version.version else f"version {rolled_back.version}, the same model,"
+        what = f"{name} was rolled back {rolled_back.tags[ROLLED_BACK]}"
+        return False, f"{what}; delete its tag {ROLLED_BACK} to let it compete"
+    if champion == NOBODY:
+        moves = moves_of(client.get_registered_model(version.name))
+        return True, f"no version was, since version {moves[-1]['to']} lost the alias" if moves else "the first"
+    present = client.get_model_version(version.name, champion)
+    if is_foreign(present):
+        return False, foreign(present)
+    if present.tags["model_sha256"] == version.tags["model_sha256"]:
+        return True, f"the same model as version {champion}{'' if _is_same(present, version) else ', with other data'}"
+    return against_champion(client, version, present, params, contract)
+
+
+def _is_same(one: "ModelVersion", other: "ModelVersion") -> bool:
+    return all(one.tags.get(name) == other.tags[name] for name in ("model_sha256", "train_sha256", "test_sha256"))
+
+
+def _was_rolled_back(one: "ModelVersion", version: "ModelVersion") -> bool:
+    return ROLLED_BACK in one.tags and _is_same(one, version)
+
+
+def against_champion(
+    client: "MlflowClient", version: "ModelVersion", present: "ModelVersion", params: Params, contract: Contract
+) -> tuple[bool, str]:
+    """Return whether `version` may follow the version `present` by their scores of the present holdout, and why."""
+    champion = present.version
+    if FILES not in present.tags:
+        return False, f"{without_digest(present)}; {BY_HAND}"
+    features, labels, keys = read_table(TEST, contract)
+    with files_of(present) as folder:
+        try:
+            theirs = read_model(folder / MODEL_FILE)
+            needed = list(theirs.feature_names_in_)
+            if gone := [name for name in needed if name not in features]:
+                what = f"there is no {', '.join(gone)}"
+                return True, f"version {champion} cannot score the present holdout ({what}), so they were not compared"
+            scores = scores_of(theirs, features[needed])
+        except Exception as error:  # whatever other versions of its libraries, or other values, make of it
+            what = f"{error}".rstrip(".") if isinstance(error, StageError) else type(error).__name__
+            what = what.replace(f"{folder}/", "")
+            return False, f"version {champion} cannot score the present holdout ({what}); {BY_HAND}"
+    unseen = held_out(client, present, keys)
+    rows = np.ones(len(keys), dtype=bool) if unseen is None else unseen
+    ours = pd.read_parquet(PREDICTIONS)["score"]
+    scored = pd.DataFrame({"label": labels, "theirs": scores, "ours": ours})
+    wins, why = compared(features[rows], scored[rows], params, contract)
+    doubt = ", some of which it may have trained on" if unseen is None else ""
+    return wins, f"{why}, against version {champion} on {int(rows.sum()):,} customers{doubt}"
+
+
+def held_out(client: "MlflowClient", version: "ModelVersion", keys: pd.Series) -> npt.NDArray[np.bool_] | None:
+    """Say of each key whether the version's own split held it out: shape (rows,); None where its run is gone."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        recorded = client.get_run(str(version.run_id)).data.params
+        salt, share = (json.loads(recorded[f"prepare.{name}"]) for name in ("salt", "holdout_share"))
+    except (MlflowException, KeyError) as error:
+        if isinstance(error, MlflowException) and not failed_with(error, "RESOURCE_DOES_NOT_EXIST"):
+            raise
+        return None
+    return in_holdout(keys, salt, share)
+
+
+def compared(features: pd.DataFrame, scored: pd.DataFrame, params: Params, contract: Contract) -> tuple[bool, str]:
+    """Return whether the scores `ours` are not worse than `theirs`, overall and for any slice, and why.
+
+    Both frames have the same rows, `scored` also the label. Too few rows, or one outcome alone, say nothing: then they
+    are not taken for equal.
+    """
+    y, theirs, ours = (scored[name].to_numpy() for name in ("label", "theirs", "ours"))
+    if len(y) < params.gate.min_slice_rows:
+        least = f"fewer than {params.gate.min_slice_rows} (gate.min_slice_rows)"
+        return False, f"only {len(y):,} customers of the holdout are new to both, {least}; {BY_HAND}"
+    if not 0 < y.sum() < len(y):
+        return False, f"{int(y.sum()):,} of {len(y):,} customers churned, and a comparison needs both; {BY_HAND}"
+    threshold, rules = params.evaluate.threshold, params.gate.against_main
+    slices = [
+        (name, compare(y[rows], theirs[rows], ours[rows], threshold))
+        for name, rows in slice_masks(features.reset_index(drop=True), params.evaluate.slices, contract)
+        if rows.sum() >= params.gate.min_slice_rows
+    ]
+    overall = compare(y, theirs, ours, threshold)
+    outcomes = [one for one in against_main(overall, slices, rules) if one["bound"] == "min"]
+    if broken := [one for one in outcomes if one["outcome"] == "broken"]:
+        return False, f"worse in {'; '.join(map(_told, broken))}"
+    area = overall["roc_auc"].difference
+    return True, f"not worse, ROC AUC {area:+.4f}" if area is not None else "not worse"
+
+
+def _told(outcome: Mapping[str, Any]) -> str:
+    metric = outcome["metric"].removesuffix(" against main")
+    if outcome["value"] is None:
+        return f"{metric} of {outcome['scope']}, which cannot be compared"
+    return f"{metric} of {outcome['scope']} by {-outcome['value']:.4f} (allowed are {-outcome['limit']:.4f})"

@@ -1,0 +1,122 @@
+"""Verification: a version, served from its own files by a process of its own, gives the pipeline's scores.
+
+The process is Python in isolated mode: it finds the version's code and the installed libraries, not this checkout. Its
+environment holds none of this process's secrets, its folder is a temporary one, and its output goes nowhere.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from churn.core.errors import StageError, on_terminal
+from churn.registry import isolated
+from churn.registry.package import CODE, FORMER_LOADER, LOADER, MODEL_FILE
+from churn.registry.versions import AGAIN
+
+import numpy as np
+import numpy.typing as npt
+
+Scores = npt.NDArray[np.float64]
+# Arguments: the version's name, its folder, a Parquet file of customers, and the columns to take of it.
+Serve = Callable[[str, Path, Path, Sequence[str]], Scores]
+SCORES, FAULT = "scores.npy", "fault.json"
+PASSED_ON = re.compile(r"PATH|LD_LIBRARY_PATH|TMPDIR|TZ|LANG|LC_\w+|\w+_NUM_THREADS|GOMP_SPINCOUNT")
+
+
+@contextmanager
+def serving_process() -> Iterator[Serve]:
+    """Start the process, which imports its libraries at once, and yield a function that has it score customers, once.
+
+    The function returns the probability of churn for each customer. It raises StageError, naming the version, when
+    the version cannot be served from its files.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        environment = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-B", str(Path(isolated.__file__).resolve())],
+            cwd=temporary,
+            env=environment | {"HOME": temporary},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=None if on_terminal() else subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            umask=0o077,
+        )
+        folder = Path(temporary)
+
+        def serve(name: str, files: Path, customers: Path, columns: Sequence[str]) -> Scores:
+            asked = {
+                "code": str(files / CODE),
+                "loader": _loader_of(name, files),
+                "data": str(files / MODEL_FILE),
+                "customers": str(customers.resolve()),
+                "columns": list(columns),
+                "scores": str(folder / SCORES),
+                "fault": str(folder / FAULT),
+            }
+            try:
+                process.communicate(json.dumps(asked) + "\n")
+            except StageError as error:  # the deadline of churn/registry/client.py
+                raise StageError(f"{name} gave no scores in time, and was stopped; champion stays.") from error
+            return _answer(name, folder, process.returncode)
+
+        try:
+            yield serve
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what the version's code may have started
+            process.communicate()
+
+
+def _answer(name: str, folder: Path, status: int) -> Scores:
+    if status:
+        raise StageError(
+            f"{name} cannot be served from its own files: {_fault_text(folder / FAULT, status)}; champion stays."
+            f" Mend the code that churn/registry/serving.py imports, {AGAIN}."
+        )
+    try:
+        found = np.load(folder / SCORES, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StageError(f"{name} gives no scores; champion stays.") from error
+    if found.dtype != np.float64 or found.ndim != 2 or found.shape[1] != 2:
+        raise StageError(f"{name} does not give two probabilities for each customer; champion stays.")
+    scores: Scores = found[:, 1]
+    return scores
+
+
+def _loader_of(name: str, files: Path) -> str:
+    """Return the module that MLmodel has MLflow run. Raises StageError unless register wrote it there."""
+    from mlflow.models import Model
+
+    ours = {"loader_module": (LOADER, FORMER_LOADER), "code": (CODE,), "data": (MODEL_FILE,)}
+    try:
+        flavour = Model.load(str(files)).flavors["python_function"]
+        differs = [entry for entry, values in ours.items() if flavour.get(entry) not in values]
+    except Exception as error:  # of YAML, or of MLflow: whatever is in the file
+        raise StageError(f"MLmodel of {name} cannot be read: nothing of it is run; {AGAIN}.") from error
+    if differs:
+        raise StageError(
+            f"MLmodel of {name} has another {differs[0]} than register wrote: nothing of it is run; {AGAIN}."
+        )
+    return str(flavour["loader_module"])
+
+
+def _fault_text(fault: Path, status: int) -> str:
+    """Return what the process says of its end, as far as it has the form that churn/registry/isolated.py gives it."""
+    try:
+        said = json.loads(fault.read_bytes()[:10_000])
+        kind, file, line, module = (str(said[key]) for key in ("kind", "file", "line", "module"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"its process ended with {status}"
+    if not all(re.fullmatch(r"[\w./]{1,200}", one) for one in (kind, file, line, module)):
+        return f"its process ended with {status}"
+    place = "" if file == "None" else f" ({file}, line {line})"
+    return f"{kind}{place}" if module == "None" else f"there is no module {module}{place}"

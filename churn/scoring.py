@@ -1,0 +1,258 @@
+"""A score for every customer of a table, by the champion: `python -m churn score customers.parquet scores.parquet`.
+
+In: a Parquet or CSV file, or a table of PostgreSQL (`postgresql://user@host/database#schema.table`), with the columns
+that the query of fetch gives; the label may be missing, and is not looked at. Out, in any of the three: key, score, and
+the version that gave it, by key. Beside it, under the name with `.rejected` or `_rejected`: the keys of the customers
+that break the contract, with the rules that they break. Read = scored + rejected, or nothing is written. `--version N`
+takes another version than champion, and `--alias candidate` the one with another alias.
+
+Fails when the version was not verified, when its files are not the registered ones, when it takes other features than
+contract.yaml declares, when a column is missing or not declared, and when anything cannot be read or written.
+"""
+
+import argparse
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from churn.config.contract import Contract, load_contract
+from churn.config.params import load_params
+from churn.core.errors import StageError, without_password
+from churn.core.paths import CONTRACT
+from churn.core.runner import working
+from churn.data.conditions import relation_condition
+from churn.data.duckdb_helpers import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
+from churn.data.engines import duckdb_fault
+from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
+from churn.data.sinks import source, target
+from churn.modeling.model import model_frame, read_model
+from churn.quality.row_checks import row_rules
+from churn.registry.champion import ALIAS
+from churn.registry.client import failed_with, no_mlflow, registry, signature
+from churn.registry.package import MODEL_FILE
+from churn.registry.versions import VERIFIED, files_of, foreign, is_foreign
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+BATCH_ROWS = 262_144
+
+
+def scored_contract(contract: Contract) -> Contract:
+    """Return the contract less the label, and less the relations that speak of it."""
+    relations = {
+        name: one
+        for name, one in contract.rules.relations.items()
+        if contract.label not in relation_condition(name, one.holds, contract).columns
+    }
+    columns = {name: column for name, column in contract.columns.items() if column.role != "label"}
+    rules = contract.rules.model_copy(update={"relations": relations})
+    return contract.model_copy(update={"columns": columns, "rules": rules})
+
+
+def incoming_contract(contract: Contract) -> Contract:
+    """Return the contract of what comes in: without the label, computed columns, and relations, which may need them."""
+    whole = scored_contract(contract)
+    columns = {name: column for name, column in whole.columns.items() if not column.computed}
+    return whole.model_copy(update={"columns": columns, "rules": whole.rules.model_copy(update={"relations": {}})})
+
+
+def broken_sql(rules: Sequence[tuple[str, str, str]]) -> str:
+    """Return the SQL of the rules that a row breaks, as text, empty where it keeps all.
+
+    Each is the column, the rule's name, and SQL that holds where it is broken.
+    """
+    return noted([(f"{column} {rule}", sql) for column, rule, sql in rules], "; ")
+
+
+def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str, str]]:
+    """Return the rules that a row breaks by itself, on the columns `names`, which have the contract's types."""
+    rules = row_rules(contract, {name: SQL_TYPES[contract.columns[name].type] for name in names})
+    return [(one.column, one.rule, one.broken) for one in rules if one.rule not in ("unique", "sorted")]
+
+
+def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> int:
+    """Make of `given` the table `customers`, typed, with the rules that each row breaks, and the view `rejected`.
+
+    Return the number of rows. Of customers with one key none is taken: nobody knows which is right. Raises StageError
+    when there are no rows, and when a column is missing or not declared.
+    """
+    whole, expected = scored_contract(contract), incoming_contract(contract)
+    given = [name for name, *_ in database.execute("DESCRIBE given").fetchall()]
+    if lacking := [name for name in expected.columns if name not in given]:
+        raise StageError(f"the customers have no column {', '.join(lacking)}, which {CONTRACT} declares.")
+    if unknown := [name for name in given if name not in (*expected.columns, contract.label)]:
+        why = "is computed here" if unknown[0] in whole.columns else f"is not declared in {CONTRACT}"
+        raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
+    key = identifier(contract.key)
+    casts = [f"{cast(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
+    misfits = [(name, "type", misfit(name, column.type)) for name, column in expected.columns.items()]
+    database.execute(
+        f"""
+        CREATE TABLE customers AS
+        SELECT row_number() OVER () AS __row, * EXCLUDE (__misfits, __twins), concat_ws('; ', nullif(__misfits, ''),
+            CASE WHEN __twins > 1 AND {key} IS NOT NULL THEN {literal(f"{contract.key} unique")} END,
+            nullif({broken_sql(rules_of_rows(expected, expected.columns))}, '')) AS __broken
+        FROM (
+            SELECT *, count(*) OVER (PARTITION BY {key}) AS __twins
+            FROM (SELECT {", ".join(casts)}, {broken_sql(misfits)} AS __misfits FROM given)
+        )
+        """
+    )
+    database.execute("DROP TABLE given")
+    rows = int(database.execute("SELECT count(*) FROM customers").fetchall()[0][0])
+    if not rows:
+        raise StageError("there are no customers to score.")
+    database.execute("CREATE TABLE late (__row BIGINT, __broken VARCHAR)")
+    database.execute(
+        f"""
+        CREATE VIEW rejected AS
+        SELECT {key}, rule FROM (
+            SELECT {key}, __row, coalesce(late.__broken, customers.__broken) AS rule
+            FROM customers LEFT JOIN late USING (__row)
+        ) WHERE rule <> '' ORDER BY {key}, __row
+        """
+    )
+    return rows
+
+
+def scored(database: duckdb.DuckDBPyConnection, model: Any, contract: Contract, number: int) -> Iterator[pa.Table]:
+    """Yield key, score and version of the customers that break no rule, by key, in batches.
+
+    Those that break one only with their computed features go to the table `late`. Raises StageError when a score is
+    no probability.
+    """
+    whole, names = scored_contract(contract), ", ".join(map(identifier, incoming_contract(contract).columns))
+    kept = f"SELECT __row, {names} FROM customers WHERE __broken = '' ORDER BY {identifier(contract.key)}"
+    for batch in database.cursor().sql(kept).to_arrow_reader(BATCH_ROWS):
+        table = to_arrow(add_features(batch.to_pandas().drop(columns="__row")), whole)
+        declared = [name for name in table.column_names if name in whole.columns]
+        sql, rows = broken_sql(rules_of_rows(whole, declared)), batch.column("__row")
+        database.register("features", table.append_column("__row", rows))
+        broken = f"SELECT __row, {sql} AS __broken FROM features"
+        database.execute(f"INSERT INTO late SELECT * FROM ({broken}) WHERE __broken <> ''")
+        late = database.sql("SELECT __row FROM late SEMI JOIN features USING (__row)").to_arrow_table()
+        table = table.filter(pc.invert(pc.is_in(rows, late["__row"])))
+        if not table.num_rows:
+            continue
+        found = np.asarray(model.predict_proba(model_frame(table, contract))[:, 1], dtype=np.float64)
+        if wrong := int((~((found >= 0) & (found <= 1))).sum()):
+            raise StageError(f"{wrong:,} of {len(found):,} scores are no probabilities: nothing is written.")
+        versions = np.full(len(found), number, dtype=np.int32)
+        yield pa.table({contract.key: table[contract.key], "score": found, "model_version": versions})
+
+
+def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = ALIAS) -> "ModelVersion":
+    """Return the version with the number, or with the alias.
+
+    Raises StageError when there is none, when it is half written, and when it is not this pipeline's.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if number is None:
+            registered = client.get_registered_model(model)
+            if registered.name != model:
+                raise no_mlflow(client)
+            if alias not in registered.aliases:
+                raise StageError(f"{model} has no {alias}: `make registry` shows the versions and their aliases.")
+            number = str(registered.aliases[alias])
+        version = client.get_model_version(model, number)
+    except MlflowException as error:
+        if not failed_with(error, "RESOURCE_DOES_NOT_EXIST"):
+            raise
+        what = f"version {number} of {model}" if number else f"model {model}"
+        raise StageError(f"the registry has no {what}: `make registry` shows what it has.") from error
+    if is_foreign(version):
+        raise StageError(f"{foreign(version)}.")
+    if VERIFIED not in version.tags:
+        raise StageError(f"version {number} of {model} was never verified: its registration did not end.")
+    return version
+
+
+def load(version: "ModelVersion", contract: Contract) -> Any:
+    """Return the version's model, read as our own, after the digest of all its files was checked.
+
+    Raises StageError when it takes other features than the contract's.
+    """
+    from mlflow.models import Model
+
+    with files_of(version) as folder:
+        known = Model.load(str(folder)).signature
+        model = read_model(folder / MODEL_FILE)
+        is_ours = {*model.feature_names_in_} == {*contract.features}
+        if not is_ours or known is None or known.inputs != signature(contract).inputs:
+            commit = version.tags.get("commit", "of its registration")
+            raise StageError(
+                f"version {version.version} of {version.name} takes other features than {CONTRACT} declares: score with"
+                f" the commit {commit}."
+            )
+        return model
+
+
+def score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
+    """Score the customers of `given` into `wanted`; return how many were read and scored, and how many broke each rule.
+
+    A server may take `fetch.timeout_minutes` to give them. Raises StageError, see the module.
+    """
+    try:
+        return _score(given, wanted, model, contract, number)
+    except duckdb.Error as error:
+        relations = "\n".join(one.holds for one in contract.rules.relations.values())
+        fault = duckdb_fault(error, relations)
+        raise StageError(f"{without_password(given)} cannot be scored: {fault}.") from error
+
+
+def _score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
+    key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
+    with connection(bar=False) as database:
+        source(database, given, load_params().fetch.timeout_minutes)
+        with working("score: checking"):
+            read = read_incoming(database, contract)
+        with target(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
+
+            def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+                for table in tables:
+                    yield table
+                    progress.update(table.num_rows)
+
+            types = pa.schema(key | {"score": pa.float64(), "model_version": pa.int32()})
+            rows = write("", types, shown(scored(database, model, contract, number)))
+            rejected = database.cursor().sql("FROM rejected").to_arrow_reader(BATCH_ROWS)
+            left = write("rejected", pa.schema(key | {"rule": pa.string()}), shown(map(pa.table, rejected)))
+            if rows + left != read:
+                raise StageError(f"{read:,} read are not {rows:,} scored + {left:,} rejected: nothing is written.")
+        rules = "SELECT unnest(split(rule, '; ')) AS rule FROM rejected"
+        by_rule = database.execute(f"SELECT rule, count(*) FROM ({rules}) GROUP BY rule ORDER BY rule").fetchall()
+        return read, rows, dict(by_rule)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m churn score", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("customers", help="Parquet, CSV, or postgresql://user@host/database#table")
+    parser.add_argument("scores", help="where to write: the same kinds")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--alias", default=ALIAS, help=f"candidate, or another alias, instead of {ALIAS}")
+    which.add_argument("--version", help=f"a version's number, instead of {ALIAS}")
+    return parser
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Score what the command line names."""
+    if asked.customers == asked.scores:
+        raise StageError("the scores would overwrite the customers: name another place.")
+    contract, name = load_contract(), load_params().registration.model
+    with registry() as client:
+        version = chosen(client, name, asked.version, asked.alias)
+        model = load(version, contract)
+    read, rows, by_rule = score(asked.customers, asked.scores, model, contract, int(version.version))
+    for rule, count in by_rule.items():
+        print(f"score: {count:,} break {rule}")
+    print(f"score: {read:,} read = {rows:,} scored by version {version.version} of {name} + {read - rows:,} rejected")
