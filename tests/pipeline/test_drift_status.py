@@ -110,10 +110,10 @@ def test_the_recipe_for_cron_reports_each_failure_and_starts_a_retraining_on_dri
     ]
     retrain = "gh api repos/OWNER/NAME/dispatches -f event_type=data-drift"
     assert cron() == (0, calls, "")
-    assert cron("churn.quality.drift", 3) == (0, [*calls, retrain], "")
+    assert cron("churn drift", 3) == (0, [*calls, retrain], "")
     for status in (1, 2):
-        assert cron("churn.quality.drift", status) == (1, calls, "drift: the customers were not compared, see above\n")
+        assert cron("churn drift", status) == (1, calls, "drift: the customers were not compared, see above\n")
     for number, broken in enumerate(calls[:-1], start=1):
         assert cron(broken.partition(" ")[2], 3) == (1, calls[:number], ""), (
-            "a status of 3 means drift of churn.quality.drift alone"
+            "a status of 3 means drift of churn drift alone"
         )

@@ -28,7 +28,7 @@ def code_of(stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_code_that_it_imports_and_on_no_folder_beside_it(stage):
+def test_a_stage_depends_on_the_code_that_it_imports_and_no_more(stage):
     imported = closure(Path("stages", f"{stage}.py"), ROOT) | packaged(stage)
     covered = {dep: {file for file in imported if file.is_relative_to(dep)} for dep in code_of(stage)}
     assert imported == set().union(*covered.values())

@@ -7,7 +7,10 @@ from tests.other_table import put_other_table
 
 import pytest
 
-WITH = ["tests/own", "tests/pipeline/test_graph.py::test_a_stage_depends_on_exactly_the_code_that_it_imports"]
+WITH = [
+    "tests/own",
+    "tests/pipeline/test_graph.py::test_a_stage_depends_on_the_code_that_it_imports_and_no_more",
+]
 WITH += ["tests/pipeline/test_run.py::test_the_first_run_in_a_fresh_clone_ends_with_a_champion"]
 WITH += [f"tests/unit/test_{name}.py" for name in ("contract", "features", "frozen", "gate", "params", "score_rows")]
 

@@ -5,7 +5,7 @@ import subprocess
 from types import SimpleNamespace
 
 from churn.core.errors import StageError
-from churn.registry.lineage import default_branch
+from churn.core.git import default_branch
 from report.__main__ import base_commit
 from report.baseline import rebuilt, refuse_damaged
 from report.changes import changed_files, judge_notes
