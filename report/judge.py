@@ -242,16 +242,22 @@ def judged(main: Path, one: Candidate, beside: Comparison | None, approved: bool
         return evaluation_of(one.features, y, values, evaluate, one.contract)
 
     evaluation = evaluated(params.evaluate)
+    # protection: the evaluation is made anew
     faults = list(evaluation_faults(read_result(EVALUATION), evaluation))
     if not approved:  # else main's settings may be of another shape
         theirs, contract = load_params(main / PARAMS), load_contract(main / CONTRACT)
         faults = [
+            # protection: settings are main's or stricter
             *loosened_settings(theirs, params, contract, one.contract),
+            # protection: stages run what main's run
             *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
+            # protection: the split is main's
             *table_faults(theirs.prepare, contract),
+            # protection: the contract is checked anew
             *contract_faults(stricter_contract(contract, one.contract), main),
             *faults,
         ]
+    # protection: the verdict is made anew
     rules = judge_all(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if beside:
         slices = [(part.name, part.differences) for part in beside.slices]

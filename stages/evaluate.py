@@ -81,6 +81,7 @@ def main() -> None:
     params, contract = load_params().evaluate, load_contract()
     model = load_model(MODEL)
     features, labels, keys = read_table(TEST, contract)
+    # protection: the holdout is the one that prepare made
     refuse_another_holdout(keys, read_result(ROWS))
     with working("evaluate: scoring"):
         scores = scores_of(model, features)

@@ -78,6 +78,7 @@ def _load(
         columns.append(f"nullif({misfits}, '') AS {MISFITS}")
         database.execute(f"CREATE TEMP TABLE customers AS SELECT {', '.join(columns)} FROM given")
     rows, any_misfit = database.execute(f"SELECT count(*), count({MISFITS}) FROM customers").fetchall()[0]
+    # protection: types come from the contract
     if any_misfit:
         names = f"SELECT unnest(split({MISFITS}, {literal(SEPARATOR)})) AS name FROM customers"
         counts = dict(database.execute(f"SELECT name, count(*) FROM ({names}) GROUP BY name").fetchall())

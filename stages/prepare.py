@@ -78,6 +78,7 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
             progress.update(batch.num_rows)
         account = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
         account["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
+        # protection: the row account
         if kept.total() + dropped.total() != fetched:
             raise StageError(f"the row account does not balance: {account}.")
         if empty := [name for name in paths if not kept[name]]:

@@ -153,6 +153,7 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
     """
     from threadpoolctl import threadpool_limits
 
+    # protection: training counts its rows
     if not len(features) == len(labels) == rows:
         raise StageError(f"the model would see {len(features):,} of the {rows:,} rows of the table; drop none.")
     try:
@@ -169,6 +170,7 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
 
 def main() -> None:
     """Train on the validated table and write the model."""
+    # protection: training cannot open the holdout
     sys.addaudithook(refuse_holdout)
     params, contract, validation = load_params().train, load_contract(), read_result(VALIDATION)
     validated = validation["tables"]["train"]

@@ -32,6 +32,7 @@ def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Ite
     """Yield a finding when customers are in both tables."""
     key = identifier(contract.key)
     shared = database.execute(f"SELECT count(*) FROM test SEMI JOIN train USING ({key})").fetchall()[0][0]
+    # protection: no customer in both tables
     if shared:
         total = database.execute("SELECT count(*) FROM test").fetchall()[0][0]
         says = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
@@ -51,6 +52,7 @@ def row_findings(account: Mapping[str, object], counted: Mapping[str, int], min_
             yield Finding(name, "row_account", "", off, round(off / max(rows, 1), 6), says)
     dropped = account.get("dropped")
     declared = sum(rows for rows in dropped.values() if isinstance(rows, int)) if isinstance(dropped, dict) else 0
+    # protection: validate counts the rows itself
     if lost := counted["fetched"] - total - declared:
         says = (
             f"of {counted['fetched']:,} fetched rows {lost:,} got lost: in no table, and dropped for no declared reason"

@@ -64,6 +64,7 @@ def run(main: Callable[[], None]) -> None:
     log(stage, KILLED)
 
     def staged() -> None:
+        # protection: what a stage reads is what the one before wrote
         refuse_damaged()
         main()
 

@@ -26,9 +26,11 @@ def add_features(customers: pd.DataFrame) -> pd.DataFrame:
         before, customers = customers, _applied(function, customers)
         half = _applied(function, half)
         for name in before.columns:
+            # protection: a feature function changes nothing
             if name not in customers or not customers[name].equals(before[name]):
                 raise StageError(f"{function.__name__} changes {name}: a feature gets a column of its own.")
         for name in half.columns:
+            # protection: a row's features depend on that row alone
             if not _same(half[name], customers[name].iloc[::2]):
                 known = _is_known(name, function, before)
                 raise StageError(

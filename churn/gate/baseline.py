@@ -26,7 +26,9 @@ def against_main(
     A difference that is not defined breaks its rule for all customers, and is not judged in a slice. The value of an
     outcome is the gain, positive where the challenger is better, and its limit the least, or the greatest, allowed.
     """
+    # protection: not worse than main
     outcomes = [_not_worse(OVERALL, metric, overall.get(metric), rules.margins[metric], Z) for metric in rules.margins]
+    # protection: not worse than main in any slice
     tests = [
         (name, metric, differences[metric])
         for name, differences in slices
@@ -35,6 +37,7 @@ def against_main(
     ]
     reach = NormalDist().inv_cdf(1 - rules.slices_false_alarm / (2 * max(len(tests), 1)))
     outcomes += [_not_worse(name, metric, one, rules.slice_margins[metric], reach) for name, metric, one in tests]
+    # protection: too good to be true
     return [*outcomes, *_plausible(overall, rules)]
 
 

@@ -68,6 +68,7 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
     if rows is None or rows < min_rows:
         says = f"{name} has {number_of(rows or 0, 'customers')} in the holdout, fewer than {min_rows}: not judged"
         small = outcome(name, "rows", ("min", min_rows), rows, says)
+        # protection: no slice vanishes
         gone = rows is None or (rows == 0 and not name.endswith(" is missing"))
         if gone:
             small["sentence"] = f"no customer of the holdout is in {name}: the slice has vanished"
@@ -80,6 +81,7 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
 
     churners, predicted = finite(part.get("churners")), finite(part.get("predicted"))
     whole, area = finite(everyone.get("roc_auc")), end("roc_auc", 1)
+    # protection: no slice far behind
     if churners is not None and LEAST_OUTCOMES <= churners <= rows - LEAST_OUTCOMES:
         limit = round((1.0 if whole is None else whole) - rules.roc_auc_behind, 6)
         says = (
@@ -89,8 +91,10 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
         yield outcome(name, "roc_auc, upper end", ("min", limit), area, says)
     error = end("expected_calibration_error", 0)
     says = f"expected_calibration_error of {name} is at least {shown(error)}, maximum {rules.calibration_error:g}"
+    # protection: calibration of each slice
     yield outcome(name, "expected_calibration_error, lower end", ("max", rules.calibration_error), error, says)
     rate = (finite(everyone.get("churners")) or 0) / (finite(everyone.get("rows")) or 1)
+    # protection: predictions of each slice
     if churners is None or churners >= rate * rows:
         share = predicted / churners if churners and predicted is not None else None
         says = (
@@ -105,8 +109,10 @@ def judge_all(evaluation: Values, rules: Gate) -> list[dict[str, Any]]:
 
     A named slice that is not there, is there twice, or is smaller than `min_slice_rows` has no values.
     """
+    # protection: bounds for all customers
     outcomes = list(judge(OVERALL, evaluation, rules.overall))
     slices = evaluation.get("slices") or []
+    # protection: bounds for named slices
     for name, bounds in rules.slices.items():
         parts = [part for part in slices if part.get("name") == name]
         rows = finite(parts[0].get("rows")) if len(parts) == 1 else None

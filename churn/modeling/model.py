@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 # What scikit-learn's classifiers with probabilities, and the encoders before them, are made of. Reading one of these
 # runs nothing but scikit-learn's own constructors. Add a type after reading what it does, never because a file asks
 # for it.
+# protection: a model holds types that are known
 TRUSTED_TYPES = (
     "functools.partial",
     "numpy.dtype",

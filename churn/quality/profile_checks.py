@@ -19,6 +19,7 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
     Chance is REACH standard errors of the difference of two shares, or means, of as many rows as either profile has.
     """
     rules = contract.rules.profile
+    # protection: the number of rows is like the profile's
     if not rules.rows.min <= (ratio := now.rows / reference.rows) <= rules.rows.max:
         says = f"{now.rows:,} rows are {ratio:.2f} times the {reference.rows:,} of {PROFILE}: the source shrank or grew"
         yield _finding("rows", "", abs(ratio - 1), now, f"{says}, outside {rules.rows.min:g} to {rules.rows.max:g}")
@@ -26,6 +27,7 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
         if name not in contract.features:
             yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
     for name, here in now.features.items():
+        # protection: a new feature enters the profile
         if name not in reference.features:
             yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")
             continue
@@ -35,6 +37,7 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
             if excess > 0:
                 yield _finding(rule, name, excess, now, says)
         area = single_feature_roc_auc(here, now.label_rate)
+        # protection: no feature knows the label alone
         if area > contract.rules.max_single_feature_roc_auc:
             says = (
                 f"{name} alone ranks churners with a ROC AUC of {area:.3f}, more than"
@@ -54,6 +57,7 @@ def _strays(
     rules, worst = contract.rules.profile, dict[str, tuple[float, str]]()
 
     def seen(rule: str, excess: float, says: str) -> None:
+        # protection: like the profile
         if excess > worst.get(rule, (0.0, ""))[0]:
             worst[rule] = (excess, says)
 

@@ -49,9 +49,11 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
     checkable = [name for name, column in contract.columns.items() if types.get(name) == SQL_TYPES[column.type]]
     for name in checkable:
         column, sql = contract.columns[name], identifier(name)
+        # protection: nulls must be declared
         if not column.nullable:
             yield RowRule("nulls", name, "nulls that the contract does not allow", f"{sql} IS NULL")
         if column.role == "key":
+            # protection: keys are unique
             yield RowRule("unique", name, "rows with the key of another row", f"{sql} = __previous_key")
             yield RowRule("sorted", name, "rows out of the order of the key", f"{sql} < __previous_key")
             if column.type == "string":
@@ -60,6 +62,7 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             yield RowRule("values", name, "values other than 0 and 1", f"{sql} NOT IN (0, 1)")
         if column.type == "number":
             yield RowRule("finite", name, "values other than finite numbers", f"NOT isfinite({sql})")
+        # protection: categories come from the contract
         if column.values is not None:
             values = ", ".join(map(literal, column.values))
             yield RowRule("values", name, "values that the contract does not list", f"{sql} NOT IN ({values})")
@@ -67,6 +70,7 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             beyond = f"{sql} NOT BETWEEN {bounds.min} AND {bounds.max}"
             says = f"values outside {bounds.min:g} to {bounds.max:g}"
             yield RowRule("range", name, says, f"isfinite({sql}) AND {beyond}" if column.type == "number" else beyond)
+    # protection: relations between columns
     if len(checkable) == len(contract.columns):
         for name, relation in contract.rules.relations.items():
             condition = relation_condition(name, relation.holds, contract)
@@ -82,6 +86,7 @@ def column_findings(table: str, types: Mapping[str, str], contract: Contract, ro
             says = f"{name} is {types[name]}, but the contract declares it {column.type}"
             yield Finding(table, "type", name, rows, 1.0, says)
     for name in types:
+        # protection: columns must be declared
         if name not in contract.columns:
             yield Finding(table, "undeclared", name, rows, 1.0, f"{name} is not declared in the contract")
 
