@@ -31,19 +31,20 @@ OURS = ("churn", "report", "stages", ".github/scripts")  # whose coverage is mea
 INSIDE = re.compile(rf".*/((?:{'|'.join(OURS)})/.*)")
 # fmt: off
 LIBRARIES = [
-    "alembic.command", "alembic.config", "alembic.migration", "duckdb", "dvc.analytics", "dvc.cachemgr", "dvc.cli.parser",
-    "dvc.data_cloud", "dvc.dirs", "dvc.lock", "dvc.repo.artifacts", "dvc.repo.datasets", "dvc.repo.graph", "dvc.repo.index",
-    "dvc.repo.metrics", "dvc.repo.open_repo", "dvc.repo.params", "dvc.repo.plots", "dvc.repo.reproduce", "dvc.repo.stage",
-    "dvc.rwlock", "dvc.scm", "dvc.stage.cache", "dvc.stage.run", "dvc.utils.strictyaml",
-    "dvc_data.hashfile.db.local", "dvc_data.hashfile.status", "dvc_data.index", "fsspec.implementations.memory",
-    "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.models", "mlflow.sklearn",
-    "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
+    "alembic.command", "alembic.config", "alembic.migration", "duckdb", "dvc.analytics", "dvc.cachemgr",
+    "dvc.cli.parser", "dvc.data_cloud", "dvc.dirs", "dvc.lock", "dvc.repo.artifacts", "dvc.repo.datasets",
+    "dvc.repo.graph", "dvc.repo.index", "dvc.repo.metrics", "dvc.repo.open_repo", "dvc.repo.params", "dvc.repo.plots",
+    "dvc.repo.reproduce", "dvc.repo.stage", "dvc.rwlock", "dvc.scm", "dvc.stage.cache", "dvc.stage.run",
+    "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "dvc_data.hashfile.status", "dvc_data.index",
+    "fsspec.implementations.memory", "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.models",
+    "mlflow.sklearn", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_workspace_store", "mlflow.tracing.export", "mlflow.tracking",
-    "narwhals._pandas_like.dataframe", "narwhals._pandas_like.namespace", "narwhals.stable.v2._namespace", "networkx", "numpy", "opentelemetry.sdk.metrics",
-    "pandas", "PIL.Image", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset", "pyarrow.parquet", "pydantic",
-    "ruamel.yaml", "scipy.special", "scipy.stats", "scmrepo.git", "sklearn.calibration", "sklearn.compose",
-    "sklearn.ensemble", "sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection", "sklearn.pipeline",
-    "sklearn.preprocessing", "skops.io", "sqlalchemy.dialects.sqlite", "threadpoolctl", "tqdm", "zc.lockfile",
+    "narwhals._pandas_like.dataframe", "narwhals._pandas_like.namespace", "narwhals.stable.v2._namespace", "networkx",
+    "numpy", "opentelemetry.sdk.metrics", "pandas", "PIL.Image", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset",
+    "pyarrow.parquet", "pydantic", "ruamel.yaml", "scipy.special", "scipy.stats", "scmrepo.git",
+    "sklearn.calibration", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.metrics",
+    "sklearn.model_selection", "sklearn.pipeline", "sklearn.preprocessing", "skops.io", "sqlalchemy.dialects.sqlite",
+    "threadpoolctl", "tqdm", "zc.lockfile",
 ]
 # fmt: on
 SITE_CACHE = f"{sys.prefix}/dvc"  # as the environment's start-up has it, see the Makefile
