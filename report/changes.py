@@ -97,7 +97,7 @@ def loosened(change: Change) -> bool:
     if last == "nulls":
         return bool(change.after == "allow")
     judges = change.key.startswith(("gate.", "rules.", "evaluate.slices."))
-    return judges and bool(stricter(change.before, change.after, last) != change.after)
+    return judges and bool(stricter(change.before, change.after, change.key) != change.after)
 
 
 def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str]:

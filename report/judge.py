@@ -13,6 +13,7 @@ from typing import Any
 
 from churn.config.contract import Column, Contract, Rules, load_contract
 from churn.config.params import METRICS, Evaluate, Gate, Params, Prepare, SectionType, load_params
+from churn.config.stricter import Stricter, directions
 from churn.core.errors import number_of
 from churn.core.paths import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN
 from churn.core.results import read_result
@@ -32,8 +33,7 @@ from report.facts import Comparison, Judgement
 import pandas as pd
 import pyarrow.parquet as pq
 
-LARGER_IS_STRICTER = ("min", "min_rows", "predicted_per_churner", "slices_false_alarm")
-NEITHER_IS_STRICTER = ("min_slice_rows",)  # below it a slice with a rule is broken, any other is not judged
+DIRECTIONS = directions(Gate, Rules)
 BY_APPROVAL = "that takes a code owner's approval"
 
 
@@ -51,18 +51,19 @@ class Candidate:
 def stricter(main: Any, branch: Any, key: str = "") -> Any:
     """Return of two settings, as JSON has them, what lets less through; what only one side has counts as well.
 
-    Of two numbers that is the larger for the names in LARGER_IS_STRICTER, main's for those in NEITHER_IS_STRICTER, and
-    else the smaller, as of each tolerance; of two lists all that is in either; of anything else main's.
+    Of two numbers that is the one that the innermost field in the dotted `key` declares, see churn/config/stricter.py;
+    of two lists all that is in either; of anything else, and of an unknown field, main's.
     """
     if branch is None or main is None:
         return branch if main is None else main
     if isinstance(main, Mapping) and isinstance(branch, Mapping):
         names = [*main, *(name for name in branch if name not in main)]
-        return {name: stricter(main.get(name), branch.get(name), name) for name in names}
+        return {name: stricter(main.get(name), branch.get(name), f"{key}.{name}") for name in names}
     if isinstance(main, list) and isinstance(branch, list):
         return [*main, *(one for one in branch if one not in main)]
-    if key not in NEITHER_IS_STRICTER and all(isinstance(side, int | float) for side in (main, branch)):
-        return max(main, branch) if key in LARGER_IS_STRICTER else min(main, branch)
+    if all(isinstance(side, int | float) for side in (main, branch)):
+        declared = next((DIRECTIONS[part] for part in reversed(key.split(".")) if part in DIRECTIONS), Stricter.MAINS)
+        return {Stricter.LARGER: max(main, branch), Stricter.SMALLER: min(main, branch)}.get(declared, main)
     return main
 
 
@@ -77,7 +78,7 @@ def loosened(where: str, main: Any, branch: Any) -> Iterator[str]:
     if isinstance(main, Mapping) and isinstance(branch, Mapping):
         for name in main:
             yield from loosened(f"{where}.{name}", main[name], branch.get(name))
-    elif stricter(main, branch, where.rpartition(".")[2]) != branch:
+    elif stricter(main, branch, where) != branch:
         lost = [one for one in main if one not in (branch or [])] if isinstance(main, list) else []
         says = f"lacks {', '.join(map(str, lost))}" if lost else f"is {_value(branch)}, on main {_value(main)}"
         if lost or main != branch:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from churn.config.params import Section, Share, Text, read_settings
+from churn.config.stricter import Stricter
 from churn.core.paths import CONTRACT
 
 from pydantic import Field, model_validator
@@ -55,8 +56,8 @@ class Column(Section):
 class Range(Section):
     """The least and the greatest value of a number."""
 
-    min: float
-    max: float
+    min: Annotated[float, Stricter.LARGER]
+    max: Annotated[float, Stricter.SMALLER]
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -68,8 +69,8 @@ class Range(Section):
 class LabelRate(Section):
     """The least and the greatest share of churners."""
 
-    min: Share
-    max: Share
+    min: Annotated[Share, Stricter.LARGER]
+    max: Annotated[Share, Stricter.SMALLER]
 
 
 class Relation(Section):
@@ -84,19 +85,19 @@ class ProfileRules(Section):
     """How far the customers may stray from profile.json, beyond chance; churn/quality/profile.py says how."""
 
     rows: Range  # times those of the profile
-    nulls: Share
-    mean: Annotated[float, Field(gt=0)]  # in standard deviations of the profile
-    quantiles: Share
-    categories: Share
-    label_rate: Share
+    nulls: Annotated[Share, Stricter.SMALLER]
+    mean: Annotated[float, Field(gt=0), Stricter.SMALLER]  # in standard deviations of the profile
+    quantiles: Annotated[Share, Stricter.SMALLER]
+    categories: Annotated[Share, Stricter.SMALLER]
+    label_rate: Annotated[Share, Stricter.SMALLER]
 
 
 class Rules(Section):
     """What must hold of the tables beyond the types and nulls of their columns."""
 
-    min_rows: Annotated[int, Field(gt=0)]
+    min_rows: Annotated[int, Field(gt=0), Stricter.LARGER]
     label_rate: LabelRate
-    max_single_feature_roc_auc: Share
+    max_single_feature_roc_auc: Annotated[Share, Stricter.SMALLER]
     profile: ProfileRules
     ranges: Mapping[str, Range]
     relations: Mapping[Text, Relation]

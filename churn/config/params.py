@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
+from churn.config.stricter import Stricter
 from churn.core.errors import StageError
 from churn.core.files import YAML_LENGTH, read_json, read_text, read_yaml
 from churn.core.paths import PARAMS
@@ -143,8 +144,8 @@ class Evaluate(Section):
 class Bound(Section):
     """The least and the greatest value that a metric may have; at least one of them is given."""
 
-    min: float | None = None
-    max: float | None = None
+    min: Annotated[float | None, Stricter.LARGER] = None
+    max: Annotated[float | None, Stricter.SMALLER] = None
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -164,24 +165,25 @@ Margins = Annotated[Mapping[Metric, Annotated[float, Field(gt=0)]], Field(min_le
 class EverySlice(Section):
     """What holds for every slice of at least `min_slice_rows`, named or not; churn/gate/rules.py judges it."""
 
-    roc_auc_behind: Share
-    calibration_error: Share
-    predicted_per_churner: Share
+    roc_auc_behind: Annotated[Share, Stricter.SMALLER]
+    calibration_error: Annotated[Share, Stricter.SMALLER]
+    predicted_per_churner: Annotated[Share, Stricter.LARGER]
 
 
 class AgainstMain(Section):
     """How much worse than main's model, and how much better, a model may be; churn/gate/baseline.py says how."""
 
-    margins: Margins
-    slice_margins: Margins
-    slices_false_alarm: Share
-    implausible_gain: Margins
+    margins: Annotated[Margins, Stricter.SMALLER]
+    slice_margins: Annotated[Margins, Stricter.SMALLER]
+    slices_false_alarm: Annotated[Share, Stricter.LARGER]
+    implausible_gain: Annotated[Margins, Stricter.SMALLER]
 
 
 class Gate(Section):
     """The rules that a model must keep, for all customers and for slices, and the least slice to judge."""
 
-    min_slice_rows: Annotated[int, Field(gt=0)]
+    # Below it a slice with a rule is broken, and any other is not judged.
+    min_slice_rows: Annotated[int, Field(gt=0), Stricter.MAINS]
     overall: Rules
     slices: Mapping[Text, Rules]
     every_slice: EverySlice

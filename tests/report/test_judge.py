@@ -1,7 +1,11 @@
 """By whose rules a change is judged, and what of its own words is checked."""
 
-from churn.config.contract import load_contract
-from churn.config.params import METRICS, load_params
+from collections.abc import Mapping
+from typing import Annotated
+
+from churn.config.contract import Rules, load_contract
+from churn.config.params import METRICS, Gate, Section, load_params
+from churn.config.stricter import Stricter, directions
 from report.judge import evaluation_faults, loosened_settings, merged, stricter, stricter_contract
 from tests.conftest import after_change
 
@@ -37,6 +41,31 @@ def branch_contract(tmp_path):
 def test_of_two_settings_the_one_that_lets_less_through_counts(key, main, branch, expected):
     assert stricter(main, branch, key) == expected
     assert stricter({key: main}, {key: branch}) == {key: expected}
+
+
+def test_every_number_of_a_rule_declares_which_is_stricter():
+    class Undeclared(Section):
+        rate: float
+
+    class Outer(Section):
+        inner: Mapping[str, Undeclared]
+
+    class Other(Section):
+        min: Annotated[float, Stricter.SMALLER]
+
+    declared = directions(Gate, Rules)
+    assert set(declared.values()) == set(Stricter)
+    assert declared["slice_margins"] is Stricter.SMALLER
+    with pytest.raises(TypeError, match=r"Undeclared\.rate is a number of a rule, and declares no Stricter"):
+        directions(Gate, Outer)
+    with pytest.raises(TypeError, match=r"Other\.min: min is declared otherwise elsewhere"):
+        directions(Gate, Other)
+    assert stricter(1, 2, "gate.unheard_of") == stricter(1, 0, "gate.unheard_of") == 1
+
+
+def test_a_margin_goes_by_its_field_whatever_the_metric_is_called():
+    assert stricter({"margins": {"roc_auc": 0.1}}, {"margins": {"roc_auc": 0.2}}) == {"margins": {"roc_auc": 0.1}}
+    assert stricter(0.02, 0.01, "gate.against_main.slices_false_alarm") == 0.02
 
 
 def test_no_gate_is_looser_than_either_of_the_two_it_was_merged_from(params, branch_params):

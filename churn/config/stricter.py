@@ -1,0 +1,42 @@
+"""Which of two numbers of a rule lets less through: each numeric field of a rule declares it."""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+
+class Stricter(Enum):
+    """Of main's and the branch's number, the one that counts."""
+
+    LARGER = "the larger"
+    SMALLER = "the smaller"
+    MAINS = "main's"  # neither is stricter
+
+
+def directions(*sections: type[BaseModel]) -> dict[str, Stricter]:
+    """Return what each numeric field of the sections declares, by the field's name, and of the sections in them.
+
+    Raises TypeError when a numeric field declares nothing, or another than a field of the same name.
+    """
+    found: dict[str, Stricter] = {}
+    for section in sections:
+        for name, field in section.model_fields.items():
+            kinds = {*_kinds(field.annotation)}
+            below = directions(*(kind for kind in kinds if issubclass(kind, BaseModel)))
+            own = next((one for one in field.metadata if isinstance(one, Stricter)), None)
+            if kinds & {int, float} and not own:
+                raise TypeError(f"{section.__name__}.{name} is a number of a rule, and declares no Stricter.")
+            for key, direction in [*below.items(), *([(name, own)] if own else [])]:
+                if found.setdefault(key, direction) is not direction:
+                    raise TypeError(f"{section.__name__}.{name}: {key} is declared otherwise elsewhere.")
+    return found
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """Yield the classes in a type, such as float of `Mapping[str, float | None]`."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
