@@ -1,5 +1,6 @@
 """dvc.yaml says what the code does: nothing is forgotten, nothing too much."""
 
+import re
 from pathlib import Path
 
 from churn.config.params import Params
@@ -89,6 +90,12 @@ def test_imports_in_churn_run_in_one_direction():
     for module, imported in modules_of("churn"):
         assert {other.parts[0] for other in imported} <= {"churn"}, module
         assert {room_of(other) for other in imported} <= ROOMS[room_of(module)] | {room_of(module)}, module
+
+
+def test_the_architecture_page_says_what_each_folder_of_churn_imports():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## The folders of churn")[2]
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|[^|]*\|([^|]*)\|$", page, re.MULTILINE)
+    assert {name: set(re.findall(r"`(\w+)`", imports)) for name, imports in rows} == ROOMS
 
 
 def test_no_module_imports_itself_by_way_of_others():

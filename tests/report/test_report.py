@@ -213,10 +213,9 @@ def test_settings_that_nobody_can_read_are_the_verdict(clone, file, content, sai
 
 
 def test_a_main_that_fails_in_an_unheard_of_way_is_no_main_to_pass_beside(clone):
-    text = clone.text("stages/evaluate.py").replace("PREDICTIONS", "Path('data/elsewhere.parquet')")
-    text = text.replace("    Path('data/elsewhere.parquet'),\n", "").replace(
-        "from typing", "from pathlib import Path\nfrom typing"
-    )
+    text = clone.text("stages/evaluate.py").replace(" PREDICTIONS,", "")
+    text = text.replace("PREDICTIONS", "Path('data/elsewhere.parquet')")
+    text = text.replace("from typing", "from pathlib import Path\nfrom typing")
     (clone.folder / "stages/evaluate.py").write_text(text)
     clone.replace("dvc.yaml", "      - data/predictions/test.parquet\n      - plots:", "      - plots:")
     clone.replace("params.yaml", "seed: 42", "seed: 43")  # another model, or there is nothing to compare
