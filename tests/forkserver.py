@@ -26,7 +26,7 @@ from pathlib import Path
 from coverage import Coverage, CoverageData
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("churn", "report", "stages", ".github/scripts")  # whose coverage is measured
+OURS = ("churn", "ci", "report", "stages")  # whose coverage is measured
 # fmt: off
 LIBRARIES = [
     "alembic.command", "alembic.migration", "duckdb", "dvc.cli", "dvc.commands.repro", "dvc.commands.status",
@@ -49,8 +49,9 @@ if os.path.basename(sys.argv[0]) == "dvc":
     arguments = ["-m", "dvc", *arguments]
 flags = [one for one in arguments[:2] if one in ("-I", "-B")]
 ours = arguments[len(flags) :]
+roots = ("dvc", "stages", "churn", "ci", "report", "benchmarks")
 forked = (
-    (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in ("dvc", "stages", "churn", "report", "benchmarks"))
+    (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in roots)
     or (ours and ours[0].endswith(".py"))
 ) and not (
     any(os.isatty(stream) for stream in (0, 1, 2)) and "FORK_ON_TERMINAL" not in environment

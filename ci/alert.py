@@ -1,6 +1,6 @@
 """Tell Slack that a run has failed: which stage, why, who pushed, and where to look.
 
-    python3 alert.py [--folder results/build/report]    # with SLACK_WEBHOOK_URL, and `toJSON(needs)` in NEEDS
+    python3 -m ci.alert [--folder results/build/report]    # with SLACK_WEBHOOK_URL, and `toJSON(needs)` in NEEDS
 
 Without the folder the message names the jobs that failed. Exits with 1 if the message was not delivered.
 """
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from artifact import CONTROL, INVISIBLE, RefusedError, read_text
+from ci.artifact import CONTROL, INVISIBLE, RefusedError, read_text
 
 SECONDS = 10
 

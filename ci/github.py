@@ -1,0 +1,36 @@
+"""GitHub's API, by the GitHub CLI, and what a step reads of its run and tells it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ci import shell
+
+
+def api(path: str, *options: str, **more: Any) -> Any:
+    """Return the API's answer about this repository; options and `more` as for `gh api` and shell.run."""
+    return json.loads(shell.run("gh", "api", f"repos/{os.environ['GITHUB_REPOSITORY']}/{path}", *options, **more))
+
+
+def graphql(query: str, *fields: str, check: bool = True) -> Any:
+    """Return the answer to a query with the `-f` and `-F` fields of `gh api`; with `check=False` also a partial one."""
+    return json.loads(shell.run("gh", "api", "graphql", "-f", f"query={query}", *fields, check=check))
+
+
+def dispatch(ref: str, *fields: str, token: str = "GH_TOKEN") -> None:
+    """Start the pipeline on a branch."""
+    repository = ("--repo", os.environ["GITHUB_REPOSITORY"])
+    shell.run("gh", "workflow", "run", "pipeline.yml", *repository, "--ref", ref, *fields, token=token)
+
+
+def on_main() -> bool:
+    """Return whether the run is on the default branch."""
+    return os.environ["GITHUB_REF"] == f"refs/heads/{os.environ['DEFAULT_BRANCH']}"
+
+
+def output(**values: object) -> None:
+    """Set outputs of the step, each on one line. On a desk there are none to set."""
+    if path := os.environ.get("GITHUB_OUTPUT"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}={' '.join(str(value).splitlines())}\n" for name, value in values.items())
