@@ -47,7 +47,7 @@ import os, sys
 real, arguments, environment = {python!r}, sys.argv[1:], os.environ
 if os.path.basename(sys.argv[0]) == "dvc":
     arguments = ["-m", "dvc", *arguments]
-flags = [one for one in arguments[:2] if one in ("-I", "-B")]
+flags = [one for one in arguments[:2] if one in ("-I", "-B", "-P")]
 ours = arguments[len(flags) :]
 roots = ("dvc", "stages", "churn", "ci", "report", "benchmarks")
 forked = (
@@ -201,7 +201,7 @@ def become(asked: tuple, data_file: str) -> None:
     sys.dont_write_bytecode = "-B" in flags or bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     isolated = "-I" in flags
     paths = [] if isolated else [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    safe = isolated or environment.get("PYTHONSAFEPATH")
+    safe = isolated or "-P" in flags or environment.get("PYTHONSAFEPATH")
     module = arguments[0] == "-m"
     if not safe:
         paths.insert(0, folder if module else str(Path(arguments[0]).resolve().parent))
