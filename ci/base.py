@@ -14,34 +14,26 @@ from pathlib import Path
 from ci import github, shell
 
 
-def git(*command: str) -> str:
-    """Return the output of Git, which is empty where it fails."""
-    return shell.run("git", *command, check=False)
-
-
-def exists(name: str) -> bool:
-    """Return whether Git has an object."""
-    return shell.call("git", "cat-file", "-e", name) == 0
-
-
 def base_name(before: str) -> str:
     """Return the name of the commit to compare with."""
     if not github.on_main():
         return f"origin/{os.environ['DEFAULT_BRANCH']}"
-    if shell.call("git", "merge-base", "--is-ancestor", before, "HEAD") == 0:
+    if shell.holds("git", "merge-base", "--is-ancestor", before, "HEAD"):
         return before
-    return git("rev-parse", "--quiet", "--verify", "HEAD^") or "HEAD"  # dispatched, or main was rewritten
+    return (
+        shell.run("git", "rev-parse", "--quiet", "--verify", "HEAD^", check=False) or "HEAD"
+    )  # dispatched or rewritten
 
 
 def main() -> None:
     """Set the outputs, and keep the ci/ of the commit."""
     name = base_name(os.environ["BEFORE"])
-    commit = git("merge-base", "HEAD", name) or shell.run("git", "rev-parse", "--verify", name)
-    judge = "base" if exists(f"{commit}:report/judge.py") else "own"
-    code = commit if exists(f"{commit}:ci/judge.py") else os.environ["GITHUB_SHA"]
-    if code == commit:
-        kept = Path(os.environ["RUNNER_TEMP"], "base.zip")
-        shell.run("git", "archive", f"--output={kept}", commit, "ci")
+    common = shell.run("git", "merge-base", "HEAD", name, check=False)
+    commit = common or shell.run("git", "rev-parse", "--verify", name)
+    judge = "base" if shell.holds("git", "cat-file", "-e", f"{commit}:report/judge.py") else "own"
+    kept = Path(os.environ["RUNNER_TEMP"], "base.zip")
+    archived = shell.holds("git", "archive", f"--output={kept}", commit, "ci")
+    code = commit if archived else os.environ["GITHUB_SHA"]
     github.output(name=name, commit=commit, judge=judge, code=code)
 
 

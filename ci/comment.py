@@ -43,10 +43,8 @@ def api(path: str, *options: str, given: str = "") -> Any:
 
 def run_url() -> str:
     """Return the address of the run that made the report: after `workflow_run` it is not this one."""
-    if os.environ["GITHUB_EVENT_NAME"] == "workflow_run":
-        event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
-        return str(event["workflow_run"]["html_url"])
-    return "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
+    before = github.run_before()
+    return str(before["html_url"]) if before else github.run_url()
 
 
 def fork_number(folder: Path, head: str) -> int:

@@ -29,6 +29,18 @@ def on_main() -> bool:
     return os.environ["GITHUB_REF"] == f"refs/heads/{os.environ['DEFAULT_BRANCH']}"
 
 
+def run_before() -> Any:
+    """Return the run that started this one by `workflow_run`, or None."""
+    if os.environ["GITHUB_EVENT_NAME"] != "workflow_run":
+        return None
+    return json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))["workflow_run"]
+
+
+def run_url() -> str:
+    """Return the address of this run."""
+    return "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
+
+
 def output(**values: object) -> None:
     """Set outputs of the step, each on one line. On a desk there are none to set."""
     if path := os.environ.get("GITHUB_OUTPUT"):

@@ -18,11 +18,6 @@ def git(*command: str) -> str:
     return shell.run("git", *command)
 
 
-def holds(*commit: str) -> bool:
-    """Return whether a commit, by default HEAD, holds what is staged."""
-    return shell.call("git", "diff", "--cached", "--quiet", *commit) == 0
-
-
 def moved_on() -> bool:
     """Return whether main has another commit by now than the run's."""
     git("fetch", "--quiet", "origin", os.environ["GITHUB_REF"])
@@ -35,9 +30,10 @@ def moved_on() -> bool:
 def recorded() -> str | None:
     """Commit and push the results; return the output to set, if any."""
     git("fetch", "--quiet", "origin", os.environ["GITHUB_REF"])
-    if holds():
+    staged = ("git", "diff", "--cached", "--quiet")
+    if shell.holds(*staged):
         print("The commit holds these very results.")
-    elif holds("FETCH_HEAD"):
+    elif shell.holds(*staged, "FETCH_HEAD"):
         git("reset", "--quiet", "--soft", "FETCH_HEAD")  # an earlier attempt recorded them
     elif moved_on():
         return None

@@ -23,7 +23,6 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -54,7 +53,7 @@ def of_main(workflow: str) -> Iterator[Any]:
 def in_main(commit: str) -> bool:
     """Return whether main's history has a commit."""
     main = f"refs/remotes/origin/{os.environ['DEFAULT_BRANCH']}"
-    return shell.call("git", "merge-base", "--is-ancestor", commit, main) == 0
+    return shell.holds("git", "merge-base", "--is-ancestor", commit, main)
 
 
 def passed(run: Any) -> bool:
@@ -69,15 +68,10 @@ def of_pull(pull: Any) -> Iterator[Any]:
     GitHub does not say to which branch the pull request of a run goes.
     """
     head, owner = pull["head"], os.environ["GITHUB_REPOSITORY"].partition("/")[0]
-    bases = {
-        one["base"]["ref"] for one in github.api(f"pulls?state=all&per_page=100&head={owner}:{quote(head['ref'])}")
-    }
+    proposed = github.api(f"pulls?state=all&per_page=100&head={owner}:{quote(head['ref'])}")
+    only_to_main = {one["base"]["ref"] for one in proposed} == {os.environ["DEFAULT_BRANCH"]}
     for run in github.api(f"actions/workflows/pipeline.yml/runs?per_page=20&head_sha={head['sha']}")["workflow_runs"]:
-        by_pull = (
-            run["event"] == "pull_request"
-            and run["head_branch"] == head["ref"]
-            and bases == {os.environ["DEFAULT_BRANCH"]}
-        )
+        by_pull = run["event"] == "pull_request" and run["head_branch"] == head["ref"] and only_to_main
         if ours(run["head_repository"]) and (by_pull or run["event"] == "workflow_dispatch"):
             yield run
 
@@ -108,49 +102,27 @@ def found() -> tuple[int, str] | None:
     """Download the record of the first run that still has it, and return the run and where its objects lie."""
     remote = os.environ["DVC_REMOTE_URL"]
     for run, prefix in candidates():
-        if (remote or download(run, "dvc-remote", FOLDER)) and download(run, "results", RECORDED):
+        downloaded = (remote or download(run, "dvc-remote", FOLDER)) and download(run, "results", RECORDED)
+        if downloaded and Path(RECORDED, "dvc.lock").exists():
             print(f"Taken over: what run {run} recorded.", flush=True)
             return run, f"{remote}/{prefix}" if remote and prefix else "" if remote else str(FOLDER.absolute())
     print("No run has recorded this work: everything is computed.", flush=True)
     return None
 
 
-def take() -> None:
-    """On main, start from the record of a run; elsewhere, and where there is none, from an empty lock."""
-    taken = None
-    if github.on_main() and os.environ.get("ALWAYS_RETRAIN") != "true":
-        with warned():
-            taken = found()
-    if taken is None or not Path(RECORDED, "dvc.lock").exists():
-        must("python", "-m", "report.claims", "drop")
-        return
+def start_from(taken: tuple[int, str] | None) -> int:
+    """Let dvc.lock claim what a record does, or nothing, and fetch what it names; return an exit status."""
+    if taken is None:
+        return shell.call("python", "-m", "report.claims", "drop")
     run, place = taken
     github.output(run=run)
-    must("python", "-m", "report.claims", "take", f"{RECORDED}/dvc.lock")
-    if place:
-        must("make", "remote", DVC_BRANCH_URL=place)
-        if shell.call(
-            "dvc", "fetch", "--remote", "branch", "fetch", "prepare", "train"
-        ):  # as the recorded lock names them
-            print("\n::notice::Not all that was recorded is there.", flush=True)
-
-
-def must(*command: str, **environment: str) -> None:
-    """Run a command, and exit as it does where it fails."""
-    if status := shell.call(*command, **environment):
-        sys.exit(status)
-
-
-@contextmanager
-def warned() -> Iterator[None]:
-    """Do without GitHub where it cannot be asked."""
-    try:
-        yield
-    except (shell.FailedError, OSError, ValueError, KeyError, TypeError) as error:
-        kind = type(error).__name__
-        print(
-            f"::warning::GitHub could not be asked for recorded runs, so everything is computed ({kind}).", flush=True
-        )
+    status = shell.call("python", "-m", "report.claims", "take", f"{RECORDED}/dvc.lock")
+    if place and not status:
+        status = shell.call("make", "remote", DVC_BRANCH_URL=place)
+        missing = shell.call("dvc", "fetch", "--remote", "branch", "fetch", "prepare", "train")
+        if missing:
+            print("\n::notice::Not all that was recorded is there.", flush=True)  # what is missing is made anew
+    return status
 
 
 def has_snapshot(commit: str) -> bool:
@@ -203,19 +175,23 @@ def fits() -> bool:
     return not what
 
 
-def main(arguments: list[str]) -> None:
-    """Take a record over, or fill the cache."""
+def main(arguments: list[str]) -> int:
+    """Take a record over, or fill the cache. Without GitHub's answer there is no record, and the cache stays empty."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("take", help="start from what a run recorded, or from an empty lock")
     commands.add_parser("cache", help="fill DVC's cache where there is no remote").add_argument("commit")
-    asked = parser.parse_args(arguments)
-    if asked.command == "take":
-        take()
-        return
-    with warned():
-        fill_cache(asked.commit)
+    asked, taken = parser.parse_args(arguments), None
+    try:
+        if asked.command == "cache":
+            fill_cache(asked.commit)
+        elif github.on_main() and os.environ["ALWAYS_RETRAIN"] != "true":
+            taken = found()
+    except (shell.FailedError, OSError, ValueError, KeyError, TypeError) as error:
+        said = f"GitHub could not be asked for recorded runs, so everything is computed ({type(error).__name__})."
+        print(f"::warning::{said}", flush=True)
+    return start_from(taken) if asked.command == "take" else 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

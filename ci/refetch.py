@@ -13,14 +13,12 @@ from ci.recorded import SNAPSHOT
 
 def main() -> int:
     """Return the exit status of the stage."""
-    status = shell.call("python", "-m", "report.claims", "take", "dvc.lock") or shell.call(
-        "dvc", "repro", "--pull", "--no-run-cache", "--force", "--single-item", "fetch"
-    )
-    if status:
+    fetch = ("dvc", "repro", "--pull", "--no-run-cache", "--force", "--single-item", "fetch")
+    if status := shell.call("python", "-m", "report.claims", "take", "dvc.lock") or shell.call(*fetch):
         return status
     with Path(SNAPSHOT).open("rb") as file:
         snapshot = hashlib.file_digest(file, "md5").hexdigest()  # as DVC names it
-    if shell.call("git", "grep", "--quiet", snapshot, "HEAD", "--", "dvc.lock") == 0:
+    if shell.holds("git", "grep", "--quiet", snapshot, "HEAD", "--", "dvc.lock"):
         print("\n::notice::No new data: the source still gives the snapshot that main was trained on.")
     else:
         github.output(snapshot=snapshot[:8])

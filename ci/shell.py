@@ -40,3 +40,8 @@ def run(
 def call(*command: str, **environment: str) -> int:
     """Return the exit status of a command that prints into the log."""
     return subprocess.run(command, env=os.environ | environment, check=False).returncode
+
+
+def holds(*command: str) -> bool:
+    """Return whether a command, which prints nothing, exits with 0."""
+    return not subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode

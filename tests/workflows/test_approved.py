@@ -6,6 +6,7 @@ from ci import approved, shell
 
 import pytest
 
+REAL_RUN = shell.run
 HEAD, OLDER, MERGE = "a" * 40, "b" * 40, "c" * 40
 CODEOWNERS = """# who must be asked
 *                 @everybody
@@ -118,6 +119,20 @@ def test_a_github_that_answers_nonsense_approves_nothing_and_says_so(ask, monkey
     approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
     assert (tmp_path / "output").read_text() == "approved_by=\napproved_by=\n"
     assert "::warning::GitHub could not be asked for approvals" in capsys.readouterr().out
+
+
+def test_an_answer_that_comes_with_an_error_since_teams_are_hidden_counts(ask, monkeypatch, tmp_path):
+    ask()
+    told = {"author": {"login": "bob"}, "reviews": {"nodes": [review("olga")]}}
+    answer = json.dumps({"data": {"repository": {"pullRequest": told}}, "errors": [{"type": "FORBIDDEN"}]})
+    (tmp_path / "gh").write_text(f"#!/bin/sh\necho '{answer}'\nexit 1\n")
+    (tmp_path / "gh").chmod(0o755)
+    (tmp_path / "git").write_text("#!/bin/sh\necho '/.github/ @olga'\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setattr(shell, "run", REAL_RUN)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
+    assert (tmp_path / "output").read_text().endswith("approved_by=olga\n")
 
 
 def test_a_github_cli_that_is_not_there_approves_nothing_and_says_so(monkeypatch, tmp_path, capsys):

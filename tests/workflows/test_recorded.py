@@ -63,6 +63,7 @@ def github(monkeypatch, tmp_path):
     monkeypatch.setattr(shell, "call", call)
     monkeypatch.setattr(recorded, "in_main", lambda sha: sha == "in main")
     for name, value in {
+        "ALWAYS_RETRAIN": "",
         "DEFAULT_BRANCH": "main",
         "GITHUB_REF": "refs/heads/main",
         "GITHUB_REPOSITORY": "example/churn",
@@ -213,6 +214,18 @@ def test_an_artifact_that_has_expired_is_passed_over(github, capsys):
     assert "everything is computed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "value"), [("GITHUB_REF", "refs/pull/7/merge"), ("ALWAYS_RETRAIN", "true")])
+def test_a_branch_and_a_main_that_always_retrains_start_from_an_empty_lock_also_if_one_was_committed_as_a_record(
+    github, monkeypatch, name, value
+):
+    recorded.RECORDED.mkdir(parents=True)
+    (recorded.RECORDED / "dvc.lock").touch()
+    monkeypatch.setattr(recorded, "found", None)
+    monkeypatch.setenv(name, value)
+    assert recorded.main(["take"]) == 0
+    assert github.calls == ["python -m report.claims drop"]
+
+
 def test_without_a_remote_the_folder_that_stands_for_it_is_needed_too(github, monkeypatch):
     monkeypatch.setenv("DVC_REMOTE_URL", "")
     github.answers |= {
@@ -270,7 +283,8 @@ def test_a_github_that_answers_nonsense_costs_a_training_and_no_more(github, cap
 def test_a_github_cli_that_fails_costs_a_training_and_no_more(github, monkeypatch, capsys, tmp_path):
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recorded, "must", lambda *command: github.calls.append(command))
+    monkeypatch.setattr(shell, "call", lambda *command: github.calls.append(command) or 0)
+    monkeypatch.setenv("ALWAYS_RETRAIN", "")
     monkeypatch.setenv("DEFAULT_BRANCH", "main")
     monkeypatch.setenv("GITHUB_REF", "refs/heads/main")
     monkeypatch.setenv("PATH", "/nowhere")
