@@ -149,6 +149,24 @@ def test_results_may_change_while_the_pipeline_runs(runner):
     assert runner.step("pipeline", "pipeline", "Judge and report", **given).returncode == 0
 
 
+def test_a_branch_cannot_plant_a_module_in_what_has_a_token_or_judges(runner):
+    for name in ("json.py", "ci/__init__.py", "ci/approved.py", "ci/base.py", "ci/judge.py", "report/__init__.py"):
+        runner.bash(f"echo 'import sys; sys.exit(\"planted\")' > {name} && git add {name}")
+    runner.bash("git commit --quiet --message=planted")
+    sha = runner.bash("git rev-parse HEAD").stdout.strip()
+    (runner.programs / "gh").write_text("#!/bin/sh\necho null\n")
+    (runner.programs / "gh").chmod(0o755)
+    runner.step("pipeline", "pipeline", "Base")
+    found = runner.outputs()
+    assert found["commit"] == runner.main
+    given = {"COMMIT": found["commit"], "CODE": found["code"], "JUDGE": found["judge"], "GITHUB_SHA": sha}
+    given |= {"HEAD_SHA": sha, "PULL_REQUEST": "7", "PYTHONPATH": str(runner.temporary / "base.zip")}
+    approval = runner.step("pipeline", "pipeline", "Approval", **given)
+    assert "No code owner has approved this commit" in approval.stdout
+    runner.step("pipeline", "pipeline", "Judge and report", **given)
+    assert (runner.temporary / "judged_by").read_text() == "main's judge\n"
+
+
 def test_the_commit_that_a_branch_started_from_is_known_before_its_code_runs(runner):
     runner.step("pipeline", "pipeline", "Base")
     found = {"name": "origin/main", "commit": runner.main, "judge": "base", "code": runner.main}
