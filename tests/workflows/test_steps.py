@@ -167,6 +167,20 @@ def test_a_branch_cannot_plant_a_module_in_what_has_a_token_or_judges(runner):
     assert (runner.temporary / "judged_by").read_text() == "main's judge\n"
 
 
+def test_where_main_has_no_ci_yet_its_judge_judges_all_the_same_by_way_of_the_branchs_programs(runner):
+    runner.bash("git rm -r --quiet --cached ci && git commit --quiet --message=old")
+    runner.bash("git update-ref refs/remotes/origin/main HEAD && echo 'a newer judge' > report/judge.py")
+    runner.bash("git add . && git commit --quiet --message=new")
+    main, sha = runner.bash("git rev-parse HEAD^ HEAD").stdout.split()
+    runner.step("pipeline", "pipeline", "Base", GITHUB_SHA=sha)
+    found = runner.outputs()
+    assert (found["commit"], found["code"], found["judge"]) == (main, sha, "base")
+    given = {"COMMIT": main, "CODE": sha, "JUDGE": "base", "GITHUB_SHA": sha, "PULL_REQUEST": "7"}
+    runner.step("pipeline", "pipeline", "Judge and report", **given)
+    assert (runner.temporary / "called").read_text() == f"-m report --base {main}\n"
+    assert (runner.temporary / "judged_by").read_text() == "its own judge\n"
+
+
 def test_the_commit_that_a_branch_started_from_is_known_before_its_code_runs(runner):
     runner.step("pipeline", "pipeline", "Base")
     found = {"name": "origin/main", "commit": runner.main, "judge": "base", "code": runner.main}
