@@ -20,9 +20,9 @@ def base_name(before: str) -> str:
         return f"origin/{os.environ['DEFAULT_BRANCH']}"
     if shell.holds("git", "merge-base", "--is-ancestor", before, "HEAD"):
         return before
-    return (
-        shell.run("git", "rev-parse", "--quiet", "--verify", "HEAD^", check=False) or "HEAD"
-    )  # dispatched or rewritten
+    # The run was dispatched, or main was rewritten.
+    parent = shell.run("git", "rev-parse", "--quiet", "--verify", "HEAD^", check=False)
+    return parent or shell.run("git", "rev-parse", "HEAD")
 
 
 def main() -> None:

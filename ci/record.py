@@ -42,9 +42,7 @@ def recorded() -> str | None:
         if shell.call("git", "push", "--quiet", "origin", f"HEAD:{os.environ['GITHUB_REF']}"):
             if moved_on():
                 return None
-            print(
-                "::notice::main takes no push, so the results go by a pull request; main registers when it is merged."
-            )
+            print("::notice::main takes no push: the results go by a pull request, and main registers after its merge.")
             git("reset", "--quiet", os.environ["GITHUB_SHA"])
             return "refused"
     return "recorded"

@@ -284,7 +284,8 @@ def test_on_main_the_base_is_the_commit_before_the_push(history, monkeypatch, ou
 
 @pytest.mark.parametrize("before", ["", "0" * 40], ids=["dispatched", "main was rewritten"])
 def test_where_main_has_no_commit_before_the_push_the_base_is_its_parent(history, monkeypatch, outputs, before):
-    assert based_on(monkeypatch, outputs, before)["commit"] == history[1]
+    found = based_on(monkeypatch, outputs, before)
+    assert found["name"] == found["commit"] == history[1]
 
 
 def test_a_base_without_ci_is_judged_by_the_programs_of_the_run_which_get_no_token(history, monkeypatch, outputs):
