@@ -1,4 +1,4 @@
-"""GitHub's API, by the GitHub CLI, and what a step reads of its run and tells it."""
+"""GitHub's API through the GitHub CLI, and the origin and the outputs of a run."""
 
 import json
 import os
