@@ -46,7 +46,7 @@ profile: .venv/.runtime ## describe the prepared customers anew, for the contrac
 	@python -m churn profile
 
 audit: .venv/.dev ## look for known vulnerabilities in the locked packages
-	@python .github/scripts/audit.py
+	@python -m ci.audit
 
 format: .venv/.dev ## rewrite the code in the one format
 	@ruff check --fix .
@@ -72,11 +72,11 @@ remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder;
 	  python -m dvc remote modify --quiet --local branch verify true; }
 
 pull: .venv/.runtime ## take over from DVC's remote what others have made, with the run-cache
-	@python .github/scripts/remote.py fetch
+	@python -m ci.remote fetch
 	@python -m dvc checkout --quiet --allow-missing
 
 push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
-	@python .github/scripts/remote.py push
+	@python -m ci.remote push
 
 bench: .venv/.runtime ## print ratios: cold run to a four-script tutorial, report to its imports, first run to pip
 	@python -m benchmarks.cold_run

@@ -21,6 +21,7 @@ from report.words import value
 # Modules of any folder are here because Python looks for imports in the repository's root first.
 OWNED = {
     ".github/*": "workflows",
+    "ci/*": "workflows",
     "churn/*": "code that judges",
     "dvc.yaml": "code that judges",
     "report/*": "code that judges",

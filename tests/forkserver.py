@@ -27,7 +27,7 @@ from pathlib import Path
 from coverage import Coverage, CoverageData
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("churn", "report", "stages", ".github/scripts")  # whose coverage is measured
+OURS = ("churn", "ci", "report", "stages")  # whose coverage is measured
 INSIDE = re.compile(rf".*/((?:{'|'.join(OURS)})/.*)")
 # fmt: off
 LIBRARIES = [
@@ -55,10 +55,11 @@ import os, sys
 real, arguments, environment = {python!r}, sys.argv[1:], os.environ
 if os.path.basename(sys.argv[0]) == "dvc":
     arguments = ["-m", "dvc", *arguments]
-flags = [one for one in arguments[:2] if one in ("-I", "-B")]
+flags = [one for one in arguments[:2] if one in ("-I", "-B", "-P")]
 ours = arguments[len(flags) :]
+roots = ("dvc", "stages", "churn", "ci", "report", "benchmarks")
 forked = (
-    (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in ("dvc", "stages", "churn", "report", "benchmarks"))
+    (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in roots)
     or (ours and ours[0].endswith(".py"))
 ) and not (
     any(os.isatty(stream) for stream in (0, 1, 2)) and "FORK_ON_TERMINAL" not in environment
@@ -209,7 +210,7 @@ def become(asked: tuple, data_file: str) -> None:
     sys.dont_write_bytecode = "-B" in flags or bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     isolated = "-I" in flags
     paths = [] if isolated else [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    safe = isolated or environment.get("PYTHONSAFEPATH")
+    safe = isolated or "-P" in flags or environment.get("PYTHONSAFEPATH")
     module = arguments[0] == "-m"
     if not safe:
         paths.insert(0, folder if module else str(Path(arguments[0]).resolve().parent))

@@ -113,6 +113,7 @@ NOTES = {
     "source.sql": "query of the customers",
     "queries/ours.sql": "query of the customers",
     ".github/CODEOWNERS": "workflows",
+    "ci/base.py": "workflows",
 }
 
 

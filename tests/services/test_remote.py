@@ -14,8 +14,8 @@ from tests.servers import BUCKET, S3_KEYS, S3_READING_KEYS, free_ports, s3_clien
 import pytest
 from ruamel.yaml import YAML
 
-PUSH = ("python", ".github/scripts/remote.py", "push")
-FETCH = ("python", ".github/scripts/remote.py", "fetch")
+PUSH = ("python", "-m", "ci.remote", "push")
+FETCH = ("python", "-m", "ci.remote", "fetch")
 TRAIN, MODEL = "data/features/train.parquet", "models/churn.skops"
 MADE = ("cache", "tmp", "raw", "features", "predictions", "models", ".cache")
 LOOK = "look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."

@@ -2,14 +2,10 @@
 
 import json
 import os
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
-
+from ci import alert
 from tests.workflows.fake_github import FakeGitHub
 
-import alert
 import pytest
 
 SECRET = "T0000/B0000/a-secret"

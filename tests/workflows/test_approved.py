@@ -1,14 +1,12 @@
 """Whose approval counts. The pull request is as GitHub's API tells it; its CLI is replaced."""
 
-import subprocess
-import sys
-from pathlib import Path
+import json
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
+from ci import approved, shell
 
-import approved
 import pytest
 
+REAL_RUN = shell.run
 HEAD, OLDER, MERGE = "a" * 40, "b" * 40, "c" * 40
 CODEOWNERS = """# who must be asked
 *                 @everybody
@@ -35,20 +33,18 @@ def ask(monkeypatch, tmp_path, capsys):
         of_commit = {"number": 7, "merged_at": "2026", "merge_commit_sha": MERGE, "base": {"ref": "main"}}
         of_commit |= {"head": {"sha": HEAD}} | (pull or {})
 
-        def gh(*arguments):
-            if arguments[0] != "graphql":
-                assert arguments == (f"repos/example/churn/commits/{MERGE}/pulls",)
-                return [of_commit]
-            assert "number=7" in arguments
+        def run(*command, **_):
+            if command[0] == "git":
+                assert command == ("git", "show", "main:.github/CODEOWNERS")
+                return codeowners
+            if command[2] != "graphql":
+                assert command == ("gh", "api", f"repos/example/churn/commits/{MERGE}/pulls")
+                return json.dumps([of_commit])
+            assert "number=7" in command
             told = {"author": author and {"login": author}, "reviews": {"nodes": list(reviews)}}
-            return {"data": {"repository": {"pullRequest": told}}}
+            return json.dumps({"data": {"repository": {"pullRequest": told}}})
 
-        def run(command, **_):
-            assert command == ["git", "show", "main:.github/CODEOWNERS"]
-            return subprocess.CompletedProcess(command, 0, codeowners)
-
-        monkeypatch.setattr(approved, "gh", gh)
-        monkeypatch.setattr(approved.subprocess, "run", run)
+        monkeypatch.setattr(shell, "run", run)
         monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
         monkeypatch.setenv("GITHUB_REF_NAME", main if on_main else "7/merge")
         monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
@@ -119,10 +115,24 @@ def test_without_owners_of_the_workflows_nobody_can_approve(ask):
 @pytest.mark.parametrize("answer", [{"data": None}, {"message": "Server Error"}, None, []])
 def test_a_github_that_answers_nonsense_approves_nothing_and_says_so(ask, monkeypatch, tmp_path, capsys, answer):
     ask()
-    monkeypatch.setattr(approved, "gh", lambda *_: answer)
+    monkeypatch.setattr(shell, "run", lambda *_, **__: json.dumps(answer))
     approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
     assert (tmp_path / "output").read_text() == "approved_by=\napproved_by=\n"
     assert "::warning::GitHub could not be asked for approvals" in capsys.readouterr().out
+
+
+def test_an_answer_that_comes_with_an_error_since_teams_are_hidden_counts(ask, monkeypatch, tmp_path):
+    ask()
+    told = {"author": {"login": "bob"}, "reviews": {"nodes": [review("olga")]}}
+    answer = json.dumps({"data": {"repository": {"pullRequest": told}}, "errors": [{"type": "FORBIDDEN"}]})
+    (tmp_path / "gh").write_text(f"#!/bin/sh\necho '{answer}'\nexit 1\n")
+    (tmp_path / "gh").chmod(0o755)
+    (tmp_path / "git").write_text("#!/bin/sh\necho '/.github/ @olga'\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setattr(shell, "run", REAL_RUN)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
+    assert (tmp_path / "output").read_text().endswith("approved_by=olga\n")
 
 
 def test_a_github_cli_that_is_not_there_approves_nothing_and_says_so(monkeypatch, tmp_path, capsys):

@@ -1,13 +1,8 @@
 """`make audit`: what was accepted, with its reason, and what pip-audit found. The service itself is not asked here."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
-
+from ci import audit
 from tests.conftest import ROOT
 
-import audit
 import pytest
 
 FOUND = {

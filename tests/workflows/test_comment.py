@@ -8,12 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
-
+from ci import artifact, comment
 from tests.workflows.fake_github import AUTHOR, REPOSITORY, TOKEN, FakeGitHub
 
-import artifact
-import comment
 import pytest
 
 STAND_INS = Path(__file__).parent / "stand_ins" / "bin"

@@ -40,7 +40,9 @@ def jobs_on(tmp_path):
         for name, job in value["jobs"].items():
             work = {"id": "report", "run": f"echo {name} >> {tmp_path}/ran"}
             job["steps"] = [work, {"run": "false" if name in failing else "true"}]
-            job.pop("env", None)
+            job["runs-on"] = "ubuntu-latest"  # also where it calls a workflow
+            for key in ("env", "secrets", "uses", "with"):
+                job.pop(key, None)
             if "outputs" in job:
                 job["outputs"] = dict.fromkeys(job["outputs"], "${{ steps.report.outcome == 'success' }}")
         YAML().dump(value, repository / "workflow.yml")

@@ -2,12 +2,10 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
+from ci import propose, shell
 
-import propose
 import pytest
 
 BRANCH, TITLE = "retrain/1a2b3c4d", "Retrain on snapshot 1a2b3c4d"
@@ -50,9 +48,9 @@ def github(tmp_path, monkeypatch):
         "graphql": "{}",
         "gh workflow run": "",
     }
-    real = propose.run
+    real = shell.run
 
-    def run(*command, token="GH_TOKEN"):
+    def run(*command, token="GH_TOKEN", **_):
         if command[0] == "git":
             return real(*command, token=token)
         calls.append((" ".join(command), token))
@@ -61,7 +59,7 @@ def github(tmp_path, monkeypatch):
             raise answer
         return answer
 
-    monkeypatch.setattr(propose, "run", run)
+    monkeypatch.setattr(shell, "run", run)
     run.calls, run.answers = calls, answers
     return run
 
@@ -88,9 +86,9 @@ def test_cml_opens_it_with_the_report_and_no_skip_ci(github):
     "answer",
     [
         "undefined",
-        FileNotFoundError("cml"),
-        subprocess.CalledProcessError(1, "cml"),
-        subprocess.TimeoutExpired("cml", 1),
+        shell.FailedError("`cml pr` cannot be run (No such file or directory)"),
+        shell.FailedError("`cml pr` failed (exit status 1)"),
+        shell.FailedError("`cml pr` took longer than 300 seconds"),
     ],
     ids=["says undefined", "is missing", "fails", "hangs"],
 )
@@ -112,7 +110,7 @@ def test_where_cml_opens_none_git_and_the_github_cli_do(github, answer):
 
 def test_it_is_proposed_to_the_default_branch_whatever_its_name(github, monkeypatch):
     monkeypatch.setenv("GITHUB_REF_NAME", "trunk")
-    github.answers["cml"] = FileNotFoundError("cml")
+    github.answers["cml"] = shell.FailedError("`cml pr` cannot be run (No such file or directory)")
     propose_it()
     assert "--target-branch=trunk" in called(github, "cml pr create")[0][0]
     assert "-f base=trunk" in called(github, "churn/pulls -f")[0][0]
@@ -122,7 +120,7 @@ def test_what_cml_has_committed_and_pushed_before_it_failed_is_used(github):
     git("switch", "--quiet", "--create", BRANCH)
     git("-c", "user.name=test", "-c", "user.email=t@example.invalid", "commit", "--quiet", "--all", "--message=By CML")
     git("push", "--quiet", "origin", BRANCH)
-    github.answers["cml"] = subprocess.CalledProcessError(1, "cml")
+    github.answers["cml"] = shell.FailedError("`cml pr` failed (exit status 1)")
     propose_it()
     assert git("log", "-1", "--format=%s", f"origin/{BRANCH}") == "By CML"
     assert called(github, "churn/pulls -f")
@@ -132,7 +130,7 @@ def test_a_branch_that_an_earlier_attempt_left_behind_is_in_nobodys_way(github):
     git("-c", "user.name=test", "-c", "user.email=t@example.invalid", "commit", "--quiet", "--all", "--message=Left")
     git("push", "--quiet", "origin", f"HEAD:{BRANCH}")
     git("reset", "--quiet", "--soft", "HEAD^")
-    github.answers["cml"] = subprocess.CalledProcessError(1, "cml")
+    github.answers["cml"] = shell.FailedError("`cml pr` failed (exit status 1)")
     propose_it()
     assert git("log", "-1", "--format=%s", f"origin/{BRANCH}") == TITLE
 
@@ -165,7 +163,7 @@ def test_with_an_app_github_runs_the_checks_and_merges(github, monkeypatch):
 
 def test_where_main_requires_no_checks_the_job_land_merges_also_with_an_app(github, monkeypatch):
     monkeypatch.setenv("GH_TOKEN", "of the app")
-    github.answers["graphql"] = subprocess.CalledProcessError(1, "gh")
+    github.answers["graphql"] = shell.FailedError("`gh api` failed (exit status 1)")
     propose_it()
     assert called(github, "workflow run")[0][1] == "DISPATCH_TOKEN"
 
@@ -173,6 +171,6 @@ def test_where_main_requires_no_checks_the_job_land_merges_also_with_an_app(gith
 def test_a_command_gets_the_token_that_it_is_given(monkeypatch):
     monkeypatch.setenv("GH_TOKEN", "of the app")
     monkeypatch.setenv("DISPATCH_TOKEN", "of the run")
-    shell = ("sh", "-c", "echo $GH_TOKEN, $REPO_TOKEN, $ITERATIVE_DO_NOT_TRACK")
-    assert propose.run(*shell) == "of the app, of the app, 1"
-    assert propose.run(*shell, token="DISPATCH_TOKEN") == "of the run, of the run, 1"
+    command = ("sh", "-c", "echo $GH_TOKEN, $REPO_TOKEN, $ITERATIVE_DO_NOT_TRACK")
+    assert shell.run(*command) == "of the app, of the app, 1"
+    assert shell.run(*command, token="DISPATCH_TOKEN") == "of the run, of the run, 1"

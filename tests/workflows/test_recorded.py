@@ -3,15 +3,12 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".github" / "scripts"))
-
+from ci import github as api_of_github
+from ci import recorded, shell
 
 import pytest
-import recorded
 from ruamel.yaml import YAML
 
 OURS = {"full_name": "example/churn"}
@@ -40,7 +37,11 @@ def of_main(number, repository=OURS, event="push", sha="in main"):
 def github(monkeypatch, tmp_path):
     """Answers by a part of the path, and the downloads that work, by run and name."""
     answers = {"/pulls": [], "head=example:feature": [pull("a")], MAINS: {"workflow_runs": []}}
-    downloads = set()
+    downloads, calls = set(), []
+
+    def call(*command, **environment):
+        calls.append(" ".join([*(f"{name}={value}" for name, value in environment.items()), *command]))
+        return 0
 
     def api(path):
         return next(answer for part, answer in answers.items() if part in path)
@@ -50,17 +51,21 @@ def github(monkeypatch, tmp_path):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             (folder / "from").write_text(str(number))
+            (folder / "dvc.lock").touch()
             for part in ("files", "runs"):
                 (folder / part).mkdir()
                 (folder / part / f"{part}-of-{number}").touch()
         return (number, name) in downloads
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recorded, "api", api)
+    monkeypatch.setattr(api_of_github, "api", api)
     monkeypatch.setattr(recorded, "download", download)
+    monkeypatch.setattr(shell, "call", call)
     monkeypatch.setattr(recorded, "in_main", lambda sha: sha == "in main")
     for name, value in {
+        "ALWAYS_RETRAIN": "",
         "DEFAULT_BRANCH": "main",
+        "GITHUB_REF": "refs/heads/main",
         "GITHUB_REPOSITORY": "example/churn",
         "GITHUB_SHA": "5" * 40,
         "DVC_REMOTE_URL": "s3://x",
@@ -70,11 +75,13 @@ def github(monkeypatch, tmp_path):
 
     class GitHub:
         def __init__(self):
-            self.answers, self.downloads = answers, downloads
+            self.answers, self.downloads, self.calls = answers, downloads, calls
 
         def taken(self):
-            recorded.main([])
+            recorded.main(["take"])
             found = recorded.RECORDED / "from"
+            lock = "take build/recorded/dvc.lock" if found.exists() else "drop"
+            assert self.calls[0] == f"python -m report.claims {lock}"
             return int(found.read_text()) if found.exists() else None
 
     return GitHub()
@@ -203,8 +210,20 @@ def test_an_artifact_that_has_expired_is_passed_over(github, capsys):
     github.downloads.add((2, "results"))
     assert github.taken() == 2
     github.downloads.clear()
-    recorded.main([])
+    recorded.main(["take"])
     assert "everything is computed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "value"), [("GITHUB_REF", "refs/pull/7/merge"), ("ALWAYS_RETRAIN", "true")])
+def test_a_branch_and_a_main_that_always_retrains_start_from_an_empty_lock_also_if_one_was_committed_as_a_record(
+    github, monkeypatch, name, value
+):
+    recorded.RECORDED.mkdir(parents=True)
+    (recorded.RECORDED / "dvc.lock").touch()
+    monkeypatch.setattr(recorded, "found", None)
+    monkeypatch.setenv(name, value)
+    assert recorded.main(["take"]) == 0
+    assert github.calls == ["python -m report.claims drop"]
 
 
 def test_without_a_remote_the_folder_that_stands_for_it_is_needed_too(github, monkeypatch):
@@ -216,7 +235,16 @@ def test_without_a_remote_the_folder_that_stands_for_it_is_needed_too(github, mo
     github.downloads |= {(1, "results"), (2, "results"), (2, "dvc-remote")}
     assert github.taken() == 2
     assert (recorded.FOLDER / "from").read_text() == "2"
-    assert Path("output").read_text() == f"run=2\nfrom={recorded.FOLDER.absolute()}\n"
+    assert Path("output").read_text() == "run=2\n"
+    assert fetched_from(github) == str(recorded.FOLDER.absolute())
+
+
+def fetched_from(github):
+    remote, fetched = github.calls[1:]
+    assert remote.startswith("DVC_BRANCH_URL=")
+    assert remote.endswith(" make remote")
+    assert fetched == "dvc fetch --remote branch fetch prepare train", "only what the recorded lock names"
+    return remote.removeprefix("DVC_BRANCH_URL=").removesuffix(" make remote")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +258,8 @@ def test_objects_are_looked_for_where_the_run_of_the_branch_wrote_them(github, t
     github.answers |= {"/pulls": [pull("a")], "head_sha=a": {"workflow_runs": [taken]}, "runs/": {"jobs": PASSED}}
     github.downloads.add((1, "results"))
     assert github.taken() == 1
-    assert Path("output").read_text() == f"run=1\nfrom={place}\n"
+    assert Path("output").read_text() == "run=1\n"
+    assert fetched_from(github) == place
 
 
 def test_what_main_recorded_itself_lies_in_its_own_remote(github):
@@ -240,7 +269,8 @@ def test_what_main_recorded_itself_lies_in_its_own_remote(github):
     }
     github.downloads.add((2, "results"))
     assert github.taken() == 2
-    assert Path("output").read_text() == "run=2\nfrom=\n"
+    assert Path("output").read_text() == "run=2\n"
+    assert github.calls == ["python -m report.claims take build/recorded/dvc.lock"]
 
 
 @pytest.mark.parametrize("answer", [{"message": "Server Error"}, None, [{}]])
@@ -250,14 +280,20 @@ def test_a_github_that_answers_nonsense_costs_a_training_and_no_more(github, cap
     assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
 
 
-def test_a_github_cli_that_fails_costs_a_training_and_no_more(github, monkeypatch, capsys):
+def test_a_github_cli_that_fails_costs_a_training_and_no_more(github, monkeypatch, capsys, tmp_path):
     monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shell, "call", lambda *command: github.calls.append(command) or 0)
+    monkeypatch.setenv("ALWAYS_RETRAIN", "")
+    monkeypatch.setenv("DEFAULT_BRANCH", "main")
+    monkeypatch.setenv("GITHUB_REF", "refs/heads/main")
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
     monkeypatch.setenv("GITHUB_SHA", "5" * 40)
     monkeypatch.setenv("DVC_REMOTE_URL", "s3://x")
-    recorded.main([])
+    recorded.main(["take"])
     assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
+    assert github.calls == [("python", "-m", "report.claims", "drop")]
 
 
 @pytest.fixture
@@ -274,7 +310,7 @@ def without_remote(github, monkeypatch):
 
 
 def cached():
-    assert recorded.main(["cache", "1a2b"]) == 0
+    recorded.main(["cache", "1a2b"])
     return {path.name for path in recorded.CACHE.glob("*/*")}
 
 
@@ -291,15 +327,15 @@ def test_older_runs_of_main_are_asked_until_the_bases_snapshot_is_there(without_
 
 def test_a_commits_snapshot_is_what_its_lock_names(finished, monkeypatch, tmp_path):
     snapshot = YAML(typ="safe").load(finished.folder / "dvc.lock")["stages"]["fetch"]["outs"][0]
-    said = SimpleNamespace(stdout=(finished.folder / "dvc.lock").read_text(encoding="utf-8"))
-    monkeypatch.setattr(recorded.subprocess, "run", lambda *_, **__: said)
+    said = [(finished.folder / "dvc.lock").read_text(encoding="utf-8").strip()]
+    monkeypatch.setattr(shell, "run", lambda *_, **__: said[0])
     monkeypatch.chdir(tmp_path)
     assert not recorded.has_snapshot("HEAD")
     there = recorded.CACHE / "files" / "md5" / snapshot["md5"][:2] / snapshot["md5"][2:]
     there.parent.mkdir(parents=True)
     there.touch()
     assert recorded.has_snapshot("HEAD")
-    said.stdout = ""
+    said[0] = ""
     assert recorded.has_snapshot("a commit without a lock")
 
 
@@ -353,13 +389,13 @@ def judged(tmp_path, monkeypatch):
             (folder / "metrics").mkdir(parents=True, exist_ok=True)
             (folder / recorded.GATE).write_text(json.dumps({"model_sha256": model, "verdict": "passed"}))
             (folder / recorded.EVALUATION).write_text(json.dumps(evaluation))
-        return recorded.main(["check"])
+        return recorded.fits()
 
     return check
 
 
 def test_the_same_model_with_the_same_evaluation_is_what_was_recorded(judged, capsys):
-    assert judged(("a", {"roc_auc": 0.85}), ("a", {"roc_auc": 0.85})) == 0
+    assert judged(("a", {"roc_auc": 0.85}), ("a", {"roc_auc": 0.85}))
     assert capsys.readouterr().out == ""
 
 
@@ -372,7 +408,7 @@ def test_the_same_model_with_the_same_evaluation_is_what_was_recorded(judged, ca
     ],
 )
 def test_another_model_or_evaluation_than_was_recorded_is_told_and_refused(judged, capsys, made, other, what):
-    assert judged(made, other) == 1
+    assert not judged(made, other)
     assert (
         capsys.readouterr().out
         == f"\n::warning::What run 1 recorded is not what main finds: {what}. All is made anew.\n"
@@ -382,4 +418,4 @@ def test_another_model_or_evaluation_than_was_recorded_is_told_and_refused(judge
 def test_a_record_without_an_evaluation_is_refused(judged, monkeypatch):
     judged(("a", {}), ("a", {}))
     (recorded.RECORDED / recorded.EVALUATION).unlink()
-    assert recorded.main(["check"]) == 1
+    assert not recorded.fits()

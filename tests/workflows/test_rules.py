@@ -1,8 +1,10 @@
 """What act ignores in the workflows, and so what only their text can show: filters, permissions, time-outs."""
 
+import ast
 import json
 import re
 import subprocess
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from ruamel.yaml import YAML
 GITHUB = ROOT / ".github"
 WORKFLOWS = {path.stem: path for path in sorted((GITHUB / "workflows").glob("*.yml"))}
 FILES = [*WORKFLOWS.values(), *sorted((GITHUB / "actions").glob("*/action.yml"))]
-SCRIPTS_OF_THE_DEFAULT_BRANCH = {"ref": "${{ github.event.repository.default_branch }}", "sparse-checkout": ".github"}
+CALLED = ("alert", "register")  # by other workflows
+PROGRAMS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "ci").glob("*.py"))}
+OF_THE_DEFAULT_BRANCH = {"ref": "${{ github.event.repository.default_branch }}", "sparse-checkout": ".github\nci\n"}
 
 
 def load(path):
@@ -28,7 +32,7 @@ def load(path):
 def steps_of(value):
     """Yield every step of a workflow or of a composite action."""
     for job in value.get("jobs", {}).values():
-        yield from job["steps"]
+        yield from job.get("steps", [])
     yield from value.get("runs", {}).get("steps", [])
 
 
@@ -58,7 +62,7 @@ def faults_of_jobs(workflow):
     for name, job in workflow["jobs"].items():
         if "permissions" not in job:
             yield f"permissions of {name} are not said"
-        if job.get("timeout-minutes", 360) > 60:
+        if job.get("timeout-minutes", 0 if "uses" in job else 360) > 60:
             yield f"{name} may run for hours"
         if job.get("name") != name:
             yield f"{name} has another name"
@@ -108,7 +112,24 @@ def test_an_action_has_one_version_everywhere():
     assert len(pins) == len({action for action, _ in pins}) > 5
 
 
+def secrets(*names):
+    return {name: {"required": False} for name in names}
+
+
 TRIGGERS = {
+    "alert": {
+        "workflow_call": {
+            "inputs": {
+                "needs": {"description": "toJSON(needs) of the caller", "type": "string", "required": True},
+                "results": {
+                    "description": "Whether the run's artifact `results` may be read; a fork's may not",
+                    "type": "boolean",
+                    "default": False,
+                },
+            },
+            "secrets": secrets("SLACK_WEBHOOK_URL"),
+        }
+    },
     "audit": {"schedule": [{"cron": "0 5 * * 1"}], "workflow_dispatch": None},
     "fork-comment": {"workflow_run": {"workflows": ["pipeline"], "types": ["completed"]}},
     "pipeline": {
@@ -122,6 +143,23 @@ TRIGGERS = {
                 }
             }
         },
+    },
+    "register": {
+        "workflow_call": {
+            "outputs": {
+                "fault": {
+                    "description": "The reason of a failure, for the alert",
+                    "value": "${{ jobs.register.outputs.fault }}",
+                }
+            },
+            "secrets": secrets(
+                "APP_PRIVATE_KEY",
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+                "MLFLOW_TRACKING_PASSWORD",
+                "MLFLOW_TRACKING_USERNAME",
+            ),
+        }
     },
     "retrain": {
         "schedule": [{"cron": "0 2 * * 0"}],
@@ -147,13 +185,22 @@ NAMED = re.compile(r"""(?:origin[/ ]|heads/|--ref |HEAD:|[="'])(?:main|master)\b
 
 
 def test_no_workflow_and_no_script_knows_the_default_branch_by_name():
-    for path in [*WORKFLOWS.values(), *sorted((GITHUB / "scripts").glob("*.py"))]:
+    for path in [*FILES, *sorted((ROOT / "ci").glob("*.py"))]:
         assert NAMED.findall(path.read_text(encoding="utf-8")) == [], path
     former = ("--base origin/main", "refs/heads/main", '"branch=main"', 'base="main"', "HEAD:main", "fetch origin main")
     assert all(map(NAMED.search, former))
 
 
+REGISTER = {
+    "actions": "write",
+    "attestations": "write",
+    "contents": "write",
+    "id-token": "write",
+    "pull-requests": "write",
+}
 PERMISSIONS = {
+    "alert": {"alert": {"contents": "read"}},
+    "register": {"register": REGISTER},
     "audit": {
         "reproduce": {"contents": "read", "id-token": "write"},
         "dependencies": {"contents": "read"},
@@ -168,13 +215,7 @@ PERMISSIONS = {
         "checks": {"contents": "read"},
         "pipeline": {"actions": "read", "contents": "read", "id-token": "write", "pull-requests": "read"},
         "report": {"contents": "read", "pull-requests": "write"},
-        "register": {
-            "actions": "write",
-            "attestations": "write",
-            "contents": "write",
-            "id-token": "write",
-            "pull-requests": "write",
-        },
+        "register": REGISTER,
         "land": {"actions": "write", "contents": "write", "pull-requests": "write"},
         "alert": {"contents": "read"},
     },
@@ -216,7 +257,7 @@ def test_the_pipeline_may_run_for_an_hour():
 def test_a_job_that_may_comment_runs_nothing_of_the_branch(workflow, job):
     steps = load(WORKFLOWS[workflow])["jobs"][job]["steps"]
     checkouts = [step["with"] for step in steps if step.get("uses", "").startswith("actions/checkout@")]
-    assert checkouts == [SCRIPTS_OF_THE_DEFAULT_BRANCH | {"persist-credentials": False}]
+    assert checkouts == [OF_THE_DEFAULT_BRANCH | {"persist-credentials": False}]
     assert steps[0]["with"] is checkouts[0], "what comes before the checkout would run from nowhere"
     downloads = [step["with"]["path"] for step in steps if "download-artifact" in step.get("uses", "")]
     assert downloads == ["${{ runner.temp }}/results"], "the branch's files must not lie where scripts are run from"
@@ -231,19 +272,27 @@ def test_forks_get_no_storage_and_the_token_of_the_run_is_for_main_only():
     assert "github.event.pull_request.head.repo.full_name == github.repository" in cached
 
 
+def commands_of(program):
+    """Return a program of ci/ with the commands in it as a shell has them."""
+    return re.sub(r'",\s+"', " ", PROGRAMS[program])
+
+
 def steps_of_the_pipeline():
     return {step["name"]: step for step in load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["steps"]}
 
 
 def test_what_has_the_runs_token_is_a_script_of_the_base_before_anything_of_the_branch_runs():
     steps = steps_of_the_pipeline()
-    assert list(steps)[:3] == ["Check out", "Base and approval", "Fill DVC's cache where no remote does"]
-    filled = steps["Fill DVC's cache where no remote does"]["run"]
-    assert 'git show "$COMMIT:.github/scripts/recorded.py" > "$RUNNER_TEMP/recorded.py"' in filled
-    assert filled.count("python") == 1
-    asked = steps["Base and approval"]["run"]
-    assert 'git show "$commit:.github/scripts/approved.py" > "$RUNNER_TEMP/approved.py"' in asked
-    assert asked.count("python") == 1
+    assert list(steps)[:4] == ["Check out", "Base", "Approval", "Fill DVC's cache where no remote does"]
+    assert "GH_TOKEN" not in steps["Base"]["env"], "where main has no ci/, it is the branch's"
+    own, kept, run = steps["Base"]["run"].replace(" || ", "\n").splitlines()
+    assert own == 'git archive --output "$RUNNER_TEMP/main.zip" "origin/$DEFAULT_BRANCH" ci'
+    assert kept == 'git archive --output "$RUNNER_TEMP/main.zip" HEAD ci'
+    assert run == "PYTHONPATH=$RUNNER_TEMP/main.zip python3 -P -m ci.base"
+    for name, program in (("Approval", "ci.approved"), ("Fill DVC's cache where no remote does", "ci.recorded cache")):
+        assert steps[name]["run"].startswith(f"python3 -P -m {program} "), "without -P Python finds the branch's first"
+        assert steps[name]["env"]["PYTHONPATH"] == "${{ runner.temp }}/base.zip"
+        assert "steps.base.outputs.code == steps.base.outputs.commit" in steps[name]["if"], "else there is none"
 
 
 def test_what_a_branch_wrote_reaches_main_only_by_what_its_run_recorded():
@@ -252,10 +301,12 @@ def test_what_a_branch_wrote_reaches_main_only_by_what_its_run_recorded():
     assert place.startswith(f"${{{{ github.ref != {MAIN} && ")
     assert "github.event.pull_request.head.repo.full_name == github.repository" in place
     assert "format('{0}/branches/{1}', vars.DVC_REMOTE_URL, github.event.pull_request.number || github.ref)" in place
-    (fetched,) = re.findall("dvc fetch.*", steps["Fetch what is taken over"]["run"])
-    assert fetched.startswith("dvc fetch --remote branch fetch prepare train ")
-    pushes = re.findall(".*(?:dvc|remote.py) push.*", "\n".join(step.get("run", "") for step in steps.values()))
-    assert pushes == ["python .github/scripts/remote.py push ${DVC_BRANCH_URL:+branch}"]
+    others = map(commands_of, PROGRAMS.keys() - {"remote"})
+    commands = "\n".join([*(step.get("run", "") for step in steps.values()), *others])
+    (fetched,) = re.findall("dvc fetch .*", commands)
+    assert fetched.startswith("dvc fetch --remote branch fetch prepare train")
+    pushes = re.findall(".*(?:dvc|ci.remote) push.*", commands)
+    assert pushes == ["python -m ci.remote push ${DVC_BRANCH_URL:+branch}"]
 
 
 def test_what_follows_a_blocked_verdict_is_uploaded_all_the_same():
@@ -288,7 +339,7 @@ def test_workflows_set_up_check_and_test_by_the_targets_that_people_call():
     commands = [step["run"] for path in FILES for step in steps_of(load(path)) if "run" in step]
     assert [command for command in commands if re.search(rf"(?m)(?:^|[ /;&|(])(?:{TOOLS})(?: |$)", command)] == []
     called = re.findall(r"\bmake ([a-z][a-z ]*)", "\n".join(commands))
-    assert sorted(called) == ["audit ", "check", "quick", "remote", "setup remote", "test"]
+    assert sorted(called) == ["audit", "check", "quick", "setup remote", "test"]
 
 
 def test_all_tests_run_on_each_commit_of_main_and_every_week():
@@ -296,25 +347,32 @@ def test_all_tests_run_on_each_commit_of_main_and_every_week():
     assert command == "make test"
 
 
-@pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS.keys() - set(CALLED)))
 def test_a_failure_of_any_job_is_told(workflow):
     jobs = load(WORKFLOWS[workflow])["jobs"]
     for result in ("failure", "cancelled"):  # a job that runs out of time counts as cancelled
         assert f"contains(needs.*.result, '{result}')" in jobs["alert"]["if"]
     assert set(jobs["alert"]["needs"]) == jobs.keys() - {"alert"}
-    assert all(step["if"] == "env.SLACK_WEBHOOK_URL != ''" for step in jobs["alert"]["steps"])
+    assert jobs["alert"]["uses"] == "./.github/workflows/alert.yml"
+    assert jobs["alert"]["with"]["needs"] == "${{ toJSON(needs) }}"
+    assert jobs["alert"]["secrets"] == {"SLACK_WEBHOOK_URL": "${{ secrets.SLACK_WEBHOOK_URL }}"}
+
+
+def test_without_a_webhook_the_alert_does_nothing_and_with_one_it_is_mains():
+    checkout, *steps = load(WORKFLOWS["alert"])["jobs"]["alert"]["steps"]
+    assert checkout["with"]["ref"] == OF_THE_DEFAULT_BRANCH["ref"]
+    assert all(step["if"].startswith("env.SLACK_WEBHOOK_URL != ''") for step in (checkout, *steps))
 
 
 def test_the_alert_about_a_fork_takes_nothing_from_the_forks_artifact():
-    steps = load(WORKFLOWS["fork-comment"])["jobs"]["alert"]["steps"]
-    assert [step["name"] for step in steps] == ["Check out the scripts of the default branch", "Tell Slack"]
-    assert steps[1]["run"] == "python3 .github/scripts/alert.py"
+    assert load(WORKFLOWS["fork-comment"])["jobs"]["alert"]["with"].keys() == {"needs"}
+    (downloads,) = [step for step in steps_of(load(WORKFLOWS["alert"])) if "download-artifact" in step.get("uses", "")]
+    assert downloads["if"] == "env.SLACK_WEBHOOK_URL != '' && inputs.results"
 
 
 def test_each_secret_and_variable_is_in_the_docs_and_no_other():
-    used = {
-        name for path in FILES for name in re.findall(r"\b(?:secrets|vars)\.(\w+)", path.read_text(encoding="utf-8"))
-    }
+    pattern = r"\b(?:secrets|vars|fromJSON\(inputs\.vars\))\.(\w+)"
+    used = {name for path in FILES for name in re.findall(pattern, path.read_text(encoding="utf-8"))}
     section = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8").partition("| switches on |")[2]
     table = section.partition("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("|")]
@@ -411,8 +469,8 @@ def code_of(module):
 
 def run_by(job):
     """Return the files of this repository that a job runs, or that decide what is run and fetched."""
-    lines = [step.get("run", "") for step in job["steps"]]
-    for step in job["steps"]:
+    lines = [step.get("run", "") for step in job.get("steps", [])]
+    for step in job.get("steps", []):
         if (path := step.get("uses", "")).startswith("./"):
             lines += [inner.get("run", "") for inner in steps_of(load(ROOT / path / "action.yml"))]
     text, files, found = "\n".join(lines), {*tracked(), *REPLACED}, set()
@@ -420,8 +478,12 @@ def run_by(job):
         command = ["make", "--dry-run", "--always-make", *called.split()]  # without a target, `make help`
         text += subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
         found |= {"Makefile"}
-    found |= {*re.findall(r"[\w./-]+", text), *re.findall(r"\.github/scripts/\w+\.py", text)}
-    for module in re.findall(r"python -m (\S+)", text):
+    found |= {*re.findall(r"[\w./-]+", text)}
+    for program in re.findall(r"-m ci\.(\w+)", text):
+        files_of_program = code_of(Path("ci", f"{program}.py"))
+        text += "\n".join(commands_of(Path(file).stem) for file in files_of_program)
+        found |= files_of_program
+    for module in re.findall(r"python3? -m ([a-z_.]+)", text):
         path = Path(*module.split("."))
         file = path / "__main__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
         found |= code_of(file) if str(file) in files else set()
@@ -511,22 +573,29 @@ def test_main_and_retraining_restore_no_run_that_a_branch_could_have_planted():
     commands = [
         line.strip()
         for name in ("pipeline", "retrain", "audit")
-        for job in load(WORKFLOWS[name])["jobs"].values()
-        for step in job["steps"]
+        for step in steps_of(load(WORKFLOWS[name]))
         for line in step.get("run", "").splitlines()
         if "dvc repro --pull" in line
     ]
-    (other,) = [command for command in commands if "dvc repro --pull --no-run-cache" not in command]
-    assert other.startswith('dvc repro --pull $([ "$BRANCH_MAY_REUSE" = true ] || echo --no-run-cache) gate')
+    assert commands
+    assert all("dvc repro --pull --no-run-cache" in command for command in commands)
+    programs = [
+        name
+        for name in PROGRAMS
+        for command in re.findall('"dvc repro --pull.*', commands_of(name))
+        if "--no-run-cache" not in command
+    ]
+    assert programs == ["reproduce"], "which test_steps.py runs"
 
 
 def test_the_report_is_told_the_commit_that_was_known_before_any_stage_ran_and_no_name():
     bases = [
-        re.findall(r"-m report --base (\S+)", step.get("run", ""))
+        re.findall(r"-m ci.judge --base (\S+)", step.get("run", ""))
         for name in ("pipeline", "retrain")
         for step in steps_of(load(WORKFLOWS[name]))
     ]
-    assert [base for found in bases for base in found] == ['"$COMMIT"', '"$COMMIT"', '"$GITHUB_SHA"']
+    assert [base for found in bases for base in found] == ['"$COMMIT"', '"$GITHUB_SHA"']
+    assert re.findall('-m report --base", [^,]+', commands_of("judge")) == ['-m report --base", given.base']
 
 
 def test_the_warehouses_password_is_given_to_the_step_that_fetches_and_to_no_feature_function():
@@ -536,3 +605,29 @@ def test_the_warehouses_password_is_given_to_the_step_that_fetches_and_to_no_fea
     ]
     assert holders == ["Fetch the data"]
     assert sum(path.read_text(encoding="utf-8").count("secrets.PGPASSWORD") for path in FILES) == 1
+
+
+def test_a_step_does_not_branch_since_the_programs_of_ci_do():
+    steps = [step for path in FILES for step in steps_of(load(path))]
+    assert [step["run"] for step in steps if re.search(r"(?m)^ *(?:if|for|while|case) ", step.get("run", ""))] == []
+    assert len(WORKFLOWS["pipeline"].read_text(encoding="utf-8").splitlines()) <= 260
+
+
+def test_the_programs_of_ci_need_the_standard_library_alone_but_for_the_dvc_remote():
+    """A job that checks out main's ci/ alone has nothing else."""
+    for name in PROGRAMS.keys() - {"remote"}:
+        tree = ast.parse(PROGRAMS[name])
+        found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        found |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        assert {module.partition(".")[0] for module in found} <= {"ci", *sys.stdlib_module_names}, name
+
+
+def test_what_aws_is_given_is_said_in_one_place():
+    texts = {str(path.relative_to(GITHUB)): path.read_text(encoding="utf-8") for path in FILES}
+    for setting in ("role-to-assume", "AWS_ENDPOINT_URL_S3", "AWS_REGION"):
+        assert [name for name, text in texts.items() if setting in text] == ["actions/aws/action.yml"]
+    for workflow, job in (("audit", "reproduce"), ("pipeline", "pipeline"), ("register",) * 2, ("retrain",) * 2):
+        given = [step["with"] for step in load(WORKFLOWS[workflow])["jobs"][job]["steps"] if "/aws" in str(step)]
+        keys = {"access-key-id": "AWS_ACCESS_KEY_ID", "secret-access-key": "AWS_SECRET_ACCESS_KEY"}
+        secrets = {name: f"${{{{ secrets.{secret} }}}}" for name, secret in keys.items()}
+        assert given == [{"vars": "${{ toJSON(vars) }}"} | secrets]

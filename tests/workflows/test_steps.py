@@ -1,7 +1,11 @@
 """Single steps of the workflows, run by bash as GitHub does, in a small repository with a hostile branch."""
 
+import json
 import os
+import shutil
 import subprocess
+import sys
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 from tests.conftest import ROOT
@@ -9,18 +13,26 @@ from tests.conftest import ROOT
 import pytest
 from ruamel.yaml import YAML
 
-# Instead of python: it tells what it was called with, and whose judge it would run.
-PYTHON = """#!/bin/sh
+# Instead of python: it tells what it was called with, and whose judge it would run. The programs of ci/ run, and find
+# no installed package.
+PYTHON = f"""#!/bin/sh
+case "$*" in
+    *"-m ci.remote "*) echo "python $*"; exit 1 ;;
+    *"-m ci."*) exec {sys.executable} -S "$@" ;;
+esac
 mkdir -p build/report && touch build/report/report.md
 echo "$@" > "$RUNNER_TEMP/called"
-cat "${PYTHONPATH:-.}/report/judge.py" > "$RUNNER_TEMP/judged_by"
+cat "${{PYTHONPATH:-.}}/report/judge.py" > "$RUNNER_TEMP/judged_by"
 """
 DVC = '#!/bin/sh\necho "dvc $*"\n'
 
 
+def steps_of(workflow, job):
+    return YAML(typ="safe").load(ROOT / ".github" / "workflows" / f"{workflow}.yml")["jobs"][job]["steps"]
+
+
 def step_of(workflow, job, name):
-    jobs = YAML(typ="safe").load(ROOT / ".github" / "workflows" / f"{workflow}.yml")["jobs"]
-    (step,) = [step for step in jobs[job]["steps"] if step["name"] == name]
+    (step,) = [step for step in steps_of(workflow, job) if step["name"] == name]
     return step
 
 
@@ -34,18 +46,21 @@ def runner(tmp_path):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     environment = {
+        "APPROVED_BY": "",
+        "BEFORE": "",
         "PATH": f"{programs}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "DEFAULT_BRANCH": "main",
         "GITHUB_OUTPUT": str(temporary / "output"),
         "GITHUB_REF": "refs/pull/7/merge",
+        "GITHUB_REPOSITORY": "example/churn",
         "GITHUB_STEP_SUMMARY": str(temporary / "summary"),
         "RUNNER_TEMP": str(temporary),
     }
 
     def bash(script, check=True, **more):
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
-        kept = {name: value for name, value in (environment | more).items() if "${{" not in value}
+        kept = environment | {name: value for name, value in more.items() if "${{" not in value}
         return subprocess.run(command, cwd=checkout, env=kept, capture_output=True, text=True, check=check)
 
     def step(workflow, job, name, check=True, **more):
@@ -58,21 +73,23 @@ def runner(tmp_path):
     bash(
         "git init --quiet --initial-branch=main && git config user.name test && git config user.email t@example.invalid"
     )
+    shutil.copytree(ROOT / "ci", checkout / "ci", ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / ".gitignore").write_text("__pycache__\nbuild\n")
     (checkout / "params.yaml").write_text("min: 0.82\n")
     (checkout / "report" / "judge.py").write_text("main's judge\n")
     bash("git add . && git commit --quiet --message=main && git update-ref refs/remotes/origin/main HEAD")
     main = bash("git rev-parse HEAD").stdout.strip()
     bash("sed -i s/0.82/0.7/ params.yaml && echo 'its own judge' > report/judge.py && git commit --quiet -am branch")
     environment["GITHUB_SHA"] = bash("git rev-parse HEAD").stdout.strip()
-    return SimpleNamespace(bash=bash, step=step, outputs=outputs, main=main, temporary=temporary)
+    return SimpleNamespace(bash=bash, step=step, outputs=outputs, main=main, temporary=temporary, programs=programs)
 
 
 def judged(runner, code):
     """Return what came of the judge after the branch's code has run."""
-    runner.step("pipeline", "pipeline", "Base and approval")
+    runner.step("pipeline", "pipeline", "Base")
     found = runner.outputs()
     runner.bash(code)
-    given = {"COMMIT": found["commit"], "JUDGE": found["judge"], "BASE_NAME": found["name"], "PULL_REQUEST": "7"}
+    given = {"BASE_NAME": found.pop("name"), "PULL_REQUEST": "7"} | {key.upper(): found[key] for key in found}
     return runner.step("pipeline", "pipeline", "Judge and report", check=False, **given)
 
 
@@ -125,15 +142,49 @@ def test_results_may_change_while_the_pipeline_runs(runner):
         "mkdir metrics && touch dvc.lock metrics/gate.json && git add . && git commit --quiet --message=results"
     )
     sha = runner.bash("git rev-parse HEAD").stdout.strip()
-    runner.step("pipeline", "pipeline", "Base and approval")
+    runner.step("pipeline", "pipeline", "Base")
     runner.bash("echo new > dvc.lock && echo new > metrics/gate.json && rm -r .git/hooks")
-    given = {"COMMIT": runner.outputs()["commit"], "JUDGE": "main", "GITHUB_SHA": sha, "PULL_REQUEST": ""}
+    commit = runner.outputs()["commit"]
+    given = {"COMMIT": commit, "CODE": commit, "JUDGE": "base", "GITHUB_SHA": sha, "PULL_REQUEST": ""}
     assert runner.step("pipeline", "pipeline", "Judge and report", **given).returncode == 0
 
 
+def test_a_branch_cannot_plant_a_module_in_what_has_a_token_or_judges(runner):
+    for name in ("json.py", "ci/__init__.py", "ci/approved.py", "ci/base.py", "ci/judge.py", "report/__init__.py"):
+        runner.bash(f"echo 'import sys; sys.exit(\"planted\")' > {name} && git add {name}")
+    runner.bash("git commit --quiet --message=planted")
+    sha = runner.bash("git rev-parse HEAD").stdout.strip()
+    (runner.programs / "gh").write_text("#!/bin/sh\necho null\n")
+    (runner.programs / "gh").chmod(0o755)
+    runner.step("pipeline", "pipeline", "Base")
+    found = runner.outputs()
+    assert found["commit"] == runner.main
+    given = {"COMMIT": found["commit"], "CODE": found["code"], "JUDGE": found["judge"], "GITHUB_SHA": sha}
+    given |= {"HEAD_SHA": sha, "PULL_REQUEST": "7", "PYTHONPATH": str(runner.temporary / "base.zip")}
+    approval = runner.step("pipeline", "pipeline", "Approval", **given)
+    assert "No code owner has approved this commit" in approval.stdout
+    runner.step("pipeline", "pipeline", "Judge and report", **given)
+    assert (runner.temporary / "judged_by").read_text() == "main's judge\n"
+
+
+def test_where_main_has_no_ci_yet_its_judge_judges_all_the_same_by_way_of_the_branchs_programs(runner):
+    runner.bash("git rm -r --quiet --cached ci && git commit --quiet --message=old")
+    runner.bash("git update-ref refs/remotes/origin/main HEAD && echo 'a newer judge' > report/judge.py")
+    runner.bash("git add . && git commit --quiet --message=new")
+    main, sha = runner.bash("git rev-parse HEAD^ HEAD").stdout.split()
+    runner.step("pipeline", "pipeline", "Base", GITHUB_SHA=sha)
+    found = runner.outputs()
+    assert (found["commit"], found["code"], found["judge"]) == (main, sha, "base")
+    given = {"COMMIT": main, "CODE": sha, "JUDGE": "base", "GITHUB_SHA": sha, "PULL_REQUEST": "7"}
+    runner.step("pipeline", "pipeline", "Judge and report", **given)
+    assert (runner.temporary / "called").read_text() == f"-m report --base {main}\n"
+    assert (runner.temporary / "judged_by").read_text() == "its own judge\n"
+
+
 def test_the_commit_that_a_branch_started_from_is_known_before_its_code_runs(runner):
-    runner.step("pipeline", "pipeline", "Base and approval")
-    assert runner.outputs() == {"name": "origin/main", "commit": runner.main, "judge": "main"}
+    runner.step("pipeline", "pipeline", "Base")
+    found = {"name": "origin/main", "commit": runner.main, "judge": "base", "code": runner.main}
+    assert runner.outputs() == found
 
 
 @pytest.mark.parametrize(
@@ -149,16 +200,22 @@ def test_a_run_that_a_branch_could_have_planted_is_reused_by_nobody(runner, reus
     step = step_of("pipeline", "pipeline", "Run the pipeline")
     both_roles = "vars.AWS_ROLE_ARN != '' && vars.AWS_BRANCH_ROLE_ARN != ''"
     assert step["env"]["BRANCH_MAY_REUSE"] == f"${{{{ env.DVC_REMOTE_URL == '' || ({both_roles}) }}}}"
-    fetched = step_of("pipeline", "pipeline", "Fetch main's run-cache")
-    assert fetched["if"] == f"env.DVC_BRANCH_URL != '' && {both_roles}"
     given = {"BRANCH_MAY_REUSE": reuse, "GITHUB_REF": ref, "RUN": ""}
     assert runner.step("pipeline", "pipeline", "Run the pipeline", **given).stdout == command + "\n"
+    place = {"DVC_BRANCH_URL": "" if ref.endswith("/main") else "s3://x/branches/7"}
+    fetched = "python -m ci.remote fetch\n" if reuse == "true" and place["DVC_BRANCH_URL"] else ""
+    printed = runner.step("pipeline", "pipeline", "Run the pipeline", **given, **place).stdout
+    assert printed == fetched + command + "\n", "main's run-cache is fetched where it may be reused, and may be missing"
 
 
 @pytest.mark.parametrize(("branch", "known"), [("main", True), ("master", True), ("trunk", False), ("mai", False)])
 def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, branch, known):
     runner.bash(f"mkdir -p .github && ln -s {ROOT}/.github/workflows .github/workflows")
-    done = runner.step("audit", "silence", "See whether the pipeline runs on this branch", False, BRANCH=branch)
+    answer = json.dumps({"workflow_runs": [{"created_at": datetime.now(UTC).isoformat()}]})
+    (runner.programs / "gh").write_text(f"#!/bin/sh\necho '{answer}'\n")
+    (runner.programs / "gh").chmod(0o755)
+    (step,) = (step["name"] for step in steps_of("audit", "silence") if "run" in step)
+    done = runner.step("audit", "silence", step, False, BRANCH=branch)
     assert done.returncode == (not known)
     ignored = f"pipeline.yml or suite.yml ignores the default branch {branch}"
     fault = f"{ignored}: add it to each line branches: [main, master]."

@@ -1,7 +1,7 @@
 """Fetch from the DVC remote, or push to it, with the run-cache; and say in one sentence what went wrong.
 
-    python .github/scripts/remote.py fetch            # `make pull`, which also checks out
-    python .github/scripts/remote.py push [REMOTE]    # `make push`
+    python -m ci.remote fetch            # `make pull`, which also checks out
+    python -m ci.remote push [REMOTE]    # `make push`
 
 This is `dvc fetch --run-cache` and `dvc push --run-cache`, and what they leave out: an entry of the run-cache that was
 cut short would stop `dvc repro`, so it is deleted; an object that is missing or damaged in the remote is named; and
@@ -9,6 +9,9 @@ what is damaged there is replaced by the whole one that is here, which `dvc push
 
 Without REMOTE that is the default one, which is main's. Another, such as a branch's, gets the objects without the
 run-cache: nothing reads runs from there, so that no branch can plant one.
+
+This is the one program of ci/ that needs more than the standard library: DVC's commands name no damaged object, put
+nothing whole in its place, and stop at a damaged entry.
 """
 
 import argparse
@@ -20,6 +23,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from ci import github
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from dvc.config import NoRemoteError  # type: ignore[import-untyped]  # DVC has no types
@@ -148,7 +153,7 @@ def objects(repo: Any) -> dict[str, str]:
 
 
 def fetch(repo: Any) -> str:
-    """Do what the module says, and say what was done. Raises RemoteError."""
+    """Fetch all that dvc.lock names, and the run-cache; return a summary. Raises RemoteError."""
     odb, cache = connect(repo, None), repo.cache.local
     fetch_runs(repo, odb)
     files = repo.fetch()
@@ -161,7 +166,7 @@ def fetch(repo: Any) -> str:
 
 
 def push(repo: Any, name: str | None) -> str:
-    """Do what the module says, and say what was done. Raises RemoteError."""
+    """Push all that dvc.lock names, and to the default remote the run-cache; return a summary. Raises RemoteError."""
     odb, cache = connect(repo, name), repo.cache.local
     here = {oid: path for oid, path in objects(repo).items() if cache.exists(oid)}
     new = [oid for oid in here if not odb.exists(oid)]
@@ -179,7 +184,7 @@ def push(repo: Any, name: str | None) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the module says. Raises RemoteError."""
+    """Fetch or push. Raises RemoteError."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="fetch from the default remote, and the runs from `branch`")
@@ -208,8 +213,7 @@ if __name__ == "__main__":
         error = (
             raised if isinstance(raised, RemoteError) else f"DVC fails with {type(raised).__name__}; run `dvc status`."
         )
-        if output := os.environ.get("GITHUB_OUTPUT"):
-            with Path(output).open("a", encoding="utf-8") as file:
-                file.write(f"fault=The DVC remote: {error}\n")  # for alert.py
+        if "GITHUB_OUTPUT" in os.environ:
+            github.output(fault=f"The DVC remote: {error}")  # for alert.py
             print(f"\n::error::The DVC remote: {error}")  # on a new line: dvc leaves a colour code on its own
         sys.exit(f"remote: {error}")

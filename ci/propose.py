@@ -1,6 +1,6 @@
 """Open a pull request with the results in the work tree, and let it merge when its checks have passed.
 
-    python .github/scripts/propose.py --branch retrain/1a2b3c4d --title TITLE
+    python3 -m ci.propose --branch retrain/1a2b3c4d --title TITLE
 
 It is proposed to the branch that the run is on, which is the default branch.
 CML opens it; where CML is missing or fails, git and the GitHub CLI do. What was proposed before, whatever became of it,
@@ -10,13 +10,12 @@ branch, and merges the pull request in its job `land`.
 """
 
 import argparse
-import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
+from ci import github, shell
 
 RESULTS = ("dvc.lock", "metrics", "params.yaml", "plots")
 REPORT = Path("build/report/report.md")
@@ -25,45 +24,33 @@ AUTO_MERGE = (
     "mutation($id: ID!) {"
     " enablePullRequestAutoMerge(input: {pullRequestId: $id, mergeMethod: SQUASH}) {clientMutationId} }"
 )
-SECONDS = 300  # for each command: CML has no time limit of its own
-
-
-def run(*command: str, token: str = "GH_TOKEN") -> str:
-    """Return what a command printed. Raises OSError, CalledProcessError or TimeoutExpired."""
-    secret = os.environ[token]
-    environment = os.environ | {"GH_TOKEN": secret, "REPO_TOKEN": secret, "ITERATIVE_DO_NOT_TRACK": "1"}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=SECONDS, env=environment)
-    return done.stdout.strip()
-
-
-def api(path: str, **fields: str) -> Any:
-    """Return what GitHub's API says about this repository; with fields, they are posted."""
-    given = [part for name, value in fields.items() for part in ("-f", f"{name}={value}")]
-    return json.loads(run("gh", "api", f"repos/{os.environ['GITHUB_REPOSITORY']}/{path}", *given))
 
 
 def open_by_cml(branch: str, title: str, body: str) -> int:
     """Return the number of the pull request that CML opened. Raises ValueError when it opened none."""
-    printed = run(
+    printed = shell.run(
         *("cml", "pr", "create", "--driver=github", f"--target-branch={os.environ['GITHUB_REF_NAME']}"),
         *(f"--branch={branch}", f"--title={title}", f"--body={body}", f"--user-name={NAME}", f"--user-email={EMAIL}"),
         f"--message={title}",  # without it CML adds [skip ci], and nothing would be checked
         *("dvc.lock", "metrics/**", "params.yaml", "plots/**"),  # with fetch.as_of
     )
     if not (found := re.fullmatch(r"https://\S+/pull/(\d+)", printed)):
-        raise ValueError
+        raise ValueError("it gave no address")
     return int(found[1])
 
 
 def open_by_git(branch: str, title: str, body: str) -> int:
     """Return the number of the pull request that git and the GitHub CLI opened, also after CML gave up half-way."""
-    run("git", "config", "credential.helper", "!gh auth git-credential")
-    run("git", "switch", "--quiet", "--force-create", branch)
-    run("git", "add", *RESULTS)
-    if run("git", "diff", "--cached", "--name-only"):
-        run("git", "-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}", "commit", "--quiet", f"--message={title}")
-    run("git", "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{branch}")
-    return int(api("pulls", base=os.environ["GITHUB_REF_NAME"], head=branch, title=title, body=body)["number"])
+    shell.run("git", "config", "credential.helper", "!gh auth git-credential")
+    shell.run("git", "switch", "--quiet", "--force-create", branch)
+    shell.run("git", "add", *RESULTS)
+    if shell.run("git", "diff", "--cached", "--name-only"):
+        identity = ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}")
+        shell.run("git", *identity, "commit", "--quiet", f"--message={title}")
+    shell.run("git", "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{branch}")
+    values = {"base": os.environ["GITHUB_REF_NAME"], "head": branch, "title": title, "body": body}
+    fields = [part for name, value in values.items() for part in ("-f", f"{name}={value}")]
+    return int(github.api("pulls", *fields)["number"])
 
 
 def merges_itself(number: int) -> bool:
@@ -72,33 +59,32 @@ def merges_itself(number: int) -> bool:
     `gh pr merge --auto` is not used: where no check is required, it merges at once.
     """
     try:
-        run("gh", "api", "graphql", "-f", f"query={AUTO_MERGE}", "-f", f"id={api(f'pulls/{number}')['node_id']}")
-    except subprocess.CalledProcessError:
+        github.graphql(AUTO_MERGE, "-f", f"id={github.api(f'pulls/{number}')['node_id']}")
+    except shell.FailedError:
         return False
     return True
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the module says."""
+    """Open the pull request, once."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--branch", required=True)
     parser.add_argument("--title", required=True)
     given = parser.parse_args(arguments)
 
     owner = os.environ["GITHUB_REPOSITORY"].partition("/")[0]
-    if former := api(f"pulls?state=all&head={owner}:{given.branch}"):
+    if former := github.api(f"pulls?state=all&head={owner}:{given.branch}"):
         print(f"::notice::Proposed before: {former[0]['html_url']}")
         return
     body = re.sub(r"(?m)^!\[.*\]\(comparison\.png\)$", "", REPORT.read_text(encoding="utf-8"))
     try:
         number = open_by_cml(given.branch, given.title, body)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        print(f"CML opened no pull request, so the GitHub CLI does ({type(error).__name__}).")
+    except (shell.FailedError, ValueError) as error:
+        print(f"CML opened no pull request, so the GitHub CLI does: {error}.")
         number = open_by_git(given.branch, given.title, body)
     print(f"::notice::Pull request {number}: {given.title}")
     if os.environ["GH_TOKEN"] == os.environ["DISPATCH_TOKEN"] or not merges_itself(number):
-        dispatch = ("gh", "workflow", "run", "pipeline.yml", "--repo", os.environ["GITHUB_REPOSITORY"])
-        run(*dispatch, "--ref", given.branch, "-f", f"pull_request={number}", token="DISPATCH_TOKEN")
+        github.dispatch(given.branch, "-f", f"pull_request={number}", token="DISPATCH_TOKEN")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """Take over what CI recorded of the work that main now holds, so that main need not train again, and check it.
 
-    python .github/scripts/recorded.py          # in a run on main, with GH_TOKEN
-    python .github/scripts/recorded.py check    # after the gate: exits with 1 where it is not what was recorded
-    python .github/scripts/recorded.py cache COMMIT    # where there is no remote
+    python -m ci.recorded take            # with GH_TOKEN, and nothing that was committed counts
+    python -m ci.recorded cache COMMIT    # where there is no remote
 
 Looked for are the runs of the merged pull request at its head, then those of main, the branch DEFAULT_BRANCH, newest
 first. A run counts only if its workflow is main's or that of the merged commit. So these are not records: a run of a
 fork, of a tag that is called main, and of a pull request to another branch, which runs the workflow of that merge.
 
-What is found lies in build/recorded; nothing is there if nothing was found, and then everything is computed. The output
-`from` is where the run's objects lie: the prefix of its branch in the DVC remote, or a folder where there is no remote;
-empty where they are main's own.
+The record lies in build/recorded, its run's number is the output `run`, and its objects are fetched: from the prefix of
+its branch in the DVC remote, or from a folder where there is no remote. Without a record everything is computed.
+After the gate `fits` compares what was made with what was recorded.
 
 `cache` puts into DVC's cache what a remote would have: what the newest runs on main left, until the snapshot is there
 that COMMIT was trained on, which is what the report compares with; and, on the branch retrain/SNAPSHOT, what the
@@ -22,28 +21,19 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ci import github, shell
+
 RECORDED = Path("build/recorded")
 FOLDER = Path(".cache/recorded")  # what stood for the DVC remote, where there is none
 CACHE = Path(".dvc/cache")  # laid out as a remote is
 SNAPSHOT = "data/raw/customers.parquet"
 EVALUATION, GATE = Path("metrics/evaluation.json"), Path("metrics/gate.json")
-
-
-def gh(*arguments: str) -> str:
-    """Return what the GitHub CLI printed."""
-    return subprocess.run(["gh", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def api(path: str) -> Any:
-    """Return what GitHub's API says about this repository."""
-    return json.loads(gh("api", f"repos/{os.environ['GITHUB_REPOSITORY']}/{path}"))
 
 
 def ours(of: Any) -> bool:
@@ -54,7 +44,7 @@ def ours(of: Any) -> bool:
 def of_main(workflow: str) -> Iterator[Any]:
     """Yield the runs of a workflow on main's own commits, newest first; GitHub also finds those of a tag or a fork."""
     main = os.environ["DEFAULT_BRANCH"]
-    for run in api(f"actions/workflows/{workflow}/runs?per_page=20&branch={main}")["workflow_runs"]:
+    for run in github.api(f"actions/workflows/{workflow}/runs?per_page=20&branch={main}")["workflow_runs"]:
         its_own = run["event"] in ("push", "schedule", "workflow_dispatch", "repository_dispatch")
         if ours(run["head_repository"]) and its_own and in_main(run["head_sha"]):
             yield run
@@ -63,13 +53,12 @@ def of_main(workflow: str) -> Iterator[Any]:
 def in_main(commit: str) -> bool:
     """Return whether main's history has a commit."""
     main = f"refs/remotes/origin/{os.environ['DEFAULT_BRANCH']}"
-    command = ["git", "merge-base", "--is-ancestor", commit, main]
-    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+    return shell.holds("git", "merge-base", "--is-ancestor", commit, main)
 
 
 def passed(run: Any) -> bool:
     """Return whether the job `pipeline` of a run succeeded, whatever became of the others."""
-    jobs = api(f"actions/runs/{run['id']}/jobs")["jobs"]
+    jobs = github.api(f"actions/runs/{run['id']}/jobs")["jobs"]
     return any(job["name"] == "pipeline" and job["conclusion"] == "success" for job in jobs)
 
 
@@ -79,13 +68,10 @@ def of_pull(pull: Any) -> Iterator[Any]:
     GitHub does not say to which branch the pull request of a run goes.
     """
     head, owner = pull["head"], os.environ["GITHUB_REPOSITORY"].partition("/")[0]
-    bases = {one["base"]["ref"] for one in api(f"pulls?state=all&per_page=100&head={owner}:{quote(head['ref'])}")}
-    for run in api(f"actions/workflows/pipeline.yml/runs?per_page=20&head_sha={head['sha']}")["workflow_runs"]:
-        by_pull = (
-            run["event"] == "pull_request"
-            and run["head_branch"] == head["ref"]
-            and bases == {os.environ["DEFAULT_BRANCH"]}
-        )
+    proposed = github.api(f"pulls?state=all&per_page=100&head={owner}:{quote(head['ref'])}")
+    only_to_main = {one["base"]["ref"] for one in proposed} == {os.environ["DEFAULT_BRANCH"]}
+    for run in github.api(f"actions/workflows/pipeline.yml/runs?per_page=20&head_sha={head['sha']}")["workflow_runs"]:
+        by_pull = run["event"] == "pull_request" and run["head_branch"] == head["ref"] and only_to_main
         if ours(run["head_repository"]) and (by_pull or run["event"] == "workflow_dispatch"):
             yield run
 
@@ -95,7 +81,7 @@ def candidates() -> Iterator[tuple[int, str]]:
 
     That is the prefix that pipeline.yml gave it, below the DVC remote; main's own is empty.
     """
-    for pull in api(f"commits/{os.environ['GITHUB_SHA']}/pulls"):
+    for pull in github.api(f"commits/{os.environ['GITHUB_SHA']}/pulls"):
         into_main = pull["merged_at"] and pull["base"]["ref"] == os.environ["DEFAULT_BRANCH"]
         if into_main and ours(pull["head"]["repo"]):
             for run in filter(passed, of_pull(pull)):
@@ -109,25 +95,39 @@ def download(run: int, name: str, folder: Path) -> bool:
     """Return whether the artifact of a run is in `folder` now; it may have expired."""
     shutil.rmtree(folder, ignore_errors=True)
     where = ("--repo", os.environ["GITHUB_REPOSITORY"], "--dir", str(folder))
-    return subprocess.run(["gh", "run", "download", str(run), "--name", name, *where], check=False).returncode == 0
+    return shell.call("gh", "run", "download", str(run), "--name", name, *where) == 0
 
 
-def take() -> None:
-    """Download the record of the first run that still has it, and say where its objects lie."""
+def found() -> tuple[int, str] | None:
+    """Download the record of the first run that still has it, and return the run and where its objects lie."""
     remote = os.environ["DVC_REMOTE_URL"]
     for run, prefix in candidates():
-        if (remote or download(run, "dvc-remote", FOLDER)) and download(run, "results", RECORDED):
-            print(f"Taken over: what run {run} recorded.")
-            where = f"{remote}/{prefix}" if remote and prefix else "" if remote else FOLDER.absolute()
-            with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as output:
-                output.write(f"run={run}\nfrom={where}\n")
-            return
-    print("No run has recorded this work: everything is computed.")
+        downloaded = (remote or download(run, "dvc-remote", FOLDER)) and download(run, "results", RECORDED)
+        if downloaded and Path(RECORDED, "dvc.lock").exists():
+            print(f"Taken over: what run {run} recorded.", flush=True)
+            return run, f"{remote}/{prefix}" if remote and prefix else "" if remote else str(FOLDER.absolute())
+    print("No run has recorded this work: everything is computed.", flush=True)
+    return None
+
+
+def start_from(taken: tuple[int, str] | None) -> int:
+    """Let dvc.lock claim what a record does, or nothing, and fetch what it names; return an exit status."""
+    if taken is None:
+        return shell.call("python", "-m", "report.claims", "drop")
+    run, place = taken
+    github.output(run=run)
+    status = shell.call("python", "-m", "report.claims", "take", f"{RECORDED}/dvc.lock")
+    if place and not status:
+        status = shell.call("make", "remote", DVC_BRANCH_URL=place)
+        missing = shell.call("dvc", "fetch", "--remote", "branch", "fetch", "prepare", "train")
+        if missing:
+            print("\n::notice::Not all that was recorded is there.", flush=True)  # what is missing is made anew
+    return status
 
 
 def has_snapshot(commit: str) -> bool:
     """Return whether the cache holds the snapshot that dvc.lock names in `commit`, or it names none."""
-    lock = subprocess.run(["git", "show", f"{commit}:dvc.lock"], check=False, stdout=subprocess.PIPE, text=True).stdout
+    lock = shell.run("git", "show", f"{commit}:dvc.lock", check=False) + "\n"
     named = re.search(rf"path: {SNAPSHOT}\n +hash: md5\n +md5: ([0-9a-f]{{32}})\n", lock)
     return not named or Path(CACHE, "files", "md5", named[1][:2], named[1][2:]).exists()
 
@@ -136,8 +136,7 @@ def into_cache(found: Iterable[Any], name: str, commit: str) -> None:
     """Copy the artifacts of runs into DVC's cache, the newest first, until the snapshot of `commit` is there."""
     for run in found:
         if download(run["id"], name, FOLDER):
-            on_main = os.environ["GITHUB_REF"] == f"refs/heads/{os.environ['DEFAULT_BRANCH']}"
-            left_out = shutil.ignore_patterns("runs") if on_main else None
+            left_out = shutil.ignore_patterns("runs") if github.on_main() else None
             shutil.copytree(FOLDER, CACHE, dirs_exist_ok=True, ignore=left_out)
             print(f"In the cache: {name} of run {run['id']}.")
             if has_snapshot(commit):
@@ -167,28 +166,31 @@ def difference() -> str | None:
     return None if made[1] == recorded[1] else "evaluation"
 
 
+def fits() -> bool:
+    """Return whether what was made is what the run RUN recorded; a warning says what is not."""
+    if what := difference():
+        # It begins with a line's end, since dvc leaves a colour code on the line.
+        recorded = f"What run {os.environ['RUN']} recorded is not what main finds"
+        print(f"\n::warning::{recorded}: the {what}. All is made anew.", flush=True)
+    return not what
+
+
 def main(arguments: list[str]) -> int:
-    """Do what the module says."""
+    """Take a record over, or fill the cache. Without GitHub's answer there is no record, and the cache stays empty."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    commands = parser.add_subparsers(dest="command")
-    commands.add_parser("check", help="exit with 1 where what was made is not what was recorded")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("take", help="start from what a run recorded, or from an empty lock")
     commands.add_parser("cache", help="fill DVC's cache where there is no remote").add_argument("commit")
-    asked = parser.parse_args(arguments)
-    if asked.command == "check":
-        if what := difference():
-            run = os.environ["RUN"]
-            # It begins with a line's end, since dvc leaves a colour code on the line.
-            print(f"\n::warning::What run {run} recorded is not what main finds: the {what}. All is made anew.")
-        return 1 if what else 0
+    asked, taken = parser.parse_args(arguments), None
     try:
         if asked.command == "cache":
             fill_cache(asked.commit)
-        else:
-            take()
-    except (OSError, subprocess.CalledProcessError, ValueError, KeyError, TypeError) as error:
-        kind = type(error).__name__
-        print(f"::warning::GitHub could not be asked for recorded runs, so everything is computed ({kind}).")
-    return 0
+        elif github.on_main() and os.environ["ALWAYS_RETRAIN"] != "true":
+            taken = found()
+    except (shell.FailedError, OSError, ValueError, KeyError, TypeError) as error:
+        said = f"GitHub could not be asked for recorded runs, so everything is computed ({type(error).__name__})."
+        print(f"::warning::{said}", flush=True)
+    return start_from(taken) if asked.command == "take" else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Post the report as the one comment of a pull request that is always current.
 
-    python3 comment.py --pull-request 7 --folder results/build/report
-    python3 comment.py --expect-head SHA --folder results/build/report    # from a fork: the folder has the number
+    python3 -m ci.comment --pull-request 7 --folder results/build/report
+    python3 -m ci.comment --expect-head SHA --folder results/build/report    # from a fork: the folder has the number
 
 CML publishes the picture and posts. Where it is missing, fails, hangs or would not find the former comment, the GitHub
 CLI posts; either finds by CML's watermark what the other wrote. Exits with 1 only if no comment could be posted.
@@ -17,57 +17,34 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from artifact import INVISIBLE, RefusedError, neutral, read_bytes, read_text
+from ci import github, shell
+from ci.artifact import INVISIBLE, RefusedError, neutral, read_bytes, read_text
 
-SECONDS = 90  # for each command: CML has no time limit of its own
+SECONDS = 90  # for each command
 LONGEST = 65_000  # characters: GitHub refuses more than 65,536, and the watermark needs some
 TITLE = "model-report"  # letters and hyphens: CML escapes some others, and then misses its own comment
 WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {TITLE}"\)')
 AUTHOR = "github-actions[bot]"  # of all that the token of a workflow writes
 SEEN_BY_CML = 30  # comments: it asks for the first page only
 PICTURE = re.compile(rf"^!{INVISIBLE}(\[[^\[\]\n]*\])\(comparison\.png\)$", re.MULTILINE)  # after neutral()
-CODE = re.compile(r"HTTP \d{3}\b|status code \d{3}\b|ECONNREFUSED|ECONNRESET|ENOTFOUND|ETIMEDOUT|EAI_AGAIN|Invalid URL")
-
-
-class FailedError(Exception):
-    """A command did not do its work; the message is one sentence without its full stop."""
-
-
-def run(*command: str, given: str = "", **options: Any) -> str:
-    """Return what a command printed."""
-    name = " ".join(command[:2])
-    try:
-        done = subprocess.run(
-            command, input=given, capture_output=True, encoding="utf-8", timeout=SECONDS, check=False, **options
-        )
-    except subprocess.TimeoutExpired as error:
-        raise FailedError(f"`{name}` took longer than {SECONDS} seconds") from error
-    except OSError as error:
-        raise FailedError(f"`{name}` cannot be run ({error.strerror})") from error
-    if done.returncode:
-        code = CODE.search(done.stderr)  # no more of its words, which may repeat the report
-        raise FailedError(f"`{name}` failed ({code[0] if code else f'exit status {done.returncode}'})")
-    return str(done.stdout)
 
 
 def cml(*arguments: str, scratch: Path) -> str:
-    """Run CML in a folder that is also its home, since it writes into ~/.gitconfig, and without its telemetry."""
+    """Run CML in a folder that is also its home, since it writes into ~/.gitconfig."""
     repository = f"--repo={os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_REPOSITORY']}"
-    environment = os.environ | {"HOME": str(scratch), "ITERATIVE_DO_NOT_TRACK": "1"}
-    return run("cml", *arguments, repository, "--driver=github", cwd=scratch, env=environment).strip()
+    command = ("cml", *arguments, repository, "--driver=github")
+    return shell.run(*command, timeout=SECONDS, cwd=scratch, env={"HOME": str(scratch)}, stderr=subprocess.PIPE)
 
 
-def github(path: str, *options: str, given: str = "") -> Any:
-    """Return what GitHub's API answers to the GitHub CLI."""
-    return json.loads(run("gh", "api", f"repos/{os.environ['GITHUB_REPOSITORY']}/{path}", *options, given=given))
+def api(path: str, *options: str, given: str = "") -> Any:
+    """Return GitHub's answer. The log gets no word of the CLI, which may repeat the report."""
+    return github.api(path, *options, input=given, stderr=subprocess.PIPE, timeout=SECONDS)
 
 
 def run_url() -> str:
     """Return the address of the run that made the report: after `workflow_run` it is not this one."""
-    if os.environ["GITHUB_EVENT_NAME"] == "workflow_run":
-        event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
-        return str(event["workflow_run"]["html_url"])
-    return "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
+    before = github.run_before()
+    return str(before["html_url"]) if before else github.run_url()
 
 
 def fork_number(folder: Path, head: str) -> int:
@@ -75,7 +52,7 @@ def fork_number(folder: Path, head: str) -> int:
     number = read_text(folder / "pull_request.txt", 20).strip()
     if not re.fullmatch(r"[1-9][0-9]{0,9}", number):
         raise RefusedError("pull_request.txt holds no number")
-    if github(f"pulls/{number}")["head"]["sha"] != head:
+    if api(f"pulls/{number}")["head"]["sha"] != head:
         raise RefusedError(f"the head of pull request {number} is not {head}, which the report is about")
     return int(number)
 
@@ -90,7 +67,7 @@ def published(picture: Path, scratch: Path) -> str:
     # the type is said because CML dies of guessing it on Node 18 and later
     address = cml("asset", "publish", picture.name, "--mime-type=image/png", *host, scratch=scratch)
     if not re.fullmatch(r"https://[^\s()<>\\]+", address):
-        raise FailedError("`cml asset` gave no address")
+        raise shell.FailedError("`cml asset` gave no address")
     return address
 
 
@@ -103,7 +80,7 @@ def comment_text(folder: Path, scratch: Path) -> str:
     if PICTURE.search(text):
         try:
             picture = rf"!\g<1>({published(folder / 'comparison.png', scratch)})"
-        except (RefusedError, FailedError) as error:
+        except (RefusedError, shell.FailedError) as error:
             print(f"The picture was not published: {error}.")
             picture = f"_No picture here: what [the run]({run_url()}) made is in its artifact `results`._"
         text = PICTURE.sub(picture, text, count=1)
@@ -116,7 +93,7 @@ def comment_text(folder: Path, scratch: Path) -> str:
 
 def comments_of(number: int) -> list[Any]:
     """Return all comments of a pull request, the oldest first."""
-    pages = github(f"issues/{number}/comments?per_page=100", "--paginate", "--slurp")
+    pages = api(f"issues/{number}/comments?per_page=100", "--paginate", "--slurp")
     return [comment for page in pages for comment in page]
 
 
@@ -131,22 +108,22 @@ def post(number: int, text: str, scratch: Path) -> str:
     try:
         try:
             comments = comments_of(number)
-        except FailedError:
+        except shell.FailedError:
             comments = []  # without the GitHub CLI nobody but CML can look
         # CML misses a comment that is not on the first page, and would write into a stranger's with a copied watermark
         if former(comments[:SEEN_BY_CML]) != former(comments, AUTHOR):
-            raise FailedError("it would not find the former comment")
+            raise shell.FailedError("it would not find the former comment")
         (scratch / "comment.md").write_text(text, encoding="utf-8")
         options = ("--publish=false", f"--target=pr/{number}", f"--watermark-title={TITLE}")
         return f"CML wrote {cml('comment', 'update', *options, 'comment.md', scratch=scratch)}."
-    except FailedError as failed:
+    except shell.FailedError as failed:
         reason = failed
     watermark = f'![](https://cml.dev/watermark.png#{os.environ["GITHUB_SHA"]} "CML watermark {TITLE}")'
     body = json.dumps({"body": f"{text}\n\n{watermark}"})
     if ours := former(comments_of(number), AUTHOR):  # asked again: CML may have written before it failed
-        written = github(f"issues/comments/{ours['id']}", "--method=PATCH", "--input=-", given=body)
+        written = api(f"issues/comments/{ours['id']}", "--method=PATCH", "--input=-", given=body)
     else:
-        written = github(f"issues/{number}/comments", "--method=POST", "--input=-", given=body)
+        written = api(f"issues/{number}/comments", "--method=POST", "--input=-", given=body)
     return f"The GitHub CLI wrote {written['html_url']}, and not CML: {reason}."
 
 
@@ -162,12 +139,10 @@ def main(arguments: list[str]) -> int:
         number = given.pull_request or fork_number(given.folder, given.expect_head)
         with tempfile.TemporaryDirectory() as scratch:
             print(post(number, comment_text(given.folder, Path(scratch)), Path(scratch)))
-    except (RefusedError, FailedError) as error:
+    except (RefusedError, shell.FailedError) as error:
         fault = f"No comment was posted: {' '.join(str(error).split())}."
         print(fault, file=sys.stderr)
-        if output := os.environ.get("GITHUB_OUTPUT"):
-            with Path(output).open("a", encoding="utf-8") as file:
-                file.write(f"fault={fault}\n")  # for alert.py
+        github.output(fault=fault)  # for alert.py
         return 1
     return 0
 

@@ -1,6 +1,6 @@
 """Tell Slack that a run has failed: which stage, why, who pushed, and where to look.
 
-    python3 alert.py [--folder results/build/report]    # with SLACK_WEBHOOK_URL, and `toJSON(needs)` in NEEDS
+    python3 -m ci.alert [--folder results/build/report]    # with SLACK_WEBHOOK_URL, and `toJSON(needs)` in NEEDS
 
 Without the folder the message names the jobs that failed. Exits with 1 if the message was not delivered.
 """
@@ -15,7 +15,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from artifact import CONTROL, INVISIBLE, RefusedError, read_text
+from ci import github
+from ci.artifact import CONTROL, INVISIBLE, RefusedError, read_text
 
 SECONDS = 10
 
@@ -41,17 +42,15 @@ def outcome(folder: Path | None) -> tuple[str | None, str | None]:
 
 def origin() -> str:
     """Return whose doing the run is: after `workflow_run`, that of the run before, not of the default branch."""
-    if os.environ["GITHUB_EVENT_NAME"] == "workflow_run":
-        event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))["workflow_run"]
-        fork = event["head_repository"] or {"full_name": "a deleted fork"}
-        return f"{event['event']} by {event['actor']['login']} on {fork['full_name']}:{event['head_branch']}"
+    if run := github.run_before():
+        fork = run["head_repository"] or {"full_name": "a deleted fork"}
+        return f"{run['event']} by {run['actor']['login']} on {fork['full_name']}:{run['head_branch']}"
     branch = os.environ.get("GITHUB_HEAD_REF") or os.environ["GITHUB_REF_NAME"]
     return f"{os.environ['GITHUB_EVENT_NAME']} by {os.environ['GITHUB_ACTOR']} on {branch}"
 
 
 def message(folder: Path | None) -> str:
     """Return the message in Slack's markup."""
-    run = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
     # a job that ran into its time limit counts as cancelled
     needs = json.loads(os.environ["NEEDS"])
     jobs = {name: job for name, job in needs.items() if job["result"] in ("failure", "cancelled")}
@@ -62,7 +61,7 @@ def message(folder: Path | None) -> str:
     lines = [
         plain(f"{failed} failed in {os.environ['GITHUB_WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
         *(f"> {plain(fault)}" for fault in faults if fault),
-        plain(origin()) + f": <{run}|the run>",
+        plain(origin()) + f": <{github.run_url()}|the run>",
     ]
     return "\n".join(filter(None, lines))
 

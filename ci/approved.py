@@ -1,6 +1,6 @@
 """Say which code owner has approved this very commit, so that its own rules may judge it.
 
-    python3 approved.py --base COMMIT --head SHA --pull-request NUMBER    # on main: without a number
+    python3 -P -m ci.approved --base COMMIT --head SHA --pull-request NUMBER    # on main: without a number
 
 An approval counts when it is the newest word of its author on the pull request, was given to the commit `head`, and
 comes from somebody else than the pull request's author, who may push and owns /.github/ by the CODEOWNERS of `base`:
@@ -9,23 +9,16 @@ is asked, at its own head. The answer is the output `approved_by`; where GitHub 
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
+
+from ci import github, shell
 
 QUERY = """query($owner: String!, $name: String!, $number: Int!) { repository(owner: $owner, name: $name) {
   pullRequest(number: $number) { author { login } reviews(last: 100) { nodes {
     author { login } authorCanPushToRepository state commit { oid } onBehalfOf(first: 10) { nodes { combinedSlug } }
   } } } } }"""
-
-
-def gh(*arguments: str) -> Any:
-    """Return what GitHub answered. Without leave to see teams it answers with an error and all the rest."""
-    done = subprocess.run(["gh", "api", *arguments], stdout=subprocess.PIPE, text=True, check=False, timeout=60)
-    return json.loads(done.stdout)
 
 
 def owners(text: str) -> set[str]:
@@ -52,25 +45,24 @@ def approver(pull: Any, head: str, owning: set[str]) -> str | None:
 
 
 def approved_by(base: str, head: str, number: int | None) -> str | None:
-    """Return whose approval counts, or None. Raises what subprocess, JSON and missing keys raise."""
-    show = ["git", "show", f"{base}:.github/CODEOWNERS"]
-    owning = owners(subprocess.run(show, stdout=subprocess.PIPE, text=True, check=False).stdout)
+    """Return whose approval counts, or None. Raises FailedError, and the errors of JSON and missing keys."""
+    owning = owners(shell.run("git", "show", f"{base}:.github/CODEOWNERS", check=False))
     owner, name = os.environ["GITHUB_REPOSITORY"].split("/")
     asked = [(number, head)] if number else []
-    for pull in [] if number else gh(f"repos/{owner}/{name}/commits/{head}/pulls"):
+    for pull in [] if number else github.api(f"commits/{head}/pulls"):
         into_main = pull["base"]["ref"] == os.environ["GITHUB_REF_NAME"]  # asked without a number, this is a run on it
         if pull["merged_at"] and pull["merge_commit_sha"] == head and into_main:
             asked.append((pull["number"], pull["head"]["sha"]))
     for pull_request, commit in asked:
         fields = ("-f", f"owner={owner}", "-f", f"name={name}", "-F", f"number={pull_request}")
-        pull = gh("graphql", "-f", f"query={QUERY}", *fields)["data"]["repository"]["pullRequest"]
-        if found := approver(pull, commit, owning):
+        answer = github.graphql(QUERY, *fields, check=False)  # an error and all the rest, where teams may not be seen
+        if found := approver(answer["data"]["repository"]["pullRequest"], commit, owning):
             return found
     return None
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the module says."""
+    """Ask GitHub, and set the output."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--base", required=True)
     parser.add_argument("--head", required=True)
@@ -78,12 +70,11 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     try:
         found = approved_by(given.base, given.head, given.pull_request)
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (shell.FailedError, ValueError, LookupError, TypeError, AttributeError) as error:
         print(f"::warning::GitHub could not be asked for approvals, so none counts ({type(error).__name__}).")
         found = None
     print(f"Approved by {found}." if found else "No code owner has approved this commit: main's code judges it, too.")
-    with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as output:
-        output.write(f"approved_by={found or ''}\n")
+    github.output(approved_by=found or "")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Look for known vulnerabilities in the locked packages.
 
-    python .github/scripts/audit.py    # `make audit`
+    python -m ci.audit    # `make audit`
 
 .github/accepted-vulnerabilities.txt has a line for each that does no harm here: its id, two spaces, the reason. Exits
 with 1 on any other, on a line that is not needed any more, and on a package that could not be looked up, which
@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ci import github
 
 ACCEPTED = Path(".github/accepted-vulnerabilities.txt")
 NO_ANSWER = re.compile(r"requests\.exceptions|urllib3\.exceptions|Could not connect|timed? ?out", re.IGNORECASE)
@@ -61,7 +63,7 @@ def faults(packages: list[dict[str, Any]], reasons: dict[str, str]) -> Iterator[
 
 
 def main() -> None:
-    """Do what the module says."""
+    """Print the faults, and set the first as the output `fault`."""
     try:
         reasons = accepted(ACCEPTED.read_text(encoding="utf-8"))
         done = subprocess.run(command(), capture_output=True, text=True, check=False)  # 1 if it found anything
@@ -72,12 +74,15 @@ def main() -> None:
         if packages and all("skip_reason" in package for package in packages):
             raise ValueError(UNREACHABLE)
     except (OSError, ValueError) as error:
+        github.output(fault=f"audit: {error}")  # for alert.py
         sys.exit(f"audit: {error}")
-    told = list(faults(packages, reasons))
-    for fault in told:
+    found = list(faults(packages, reasons))
+    for fault in found:
         print(fault)
-    print(f"audit: {len(packages)} packages, {len(reasons)} accepted vulnerabilities, {len(told)} faults")
-    sys.exit(bool(told))
+    print(f"audit: {len(packages)} packages, {len(reasons)} accepted vulnerabilities, {len(found)} faults")
+    if found:
+        github.output(fault=found[0])
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,22 @@
+"""Run a command; where it fails, its last line is the output `fault`, for alert.py.
+
+python -m ci.fault COMMAND ...
+"""
+
+import subprocess
+import sys
+
+from ci import github
+
+
+def main(command: list[str]) -> int:
+    """Return the command's exit status."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(done.stdout, end="")
+    if done.returncode:
+        github.output(fault=done.stdout.rstrip().rpartition("\n")[2])
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

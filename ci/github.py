@@ -1,0 +1,48 @@
+"""GitHub's API through the GitHub CLI, and the origin and the outputs of a run."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ci import shell
+
+
+def api(path: str, *options: str, **more: Any) -> Any:
+    """Return the API's answer about this repository; options and `more` as for `gh api` and shell.run."""
+    return json.loads(shell.run("gh", "api", f"repos/{os.environ['GITHUB_REPOSITORY']}/{path}", *options, **more))
+
+
+def graphql(query: str, *fields: str, check: bool = True) -> Any:
+    """Return the answer to a query with the `-f` and `-F` fields of `gh api`; with `check=False` also a partial one."""
+    return json.loads(shell.run("gh", "api", "graphql", "-f", f"query={query}", *fields, check=check))
+
+
+def dispatch(ref: str, *fields: str, token: str = "GH_TOKEN") -> None:
+    """Start the pipeline on a branch."""
+    repository = ("--repo", os.environ["GITHUB_REPOSITORY"])
+    shell.run("gh", "workflow", "run", "pipeline.yml", *repository, "--ref", ref, *fields, token=token)
+
+
+def on_main() -> bool:
+    """Return whether the run is on the default branch."""
+    return os.environ["GITHUB_REF"] == f"refs/heads/{os.environ['DEFAULT_BRANCH']}"
+
+
+def run_before() -> Any:
+    """Return the run that started this one by `workflow_run`, or None."""
+    if os.environ["GITHUB_EVENT_NAME"] != "workflow_run":
+        return None
+    return json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))["workflow_run"]
+
+
+def run_url() -> str:
+    """Return the address of this run."""
+    return "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(os.environ)
+
+
+def output(**values: object) -> None:
+    """Set outputs of the step, each on one line. On a desk there are none to set."""
+    if path := os.environ.get("GITHUB_OUTPUT"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}={' '.join(str(value).splitlines())}\n" for name, value in values.items())

@@ -1,0 +1,63 @@
+"""Judge what the pipeline made, and show the report in the run's summary.
+
+    python -m ci.judge --base COMMIT                   # by the code of this checkout
+    python -P -m ci.judge --base COMMIT --clone DIR    # by the code of COMMIT, from DIR
+
+A branch could judge itself by its own code. So main's judges it, unless a code owner has approved (APPROVED_BY), or
+main has no judge (JUDGE). The branch's code has run in this checkout: its refs, settings, hooks and attributes may be
+anything by now. DIR is a clone without them. It holds the judge, and shows whether the files that are judged are still
+those of the commit. The output `written` is true when there is a report, also of what is blocked.
+"""
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+from ci import github, shell
+
+REPORT = Path("build/report/report.md")
+RESULTS = (":!dvc.lock", ":!metrics", ":!plots")
+
+
+def changed(clone: Path) -> list[str]:
+    """Return the files of the run's commit that are not in the checkout as they were committed, other than results."""
+    git = ("git", "--git-dir", f"{clone}/.git", "--work-tree", ".")
+    shell.run(*git, "read-tree", os.environ["GITHUB_SHA"])
+    return shell.run(*git, "diff", "--name-only", "--", ".", *RESULTS).splitlines()
+
+
+def judges_by(base: str, clone: Path | None) -> dict[str, str]:
+    """Return the environment in which Python finds the code that judges; that of main is checked out first."""
+    if clone is None or os.environ["APPROVED_BY"] or os.environ["JUDGE"] == "own":
+        return {"PYTHONSAFEPATH": "", "PYTHONPATH": ""}
+    shell.run("git", "-C", str(clone), "checkout", "--quiet", "--force", "--detach", base)
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(clone)}
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit status of the report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--clone", type=Path)
+    given = parser.parse_args(arguments)
+    if given.clone and (files := changed(given.clone)):
+        named = ", ".join(files)
+        print(f"::error::While the pipeline ran, files of the commit were changed, so nothing is judged: {named}")
+        return 1
+    status = shell.call("python", "-m", "report", "--base", given.base, **judges_by(given.base, given.clone))
+    if not REPORT.exists():
+        return status or 1
+    if number := os.environ.get("PULL_REQUEST"):
+        REPORT.with_name("pull_request.txt").write_text(f"{number}\n", encoding="utf-8")  # for fork-comment.yml
+    picture = re.compile(r"^!\[.*\]\(comparison\.png\)$", re.MULTILINE)
+    text = picture.sub("_The picture is in the artifact `results`._", REPORT.read_text(encoding="utf-8"))
+    with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as summary:
+        summary.write(text)
+    github.output(written="true")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

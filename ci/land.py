@@ -1,0 +1,27 @@
+"""Merge the pull request PULL_REQUEST at this run's commit, and start the pipeline on main.
+
+    python3 -m ci.land
+
+The run's checks have passed. A merge by the run's token starts nothing by itself.
+"""
+
+import json
+import os
+
+from ci import github, shell
+
+
+def main() -> None:
+    """Merge, unless a review is missing."""
+    number, repository = os.environ["PULL_REQUEST"], ("--repo", os.environ["GITHUB_REPOSITORY"])
+    answer = json.loads(shell.run("gh", "pr", "view", number, *repository, "--json", "reviewDecision"))
+    if answer["reviewDecision"] not in ("", "APPROVED"):
+        print(f"::notice::Pull request {number} has passed its checks and waits for a review.")
+        return
+    head = ("--match-head-commit", os.environ["GITHUB_SHA"])
+    shell.run("gh", "pr", "merge", number, *repository, "--squash", *head)
+    github.dispatch(os.environ["DEFAULT_BRANCH"])
+
+
+if __name__ == "__main__":
+    main()

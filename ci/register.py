@@ -1,0 +1,27 @@
+"""Register the model; the output `fault` is the reason where that fails.
+
+python -m ci.register
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from ci import github, shell
+
+LOG = Path(".cache/stages.jsonl")
+
+
+def main() -> int:
+    """Return the exit status of the stage."""
+    if status := shell.call("dvc", "pull", "prepare", "train", "evaluate"):
+        return status
+    status = shell.call("dvc", "repro", "--force", "--single-item", "register")
+    if status and LOG.exists():
+        fault = json.loads(LOG.read_text(encoding="utf-8").splitlines()[-1])["fault"]
+        github.output(fault=f"register: {fault.splitlines()[0]}")  # for alert.py
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

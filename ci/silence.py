@@ -1,0 +1,50 @@
+"""Find out whether the pipeline runs on the default branch BRANCH, and when retraining last ran by itself.
+
+    python3 -m ci.silence    # in a checkout, with GH_TOKEN
+
+Exits with 1 on a fault, and sets the first one as the output `fault`.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ci import github
+
+FILES = ("pipeline.yml", "suite.yml")
+BRANCHES = re.compile(r"^    branches: \[(.*)\]", re.MULTILINE)
+
+
+def faults() -> Iterator[str]:
+    """Yield a sentence for each fault."""
+    branch = os.environ["BRANCH"]
+    texts = [Path(".github/workflows", name).read_text(encoding="utf-8") for name in FILES]
+    named = [branch in line.split(", ") for text in texts for line in BRANCHES.findall(text)]
+    if named != [True] * 3:
+        ignored = f"{' or '.join(FILES)} ignores the default branch {branch}"
+        yield f"{ignored}: add it to each line branches: [main, master]."
+    query = "event=schedule&status=success&per_page=1"
+    if runs := github.api(f"actions/workflows/retrain.yml/runs?{query}")["workflow_runs"]:
+        last = runs[0]["created_at"]
+    else:  # the workflow may be new
+        last = github.api("actions/workflows/retrain.yml")["created_at"]
+    if datetime.fromisoformat(last) < datetime.now(UTC) - timedelta(days=9):
+        yield f"No scheduled retraining has succeeded since {last}: see whether retrain.yml is switched off, or fails."
+
+
+def main() -> int:
+    """Print the faults."""
+    found = []
+    for fault in faults():
+        print(f"::error::{fault}")
+        found.append(fault)
+    if found:
+        github.output(fault=found[0])  # for alert.py
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

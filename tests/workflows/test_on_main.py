@@ -1,0 +1,327 @@
+"""What ci/ does where a run has rights: record, register, land, fetch anew. Git is real; DVC and GitHub are not."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ci import base, fault, judge, land, record, refetch, register, shell, silence
+
+import pytest
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(message):
+    git(
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=t@example.invalid",
+        "commit",
+        "--quiet",
+        "--allow-empty",
+        "-m",
+        message,
+    )
+    return git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """Return a function that returns what the step has set."""
+    file = tmp_path / "output"
+    file.touch()
+    monkeypatch.setenv("GITHUB_OUTPUT", str(file))
+    return lambda: dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Write down what is called besides git, which is real; `answers` has exit statuses, and what is printed."""
+
+    class Commands(list):
+        def __init__(self):
+            super().__init__()
+            self.answers = {}
+
+        def answer(self, *command, **more):
+            self.append(" ".join(command))
+            return next((answer for part, answer in self.answers.items() if part in self[-1]), 0)
+
+    found, call, run = Commands(), shell.call, shell.run
+    monkeypatch.setattr(
+        shell, "call", lambda *given, **more: (call if given[0] == "git" else found.answer)(*given, **more)
+    )
+    monkeypatch.setattr(
+        shell, "run", lambda *given, **more: (run if given[0] == "git" else found.answer)(*given, **more)
+    )
+    return found
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch, commands):
+    """main as the run checked it out, with other results beside it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in {"GITHUB_REF": "refs/heads/main", "DEFAULT_BRANCH": "main"}.items():
+        monkeypatch.setenv(name, value)
+    git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "origin"))
+    git("clone", "--quiet", str(tmp_path / "origin"), str(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path / "clone")
+    for name in ("dvc.lock", "metrics/gate.json", "plots/roc.csv"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("old\n")
+    git("add", ".")
+    monkeypatch.setenv("GITHUB_SHA", commit("Start"))
+    git("push", "--quiet", "origin", "HEAD:main")
+    Path("metrics/gate.json").write_text("new\n")
+    commands.answers["report.claims compare"] = 1
+    return tmp_path / "clone"
+
+
+def on_main():
+    git("fetch", "--quiet", "origin", "main")
+    return git("log", "-1", "--format=%an|%s", "FETCH_HEAD")
+
+
+def refuse_pushes(checkout):
+    hook = checkout.parent / "origin" / "hooks" / "update"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+
+
+def test_other_results_are_recorded_on_main_by_a_commit_that_starts_nothing(checkout, outputs):
+    record.main()
+    assert outputs() == {"recorded": "true"}
+    assert on_main() == "github-actions[bot]|Record what the pipeline made [skip ci]"
+
+
+def test_the_same_results_need_no_commit_and_no_lock_of_a_laptop(checkout, commands, outputs, capsys):
+    Path("metrics/gate.json").write_text("old\n")
+    Path("dvc.lock").write_text("also what a laptop registered\n")
+    commands.answers["report.claims compare"] = 0
+    record.main()
+    assert outputs() == {"recorded": "true"}
+    assert on_main() == "test|Start"
+    assert "these very results" in capsys.readouterr().out
+
+
+def test_what_an_earlier_attempt_recorded_is_not_recorded_twice(checkout, outputs):
+    record.main()
+    recorded = git("rev-parse", "HEAD")
+    git("reset", "--quiet", "HEAD^")
+    record.main()
+    assert git("rev-parse", "HEAD", "FETCH_HEAD").split() == [recorded, recorded]
+    assert outputs() == {"recorded": "true"}
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["before the push", "by a push at the same time"])
+def test_where_main_has_moved_on_its_newest_run_records(checkout, outputs, capsys, monkeypatch, refused):
+    if refused:  # git says that its commit is the newest, once
+        monkeypatch.setattr(record, "moved_on", iter((False, True)).__next__)
+        refuse_pushes(checkout)
+    else:
+        git("stash", "--quiet")
+        git("push", "--quiet", "origin", f"{commit('Another')}:main")
+        git("reset", "--quiet", "--hard", "HEAD^")
+        git("stash", "pop", "--quiet")
+    record.main()
+    assert outputs() == {}
+    assert on_main() == ("test|Start" if refused else "test|Another")
+    assert refused or "::notice::main has moved on" in capsys.readouterr().out
+
+
+def test_where_main_takes_no_push_the_results_stay_in_the_checkout_to_be_proposed(checkout, outputs, capsys):
+    refuse_pushes(checkout)
+    record.main()
+    assert outputs() == {"refused": "true"}
+    assert git("log", "-1", "--format=%s") == "Start"
+    assert git("status", "--porcelain") == "M metrics/gate.json"
+    assert "::notice::main takes no push" in capsys.readouterr().out
+
+
+def test_a_registration_that_fails_says_why(tmp_path, monkeypatch, commands, outputs):
+    monkeypatch.chdir(tmp_path)
+    commands.answers["dvc repro"] = 1
+    assert register.main() == 1
+    assert outputs() == {}, "nothing was written down"
+    register.LOG.parent.mkdir()
+    register.LOG.write_text('{"fault": "of fetch"}\n{"fault": "the registry is down.\\nfault=forged"}\n')
+    assert register.main() == 1
+    assert outputs() == {"fault": "register: the registry is down."}
+    assert commands[:2] == ["dvc pull prepare train evaluate", "dvc repro --force --single-item register"]
+    commands.answers |= {"dvc repro": 0, "dvc pull": 0}
+    assert register.main() == 0
+
+
+def test_without_the_model_nothing_is_registered(commands, outputs):
+    commands.answers["dvc pull"] = 255
+    assert register.main() == 255
+    assert commands == ["dvc pull prepare train evaluate"]
+
+
+@pytest.fixture
+def pull_request(monkeypatch, commands):
+    for name in ("GITHUB_REPOSITORY", "GITHUB_SHA", "DEFAULT_BRANCH", "PULL_REQUEST"):
+        monkeypatch.setenv(name, {"PULL_REQUEST": "7"}.get(name, name))
+    return commands
+
+
+@pytest.mark.parametrize("decision", ["", "APPROVED"])
+def test_a_pull_request_that_waits_for_nobody_is_merged_at_the_commit_that_was_checked(pull_request, decision):
+    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision})
+    land.main()
+    assert pull_request[1:] == [
+        "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --match-head-commit GITHUB_SHA",
+        "gh workflow run pipeline.yml --repo GITHUB_REPOSITORY --ref DEFAULT_BRANCH",
+    ]
+
+
+@pytest.mark.parametrize("decision", ["REVIEW_REQUIRED", "CHANGES_REQUESTED"])
+def test_a_pull_request_that_waits_for_a_review_is_left_open(pull_request, decision, capsys):
+    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision})
+    land.main()
+    assert len(pull_request) == 1
+    assert "::notice::Pull request 7 has passed its checks and waits for a review." in capsys.readouterr().out
+
+
+def test_a_new_snapshot_has_a_name_and_one_that_main_was_trained_on_has_none(checkout, commands, outputs, capsys):
+    snapshot = Path(refetch.SNAPSHOT)
+    snapshot.parent.mkdir(parents=True)
+    snapshot.write_bytes(b"customers")
+    digest = hashlib.md5(b"customers").hexdigest()
+    assert refetch.main() == 0
+    assert outputs() == {"snapshot": digest[:8]}
+    assert commands == [
+        "python -m report.claims take dvc.lock",
+        "dvc repro --pull --no-run-cache --force --single-item fetch",
+    ]
+    Path("dvc.lock").write_text(f"md5: {digest}\n")
+    git("add", ".")
+    commit("Trained on it")
+    Path(outputs_file := checkout.parent / "output").write_text("")
+    assert refetch.main() == 0
+    assert outputs_file.read_text() == ""
+    assert "\n::notice::No new data" in capsys.readouterr().out
+
+
+def test_a_source_that_fails_gives_no_snapshot(checkout, commands, outputs):
+    commands.answers["dvc repro"] = 1
+    assert refetch.main() == 1
+    assert outputs() == {}
+
+
+@pytest.mark.parametrize(("script", "status", "told"), [("print(1); print(2)", 0, {}), ("1/0", 1, "ZeroDivisionError")])
+def test_the_last_line_of_a_command_that_fails_is_told(outputs, capsys, script, status, told):
+    assert fault.main([sys.executable, "-c", script]) == status
+    assert outputs() == (told and {"fault": "ZeroDivisionError: division by zero"})
+    assert capsys.readouterr().out.endswith("2\n" if not status else "division by zero\n")
+
+
+@pytest.fixture
+def workflows(tmp_path, monkeypatch):
+    (tmp_path / ".github" / "workflows").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BRANCH", "main")
+    for name, times in (("pipeline.yml", 2), ("suite.yml", 1)):
+        Path(".github/workflows", name).write_text("    branches: [main, master] # why\n" * times)
+
+
+@pytest.mark.parametrize(
+    ("days", "new", "quiet"), [(8, False, False), (10, False, True), (8, True, False), (10, True, True)]
+)
+@pytest.mark.usefixtures("workflows")
+def test_nine_days_without_a_retraining_by_schedule_are_a_fault_also_in_the_workflows_first_days(
+    monkeypatch, outputs, days, new, quiet
+):
+    then = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    runs = {"workflow_runs": [] if new else [{"created_at": then}]}
+    monkeypatch.setattr(
+        silence.github, "api", lambda path: runs if "/runs?event=schedule" in path else {"created_at": then}
+    )
+    assert silence.main() == quiet
+    assert bool(outputs()) == quiet
+
+
+def test_a_default_branch_without_the_pipeline_is_told_before_a_retraining_that_went_quiet(
+    workflows, monkeypatch, outputs, capsys
+):
+    monkeypatch.setenv("BRANCH", "trunk")
+    monkeypatch.setattr(silence.github, "api", lambda _: {"workflow_runs": [{"created_at": "2026-01-01T00:00:00Z"}]})
+    assert silence.main() == 1
+    assert outputs()["fault"].startswith("pipeline.yml or suite.yml ignores the default branch trunk: ")
+    assert capsys.readouterr().out.count("::error::") == 2
+
+
+@pytest.fixture
+def history(checkout, monkeypatch, tmp_path):
+    """Three commits on main, of which the last two have ci/."""
+    monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
+    commits = [git("rev-parse", "HEAD")]
+    for name in ("ci/judge.py", "report/judge.py"):
+        Path(name).parent.mkdir()
+        Path(name).write_text(f"{name}\n")
+        git("add", name)
+        commits.append(commit(name))
+    return commits
+
+
+def based_on(monkeypatch, outputs, before):
+    monkeypatch.setenv("BEFORE", before)
+    base.main()
+    return outputs()
+
+
+def test_on_main_the_base_is_the_commit_before_the_push(history, monkeypatch, outputs, tmp_path):
+    found = based_on(monkeypatch, outputs, history[1])
+    assert found == {"name": history[1], "commit": history[1], "judge": "own", "code": history[1]}
+    assert (tmp_path / "base.zip").exists()
+
+
+@pytest.mark.parametrize("before", ["", "0" * 40], ids=["dispatched", "main was rewritten"])
+def test_where_main_has_no_commit_before_the_push_the_base_is_its_parent(history, monkeypatch, outputs, before):
+    found = based_on(monkeypatch, outputs, before)
+    assert found["name"] == found["commit"] == history[1]
+
+
+def test_a_base_without_ci_is_judged_by_the_programs_of_the_run_which_get_no_token(history, monkeypatch, outputs):
+    monkeypatch.setenv("GITHUB_SHA", history[2])
+    found = based_on(monkeypatch, outputs, history[0])
+    assert (found["commit"], found["code"]) == (history[0], history[2]), "only where they are one a step has a token"
+
+
+def test_a_branch_is_compared_with_the_commit_that_it_started_from(history, monkeypatch, outputs):
+    git("update-ref", "refs/remotes/origin/main", history[2])
+    git("checkout", "--quiet", "-B", "feature", history[1])
+    commit("Change")
+    monkeypatch.setenv("GITHUB_REF", "refs/pull/7/merge")
+    found = based_on(monkeypatch, outputs, "")
+    assert found == {"name": "origin/main", "commit": history[1], "judge": "own", "code": history[1]}
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_report_is_shown_in_the_summary_without_its_picture_also_when_it_blocks(
+    tmp_path, monkeypatch, commands, outputs, status
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    monkeypatch.delenv("PULL_REQUEST", raising=False)
+    commands.answers["-m report"] = status
+    assert judge.main(["--base", "main"]) == (status or 1), "without a report"
+    judge.REPORT.parent.mkdir(parents=True)
+    judge.REPORT.write_text("## Verdict\n\n![main and this branch](comparison.png)\n")
+    assert judge.main(["--base", "main"]) == status
+    assert (tmp_path / "summary").read_text() == "## Verdict\n\n_The picture is in the artifact `results`._\n"
+    assert outputs() == {"written": "true"}
+    assert not judge.REPORT.with_name("pull_request.txt").exists()
+    assert commands == ["python -m report --base main"] * 2
+
+
+def test_an_output_keeps_to_its_line(outputs):
+    shell_output = "one\ncode=forged"
+    base.github.output(name=shell_output)
+    assert outputs() == {"name": "one code=forged"}
