@@ -25,12 +25,13 @@ from benchmarks.holdout_noise import (
 from churn.config.contract import load_contract
 from churn.config.params import Params, load_params
 from churn.core.paths import TEST, TRAIN
+from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import Difference, compare
 from churn.evaluation.slices import slice_masks
-from churn.gate.baseline import AGAINST_MAIN, against_main
+from churn.gate.baseline import against_main
 from churn.gate.rules import judge_all
 from churn.modeling.model import read_table
 from stages.train import build_classifier, build_model, fit
@@ -39,7 +40,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-Rules = list[dict[str, Any]]
+Rules = list[RuleOutcome]
 
 
 def half_the_rows(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
@@ -95,7 +96,7 @@ class Bench:
             ours = self.scores(spoil, params.train.seed + run + 1, rows, holdout)
             slices = [
                 (name, compare(y[part], theirs[part], ours[part], threshold))
-                for name, part in masks
+                for name, _, part in masks
                 if part.sum() >= params.gate.min_slice_rows
             ]
             evaluation = evaluation_of(features, y, ours, params.evaluate, self.contract)
@@ -106,13 +107,13 @@ class Bench:
     def blocked_by_margin(self, margin: float, differences: list[Difference]) -> str:
         """Return how many of the differences in ROC AUC a margin alone would block, in percent."""
         rules = self.params.gate.against_main.model_copy(update={"margins": {"roc_auc": margin}})
-        blocked = [bool(broken(against_main({"roc_auc": one}, [], rules)[:1])) for one in differences]
+        blocked = [against_main({"roc_auc": one}, [], rules)[0].status == "failed" for one in differences]
         return f"{sum(blocked) / len(blocked):8.1%}"
 
 
-def broken(rules: Rules) -> list[str]:
-    """Return the broken rules by name."""
-    return [f"{rule['scope']} {rule['metric']}" for rule in rules if rule["outcome"] == "broken"]
+def failed(rules: Rules) -> Rules:
+    """Return the rules that failed."""
+    return [rule for rule in rules if rule.status == "failed"]
 
 
 def main(runs: int) -> None:
@@ -123,18 +124,18 @@ def main(runs: int) -> None:
         for run in tqdm(range(runs), desc="honest", leave=False, disable=None)
         for one in bench.judged(run, (honest,))
     ]
-    blocked = [broken(rules) for rules, _ in judged]
+    blocked = [failed(rules) for rules, _ in judged]
     print(f"honest retrainings blocked: {sum(map(bool, blocked))} of {runs}")
-    for name, count in Counter(name for names in blocked for name in names).most_common():
+    for name, count in Counter(f"{rule.scope} {rule.label}" for rules in blocked for rule in rules).most_common():
         print(f"    {name}: {count}")
     some = max(runs // 10, 10)
     found = [list(bench.judged(run, SPOILT)) for run in tqdm(range(some), desc="spoilt", leave=False, disable=None)]
     differences = {"honest": [difference for _, difference in judged]}
     for spoil, outcomes in zip(SPOILT, zip(*found, strict=True), strict=True):
-        names = [broken(rules) for rules, _ in outcomes]
-        against = sum(any(name.endswith(AGAINST_MAIN) for name in each) for each in names)
+        blocked = [failed(rules) for rules, _ in outcomes]
+        against = sum(any(rule.kind == "vs_baseline" for rule in rules) for rules in blocked)
         title = spoil.__name__.replace("_", " ")
-        print(f"{title:32}blocked {sum(map(bool, names))} of {some}, {against} of them by the comparison with main")
+        print(f"{title:32}blocked {sum(map(bool, blocked))} of {some}, {against} of them by the comparison with main")
         differences[title] = [difference for _, difference in outcomes]
     print(f"{'by the ROC AUC alone, margin':30}" + "".join(f"{margin:8}" for margin in MARGINS))
     for title, each in differences.items():

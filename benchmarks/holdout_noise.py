@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable, Iterator
 
 from churn.config.contract import Contract, load_contract
-from churn.config.params import METRICS, Params, load_params
+from churn.config.params import Params, load_params
 from churn.core.paths import TEST, TRAIN
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
@@ -76,19 +76,19 @@ def main(runs: int) -> None:
     """Print the noise of the honest model, and what the gate says of each."""
     params, contract = load_params(), load_contract()
     outcomes = [
-        [rule for rule in judge_all(evaluation, params.gate) if rule["metric"] in METRICS]
+        [rule for rule in judge_all(evaluation, params.gate) if rule.kind == "bound"]
         for evaluation in evaluations(honest, runs, params, contract)
     ]
     print(f"{runs} splits of the same customers, default model")
     print(f"{'rule':42}{'bound':>10}{'median':>9}{'spread':>9}{'1 % end':>9}{'room in spreads':>17}")
     for rules in zip(*outcomes, strict=True):
         rule = rules[0]
-        values = np.array([np.nan if each["value"] is None else each["value"] for each in rules])
+        values = np.array([np.nan if each.value is None else each.value for each in rules])
         spread, middle = float(np.std(values, ddof=1)), float(np.median(values))
-        end = float(np.quantile(values, 0.01 if rule["bound"] == "min" else 0.99))
-        room = abs(middle - rule["limit"]) / spread
-        name = f"{rule['scope']} {rule['metric']}"
-        print(f"{name:42}{rule['bound']:>5}{rule['limit']:>5g}{middle:9.4f}{spread:9.4f}{end:9.4f}{room:17.1f}")
+        end = float(np.quantile(values, 0.01 if rule.bound == "min" else 0.99))
+        room = abs(middle - rule.limit) / spread
+        name = f"{rule.scope} {rule.metric}"
+        print(f"{name:42}{rule.bound:>5}{rule.limit:>5g}{middle:9.4f}{spread:9.4f}{end:9.4f}{room:17.1f}")
     for spoil in (
         honest,
         without_new_customers,
@@ -102,7 +102,7 @@ def main(runs: int) -> None:
             if spoil is honest
             else [judge_all(each, params.gate) for each in evaluations(spoil, max(runs // 5, 10), params, contract)]
         )
-        blocked = sum(any(rule["outcome"] == "broken" for rule in rules) for rules in judged)
+        blocked = sum(any(rule.status == "failed" for rule in rules) for rules in judged)
         print(f"{spoil.__name__.replace('_', ' '):42}blocked {blocked} of {len(judged)}")
 
 

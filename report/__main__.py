@@ -25,7 +25,7 @@ from churn.core.errors import StageError
 from churn.core.files import replacing, write_json
 from churn.core.git import default_branch, git
 from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
-from churn.core.results import read_result
+from churn.core.results import RuleOutcome, read_result
 from churn.core.runner import command
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
@@ -97,8 +97,8 @@ def judged_outcome(outcome: Outcome, judgement: Judgement | None, reasons: Seque
     """
     if judgement is None:
         return blocked(reasons, "comparison") if outcome.passed and not approved else outcome
-    broken = [str(rule["sentence"]) for rule in judgement.rules if rule["outcome"] == "broken"]
-    faults = dict.fromkeys((*outcome.because, *judgement.faults, *broken))
+    failed = [rule.message for rule in judgement.rules if rule.status == "failed"]
+    faults = dict.fromkeys((*outcome.because, *judgement.faults, *failed))
     return blocked(tuple(faults), outcome.stage or "comparison") if faults else outcome
 
 
@@ -153,13 +153,14 @@ def found_out(base: str, name: str) -> Facts:
         outcome = judged_outcome(outcome, judgement, reasons, bool(approver))
     if "evaluate" in done and not found.get("same_model") and not PICTURE.exists():
         picture_alone(PICTURE)
+    gate = result_of("gate", GATE, runs) or {}
     return Facts(
         reproduce=commands(name),
         base=name[:8] if HASH.fullmatch(name) else name.removeprefix("origin/"),
         outcome=outcome,
         notes=tuple(notes),
         evaluation=result_of("evaluate", EVALUATION, runs),
-        rules=judgement.rules if judgement else tuple((result_of("gate", GATE, runs) or {}).get("rules", ())),
+        rules=judgement.rules if judgement else tuple(RuleOutcome(**rule) for rule in gate.get("rules", ())),
         faults=judgement.faults if judgement else (),
         broken=tuple((result_of("validate", VALIDATION, runs) or {}).get("broken", ())),
         account=result_of("prepare", ROWS, runs),

@@ -226,7 +226,7 @@ def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
     if not 0 < y.sum() < len(y):
         raise StageError(f"of the {len(y):,} customers that both models can score, all or none churned")
     slices = []
-    for name, rows in slice_masks(one.features[both].reset_index(drop=True), one.evaluate.slices, one.contract):
+    for name, _, rows in slice_masks(one.features[both].reset_index(drop=True), one.evaluate.slices, one.contract):
         enough = rows.sum() >= one.gate.min_slice_rows  # of a handful of rows no interval is true
         found = (
             compare(y[rows], scores[rows], ours[rows], threshold) if enough else dict.fromkeys(METRICS, Difference())

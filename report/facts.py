@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference
 from churn.quality.drift import FeatureDrift, RowChanges
 
@@ -32,7 +33,7 @@ class Outcome:
 class Judgement:
     """The outcome of every rule, anew and by the rules that count, and what is wrong beyond them, as sentences."""
 
-    rules: tuple[Mapping[str, Any], ...]
+    rules: tuple[RuleOutcome, ...]
     faults: tuple[str, ...]
 
 
@@ -84,7 +85,7 @@ class Facts:
     comparison: Comparison | None = None
     same_model: bool = False  # as on main, and the same holdout: there is nothing to compare
     evaluation: Mapping[str, Any] | None = None
-    rules: tuple[Mapping[str, Any], ...] = ()
+    rules: tuple[RuleOutcome, ...] = ()
     faults: tuple[str, ...] = ()  # beyond the rules
     broken: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[Change, ...] = ()

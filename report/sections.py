@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from churn.core.errors import number_of
+from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference
-from churn.gate.baseline import AGAINST_MAIN, TOO_GOOD
 from churn.gate.rules import OVERALL
 from report.facts import Change, Comparison, DataChange, Run, Slice
 from report.words import METRIC_ORDER, escaped, folded, name_of, number, table, value
@@ -58,7 +58,7 @@ def metrics_alone(evaluation: Mapping[str, Any]) -> str:
     return "### Metrics\n\n" + table(["Metric", "This branch", "95 % interval"], rows)
 
 
-def broken_rules(broken: Sequence[Mapping[str, Any]], judged: int) -> str:
+def broken_rules(broken: Sequence[RuleOutcome], judged: int) -> str:
     """Return the broken rules among those `judged`: the first of them, and the others folded."""
     ordered = _ordered(broken)
     text = f"### Broken rules of the gate: {len(broken)} of {judged}\n\n{_rules(ordered[:BROKEN_SHOWN])}"
@@ -67,37 +67,36 @@ def broken_rules(broken: Sequence[Mapping[str, Any]], judged: int) -> str:
     return text
 
 
-def kept_rules(kept: Sequence[Mapping[str, Any]], judged: int, too_small: Sequence[Mapping[str, Any]]) -> str:
+def kept_rules(kept: Sequence[RuleOutcome], judged: int, skipped: Sequence[RuleOutcome]) -> str:
     """Return the rules that were kept, folded, and the slices that nobody can judge, in a line."""
     text = folded(f"The gate: {len(kept)} of {number_of(judged, 'rules')} kept", _rules(_ordered(kept)))
-    if too_small:
-        listed = [f"{escaped(rule['scope'])} ({rule['value']:.0f})" for rule in too_small[:ROWS_SHOWN]]
-        more = f" and {len(too_small) - ROWS_SHOWN} more" if len(too_small) > ROWS_SHOWN else ""
+    if skipped:
+        listed = [f"{escaped(rule.scope)} ({rule.value:.0f})" for rule in skipped[:ROWS_SHOWN]]
+        more = f" and {len(skipped) - ROWS_SHOWN} more" if len(skipped) > ROWS_SHOWN else ""
         text += f"\n\n<sub>Too few customers in the holdout to be judged: {', '.join(listed)}{more}.</sub>"
     return text
 
 
-def _ordered(judged: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _ordered(judged: Sequence[RuleOutcome]) -> list[RuleOutcome]:
     """Return rules in the order of what matters: those on all customers, then by margin, the narrowest first."""
 
-    def rank(rule: Mapping[str, Any]) -> tuple[bool, float]:
-        return rule["scope"] != OVERALL, float("-inf") if rule["margin"] is None else rule["margin"]
+    def rank(rule: RuleOutcome) -> tuple[bool, float]:
+        return rule.scope != OVERALL, float("-inf") if rule.margin is None else rule.margin
 
     return sorted(judged, key=rank)
 
 
-def _rules(judged: Sequence[Mapping[str, Any]]) -> str:
+def _rules(judged: Sequence[RuleOutcome]) -> str:
     rows = []
     for rule in judged:
-        wanted, value, sign = f"{rule['limit']:.4g}", number(rule["value"]), "≥" if rule["bound"] == "min" else "≤"
-        against = rule["metric"].endswith((AGAINST_MAIN, TOO_GOOD))
-        if against:
-            wanted = f"{abs(rule['limit']):.4f} {'worse' if sign == '≥' else 'better'}"
+        wanted, value, sign = f"{rule.limit:.4g}", number(rule.value), "≥" if rule.bound == "min" else "≤"
+        if rule.statistic == "gain":
+            wanted = f"{abs(rule.limit):.4f} {'worse' if sign == '≥' else 'better'}"
             sign = "at most"
-            if rule["value"] is not None:
-                value = f"{abs(rule['value']):.4f} {'worse' if rule['value'] < 0 else 'better'}"
-        name, margin = name_of(rule["metric"], arrow=False), number(rule["margin"], signed=True)
-        rows.append([escaped(rule["scope"]), name, f"{sign} {wanted}", value, margin])
+            if rule.value is not None:
+                value = f"{abs(rule.value):.4f} {'worse' if rule.value < 0 else 'better'}"
+        name, margin = name_of(rule.label, arrow=False), number(rule.margin, signed=True)
+        rows.append([escaped(rule.scope), name, f"{sign} {wanted}", value, margin])
     return table(["Customers", "Metric", "Rule", "Value", "Margin"], rows, rest=ELSEWHERE)
 
 

@@ -59,17 +59,17 @@ def markdown(facts: Facts) -> str:
 
 def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     """Yield each section's title and text, the most important first."""
-    broken = [rule for rule in facts.rules if rule["outcome"] == "broken"]
-    kept = [rule for rule in facts.rules if rule["outcome"] == "passed"]
-    too_small = [rule for rule in facts.rules if rule["outcome"] == "not judged"]
-    judged = len(broken) + len(kept)
+    failed, kept, skipped = (
+        [rule for rule in facts.rules if rule.status == status] for status in ("failed", "passed", "skipped")
+    )
+    judged = len(failed) + len(kept)
     if facts.broken:
         yield "broken rules of the contract", sections.broken_contract(facts.broken)
     if facts.faults:
         listed = "\n".join(f"- {escaped(fault, 400)}" for fault in facts.faults)
         yield "what is not as on main", f"### Refused by main's judge\n\n{listed}"
-    if broken:
-        yield "broken rules of the gate", sections.broken_rules(broken, judged)
+    if failed:
+        yield "broken rules of the gate", sections.broken_rules(failed, judged)
     if facts.comparison:
         yield "metrics", sections.metrics_beside(facts.comparison, facts.base)
     elif facts.evaluation:
@@ -79,7 +79,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.has_picture:
         yield "picture", "![ROC, precision and recall, calibration and scores of both models](comparison.png)"
     if kept:
-        yield "kept rules of the gate", sections.kept_rules(kept, judged, too_small)
+        yield "kept rules of the gate", sections.kept_rules(kept, judged, skipped)
     if facts.comparison:
         yield "slices", sections.slices(facts.comparison, facts.base)
     if facts.changes:
@@ -107,8 +107,9 @@ def terminal(facts: Facts) -> str:
             lines.append(f"{name_of(metric):21}{values}  {one.verdict}")
     if facts.same_model:
         lines.append(_same(facts))
-    broken = [*facts.broken, *(rule for rule in facts.rules if rule["outcome"] == "broken")]
-    told = [f"refused: {fault}" for fault in facts.faults] + [f"broken: {one['sentence']}" for one in broken]
+    broken = [one["sentence"] for one in facts.broken]
+    broken += [rule.message for rule in facts.rules if rule.status == "failed"]
+    told = [f"refused: {fault}" for fault in facts.faults] + [f"broken: {sentence}" for sentence in broken]
     lines += ["", *told[:NOTES_SHOWN]] if told else []
     lines += [f"… and {len(told) - NOTES_SHOWN} more"] if len(told) > NOTES_SHOWN else []
     return "\n".join([*lines, "", "All of it: build/report/report.md"])

@@ -4,14 +4,12 @@ In: metrics/evaluation.json and metrics/validation.json. Out: metrics/gate.json,
 and outcome of each rule, and the exit status: 1 when any is broken (churn/gate/rules.py says when).
 """
 
-from typing import Any
-
 import churn.core.start  # noqa: F401
-from churn.config.params import METRICS, load_params
+from churn.config.params import load_params
 from churn.core.errors import StageError, number_of
 from churn.core.files import write_json
 from churn.core.paths import EVALUATION, GATE, MODEL, PARAMS, TEST, VALIDATION
-from churn.core.results import read_result
+from churn.core.results import RuleOutcome, read_result
 from churn.core.runner import run
 from churn.gate.rules import Values, judge_all, shown
 
@@ -38,14 +36,14 @@ def evidence_faults(evaluation: Values, validation: Values) -> list[str]:
     return faults
 
 
-def print_table(outcomes: list[dict[str, Any]]) -> None:
-    """Print a line for each rule that params.yaml names, and for each broken one, aligned."""
-    told = [rule for rule in outcomes if rule["metric"] in METRICS or rule["outcome"] == "broken"]
-    width = max(len(f"{rule['scope']} {rule['metric']}") for rule in told)
-    for rule in told:
-        margin = "" if rule["margin"] is None else f"margin {rule['margin']:+.4f}"
-        name, limit = f"{rule['scope']} {rule['metric']}", f"{rule['bound']} {rule['limit']:g}"
-        print(f"gate: {rule['outcome']:6}  {name:{width}}  {shown(rule['value']):>7}  {limit:10} {margin}".rstrip())
+def print_table(outcomes: list[RuleOutcome]) -> None:
+    """Print a line for each bound of params.yaml, and for each rule that failed, aligned."""
+    listed = [rule for rule in outcomes if rule.kind == "bound" or rule.status == "failed"]
+    width = max(len(f"{rule.scope} {rule.label}") for rule in listed)
+    for rule in listed:
+        margin = "" if rule.margin is None else f"margin {rule.margin:+.4f}"
+        name, limit = f"{rule.scope} {rule.label}", f"{rule.bound} {rule.limit:g}"
+        print(f"gate: {rule.status}  {name:{width}}  {shown(rule.value):>7}  {limit:10} {margin}".rstrip())
 
 
 def main() -> None:
@@ -53,16 +51,17 @@ def main() -> None:
     evaluation, validation = read_result(EVALUATION), read_result(VALIDATION)
     outcomes = judge_all(evaluation, load_params().gate)
     faults = evidence_faults(evaluation, validation)
-    faults += [rule["sentence"] for rule in outcomes if rule["outcome"] == "broken"]
-    verdict = {"verdict": "blocked" if faults else "passed", "because": faults, "rules": outcomes}
+    faults += [rule.message for rule in outcomes if rule.status == "failed"]
+    rules = [rule.model_dump() for rule in outcomes]
+    verdict = {"verdict": "blocked" if faults else "passed", "reasons": faults, "rules": rules}
     write_json(GATE, verdict | origin(evaluation, validation))
     print_table(outcomes)
     if faults:
         raise StageError(f"blocked: {'; '.join(faults)}. The rules are in {PARAMS}, the verdict in {GATE}.")
     for rule in outcomes:
-        if rule["outcome"] == "not judged":
-            print(f"gate: {rule['sentence']}")
-    kept = sum(rule["outcome"] == "passed" for rule in outcomes)
+        if rule.status == "skipped":
+            print(f"gate: {rule.message}")
+    kept = sum(rule.status == "passed" for rule in outcomes)
     print(f"gate: passed, {number_of(kept, 'rules')} kept")
 
 

@@ -140,7 +140,7 @@ def main() -> None:
         verify(client, version, contract, serve)
         said = nominate(client, version, why) if why else promote(client, version, settings_of(main), contract)
     write_json(REGISTRATION, {"model": model} | content)
-    rules = sum(rule["outcome"] == "passed" for rule in verdict["rules"])
+    rules = sum(rule["status"] == "passed" for rule in verdict["rules"])
     print(f"register: ROC AUC {shown(area)}, {rules} rules of the gate kept; `make ui` shows the registry")
     print(f"register: {model} version {version.version}{' (there already)' if known else ''} {said}")
 

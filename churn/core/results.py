@@ -86,9 +86,10 @@ class MeasuredResult(Result):
 
 
 class SliceResult(MeasuredResult):
-    """A slice of the holdout."""
+    """A slice of the holdout: the customers with a value of a column, with a condition, or without a feature."""
 
     name: str
+    kind: Literal["value", "condition", "missing"]
 
 
 class EvaluationResult(MeasuredResult):
@@ -99,25 +100,40 @@ class EvaluationResult(MeasuredResult):
     slices: tuple[SliceResult, ...]
 
 
-class RuleResult(Result):
-    """The outcome of a rule of the gate."""
+class RuleOutcome(Result):
+    """What a rule of the gate says of a model.
 
+    A rule is a bound of params.yaml, one for every slice, the least size of a slice, or a loss or a gain against the
+    baseline. `scope` is all customers or a slice. `statistic` is what of the metric is compared: its value, an end of
+    its 95 % interval, or the gain over the baseline's. `margin` is how far the value lies inside the limit, in the
+    metric's unit: negative, or None where there is no value, when the rule failed.
+    """
+
+    kind: Literal["bound", "every_slice", "slice_size", "vs_baseline", "max_gain"]
     scope: str
     metric: str
+    statistic: Literal["value", "low", "high", "gain"] = "value"
     bound: Literal["min", "max"]
     limit: Number
     value: Number | None
     margin: Number | None
-    outcome: Literal["passed", "broken", "not judged"]
-    sentence: str
+    status: Literal["passed", "failed", "skipped"]
+    message: str
+
+    @property
+    def label(self) -> str:
+        """The metric and what of it is compared, for people."""
+        end = {"low": ", lower end", "high": ", upper end"}.get(self.statistic, "")
+        beside = {"vs_baseline": " against main", "max_gain": " too good to be true"}.get(self.kind, "")
+        return f"{self.metric}{end}{beside}"
 
 
 class GateResult(Result):
     """metrics/gate.json of gate."""
 
     verdict: Literal["passed", "blocked"]
-    because: tuple[str, ...]
-    rules: tuple[RuleResult, ...]
+    reasons: tuple[str, ...]
+    rules: tuple[RuleOutcome, ...]
     model_sha256: str | None
     train_sha256: str | None
     test_sha256: str | None

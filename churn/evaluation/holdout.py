@@ -48,7 +48,10 @@ def evaluation_of(
         counts = {"rows": int(rows.sum()), "churners": int(y[rows].sum()), "predicted": predicted}
         return counts | as_json(all_metrics(y[rows], scores[rows], params.threshold))
 
-    slices = [{"name": name} | measured(rows) for name, rows in slice_masks(features, params.slices, contract)]
+    slices = [
+        {"name": one.name, "kind": one.kind} | measured(one.rows)
+        for one in slice_masks(features, params.slices, contract)
+    ]
     if twice := [name for name, count in Counter(part["name"] for part in slices).items() if count > 1]:
         raise StageError(f"params.yaml: evaluate.slices: {twice[0]} is the name of two slices; rename the condition.")
     return measured(np.ones(len(y), dtype=bool)) | {"threshold": params.threshold, "slices": slices}

@@ -1,6 +1,7 @@
 """The slices: groups of customers, by name, for which the metrics are computed as for all."""
 
 from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 from churn.config.contract import Contract
 from churn.config.params import Slices
@@ -12,10 +13,16 @@ import numpy.typing as npt
 import pandas as pd
 
 
-def slice_masks(
-    features: pd.DataFrame, slices: Slices, contract: Contract
-) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Yield each slice's name and its rows, shape (rows,).
+class Slice(NamedTuple):
+    """A group of customers: its name, why it is one, and which rows are in it, shape (rows,)."""
+
+    name: str
+    kind: Literal["value", "condition", "missing"]
+    rows: npt.NDArray[np.bool_]
+
+
+def slice_masks(features: pd.DataFrame, slices: Slices, contract: Contract) -> Iterator[Slice]:
+    """Yield the slices.
 
     One for each value of each column of `slices.columns`, as the contract declares the values, so that one
     that no customer has is there and empty; one for each condition; one for each nullable feature missing.
@@ -26,12 +33,11 @@ def slice_masks(
         if column is None or column.type not in ("category", "boolean"):
             raise StageError(f"params.yaml: evaluate.slices.columns: {name} is no category or boolean of the contract.")
         for value in column.values or (False, True):
-            yield (
-                f"{name}={str(value).lower() if column.type == 'boolean' else value}",
-                (features[name] == value).to_numpy(bool),
-            )
+            shown = str(value).lower() if column.type == "boolean" else value
+            yield Slice(f"{name}={shown}", "value", (features[name] == value).to_numpy(bool))
     for name, condition in slices.conditions.items():
-        yield name, rows_where(features, slice_condition(name, condition, contract), contract)
+        rows = rows_where(features, slice_condition(name, condition, contract), contract)
+        yield Slice(name, "condition", rows)
     for name in contract.features:
         if contract.columns[name].nullable:
-            yield f"{name} is missing", features[name].isna().to_numpy()
+            yield Slice(f"{name} is missing", "missing", features[name].isna().to_numpy())

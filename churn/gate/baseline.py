@@ -7,20 +7,19 @@ looks worse by chance, so their intervals are as wide as Bonferroni's correction
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
-from typing import Any
 
 from churn.config.params import SMALLER_IS_BETTER, AgainstMain
+from churn.core.results import RuleOutcome
 from churn.evaluation.metrics import Z
 from churn.evaluation.paired import Difference
-from churn.gate.rules import OVERALL, outcome, shown
+from churn.gate.rules import OVERALL, finite, outcome, shown
 
 Differences = Mapping[str, Difference]
-AGAINST_MAIN, TOO_GOOD = " against main", " too good to be true"  # how the metric of such a rule ends
 
 
 def against_main(
     overall: Differences, slices: Sequence[tuple[str, Differences]], rules: AgainstMain
-) -> list[dict[str, Any]]:
+) -> list[RuleOutcome]:
     """Return the outcomes of the rules on all customers, on each slice by name, and on what is too good to be true.
 
     A difference that is not defined breaks its rule for all customers, and is not judged in a slice. The value of an
@@ -48,27 +47,28 @@ def gain(metric: str, one: Difference) -> float | None:
     return round(-one.difference if metric in SMALLER_IS_BETTER else one.difference, 6)
 
 
-def _not_worse(scope: str, metric: str, one: Difference | None, margin: float, reach: float) -> dict[str, Any]:
+def _not_worse(scope: str, metric: str, one: Difference | None, margin: float, reach: float) -> RuleOutcome:
     """Return the outcome of non-inferiority, its interval `reach` standard errors wide to either side."""
-    value = None if one is None else gain(metric, one)
-    if one is None or value is None or one.low is None or one.high is None:
+    rule = {"kind": "vs_baseline", "scope": scope, "metric": metric, "statistic": "gain"}
+    value, low, high = (None, None, None) if one is None else map(finite, (gain(metric, one), one.low, one.high))
+    if one is None or value is None or low is None or high is None:
         says = f"{metric} of {scope} cannot be compared with main's"
-        return outcome(scope, metric + AGAINST_MAIN, ("min", -margin), None, says)
-    noise = (one.high - one.low) / 2 * reach / Z
+        return outcome(("min", -margin), None, says, **rule)
+    noise = (high - low) / 2 * reach / Z
     says = (
         f"{metric} of {scope} is {shown(one.branch)} against main's {shown(one.main)}: {abs(value):.4f} worse, where"
         f" {max(margin, noise):.4f} is allowed"
     )
-    return outcome(scope, metric + AGAINST_MAIN, ("min", -round(max(margin, noise), 6)), value, says)
+    return outcome(("min", -round(max(margin, noise), 6)), value, says, **rule)
 
 
-def _plausible(overall: Differences, rules: AgainstMain) -> Iterator[dict[str, Any]]:
+def _plausible(overall: Differences, rules: AgainstMain) -> Iterator[RuleOutcome]:
     for metric, most in rules.implausible_gain.items():
         one = overall.get(metric, Difference())
-        value = gain(metric, one)
+        value = finite(gain(metric, one))
         says = (
             f"{metric} of {OVERALL} is {shown(one.branch)} against main's {shown(one.main)}: a gain of more than"
             f" {most:g} is too good to be true; look for what knows the label, or let a code owner approve a higher"
             " gate.against_main.implausible_gain"
         )
-        yield outcome(OVERALL, metric + TOO_GOOD, ("max", most), value, says)
+        yield outcome(("max", most), value, says, kind="max_gain", scope=OVERALL, metric=metric, statistic="gain")

@@ -9,6 +9,7 @@ from typing import Any
 
 from churn.config.params import Bound, EverySlice, Gate
 from churn.core.errors import number_of
+from churn.core.results import RuleOutcome
 
 Values = Mapping[str, Any]
 LEAST_OUTCOMES = 20  # churners, and stayers: of fewer, the interval of a ROC AUC is too narrow
@@ -26,37 +27,32 @@ def shown(value: float | None) -> str:
     return "missing" if value is None else f"{value:.4f}"
 
 
-def outcome(scope: str, metric: str, bound: tuple[str, float], value: float | None, sentence: str) -> dict[str, Any]:
-    """Return the outcome of a rule; its bound is a kind, min or max, and the limit.
-
-    The margin is how far the value lies inside its bound, in the metric's unit; it is negative, or None where there is
-    no value, when the rule is broken.
-    """
-    kind, limit = bound
-    margin = None if value is None else value - limit if kind == "min" else limit - value
-    return {
-        "scope": scope,
-        "metric": metric,
-        "bound": kind,
-        "limit": limit,
-        "value": value,
-        "margin": None if margin is None else round(margin, 6),
-        "outcome": "passed" if margin is not None and margin >= 0 else "broken",
-        "sentence": sentence,
-    }
+def outcome(limit: tuple[str, float], value: float | None, message: str, **rule: Any) -> RuleOutcome:
+    """Return what `rule` (kind, scope, metric, statistic) says of a value; the limit is min or max, and a number."""
+    bound, number = limit
+    margin = None if value is None else value - number if bound == "min" else number - value
+    return RuleOutcome(
+        **rule,
+        bound=bound,  # type: ignore[arg-type]  # pydantic checks it
+        limit=number,
+        value=value,
+        margin=None if margin is None else round(margin, 6),
+        status="passed" if margin is not None and margin >= 0 else "failed",
+        message=message,
+    )
 
 
-def judge(scope: str, values: Values, bounds: Mapping[str, Bound]) -> Iterator[dict[str, Any]]:
+def judge(scope: str, values: Values, bounds: Mapping[str, Bound]) -> Iterator[RuleOutcome]:
     """Yield the outcome of each bound on the metrics `values` of `scope`: all customers, or a slice's name."""
     for metric, bound in bounds.items():
         for kind, limit in (("min", bound.min), ("max", bound.max)):
             if limit is not None:
                 value = finite(values.get(metric))
                 says = f"{metric} of {scope} is {shown(value)}, {kind}imum {limit:g}"
-                yield outcome(scope, metric, (kind, limit), value, says)
+                yield outcome((kind, limit), value, says, kind="bound", scope=scope, metric=metric)
 
 
-def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int) -> Iterator[dict[str, Any]]:
+def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int) -> Iterator[RuleOutcome]:
     """Yield the outcomes of the rules that hold for every slice, named or not: `part` is one, `everyone` all customers.
 
     Each is judged by the end of its 95 % interval that speaks for it, so that noise alone hardly breaks it: that of the
@@ -67,32 +63,34 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
     name, rows = str(part.get("name")), finite(part.get("rows"))
     if rows is None or rows < min_rows:
         says = f"{name} has {number_of(rows or 0, 'customers')} in the holdout, fewer than {min_rows}: not judged"
-        small = outcome(name, "rows", ("min", min_rows), rows, says)
+        small = outcome(("min", min_rows), rows, says, kind="slice_size", scope=name, metric="rows")
         # protection: no slice vanishes
-        gone = rows is None or (rows == 0 and not name.endswith(" is missing"))
+        gone = rows is None or (rows == 0 and part.get("kind") != "missing")
         if gone:
-            small["sentence"] = f"no customer of the holdout is in {name}: the slice has vanished"
-        yield small | {"outcome": "broken" if gone else "not judged"}
+            says = f"no customer of the holdout is in {name}: the slice has vanished"
+        yield small.model_copy(update={"status": "failed" if gone else "skipped", "message": says})
         return
 
     def end(metric: str, which: int) -> float | None:
         interval = (part.get("intervals") or {}).get(metric)
         return finite(interval[which]) if isinstance(interval, list) and len(interval) == 2 else None
 
+    rule = {"kind": "every_slice", "scope": name}
     churners, predicted = finite(part.get("churners")), finite(part.get("predicted"))
     whole, area = finite(everyone.get("roc_auc")), end("roc_auc", 1)
     # protection: no slice far behind
     if churners is not None and LEAST_OUTCOMES <= churners <= rows - LEAST_OUTCOMES:
-        limit = round((1.0 if whole is None else whole) - rules.roc_auc_behind, 6)
+        least = round((1.0 if whole is None else whole) - rules.roc_auc_behind, 6)
         says = (
             f"roc_auc of {name} is at most {shown(area)}, more than {rules.roc_auc_behind:g} behind that of {OVERALL},"
             f" {shown(whole)}"
         )
-        yield outcome(name, "roc_auc, upper end", ("min", limit), area, says)
+        yield outcome(("min", least), area, says, **rule, metric="roc_auc", statistic="high")
     error = end("expected_calibration_error", 0)
     says = f"expected_calibration_error of {name} is at least {shown(error)}, maximum {rules.calibration_error:g}"
+    limit = ("max", rules.calibration_error)
     # protection: calibration of each slice
-    yield outcome(name, "expected_calibration_error, lower end", ("max", rules.calibration_error), error, says)
+    yield outcome(limit, error, says, **rule, metric="expected_calibration_error", statistic="low")
     rate = (finite(everyone.get("churners")) or 0) / (finite(everyone.get("rows")) or 1)
     # protection: predictions of each slice
     if churners is None or churners >= rate * rows:
@@ -101,10 +99,10 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
             f"{name}: {number_of(predicted or 0, 'churners')} predicted where {churners or 0:.0f} of"
             f" {number_of(rows, 'customers')} churned, minimum {rules.predicted_per_churner:g} for each"
         )
-        yield outcome(name, "predicted_per_churner", ("min", rules.predicted_per_churner), share, says)
+        yield outcome(("min", rules.predicted_per_churner), share, says, **rule, metric="predicted_per_churner")
 
 
-def judge_all(evaluation: Values, rules: Gate) -> list[dict[str, Any]]:
+def judge_all(evaluation: Values, rules: Gate) -> list[RuleOutcome]:
     """Return the outcomes of the rules for all customers, of those for slices by name, and of those for every slice.
 
     A named slice that is not there, is there twice, or is smaller than `min_slice_rows` has no values.

@@ -10,13 +10,13 @@ Only a clean checkout of main promotes. What is registered elsewhere becomes `ca
 """
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from churn.config.contract import Contract
 from churn.config.params import Params
 from churn.core.errors import StageError
 from churn.core.paths import PREDICTIONS, TEST
+from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import scores_of
 from churn.evaluation.paired import compare
@@ -159,19 +159,18 @@ def compared(features: pd.DataFrame, scored: pd.DataFrame, params: Params, contr
     threshold, rules = params.evaluate.threshold, params.gate.against_main
     slices = [
         (name, compare(y[rows], theirs[rows], ours[rows], threshold))
-        for name, rows in slice_masks(features.reset_index(drop=True), params.evaluate.slices, contract)
+        for name, _, rows in slice_masks(features.reset_index(drop=True), params.evaluate.slices, contract)
         if rows.sum() >= params.gate.min_slice_rows
     ]
     overall = compare(y, theirs, ours, threshold)
-    outcomes = [one for one in against_main(overall, slices, rules) if one["bound"] == "min"]
-    if broken := [one for one in outcomes if one["outcome"] == "broken"]:
-        return False, f"worse in {'; '.join(map(_told, broken))}"
+    outcomes = [one for one in against_main(overall, slices, rules) if one.kind == "vs_baseline"]
+    if failed := [one for one in outcomes if one.status == "failed"]:
+        return False, f"worse in {'; '.join(map(_told, failed))}"
     area = overall["roc_auc"].difference
     return True, f"not worse, ROC AUC {area:+.4f}" if area is not None else "not worse"
 
 
-def _told(outcome: Mapping[str, Any]) -> str:
-    metric = outcome["metric"].removesuffix(" against main")
-    if outcome["value"] is None:
-        return f"{metric} of {outcome['scope']}, which cannot be compared"
-    return f"{metric} of {outcome['scope']} by {-outcome['value']:.4f} (allowed are {-outcome['limit']:.4f})"
+def _told(outcome: RuleOutcome) -> str:
+    if outcome.value is None:
+        return f"{outcome.metric} of {outcome.scope}, which cannot be compared"
+    return f"{outcome.metric} of {outcome.scope} by {-outcome.value:.4f} (allowed are {-outcome.limit:.4f})"

@@ -156,7 +156,7 @@ def verdict_by_hand(clone):
     weak(clone)
     verdict = json.loads(clone.text("metrics/gate.json"))
     assert verdict["verdict"] == "passed"
-    text = json.dumps(verdict | {"because": []}, indent=2)
+    text = json.dumps(verdict | {"reasons": []}, indent=2)
     (clone.folder / "metrics/gate.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -193,7 +193,7 @@ def gate_frozen(clone):
 
 def gate_code_hollow(clone):
     weak(clone)
-    clone.replace("churn/gate/rules.py", 'if margin is not None and margin >= 0 else "broken"', 'if True else "broken"')
+    clone.replace("churn/gate/rules.py", 'if margin is not None and margin >= 0 else "failed"', 'if True else "failed"')
 
 
 def validate_is_skipped(clone):
@@ -209,7 +209,7 @@ def validate_is_skipped(clone):
 def report_always_passes(clone):
     weak(clone)
     clone.replace("report/__main__.py", "    return int(not outcome.passed)", "    return 0")
-    clone.replace("churn/gate/rules.py", 'if margin is not None and margin >= 0 else "broken"', 'if True else "broken"')
+    clone.replace("churn/gate/rules.py", 'if margin is not None and margin >= 0 else "failed"', 'if True else "failed"')
     clone.replace("report/judge.py", "    return Judgement(tuple(rules), ", "    return Judgement((), ")
 
 

@@ -67,7 +67,7 @@ def test_a_degraded_model_is_blocked_in_the_gates_own_words(clone):
     assert outcome["verdict"] == "blocked"
     assert outcome["stage"] == "gate"
     assert outcome["headline"].startswith("Blocked: ")
-    assert json.loads(clone.text("metrics/gate.json"))["because"][0] in outcome["headline"]
+    assert json.loads(clone.text("metrics/gate.json"))["reasons"][0] in outcome["headline"]
     assert "🔴 worse" in text
     assert "### Broken rules of the gate: " in text
     assert "broken: " in shown

@@ -80,7 +80,7 @@ def test_without_a_passed_verdict_nothing_passes(folder, verdict):
 
 def test_a_verdict_counts_only_while_everything_before_it_is_up_to_date(folder):
     hashes = dict.fromkeys(("model_sha256", "train_sha256", "test_sha256"), "")
-    GATE.write_text(json.dumps({"verdict": "passed", "because": [], "rules": []} | hashes))
+    GATE.write_text(json.dumps({"verdict": "passed", "reasons": [], "rules": []} | hashes))
     assert outcome_of(stage_runs(set(), {})).passed
     for stage in ORDER:
         assert not outcome_of(stage_runs({stage}, {})).passed

@@ -17,7 +17,7 @@ def all_equal(**changed):
 
 def broken(overall, slices, rules):
     outcomes = against_main(overall, slices, rules)
-    return {(one["scope"], one["metric"]) for one in outcomes if one["outcome"] == "broken"}
+    return {(one.scope, one.label) for one in outcomes if one.status == "failed"}
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def test_an_equal_model_breaks_nothing(rules):
 
 def test_a_loss_beyond_margin_and_noise_is_named(rules):
     (outcome,) = [
-        one for one in against_main(all_equal(roc_auc=difference(-0.02)), [], rules) if one["outcome"] == "broken"
+        one for one in against_main(all_equal(roc_auc=difference(-0.02)), [], rules) if one.status == "failed"
     ]
-    assert outcome["sentence"] == (
+    assert outcome.message == (
         "roc_auc of all customers is 0.7800 against main's 0.8000: 0.0200 worse, where 0.0050 is allowed"
     )
-    assert outcome["margin"] == pytest.approx(-0.015)
+    assert outcome.margin == pytest.approx(-0.015)
 
 
 @pytest.mark.parametrize(

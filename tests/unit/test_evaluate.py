@@ -50,7 +50,7 @@ def test_scores_are_the_probability_of_churn(features):
 
 def test_slices_are_the_values_of_columns_conditions_and_what_is_missing(contract, features):
     slices = Slices(columns=("contract", "senior_citizen"), conditions={"new_customers": "tenure_months < 6"})
-    masks = dict(slice_masks(features, slices, contract))
+    masks = {one.name: one.rows for one in slice_masks(features, slices, contract)}
     assert list(masks) == [
         "contract=Month-to-month",
         "contract=One year",
@@ -67,7 +67,7 @@ def test_slices_are_the_values_of_columns_conditions_and_what_is_missing(contrac
 
 def test_a_value_that_no_customer_has_is_an_empty_slice_and_not_absent(contract, features):
     few = features[features["contract"] != "Two year"]
-    masks = dict(slice_masks(few, Slices(columns=("contract",), conditions={}), contract))
+    masks = {one.name: one.rows for one in slice_masks(few, Slices(columns=("contract",), conditions={}), contract)}
     assert masks["contract=Two year"].sum() == 0
 
 

@@ -5,6 +5,7 @@ from churn.config.params import AgainstMain, Bound, EverySlice, Gate
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
+from churn.core.results import RuleOutcome
 from churn.gate.rules import judge, judge_all, judge_slice
 from stages.gate import evidence_faults, origin
 from stages.register import content_of
@@ -29,11 +30,11 @@ def gate(**rules):
 
 def named(judged):
     """The outcomes of the rules that name their metric, without those for every slice."""
-    return [rule for rule in judged if rule["metric"] in ("recall", "roc_auc")]
+    return [rule for rule in judged if rule.label in ("recall", "roc_auc")]
 
 
 def outcomes(values, bounds=FLOOR):
-    return [(rule["outcome"], rule["margin"]) for rule in judge("all customers", values, bounds)]
+    return [(rule.status, rule.margin) for rule in judge("all customers", values, bounds)]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.9", True, [0.9], {"value": 0.9}, "missing"])
@@ -41,32 +42,32 @@ def outcomes(values, bounds=FLOOR):
 def test_what_is_no_finite_number_breaks_its_rule(value, bound):
     values = {} if value == "missing" else {"roc_auc": value}
     (rule,) = judge("all customers", values, {"roc_auc": bound})
-    assert (rule["outcome"], rule["value"], rule["margin"]) == ("broken", None, None)
-    assert rule["sentence"] == f"roc_auc of all customers is missing, {rule['bound']}imum 0.8"
+    assert (rule.status, rule.value, rule.margin) == ("failed", None, None)
+    assert rule.message == f"roc_auc of all customers is missing, {rule.bound}imum 0.8"
 
 
 def test_a_value_passes_up_to_its_bound():
     assert outcomes({"roc_auc": 0.85}) == [("passed", 0.05)]
     assert outcomes({"roc_auc": 0.8}) == [("passed", 0.0)]
-    assert outcomes({"roc_auc": 0.7999999999}) == [("broken", -0.0)]
+    assert outcomes({"roc_auc": 0.7999999999}) == [("failed", -0.0)]
     assert outcomes({"roc_auc": 1}) == [("passed", 0.2)]
     assert outcomes({"log_loss": 0.4}, {"log_loss": Bound(max=0.45)}) == [("passed", 0.05)]
-    assert outcomes({"log_loss": 0.5}, {"log_loss": Bound(max=0.45)}) == [("broken", -0.05)]
+    assert outcomes({"log_loss": 0.5}, {"log_loss": Bound(max=0.45)}) == [("failed", -0.05)]
 
 
 def test_min_and_max_are_two_rules():
-    assert outcomes({"roc_auc": 0.99}, {"roc_auc": Bound(min=0.8, max=0.95)}) == [("passed", 0.19), ("broken", -0.04)]
+    assert outcomes({"roc_auc": 0.99}, {"roc_auc": Bound(min=0.8, max=0.95)}) == [("passed", 0.19), ("failed", -0.04)]
 
 
 def test_rules_hold_for_all_customers_and_for_each_slice():
     rules = gate(overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
     evaluation = {"roc_auc": 0.85, "recall": 0.7, "slices": [{"name": "new_customers", "rows": 30, "recall": 0.0}]}
     judged = named(judge_all(evaluation, rules))
-    assert [(rule["scope"], rule["outcome"]) for rule in judged] == [
+    assert [(rule.scope, rule.status) for rule in judged] == [
         ("all customers", "passed"),
-        ("new_customers", "broken"),
+        ("new_customers", "failed"),
     ]
-    assert judged[1]["sentence"] == "recall of new_customers is 0.0000, minimum 0.5"
+    assert judged[1].message == "recall of new_customers is 0.0000, minimum 0.5"
 
 
 @pytest.mark.parametrize(
@@ -89,8 +90,8 @@ def test_rules_hold_for_all_customers_and_for_each_slice():
 def test_a_slice_that_cannot_be_judged_breaks_its_rules_and_says_why(slices, said):
     rules = gate(overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
     judged = named(judge_all({"roc_auc": 0.85, "slices": slices}, rules))
-    assert [rule["outcome"] for rule in judged] == ["passed", "broken"]
-    assert judged[1]["sentence"].startswith(said)
+    assert [rule.status for rule in judged] == ["passed", "failed"]
+    assert judged[1].message.startswith(said)
 
 
 def evidence(passed=True, evaluated="holdout"):
@@ -145,17 +146,19 @@ def test_register_refuses_a_verdict_on_another_model_or_table(tmp_path, monkeypa
 
 def test_every_outcome_can_be_written_as_json():
     judged = judge_all({"roc_auc": math.nan, "slices": []}, gate(overall=FLOOR, slices={}))
-    assert json.loads(json.dumps(judged, allow_nan=False)) == judged
+    written = json.dumps([rule.model_dump() for rule in judged], allow_nan=False)
+    assert [RuleOutcome(**rule) for rule in json.loads(written)] == judged
 
 
-def part(*, rows=200, churners=80, predicted=70, area=(0.7, 0.8), error=(0.0, 0.1), name="contract=One year"):
+def part(*, rows=200, churners=80, predicted=70, area=(0.7, 0.8), error=(0.0, 0.1), kind="value"):
     intervals = {"roc_auc": list(area), "expected_calibration_error": list(error)}
-    return {"name": name, "rows": rows, "churners": churners, "predicted": predicted, "intervals": intervals}
+    named = {"name": "contract=One year", "kind": kind}
+    return named | {"rows": rows, "churners": churners, "predicted": predicted, "intervals": intervals}
 
 
 def broken(one, everyone=None):
     everyone = {"rows": 1000, "churners": 265, "roc_auc": 0.85} | (everyone or {})
-    return [rule["metric"] for rule in judge_slice(one, everyone, EVERY, 30) if rule["outcome"] == "broken"]
+    return [rule.label for rule in judge_slice(one, everyone, EVERY, 30) if rule.status == "failed"]
 
 
 def test_every_slice_is_judged_by_the_end_of_its_interval_that_speaks_for_it():
@@ -178,10 +181,10 @@ def test_a_slice_without_its_numbers_breaks_its_rules(missing):
 
 def test_a_small_slice_is_not_judged_and_a_vanished_one_is_broken():
     (small,) = judge_slice(part(rows=29), {}, EVERY, 30)
-    assert small["outcome"] == "not judged"
-    assert small["sentence"] == "contract=One year has 29 customers in the holdout, fewer than 30: not judged"
+    assert small.status == "skipped"
+    assert small.message == "contract=One year has 29 customers in the holdout, fewer than 30: not judged"
     (gone,) = judge_slice(part(rows=0), {}, EVERY, 30)
-    assert gone["outcome"] == "broken"
-    assert gone["sentence"] == "no customer of the holdout is in contract=One year: the slice has vanished"
-    (missing,) = judge_slice(part(rows=0, name="total_charges is missing"), {}, EVERY, 30)
-    assert missing["outcome"] == "not judged"
+    assert gone.status == "failed"
+    assert gone.message == "no customer of the holdout is in contract=One year: the slice has vanished"
+    (missing,) = judge_slice(part(rows=0, kind="missing"), {}, EVERY, 30)
+    assert missing.status == "skipped"
