@@ -127,5 +127,5 @@ def _faults(failed: Run, runs: Sequence[Run]) -> list[str]:
     if failed.stage == "validate" and (validation := result_of("validate", VALIDATION, runs)):
         faults = [str(finding["sentence"]) for finding in validation["broken"]]
     elif failed.stage == "gate" and (verdict := result_of("gate", GATE, runs)):
-        faults = [str(fault) for fault in verdict["because"]]
+        faults = [str(fault) for fault in verdict["reasons"]]
     return faults or [f"{failed.stage}: {(failed.fault or '').rstrip('.')}"]

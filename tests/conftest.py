@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # two test processes with two threads each 
 import tests.frozen  # noqa: F401  # before churn
 
 # isort: split
+import atexit
 import fcntl
 import shutil
 import subprocess
@@ -26,6 +27,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+
+# At its very end a process prints pages of "nanobind: leaked" where objects of DuckDB's are left.
+atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @pytest.fixture(scope="session")
