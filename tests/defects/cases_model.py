@@ -70,7 +70,7 @@ def luckiest_seed(clone):
 
 def on_the_training_table(clone):
     clone.replace("stages/evaluate.py", "read_table(TEST, contract)", "read_table(TRAIN, contract)")
-    clone.replace("stages/evaluate.py", "    TEST,\n", "    TEST,\n    TRAIN,\n")
+    clone.replace("stages/evaluate.py", "ROWS, TEST\n", "ROWS, TEST, TRAIN\n")
 
 
 def on_the_training_table_unchecked(clone):
