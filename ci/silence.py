@@ -37,11 +37,8 @@ def faults() -> Iterator[str]:
 
 def main() -> int:
     """Print the faults."""
-    found = []
-    for fault in faults():
-        print(f"::error::{fault}")
-        found.append(fault)
-    if found:
+    if found := list(faults()):
+        print(*(f"::error::{fault}" for fault in found), sep="\n")
         github.output(fault=found[0])  # for alert.py
     return bool(found)
 
