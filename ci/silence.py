@@ -36,14 +36,14 @@ def faults() -> Iterator[str]:
 
 
 def main() -> int:
-    """Print the faults."""
-    found = []
+    """Print the faults, each as soon as it is known."""
+    status = 0
     for fault in faults():
         print(f"::error::{fault}")
-        found.append(fault)
-    if found:
-        github.output(fault=found[0])  # for alert.py
-    return bool(found)
+        if not status:
+            github.output(fault=fault)  # for alert.py
+        status = 1
+    return status
 
 
 if __name__ == "__main__":

@@ -257,6 +257,18 @@ def test_a_default_branch_without_the_pipeline_is_told_before_a_retraining_that_
     assert capsys.readouterr().out.count("::error::") == 2
 
 
+@pytest.mark.usefixtures("workflows")
+def test_a_default_branch_without_the_pipeline_is_told_also_where_github_does_not_answer(monkeypatch, outputs):
+    def api(_):
+        raise shell.FailedError("`gh api` failed (HTTP 502)")
+
+    monkeypatch.setenv("BRANCH", "trunk")
+    monkeypatch.setattr(silence.github, "api", api)
+    with pytest.raises(shell.FailedError):
+        silence.main()
+    assert outputs()["fault"].startswith("pipeline.yml or suite.yml ignores the default branch trunk: ")
+
+
 @pytest.fixture
 def history(checkout, monkeypatch, tmp_path):
     """Three commits on main, of which the last two have ci/."""
