@@ -68,11 +68,10 @@ def test_any_classifier_of_scikit_learn_can_be_named_saved_and_read_back(estimat
     path = tmp_path / "model.skops"
     few = {"n_estimators": 5, "max_iter": 20}  # each tree of a hundred is saved and read alike
     known = build_classifier(settings(estimator)).get_params(deep=False)
+    smaller = {name: number for name, number in few.items() if name in known}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of those that don't converge on a small table
-        model, again = (
-            trained(contract, estimator, **{name: few[name] for name in few if name in known}) for _ in "12"
-        )
+        model, again = (trained(contract, estimator, **smaller) for _ in range(2))
         save_model(model, path)
         assert path.read_bytes() == reproducible_bytes(again)
     features, _ = frame_of(contract)
