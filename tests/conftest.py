@@ -15,9 +15,10 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
-from churn.config.contract import Contract, load_contract
+from churn.config.contract import Column, Contract, load_contract
 from churn.config.params import Params, load_params
 from churn.data.featuring import add_features
 from tests.forkserver import programs
@@ -56,9 +57,14 @@ def after_change(name, load, folder):
 
 def make_customers(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
     """Return customers that keep the contract, sorted by key, features computed; about 30 % churn."""
+    return _customers(tuple(contract.columns.items()), rows, seed).copy()
+
+
+@lru_cache(maxsize=16)  # most tests ask for one of a few tables
+def _customers(columns: tuple[tuple[str, Column], ...], rows: int, seed: int) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     frame = pd.DataFrame({"customer_id": [f"{seed:02}-{number:06}" for number in range(rows)]})
-    for name, column in contract.columns.items():
+    for name, column in columns:
         if column.type == "category":
             frame[name] = pd.Series(random.choice(list(column.values), rows), dtype="str")
         elif column.type == "boolean":
@@ -70,7 +76,7 @@ def make_customers(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame
     frame.loc[::50, "total_charges"] = np.nan
     chance = 0.1 + 0.5 * (frame["contract"] == "Month-to-month") * (frame["tenure_months"] < 30)
     frame["churn"] = (random.random(rows) < chance).astype("int64")
-    return add_features(frame)[list(contract.columns)]
+    return add_features(frame)[[name for name, _ in columns]]
 
 
 @pytest.fixture

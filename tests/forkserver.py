@@ -88,8 +88,11 @@ os._exit(status)
 
 
 @cache
-def programs() -> str:
-    """Start a server that ends with this process, and return the folder with the shims that ask it."""
+def programs(*libraries: str) -> str:
+    """Start a server that ends with this process, and return the folder with the shims that ask it.
+
+    It imports all of LIBRARIES, unless a few are named: then it starts sooner.
+    """
     folder = tempfile.TemporaryDirectory(prefix="forks-")
     atexit.register(folder.cleanup)
     address = f"{folder.name}/socket"
@@ -101,7 +104,7 @@ def programs() -> str:
         shim.chmod(0o755)
     running = Coverage.current()
     server = subprocess.Popen(
-        [sys.executable, "-P", __file__, address, str(ROOT / running.config.data_file) if running else ""],
+        [sys.executable, "-P", __file__, address, str(ROOT / running.config.data_file) if running else "", *libraries],
         cwd=folder.name,
         env=os.environ | {"HOME": folder.name, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
@@ -239,7 +242,7 @@ def become(asked: tuple, data_file: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in LIBRARIES:
+    for name in sys.argv[3:] or LIBRARIES:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

@@ -97,15 +97,17 @@ def log_losses(y: Floats, p: Floats) -> Floats:
 def placements(y: Floats, p: Floats) -> tuple[Floats, Floats]:
     """Return the share of stayers that each churner outranks, and of churners that outrank each stayer.
 
-    Either's mean is the area under the ROC curve; in midranks (Sun & Xu 2014), so that no pair is looked at. Both
-    outcomes must occur.
+    Either's mean is the area under the ROC curve; by binary search, so that no pair is looked at. A tie counts half.
+    Both outcomes must occur.
     """
     churned, stayed = p[y == 1], p[y == 0]
-    m, n = len(churned), len(stayed)
-    from scipy.stats import rankdata  # a second of imports, which register needs only to compare two models
+    return _share_below(churned, stayed), 1 - _share_below(stayed, churned)
 
-    ranks = rankdata(np.concatenate([churned, stayed]))
-    return (ranks[:m] - rankdata(churned)) / n, 1 - (ranks[m:] - rankdata(stayed)) / m
+
+def _share_below(scores: Floats, others: Floats) -> Floats:
+    """Return for each score the share of `others` below it, with half of those equal to it."""
+    others = np.sort(others)
+    return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / 2 / len(others)
 
 
 def roc_auc(y: Floats, p: Floats) -> Estimate:

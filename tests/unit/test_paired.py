@@ -77,7 +77,7 @@ def test_between_unequal_models_the_interval_holds_the_difference_and_is_found()
 
 
 def test_the_test_of_the_area_is_delongs():
-    """By the double sum of DeLong et al. 1988, which the midranks avoid: the same z, and so the same p-value."""
+    """By the double sum of DeLong et al. 1988, which the binary search avoids: the same z, and so the same p-value."""
     labels, *scores = two_models(300, ties=True)
     by_churner, by_stayer = [], []
     for model in scores:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from functools import cache
 
 from churn.evaluation.curves import curves
 from report.picture import BRANCH, MAIN, TEXT, draw
@@ -14,11 +15,27 @@ from PIL import Image
 PAGES = ("#ffffff", "#0d1117")  # GitHub's light and dark
 
 
-def drawn(path, rows=1_500, same=False, without_main=False):
-    """Draw two models, and return the picture's pixels as RGBA."""
+def draw_two(path, rows=1_500, same=False, without_main=False):
     labels, main, branch = two_models(rows, noise=(0.3, 1))
     ours = curves(labels, branch, 0.5)
     draw(None if without_main else ours if same else curves(labels, main, 0.5), ours, path)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Return a function that draws two models, once for all tests, and returns the path of the picture."""
+
+    @cache
+    def path_of(**options):
+        path = tmp_path_factory.mktemp("pictures") / "comparison.png"
+        draw_two(path, **options)
+        return path
+
+    return path_of
+
+
+def pixels_of(path):
+    """Return a picture's pixels as RGBA."""
     return np.asarray(Image.open(path).convert("RGBA")).astype(int)
 
 
@@ -45,23 +62,24 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("same", [False, True])
-def test_both_models_are_in_each_panel_even_where_they_are_the_same(tmp_path, same):
-    pixels = drawn(tmp_path / "comparison.png", same=same)
+def test_both_models_are_in_each_panel_even_where_they_are_the_same(drawn, same):
+    pixels = pixels_of(drawn(same=True) if same else drawn())
     assert min(panels(near(pixels, BRANCH["color"]))) > 1_000
     assert min(panels(near(pixels, MAIN["color"]))) > 1_000
 
 
-def test_without_main_there_is_the_branch_alone(tmp_path):
-    pixels = drawn(tmp_path / "comparison.png", without_main=True)
+def test_without_main_there_is_the_branch_alone(drawn):
+    pixels = pixels_of(drawn(without_main=True))
     assert min(panels(near(pixels, BRANCH["color"]))) > 1_000
     assert not near(pixels, MAIN["color"]).any()
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_text_and_branch_stand_out_from_a_light_and_a_dark_page(tmp_path, page):
+def test_text_and_branch_stand_out_from_a_light_and_a_dark_page(drawn, page):
     assert contrast(TEXT, page) > 4
     assert contrast(BRANCH["color"], page) > 4
-    assert (drawn(tmp_path / "comparison.png")[0, 0, 3], drawn(tmp_path / "comparison.png")[-1, -1, 3]) == (0, 0)
+    pixels = pixels_of(drawn())
+    assert (pixels[0, 0, 3], pixels[-1, -1, 3]) == (0, 0)
 
 
 def test_the_branch_differs_from_main_in_width_not_in_colour_alone():
@@ -69,18 +87,18 @@ def test_the_branch_differs_from_main_in_width_not_in_colour_alone():
 
 
 @pytest.mark.parametrize("rows", [12, 1_500, 50_000])
-def test_it_is_small_and_sharp_whatever_the_number_of_customers(tmp_path, rows):
-    pixels = drawn(tmp_path / "comparison.png", rows=rows)
+def test_it_is_small_and_sharp_whatever_the_number_of_customers(drawn, rows):
+    path = drawn() if rows == 1_500 else drawn(rows=rows)
+    pixels = pixels_of(path)
     assert pixels.shape[1] == 1_600
-    assert (tmp_path / "comparison.png").stat().st_size < 100_000
+    assert path.stat().st_size < 100_000
     assert min(panels(near(pixels, BRANCH["color"]))) > 500
 
 
-def test_the_same_curves_are_the_same_bytes(tmp_path):
-    drawn(tmp_path / "once.png")
-    drawn(tmp_path / "folder" / "twice.png")
-    assert (tmp_path / "once.png").read_bytes() == (tmp_path / "folder" / "twice.png").read_bytes()
-    chunks = (tmp_path / "once.png").read_bytes()
+def test_the_same_curves_are_the_same_bytes(drawn, tmp_path):
+    draw_two(tmp_path / "folder" / "twice.png")
+    chunks = drawn().read_bytes()
+    assert chunks == (tmp_path / "folder" / "twice.png").read_bytes()
     assert b"matplotlib" not in chunks
     assert b"tEXt" not in chunks
 

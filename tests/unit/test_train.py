@@ -66,11 +66,14 @@ def classifiers_with_probabilities() -> list[str]:
 @pytest.mark.parametrize("estimator", sorted(set(classifiers_with_probabilities()) - UNFIT))
 def test_any_classifier_of_scikit_learn_can_be_named_saved_and_read_back(estimator, contract, tmp_path):
     path = tmp_path / "model.skops"
+    few = {"n_estimators": 5, "max_iter": 20}  # each tree of a hundred is saved and read alike
+    known = build_classifier(settings(estimator)).get_params(deep=False)
+    smaller = {name: number for name, number in few.items() if name in known}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of those that don't converge on a small table
-        model = trained(contract, estimator)
+        model, again = (trained(contract, estimator, **smaller) for _ in range(2))
         save_model(model, path)
-        assert path.read_bytes() == reproducible_bytes(trained(contract, estimator))
+        assert path.read_bytes() == reproducible_bytes(again)
     features, _ = frame_of(contract)
     assert np.array_equal(load_model(path).predict_proba(features), model.predict_proba(features))
 
@@ -227,17 +230,25 @@ def test_the_model_file_is_no_pickle_and_holds_no_trace_of_time_or_memory(contra
         assert all(archive.read(name)[:6] == b"\x93NUMPY" for name in names[:-1])
 
 
-def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_threads(contract):
+def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_threads(contract, tmp_path):
     program = (
-        "import hashlib, tests.frozen;"
+        "import hashlib, sys, tests.frozen;"
+        "import pandas as pd;"
         "from churn.config.contract import load_contract;"
+        "from churn.config.params import Train;"
         "from churn.modeling.model import reproducible_bytes;"
-        "from tests.unit.test_train import trained;"
-        "print(hashlib.sha256(reproducible_bytes(trained(load_contract()))).hexdigest())"
+        "from stages.train import build_classifier, build_model, fit;"
+        "contract, features = load_contract(), pd.read_pickle(sys.argv[1]);"
+        "labels = features.pop(contract.label);"
+        f"train = Train(estimator={BOOSTING!r}, parameters={{}}, seed=1);"
+        "model = fit(build_model(build_classifier(train), contract), features, labels, len(features));"
+        "print(hashlib.sha256(reproducible_bytes(model)).hexdigest())"
     )
+    features, labels = frame_of(contract)
+    features.assign(**{contract.label: labels}).to_pickle(tmp_path / "features.pickle")
     digests = {
         subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", program, tmp_path / "features.pickle"],
             cwd=SAMPLE,
             env={"OMP_NUM_THREADS": threads, "PYTHONHASHSEED": threads, "PYTHONPATH": str(ROOT)},
             check=True,
@@ -312,6 +323,14 @@ def with_schema(source, target, change):
     hash_file(target).write_text(sha256_of(target))
 
 
+@pytest.fixture(scope="module")
+def whole(contract, tmp_path_factory):
+    """The file of a model; read it, don't change it."""
+    path = tmp_path_factory.mktemp("model") / "whole.skops"
+    save_model(trained(contract, max_iter=2), path)
+    return path
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -325,9 +344,8 @@ def with_schema(source, target, change):
         lambda schema: schema.replace(b'.npy"', b'.nope"'),
     ],
 )
-def test_a_model_with_the_right_hash_and_a_broken_schema_is_one_sentence(contract, tmp_path, change):
-    save_model(trained(contract, max_iter=2), tmp_path / "whole.skops")
-    with_schema(tmp_path / "whole.skops", tmp_path / "model.skops", change)
+def test_a_model_with_the_right_hash_and_a_broken_schema_is_one_sentence(whole, tmp_path, change):
+    with_schema(whole, tmp_path / "model.skops", change)
     with pytest.raises(StageError, match=r"model\.skops is no model in skops' format; run `dvc repro --force train`"):
         load_model(tmp_path / "model.skops")
 

@@ -16,18 +16,22 @@ import pytest
 TRAIN_ROWS, TEST_ROWS = 1_600, 400
 
 
-@pytest.fixture
-def tables(contract, tmp_path, monkeypatch):
-    """Return a function that validates a training and a test table after changes to them."""
-    monkeypatch.chdir(tmp_path)
-    for folder in ("data/raw", "data/features", "metrics"):
-        (tmp_path / folder).mkdir(parents=True)
-
+@pytest.fixture(scope="module")
+def profile(contract):
+    """The profile of both tables together, unchanged."""
     customers = pd.concat([make_customers(contract, TRAIN_ROWS, seed=1), make_customers(contract, TEST_ROWS, seed=2)])
     with duckdb.connect() as database:
         database.register("train", to_arrow(customers, contract))
         database.register("test", to_arrow(customers.head(0), contract))
-        profile = profile_of(database, contract)
+        return profile_of(database, contract)
+
+
+@pytest.fixture
+def tables(contract, profile, tmp_path, monkeypatch):
+    """Return a function that validates a training and a test table after changes to them."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data/raw", "data/features", "metrics"):
+        (tmp_path / folder).mkdir(parents=True)
 
     def check(change_train=lambda frame: frame, change_test=lambda frame: frame, account=None, of=contract):
         train = change_train(make_customers(contract, TRAIN_ROWS, seed=1))

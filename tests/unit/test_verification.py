@@ -12,6 +12,7 @@ from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT
 from churn.modeling.model import model_frame, save_model
+from churn.registry.isolated import LIBRARIES
 from churn.registry.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code
 from churn.registry.verification import serving_process
 from stages.train import build_classifier, build_model
@@ -59,6 +60,12 @@ def files(made, tmp_path):
     return Path(shutil.copytree(made[0], tmp_path / "files"))
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Let the child be forked: what it is in itself, other tests look at."""
+    monkeypatch.setattr(sys, "executable", f"{programs(*LIBRARIES)}/python")
+
+
 def scores(files, made, contract):
     with serving_process() as serve:
         return serve("version 1 of churn", files, made[1], contract.fetched_features)
@@ -87,6 +94,7 @@ def test_the_version_is_served_without_this_checkout_and_without_any_secret(file
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_version_that_was_registered_before_serving_py_moved_is_served(files, made, contract):
     (files / CODE / "churn/serving.py").write_text("from churn.registry.serving import _load_pyfunc\n")
     described = files / "MLmodel"
@@ -138,12 +146,6 @@ BROKEN = {  # what is done to code/churn/features.py, and what the user reads
 }
 
 
-@pytest.fixture
-def forked(monkeypatch):
-    """Let the child be forked: what it is in itself, other tests look at."""
-    monkeypatch.setattr(sys, "executable", f"{programs()}/python")
-
-
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("case", BROKEN)
 def test_code_that_does_not_serve_is_one_sentence(files, made, contract, case, capfd):
@@ -158,6 +160,7 @@ def test_code_that_does_not_serve_is_one_sentence(files, made, contract, case, c
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("entry", "value"), [("loader_module", "evil"), ("code", "other"), ("data", "../model.skops"), (None, None)]
 )
