@@ -196,7 +196,7 @@ def main(arguments: list[str]) -> None:
         try:
             remote = repo.cloud.get_remote(name)
         except NoRemoteError as error:
-            raise RemoteError("there is none yet: run `make remote` first (docs/operate.md).") from error
+            raise RemoteError("there is none yet: run `make remote` first (docs/ci.md).") from error
         try:
             done = push(repo, name) if asked.command == "push" else fetch(repo)
         except (DvcException, BotoCoreError, OSError) as error:

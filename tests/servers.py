@@ -172,7 +172,7 @@ def s3_client(address, keys=S3_KEYS):
 def s3_server(folder):
     """Yield the address of SeaweedFS with an empty bucket, which S3_KEYS open, and S3_READING_KEYS to read.
 
-    S3_BRANCH_KEYS may do what docs/operate.md gives to AWS_BRANCH_ROLE_ARN: read, and write below `dvc/branches/`.
+    S3_BRANCH_KEYS may do what docs/ci.md gives to AWS_BRANCH_ROLE_ARN: read, and write below `dvc/branches/`.
     """
     rights = (
         (S3_KEYS, ["Admin", "Read", "Write", "List", "Tagging"]),

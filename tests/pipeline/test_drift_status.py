@@ -83,7 +83,7 @@ def test_a_snapshot_that_this_machine_does_not_have_comes_from_the_remote_or_is_
 @pytest.fixture
 def cron(tmp_path):
     """Run the recipe for cron as the docs have it, with stand-ins that write down how they were called."""
-    (recipe,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/operate.md").read_text(), re.DOTALL)
+    (recipe,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/drift.md").read_text(), re.DOTALL)
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/activate").write_text(f'PATH="{tmp_path}/.venv/bin:$PATH"\n')
     for name in ("python", "git", "gh"):

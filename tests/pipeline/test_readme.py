@@ -79,7 +79,7 @@ def test_an_example_of_parameters_is_one_that_the_stages_read(name, tmp_path):
 
 
 def test_each_fault_is_shown_by_a_test_that_exists():
-    table = DOCS["operate.md"].partition("\n## Faults\n")[2].partition("\n## ")[0]
+    table = DOCS["faults.md"].partition("\n## The warehouse\n")[2]
     shown = [row for row in table.splitlines() if row.startswith("| ") and not row.startswith("| fault ")]
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert shown

@@ -168,7 +168,7 @@ def test_without_a_remote_it_says_how_to_name_one(refused):
     config.unlink()
     done = refused.run(*FETCH)
     config.write_text(before)
-    assert done.stdout == "remote: there is none yet: run `make remote` first (docs/operate.md).\n"
+    assert done.stdout == "remote: there is none yet: run `make remote` first (docs/ci.md).\n"
     assert done.returncode == 1
 
 

@@ -373,15 +373,15 @@ def test_the_alert_about_a_fork_takes_nothing_from_the_forks_artifact():
 def test_each_secret_and_variable_is_in_the_docs_and_no_other():
     pattern = r"\b(?:secrets|vars|fromJSON\(inputs\.vars\))\.(\w+)"
     used = {name for path in FILES for name in re.findall(pattern, path.read_text(encoding="utf-8"))}
-    section = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8").partition("| switches on |")[2]
+    section = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8").partition("| switches on |")[2]
     table = section.partition("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("|")]
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == used
 
 
 def policies():
-    """Return the policies of docs/operate.md: whom main's role trusts and what it may, then the same of branches."""
-    text = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    """Return the policies of docs/ci.md: whom main's role trusts and what it may, then the same of branches."""
+    text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
     return [json.loads(part.partition("```")[0])["Statement"] for part in text.split("```json\n")[1:]]
 
 
