@@ -1,8 +1,10 @@
 """The tests pass in a repository whose live files describe another table than the sample."""
 
 import re
+import shutil
 
-from tests.conftest import clone_of_tree
+from tests.conftest import ROOT, Clone, clone_of_tree
+from tests.frozen import REPLACED
 from tests.other_table import put_other_table
 
 import pytest
@@ -25,6 +27,41 @@ def adopted(tmp_path_factory):
     clone.ok("dvc", "repro", "gate")
     clone.commit("Describe our members")
     return clone
+
+
+def in_template(clone, folder):
+    """Return a checkout of the template that the clone's team started from, with newer commits there."""
+    clone.ok("git", "clone", "--quiet", "--no-tags", ".", str(folder))
+    template = Clone(folder)
+    template.ok("git", "reset", "--quiet", "--hard", "HEAD~1")
+    for path, old, new in (
+        ("README.md", "# Churn pipeline\n", "# Churn pipeline, newer\n"),
+        ("churn/core/errors.py", '"""A user', '"""Newer. A user'),
+        ("params.yaml", "seed: 42", "seed: 43"),
+        ("contract.yaml", "tenure_months: {min: 0, max: 120}", "tenure_months: {min: 0, max: 140}"),
+    ):
+        template.replace(path, old, new)
+    (folder / "dvc.lock").write_text("schema: '2.0'\n")
+    template.commit("Make it newer")
+    return template
+
+
+def test_a_newer_template_is_merged_by_the_commands_of_the_page(adopted, tmp_path):
+    template = in_template(adopted, tmp_path / "template")
+    clone = Clone(shutil.copytree(adopted.folder, tmp_path / "repository", symlinks=True))
+    ours = {name: clone.text(name) for name in {*REPLACED, "members.sql", "metrics/rows.json"} - {"source.sql"}}
+    page = (ROOT / "docs/upgrade.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    for line in recipe.splitlines():
+        command = line.replace("URL", str(template.folder)).replace("source.sql", "members.sql")
+        command = command.replace("make repro", "dvc repro gate").split()
+        assert clone.run(*command).returncode == 0 or command[1] == "merge", line
+    assert {name: clone.text(name) for name in ours} == ours
+    assert clone.text("README.md").startswith("# Churn pipeline, newer\n")
+    assert "Newer. A user" in clone.text("churn/core/errors.py")
+    assert clone.ok("git", "log", "--format=%s", "-1").startswith("Merge remote-tracking branch 'template/main'")
+    assert clone.ok("git", "status", "--porcelain") == ""
+    assert clone.ok("dvc", "status", "gate") == "Data and pipelines are up to date.\n"
 
 
 def outcome_of_pytest(clone, *arguments):
