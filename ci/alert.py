@@ -1,6 +1,6 @@
 """Tell Slack that a run has failed: which stage, why, who pushed, and where to look.
 
-    python3 -m ci.alert [--folder results/build/report]    # with SLACK_WEBHOOK_URL, and `toJSON(needs)` in NEEDS
+    python3 -m ci.alert [--folder results/build/report]    # NEEDS is `toJSON(needs)`
 
 Without the folder the message names the jobs that failed. Exits with 1 if the message was not delivered.
 """
@@ -59,7 +59,7 @@ def message(folder: Path | None) -> str:
     named = {None: f"Job {', '.join(jobs)}", "comparison": "The comparison with main"}
     failed = named.get(stage, f"Stage {stage}")
     lines = [
-        plain(f"{failed} failed in {os.environ['GITHUB_WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
+        plain(f"{failed} failed in {os.environ['WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
         *(f"> {plain(fault)}" for fault in faults if fault),
         plain(origin()) + f": <{github.run_url()}|the run>",
     ]

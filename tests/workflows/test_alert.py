@@ -21,8 +21,8 @@ def slack(monkeypatch):
         "GITHUB_REPOSITORY": "example/churn",
         "GITHUB_RUN_ID": "12",
         "GITHUB_SERVER_URL": "https://github.com",
-        "GITHUB_WORKFLOW": "pipeline",
         "NEEDS": json.dumps({"checks": {"result": "success"}, "pipeline": {"result": "failure"}}),
+        "WORKFLOW": "pipeline",
         "SLACK_WEBHOOK_URL": f"{fake.serve()}/slack/{SECRET}",
         "no_proxy": "127.0.0.1",
     }

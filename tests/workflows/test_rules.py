@@ -126,6 +126,11 @@ TRIGGERS = {
                     "type": "boolean",
                     "default": False,
                 },
+                "workflow": {
+                    "description": "Name of the caller, which act does not know in here",
+                    "type": "string",
+                    "required": True,
+                },
             },
             "secrets": secrets("SLACK_WEBHOOK_URL"),
         }
@@ -355,6 +360,7 @@ def test_a_failure_of_any_job_is_told(workflow):
     assert set(jobs["alert"]["needs"]) == jobs.keys() - {"alert"}
     assert jobs["alert"]["uses"] == "./.github/workflows/alert.yml"
     assert jobs["alert"]["with"]["needs"] == "${{ toJSON(needs) }}"
+    assert jobs["alert"]["with"]["workflow"] == "${{ github.workflow }}"
     assert jobs["alert"]["secrets"] == {"SLACK_WEBHOOK_URL": "${{ secrets.SLACK_WEBHOOK_URL }}"}
 
 
@@ -365,7 +371,7 @@ def test_without_a_webhook_the_alert_does_nothing_and_with_one_it_is_mains():
 
 
 def test_the_alert_about_a_fork_takes_nothing_from_the_forks_artifact():
-    assert load(WORKFLOWS["fork-comment"])["jobs"]["alert"]["with"].keys() == {"needs"}
+    assert load(WORKFLOWS["fork-comment"])["jobs"]["alert"]["with"].keys() == {"needs", "workflow"}
     (downloads,) = [step for step in steps_of(load(WORKFLOWS["alert"])) if "download-artifact" in step.get("uses", "")]
     assert downloads["if"] == "env.SLACK_WEBHOOK_URL != '' && inputs.results"
 
