@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
@@ -68,9 +69,12 @@ def requirements(files: Collection[Path], root: Path = Path()) -> list[str]:
         try:
             found = [(name := DISTRIBUTIONS.get(module, module), version(name))]
         except PackageNotFoundError:  # it has another name than its module
-            found = [(name, version(name)) for name in packages_distributions().get(module, ())]
+            found = [(name, version(name)) for name in _distributions().get(module, ())]
         lines += [f"{name}=={number}" for name, number in found]
     return sorted(lines)
+
+
+_distributions = cache(packages_distributions)  # it reads a file of every installed distribution, a second's work
 
 
 def copy_code(files: Iterable[Path], folder: Path) -> None:

@@ -29,10 +29,12 @@ def tables(contract, tmp_path):
 
 @pytest.fixture
 def drift(contract, tables):
-    """Return a function that gives the drift between two frames by feature."""
+    """Return a function that gives the drift between two frames by feature: of all, or of those that are named."""
 
-    def measured(before, after):
-        return {found.name: found for found in feature_drift(*tables(before, after), contract)}
+    def measured(before, after, *names):
+        columns = {name: contract.columns[name] for name in names} or contract.columns
+        chosen = contract.model_copy(update={"columns": columns})
+        return {found.name: found for found in feature_drift(*tables(before, after), chosen)}
 
     return measured
 
@@ -107,7 +109,7 @@ def test_two_samples_of_the_same_customers_are_stable_and_rarely_significant(con
 def test_missing_values_are_a_bin(contract, drift, customers):
     after = customers.copy()
     after.loc[::4, "total_charges"] = np.nan
-    feature = drift(customers, after)["total_charges"]
+    feature = drift(customers, after, "total_charges")["total_charges"]
     missing = [frame["total_charges"].isna().mean() for frame in (customers, after)]
     assert [feature.missing_before, feature.missing_after] == pytest.approx(missing, abs=1e-6)
     assert feature.level == "large"
@@ -129,7 +131,8 @@ def test_nan_is_missing_whichever_way_a_table_was_written(contract, tables, cust
 
 def test_a_column_that_became_all_missing_has_an_index_and_no_test(contract, drift, customers):
     after = customers.assign(total_charges=np.nan)
-    for feature in (drift(customers, after)["total_charges"], drift(after, customers)["total_charges"]):
+    for tables in ((customers, after), (after, customers)):
+        feature = drift(*tables, "total_charges")["total_charges"]
         assert (feature.level, feature.p_value) == ("large", None)
 
 
@@ -137,7 +140,7 @@ def test_a_column_that_became_all_missing_has_an_index_and_no_test(contract, dri
 def test_levels_follow_the_size_of_the_move_not_its_significance(drift, customers, share, level):
     after = customers.copy()
     after.loc[: int(share * len(after)), "monthly_charges"] = 500.0
-    feature = drift(customers, after)["monthly_charges"]
+    feature = drift(customers, after, "monthly_charges")["monthly_charges"]
     assert feature.level == level
     assert feature.psi < 3
 
@@ -146,8 +149,8 @@ def test_a_value_never_seen_before_is_drift_but_not_endless(drift, customers):
     before = customers.assign(contract="One year")
     after = before.copy()
     after.loc[:0, "contract"] = "Two year"
-    assert 0 < drift(before, after)["contract"].psi < 0.01
-    assert drift(before, before.assign(contract="Two year"))["contract"].level == "large"
+    assert 0 < drift(before, after, "contract")["contract"].psi < 0.01
+    assert drift(before, before.assign(contract="Two year"), "contract")["contract"].level == "large"
 
 
 def test_the_largest_comes_first_after_what_only_one_table_has(contract, tables, customers):

@@ -33,7 +33,7 @@ def incoming(customers, tmp_path):
 
 def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
     score(str(incoming), str(tmp_path / "whole.parquet"), Constant(), contract, 3)
-    monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 97)
+    monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 297)
     score(str(incoming), str(tmp_path / "parts.parquet"), Constant(), contract, 3)
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(whole, parts)
@@ -42,7 +42,7 @@ def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
 
 
 def test_a_rule_on_a_computed_column_rejects_too(incoming, contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 97)
+    monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 297)
     ranges = dict(contract.rules.ranges) | {"num_products": type(contract.rules.ranges["num_products"])(min=0, max=5)}
     strict = contract.model_copy(update={"rules": contract.rules.model_copy(update={"ranges": ranges})})
     read, rows, rules = score(str(incoming), str(tmp_path / "scores.csv"), Constant(), strict, 1)
