@@ -23,9 +23,8 @@ def on_a_branch() -> int:
     if os.environ["BRANCH_MAY_REUSE"] != "true":
         return repro("--no-run-cache")
     if os.environ.get("DVC_BRANCH_URL"):
-        shell.call(
-            "python", "-m", "ci.remote", "fetch"
-        )  # where it fails it says why; all is made here, and pushing fails
+        # Where it fails it says why. Then all is made here, and pushing fails.
+        shell.call("python", "-m", "ci.remote", "fetch")
     return repro()
 
 
