@@ -1,4 +1,4 @@
-"""A score for every customer of a table, by the champion: `python -m churn score customers.parquet scores.parquet`.
+"""Scores the customers of a table with the champion: `python -m churn score customers.parquet scores.parquet`.
 
 In: a Parquet or CSV file, or a table of PostgreSQL (`postgresql://user@host/database#schema.table`), with the columns
 that the query of fetch gives; the label may be missing, and is not looked at. Out, in any of the three: key, score, and
@@ -64,7 +64,7 @@ def incoming_contract(contract: Contract) -> Contract:
 
 
 def broken_sql(rules: Sequence[tuple[str, str, str]]) -> str:
-    """Return the SQL of the rules that a row breaks, as text, empty where it keeps all.
+    """Return the SQL of the rules that a row breaks, as text, '' if none.
 
     Each is the column, the rule's name, and SQL that holds where it is broken.
     """
@@ -80,7 +80,7 @@ def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str,
 def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> int:
     """Make of `given` the table `customers`, typed, with the rules that each row breaks, and the view `rejected`.
 
-    Return the number of rows. Of customers with one key none is taken: nobody knows which is right. Raises StageError
+    Return the number of rows. Rows with duplicate keys are rejected. Raises StageError
     when there are no rows, and when a column is missing or not declared.
     """
     whole, expected = scored_contract(contract), incoming_contract(contract)

@@ -48,7 +48,7 @@ class RemoteError(Exception):
 
 
 class Faults(logging.Handler):
-    """Takes the place of DVC's own log, which has an exception for each object, while what it raises has a count."""
+    """Collects DVC's error for each object, because its final exception has only a count."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -168,7 +168,7 @@ def refuse_damaged(folder: Path) -> None:
 def _keep_snapshot(folder: Path, has_remote: bool) -> None:
     """Let main keep the snapshot that its model was trained on, where its source may hold other customers by now.
 
-    Raises StageError when that snapshot is nowhere: trained on today's, it would be no main to compare with.
+    Raises StageError when that snapshot is nowhere: retraining main on newer data would change the baseline.
     """
     try:
         source = load_params(folder / PARAMS).fetch.source

@@ -1,4 +1,4 @@
-"""What this checkout changes against main, as far as a reviewer must know, and what of it must not be missed."""
+"""The changes of this checkout against main that a reviewer must know."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a report is made of: found out by the other modules, put into words by report/text.py."""
+"""The data of a report: other modules collect it, and report/text.py writes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What main's judge says of this checkout: what it wrote about itself is checked, and its own rules may not do.
+"""Judges this checkout: recomputes its results, and applies the stricter of main's rules and its own.
 
 Taken from the checkout are its snapshot, its tables and its model. The split, the evaluation and the verdict are made
 anew by this code (in CI that of main's commit) and by the stricter of main's rules and the checkout's. Whatever loosens
@@ -175,7 +175,10 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
     train, test = tables.values()
     lost = snapshot[~snapshot[key].isin(train[key]) & ~snapshot[key].isin(test[key])]
     if len(lost):
-        yield f"no table has {len(lost):,} of {len(snapshot):,} customers of the snapshot, without main's leave"
+        yield (
+            f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in neither table, and main's"
+            " prepare.drop does not cover them"
+        )
     seen = int(snapshot[key][snapshot["holdout"]].isin(train[key]).sum())
     if seen:
         yield f"the training table has {number_of(seen, 'customers')} whom main's split holds out"

@@ -1,4 +1,4 @@
-"""The sections of the report: each takes what was found out, and gives Markdown."""
+"""The sections of the report in Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What this checkout's pipeline made, and whether it may pass: only results of this very state count.
+"""The state of this checkout's pipeline: only results of its present files count.
 
 A file in metrics/ may be left over from the commit although its stage never ran here. So DVC is asked which stages
 are up to date, and the log of the stages that ran says what became of the others.

@@ -1,4 +1,4 @@
-"""The report as a whole: what a reviewer must know first, the rest below it or folded, and never too long.
+"""The whole report: the verdict first, details below or folded, within GitHub's limit of length.
 
 Every name and sentence that comes from a branch is escaped: a column may be called anything.
 """
@@ -53,7 +53,8 @@ def markdown(facts: Facts) -> str:
         else:
             left_out.append(title)
     if left_out:
-        text += f"\nLeft out for want of room: {', '.join(left_out)}. The run's artifact `results` holds the data.\n"
+        titles = ", ".join(left_out)
+        text += f"\nOmitted because the comment is too long: {titles}. The run's artifact `results` holds the data.\n"
     return text
 
 

@@ -164,7 +164,7 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
     except Exception as error:  # whatever an estimator makes of its parameters and the data
         raise StageError(f"the model cannot be fitted: {refusal(error, model[-1])}.") from error
     if hasattr(model[-1], "_bin_mapper"):
-        model[-1]._bin_mapper.n_threads = 1  # the one trace of the machine in a fitted gradient boosting
+        model[-1]._bin_mapper.n_threads = 1  # n_threads is the only machine-dependent state
     return model
 
 

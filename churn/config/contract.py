@@ -1,4 +1,4 @@
-"""contract.yaml as typed, frozen objects: what a customer row is, and what must hold of every one."""
+"""contract.yaml as typed, frozen objects: the columns of a customer, and the rules that every row must keep."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
 """params.yaml as typed, frozen objects: one class a section, named as the stage that reads it.
 
-Also how a file of settings is read, contract.yaml and profile.json too: YAML by ruamel.yaml, DVC's own reader, so that
-both see the same values (YAML 1.2, where `yes` is a word, and where a key given twice is an error), and with every
-fault told in one sentence.
+`read_settings` also reads contract.yaml and profile.json. ruamel.yaml parses them because DVC uses it, too: in YAML 1.2
+`yes` is text, and a duplicate key is an error. One message lists all faults of a file.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Which of two numbers of a rule lets less through: each numeric field of a rule declares it."""
+"""The stricter of two settings: each numeric field of a rule declares whether that is the larger or the smaller one."""
 
 from collections.abc import Iterator
 from enum import Enum

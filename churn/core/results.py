@@ -1,4 +1,4 @@
-"""The JSON files between stages, and what each must hold before a stage or the report uses it."""
+"""Schemas of the JSON files between stages. A stage or the report reads a file only if it fits its schema."""
 
 import json
 from collections.abc import Mapping, Sequence

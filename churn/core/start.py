@@ -1,6 +1,6 @@
 """Start-up settings of a process: imported first by every stage and command line, and by nothing else.
 
-It has to come before any library: it says what to do where one is missing, and its settings take effect while the
+It comes before any library, because it names the next step when one is missing, and because its settings apply while
 libraries are imported.
 """
 

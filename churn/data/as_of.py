@@ -1,4 +1,4 @@
-"""The as-of date of a query, `$as_of`: up to which day it takes customers, so that no half-loaded day gets in.
+"""The as-of date of a query, `$as_of`: the last day that it includes, so that a half-loaded day stays out.
 
 The date is a parameter, fetch.as_of: a snapshot can be made again, and no stage knows the time. The caller of a run
 knows it: `python -m churn as-of 2026-11-24`, or `yesterday`, writes the date to params.yaml, where the query uses it.

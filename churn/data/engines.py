@@ -1,4 +1,4 @@
-"""The errors of DuckDB, SQLite and PostgreSQL in our own words, since their texts quote customers' values.
+"""Messages for the errors of DuckDB, SQLite and PostgreSQL, because their own texts quote customers' values.
 
 Each function completes a sentence such as `source.sql does not run: …`. A name that a text quotes is repeated only
 where the statement has it as an identifier: then it comes from the code, not from a row.

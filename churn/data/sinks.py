@@ -1,4 +1,4 @@
-"""Where tables of customers come from and go to: files, or tables of PostgreSQL, in bounded memory.
+"""Reads and writes tables of customers for scoring: files, or tables of PostgreSQL, in bounded memory.
 
 Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL.
 """

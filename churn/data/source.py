@@ -1,4 +1,4 @@
-"""The rows that a query gives of a source, as a stream of Arrow record batches: memory does not grow with them.
+"""The rows of a query as a stream of Arrow record batches: memory does not grow with their number.
 
 | source | the query runs |
 |---|---|

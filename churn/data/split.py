@@ -1,4 +1,4 @@
-"""Which customers count, and which of them the model never sees: the holdout, by hash of the key."""
+"""Drops customers for declared reasons, and assigns the others to training or holdout by a hash of the key."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

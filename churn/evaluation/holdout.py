@@ -1,4 +1,4 @@
-"""What is measured of a model's scores: by evaluate, and anew by whoever does not take its word."""
+"""Evaluates a model's scores on the holdout. evaluate runs it, and the report recomputes it."""
 
 from collections import Counter
 from typing import Any

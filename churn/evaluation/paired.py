@@ -1,12 +1,12 @@
-"""Two models on the same labelled rows: by how much each metric differs, and whether that is more than noise.
+"""Paired comparison of two models on the same labelled rows: each metric's difference and its interval.
 
-The rows are the same, so most of their noise cancels out; what is left comes from how much each row moves either
-metric (its influence). The variance of a difference is the sum over rows of the squared difference of their influences:
-for the ROC AUC that is the paired test of DeLong et al. 1988, for means the paired z test, for the others the
-infinitesimal jackknife (Efron 1982), which for ratios is the delta method. As in metrics.py nothing is resampled.
-What chance adds to a calibration error (see there) is left in: two that are equally good have it both.
+The rows are the same, so most of their noise cancels out. The rest comes from each row's influence on either metric.
+The variance of a difference is the sum over rows of the squared difference of their influences. For the ROC AUC that is
+the paired test of DeLong et al. 1988, for means the paired z test. For the others it is the infinitesimal jackknife
+(Efron 1982), which for ratios is the delta method. As in metrics.py nothing is resampled.
+The bias of a calibration error (see there) stays in: two equally good models have the same bias.
 
-The noise is that of the rows alone: that training again with another seed gives another model is not in it.
+The interval covers the noise of the rows. It does not cover that another seed trains another model.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from churn.evaluation.metrics import (
 import numpy as np
 import numpy.typing as npt
 
-DECISIONS = ("accuracy", "f1", "precision", "recall")  # all that counts is on which side of the threshold a score is
+DECISIONS = ("accuracy", "f1", "precision", "recall")  # threshold metrics
 
 
 @dataclass(frozen=True)

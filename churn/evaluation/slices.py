@@ -1,4 +1,4 @@
-"""The slices: groups of customers, by name, for which the metrics are computed as for all."""
+"""Slices: named groups of customers, for each of which all metrics are computed."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple

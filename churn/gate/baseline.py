@@ -1,8 +1,7 @@
-"""Whether a challenger is worse than main's model, overall or for a slice of customers, or too good to be true.
+"""Compares a challenger with the baseline, main's model: not worse in any slice, and not implausibly better.
 
-Both scored the same rows. Worse is a loss beyond the margin whose interval leaves out 0: the margin alone would call
-noise a loss, and the interval alone what another seed does (docs/decisions.md has both in numbers). Of many slices one
-looks worse by chance, so their intervals are as wide as Bonferroni's correction makes them.
+Both scored the same rows. Worse means beyond the margin and significant; docs/decisions.md has the false alarms of
+either condition alone. Intervals of slices have Bonferroni's correction, because one of many looks worse by chance.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Whether an evaluation keeps the gate's rules: judged by gate, and anew by whoever does not take its word.
+"""Evaluates the gate's rules on an evaluation. gate runs it, and the report runs it by main's rules.
 
-What is missing, null, NaN or no number breaks its rule, and so does a slice that is not there.
+A rule fails when its metric is missing, null, NaN or not a number, and when its slice is missing.
 """
 
 import math
@@ -55,10 +55,9 @@ def judge(scope: str, values: Values, bounds: Mapping[str, Bound]) -> Iterator[R
 def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int) -> Iterator[RuleOutcome]:
     """Yield the outcomes of the rules that hold for every slice, named or not: `part` is one, `everyone` all customers.
 
-    Each is judged by the end of its 95 % interval that speaks for it, so that noise alone hardly breaks it: that of the
-    ROC AUC where LEAST_OUTCOMES customers of either outcome are in the slice. A slice of fewer than `min_rows`
-    customers is not judged, but one that nobody is in has vanished, unless it is of what is missing: that breaks a
-    rule.
+    The favourable end of the 95 % interval is compared, so that noise rarely breaks a rule. The ROC AUC needs
+    LEAST_OUTCOMES customers of either outcome. A slice of fewer than `min_rows` customers is skipped. An empty slice
+    has vanished and fails, unless it is one of missing values.
     """
     name, rows = str(part.get("name")), finite(part.get("rows"))
     if rows is None or rows < min_rows:

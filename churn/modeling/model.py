@@ -1,4 +1,4 @@
-"""The model as stages share it: the frame that it takes, and the file that it is written to and read from.
+"""The model's input frame, and its file.
 
 The file is in skops' format: not a pickle, so that reading it runs no code of the file's choosing. An estimator, or
 what it holds beside numbers and text, is read only when its type is listed here.

@@ -1,4 +1,4 @@
-"""How the customers changed between two tables: the drift of each feature, and the rows that came and went.
+"""Compares two tables of customers: the drift of each feature, and the rows added, removed and changed.
 
 The tables are Parquet files as fetch and prepare write them. DuckDB counts how often each value occurs and SciPy tests
 the counts, so that millions of rows take seconds and memory stays bounded; Evidently holds both tables in pandas, gives

@@ -1,4 +1,4 @@
-"""What the customers look like: the reference profile that is committed beside the contract, and what strays from it.
+"""The reference profile of the customers, which is committed beside the contract.
 
 `python -m churn profile` (`make profile`) writes profile.json from both prepared tables: for each feature the share of
 missing values, the mean and deviation of a number, and for each bin of its values (between deciles of a number, each

@@ -1,4 +1,4 @@
-"""In what the customers stray from the reference profile, and which feature knows the label by itself."""
+"""Checks for distribution shift against profile.json, and for leakage by a single feature."""
 
 from collections.abc import Iterator
 from math import sqrt

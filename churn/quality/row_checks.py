@@ -1,6 +1,6 @@
 """The rules of the data contract on one table, checked by DuckDB in one pass.
 
-Validate applies them to both tables; whoever scores customers can apply them to what comes in.
+validate applies them to both tables, and scoring to the customers that come in.
 """
 
 from collections.abc import Iterator, Mapping

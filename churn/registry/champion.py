@@ -1,4 +1,4 @@
-"""The alias champion: the version to use, how it came there, and the way back. And candidate: one not made by main.
+"""Moves the alias champion and records each move; also candidate, for versions that main did not make.
 
 Every move is written down before it is made, as a tag of the registered model: who, when, from, to, and why. A move
 that was interrupted is made by the next run, and not written down twice. MLflow has no "only if it is still there": the

@@ -1,4 +1,4 @@
-"""The model registry: how it is reached, and what a version of our model is made of."""
+"""The client of the model registry: connection, errors, and the logging of a version."""
 
 import errno
 import logging

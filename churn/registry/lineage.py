@@ -1,4 +1,4 @@
-"""What a model came from: the commit that is checked out, its lock, and the branch that it is compared with."""
+"""The lineage of a model: the commit that is checked out, and its lock."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Whether this checkout may move champion: only a clean checkout of the branch that `register.promote_from` names.
+"""Decides whether this checkout may move champion: only a clean checkout of `register.promote_from` may.
 
 HEAD is on that branch, on the remote's where there is a remote. No file that a stage reads differs from HEAD. dvc.lock
 was made from these files. A source that Git does not determine, such as a database, has the snapshot of HEAD's

@@ -1,4 +1,4 @@
-"""Whether a version may become champion: not when it is worse than the present one on the same customers.
+"""Decides whether a version becomes champion: it must not be worse than the present one on the same customers.
 
 Both score the present holdout, and are compared as on a pull request (churn/gate/baseline.py, with the margins of
 `gate.against_main`). The champion must not have trained on these customers: those that its own split, which its run

@@ -1,4 +1,4 @@
-"""The versions of our model in the registry: which one stands for a content, and its files.
+"""The versions of our model in the registry: the one version of each content, and its files.
 
 A version stands for a content: the hashes of the model and of both tables, and whether a commit of main made it (tag
 `made_by`), so that main never adopts a version of a laptop. MLflow cannot say "only if there is none", so two

@@ -73,7 +73,7 @@ def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out(
     )
     text = markdown(facts)
     assert len(text) < LIMIT + 500
-    assert "Left out for want of room: " in text
+    assert "Omitted because the comment is too long: " in text
     assert "ROC AUC" in text
 
 
