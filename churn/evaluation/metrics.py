@@ -105,9 +105,10 @@ def placements(y: Floats, p: Floats) -> tuple[Floats, Floats]:
 
 
 def _share_below(scores: Floats, others: Floats) -> Floats:
-    """Return for each score the share of `others` below it, with half of those equal to it."""
-    others = np.sort(others)
-    return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / 2 / len(others)
+    """Return for each score the share of `others` below it, with half of those equal to it; NaN where one is NaN."""
+    others = np.sort(others)  # NaN last
+    shares = (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / 2 / len(others)
+    return np.where(np.isnan(scores) | np.isnan(others[-1]), np.nan, shares)
 
 
 def roc_auc(y: Floats, p: Floats) -> Estimate:

@@ -160,3 +160,11 @@ def test_json_holds_values_and_intervals_rounded():
     assert written["roc_auc"] == round(written["roc_auc"], 6)
     assert written["intervals"]["roc_auc"][0] < written["roc_auc"] < written["intervals"]["roc_auc"][1]
     assert as_json(all_metrics(y[:0], p[:0], 0.5))["intervals"]["f1"] == [None, None]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_score_that_is_nan_leaves_no_area(label):
+    y, p = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.3, 0.4, 0.9])
+    assert roc_auc(y, p).value == 1.0
+    p[np.flatnonzero(y == label)[0]] = np.nan
+    assert not np.isfinite(roc_auc(y, p).value)
