@@ -31,7 +31,7 @@ from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import Difference, compare
 from churn.evaluation.slices import slice_masks
-from churn.gate.baseline import against_main
+from churn.gate.baseline import vs_baseline
 from churn.gate.rules import judge_all
 from churn.modeling.model import read_table
 from stages.train import build_classifier, build_model, fit
@@ -101,13 +101,13 @@ class Bench:
             ]
             evaluation = evaluation_of(features, y, ours, params.evaluate, self.contract)
             beside = compare(y, theirs, ours, threshold)
-            rules = [*judge_all(evaluation, params.gate), *against_main(beside, slices, params.gate.against_main)]
+            rules = [*judge_all(evaluation, params.gate), *vs_baseline(beside, slices, params.gate.vs_baseline)]
             yield rules, beside["roc_auc"]
 
     def blocked_by_margin(self, margin: float, differences: list[Difference]) -> str:
         """Return how many of the differences in ROC AUC a margin alone would block, in percent."""
-        rules = self.params.gate.against_main.model_copy(update={"margins": {"roc_auc": margin}})
-        blocked = [against_main({"roc_auc": one}, [], rules)[0].status == "failed" for one in differences]
+        rules = self.params.gate.vs_baseline.model_copy(update={"margins": {"roc_auc": margin}})
+        blocked = [vs_baseline({"roc_auc": one}, [], rules)[0].status == "failed" for one in differences]
         return f"{sum(blocked) / len(blocked):8.1%}"
 
 

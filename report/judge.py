@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Column, Contract, Rules, load_contract
-from churn.config.params import METRICS, Evaluate, Gate, Params, Prepare, SectionType, load_params
+from churn.config.params import METRICS, Evaluate, Gate, Model, Params, Prepare, load_params
 from churn.config.stricter import Stricter, directions
 from churn.core.errors import number_of
 from churn.core.paths import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN
@@ -21,7 +21,7 @@ from churn.data.duckdb_helpers import connection, identifier, literal
 from churn.data.split import drop_declared, in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
-from churn.gate.baseline import against_main
+from churn.gate.baseline import vs_baseline
 from churn.gate.rules import judge_all, shown
 from churn.modeling.model import load_model, read_table
 from churn.quality.profile import PROFILE, load_profile, profile_of
@@ -67,7 +67,7 @@ def stricter(main: Any, branch: Any, key: str = "") -> Any:
     return main
 
 
-def merged(main: SectionType, branch: SectionType) -> SectionType:
+def merged(main: Model, branch: Model) -> Model:
     """Return the stricter of two sections."""
     both = stricter(main.model_dump(mode="json"), branch.model_dump(mode="json"))
     return type(main).model_validate_json(json.dumps(both))
@@ -265,5 +265,5 @@ def judged(main: Path, one: Candidate, beside: Comparison | None, approved: bool
     rules = judge_all(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if beside:
         slices = [(part.name, part.differences) for part in beside.slices]
-        rules += against_main(beside.overall, slices, one.gate.against_main)
+        rules += vs_baseline(beside.overall, slices, one.gate.vs_baseline)
     return Judgement(tuple(rules), tuple(faults))

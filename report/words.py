@@ -13,7 +13,7 @@ NAMES = {
     "expected_calibration_error": "Calibration error ↓",
     "f1": "F1",
     "log_loss": "Log loss ↓",
-    "predicted_per_churner": "Predicted to churn, for each churner",
+    "predicted_to_actual_ratio": "Predicted to churn, for each churner",
     "roc_auc": "ROC AUC",
 }
 METRIC_ORDER = sorted(METRICS, key=lambda metric: (metric != "roc_auc", metric))

@@ -65,12 +65,12 @@ gate:
   overall: {roc_auc: {min: 0.55}}
   min_slice_rows: 20
   slices: {tier=bronze: {roc_auc: {min: 0.5}}}
-  every_slice: {roc_auc_behind: 0.9, calibration_error: 0.5, predicted_per_churner: 0.01}
-  against_main:
+  every_slice: {max_roc_auc_gap: 0.9, calibration_error: 0.5, predicted_to_actual_ratio: 0.01}
+  vs_baseline:
     margins: {roc_auc: 0.01}
     slice_margins: {roc_auc: 0.05}
-    slices_false_alarm: 0.01
-    implausible_gain: {roc_auc: 0.05}
+    familywise_alpha: 0.01
+    max_gain: {roc_auc: 0.05}
 """,
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from churn.config.params import Section, Share, Text, read_settings
+from churn.config.params import Share, StrictModel, Text, read_settings
 from churn.config.stricter import Stricter
 from churn.core.paths import CONTRACT
 
@@ -16,7 +16,7 @@ READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN",
 READ_AS_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 
 
-class Column(Section):
+class Column(StrictModel):
     """A column: its role, its type, whether it may be missing and why, and who makes it."""
 
     role: Literal["key", "feature", "label"]
@@ -53,7 +53,7 @@ class Column(Section):
         return self.nulls == "allow"
 
 
-class Range(Section):
+class Range(StrictModel):
     """The least and the greatest value of a number."""
 
     min: Annotated[float, Stricter.LARGER]
@@ -66,14 +66,14 @@ class Range(Section):
         return self
 
 
-class LabelRate(Section):
+class LabelRate(StrictModel):
     """The least and the greatest share of churners."""
 
     min: Annotated[Share, Stricter.LARGER]
     max: Annotated[Share, Stricter.SMALLER]
 
 
-class Relation(Section):
+class Relation(StrictModel):
     """A condition in SQL between the columns of one row, and the column that is blamed when it breaks."""
 
     column: Text
@@ -81,7 +81,7 @@ class Relation(Section):
     because: Text
 
 
-class ProfileRules(Section):
+class ProfileRules(StrictModel):
     """How far the customers may stray from profile.json, beyond chance; churn/quality/profile.py says how."""
 
     rows: Range  # times those of the profile
@@ -92,7 +92,7 @@ class ProfileRules(Section):
     label_rate: Annotated[Share, Stricter.SMALLER]
 
 
-class Rules(Section):
+class Rules(StrictModel):
     """What must hold of the tables beyond the types and nulls of their columns."""
 
     min_rows: Annotated[int, Field(gt=0), Stricter.LARGER]
@@ -103,7 +103,7 @@ class Rules(Section):
     relations: Mapping[Text, Relation]
 
 
-class Contract(Section):
+class Contract(StrictModel):
     """All of contract.yaml."""
 
     columns: Mapping[Text, Column]

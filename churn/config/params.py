@@ -17,19 +17,27 @@ from churn.core.paths import PARAMS
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+RENAMED = {  # keys of settings and of profile.json that have another name since 0.1.0
+    "against_main": "vs_baseline",
+    "deviation": "std",
+    "implausible_gain": "max_gain",
+    "predicted_per_churner": "predicted_to_actual_ratio",
+    "roc_auc_behind": "max_roc_auc_gap",
+    "slices_false_alarm": "familywise_alpha",
+}
 SHOWN, FAULTS = 100, 20  # of a wrong value its characters, and of a file its faults, in a message
 
 
-class Section(BaseModel):
+class StrictModel(BaseModel):
     """A mapping of known keys: none unknown, none coerced, no NaN, frozen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-SectionType = TypeVar("SectionType", bound=Section)
+Model = TypeVar("Model", bound=StrictModel)
 
 
-def read_settings(path: Path, kind: type[SectionType]) -> SectionType:
+def read_settings(path: Path, kind: type[Model]) -> Model:
     """Read the file at `path`, YAML or JSON by its ending, as a `kind`.
 
     Raises StageError, naming the file and the path of each key, when the file is no YAML, when a key
@@ -51,14 +59,18 @@ def read_settings(path: Path, kind: type[SectionType]) -> SectionType:
 
 def _sentences(error: ValidationError) -> Sequence[str]:
     """Say each fault as `path.of.key: what is wrong`."""
-    sentences = []
-    for fault in error.errors(include_url=False):
+    sentences, faults = [], error.errors(include_url=False)
+    renamed = {(*fault["loc"][:-1], RENAMED.get(str(fault["loc"][-1]))) for fault in faults if fault["loc"]}
+    for fault in faults:
         path = _short(".".join(str(part) for part in fault["loc"] if part != "[key]"))
         match fault["type"]:
             case "missing":
+                if fault["loc"] in renamed:
+                    continue
                 what = "is missing"
             case "extra_forbidden":
-                what = "is no known key"
+                new = RENAMED.get(str(fault["loc"][-1]))
+                what = f"is called {new} now: rename it" if new else "is no known key"
             case "value_error":
                 what = str(fault["ctx"]["error"])
             case _:
@@ -101,7 +113,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Metric = Annotated[str, AfterValidator(_known_metric)]
 
 
-class Fetch(Section):
+class Fetch(StrictModel):
     """Where the customers come from, the query that gives them the contract's columns, and its `$as_of`."""
 
     source: Text
@@ -110,7 +122,7 @@ class Fetch(Section):
     timeout_minutes: Annotated[float, Field(gt=0, le=10_080)]  # of the query, in a database server; a week at most
 
 
-class Prepare(Section):
+class Prepare(StrictModel):
     """The split by hash of the key, and the reasons for which a row may be dropped."""
 
     holdout_share: Share
@@ -118,7 +130,7 @@ class Prepare(Section):
     drop: Mapping[Text, Text]
 
 
-class Train(Section):
+class Train(StrictModel):
     """A scikit-learn classifier by import path, its parameters, and its random state."""
 
     estimator: Text
@@ -126,21 +138,21 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class Slices(Section):
+class Slices(StrictModel):
     """Groups of customers: one for each value of a column, and one for each named condition."""
 
     columns: tuple[Text, ...]
     conditions: Mapping[Text, Text]
 
 
-class Evaluate(Section):
+class Evaluate(StrictModel):
     """The score from which a customer counts as predicted to churn, and the slices."""
 
     threshold: Share
     slices: Slices
 
 
-class Bound(Section):
+class Bound(StrictModel):
     """The least and the greatest value that a metric may have; at least one of them is given."""
 
     min: Annotated[float | None, Stricter.LARGER] = None
@@ -161,24 +173,24 @@ Rules = Annotated[Mapping[Metric, Bound], Field(min_length=1)]
 Margins = Annotated[Mapping[Metric, Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
 
-class EverySlice(Section):
+class EverySlice(StrictModel):
     """What holds for every slice of at least `min_slice_rows`, named or not; churn/gate/rules.py judges it."""
 
-    roc_auc_behind: Annotated[Share, Stricter.SMALLER]
+    max_roc_auc_gap: Annotated[Share, Stricter.SMALLER]
     calibration_error: Annotated[Share, Stricter.SMALLER]
-    predicted_per_churner: Annotated[Share, Stricter.LARGER]
+    predicted_to_actual_ratio: Annotated[Share, Stricter.LARGER]
 
 
-class AgainstMain(Section):
+class VsBaseline(StrictModel):
     """How much worse than main's model, and how much better, a model may be; churn/gate/baseline.py says how."""
 
     margins: Annotated[Margins, Stricter.SMALLER]
     slice_margins: Annotated[Margins, Stricter.SMALLER]
-    slices_false_alarm: Annotated[Share, Stricter.LARGER]
-    implausible_gain: Annotated[Margins, Stricter.SMALLER]
+    familywise_alpha: Annotated[Share, Stricter.LARGER]
+    max_gain: Annotated[Margins, Stricter.SMALLER]
 
 
-class Gate(Section):
+class Gate(StrictModel):
     """The rules that a model must keep, for all customers and for slices, and the least slice to judge."""
 
     # Below it a slice with a rule is broken, and any other is not judged.
@@ -186,17 +198,17 @@ class Gate(Section):
     overall: Rules
     slices: Mapping[Text, Rules]
     every_slice: EverySlice
-    against_main: AgainstMain
+    vs_baseline: VsBaseline
 
 
-class Register(Section):
+class Register(StrictModel):
     """The name of the model, and of its experiment, in MLflow, and the branch from which champion moves."""
 
     model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
 
 
-class Params(Section):
+class Params(StrictModel):
     """All of params.yaml."""
 
     fetch: Fetch

@@ -7,7 +7,7 @@ either condition alone. Intervals of slices have Bonferroni's correction, becaus
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 
-from churn.config.params import SMALLER_IS_BETTER, AgainstMain
+from churn.config.params import SMALLER_IS_BETTER, VsBaseline
 from churn.core.results import RuleOutcome
 from churn.evaluation.metrics import Z
 from churn.evaluation.paired import Difference
@@ -16,8 +16,8 @@ from churn.gate.rules import OVERALL, finite, outcome, shown
 Differences = Mapping[str, Difference]
 
 
-def against_main(
-    overall: Differences, slices: Sequence[tuple[str, Differences]], rules: AgainstMain
+def vs_baseline(
+    overall: Differences, slices: Sequence[tuple[str, Differences]], rules: VsBaseline
 ) -> list[RuleOutcome]:
     """Return the outcomes of the rules on all customers, on each slice by name, and on what is too good to be true.
 
@@ -33,7 +33,7 @@ def against_main(
         for metric in rules.slice_margins
         if differences.get(metric, Difference()).low is not None
     ]
-    reach = NormalDist().inv_cdf(1 - rules.slices_false_alarm / (2 * max(len(tests), 1)))
+    reach = NormalDist().inv_cdf(1 - rules.familywise_alpha / (2 * max(len(tests), 1)))
     outcomes += [_not_worse(name, metric, one, rules.slice_margins[metric], reach) for name, metric, one in tests]
     # protection: too good to be true
     return [*outcomes, *_plausible(overall, rules)]
@@ -61,13 +61,13 @@ def _not_worse(scope: str, metric: str, one: Difference | None, margin: float, r
     return outcome(("min", -round(max(margin, noise), 6)), value, says, **rule)
 
 
-def _plausible(overall: Differences, rules: AgainstMain) -> Iterator[RuleOutcome]:
-    for metric, most in rules.implausible_gain.items():
+def _plausible(overall: Differences, rules: VsBaseline) -> Iterator[RuleOutcome]:
+    for metric, most in rules.max_gain.items():
         one = overall.get(metric, Difference())
         value = finite(gain(metric, one))
         says = (
             f"{metric} of {OVERALL} is {shown(one.branch)} against main's {shown(one.main)}: a gain of more than"
             f" {most:g} is too good to be true; look for what knows the label, or let a code owner approve a higher"
-            " gate.against_main.implausible_gain"
+            " gate.vs_baseline.max_gain"
         )
         yield outcome(("max", most), value, says, kind="max_gain", scope=OVERALL, metric=metric, statistic="gain")

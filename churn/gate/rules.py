@@ -79,9 +79,9 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
     whole, area = finite(everyone.get("roc_auc")), end("roc_auc", 1)
     # protection: no slice far behind
     if churners is not None and LEAST_OUTCOMES <= churners <= rows - LEAST_OUTCOMES:
-        least = round((1.0 if whole is None else whole) - rules.roc_auc_behind, 6)
+        least = round((1.0 if whole is None else whole) - rules.max_roc_auc_gap, 6)
         says = (
-            f"roc_auc of {name} is at most {shown(area)}, more than {rules.roc_auc_behind:g} behind that of {OVERALL},"
+            f"roc_auc of {name} is at most {shown(area)}, more than {rules.max_roc_auc_gap:g} behind that of {OVERALL},"
             f" {shown(whole)}"
         )
         yield outcome(("min", least), area, says, **rule, metric="roc_auc", statistic="high")
@@ -96,9 +96,9 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
         share = predicted / churners if churners and predicted is not None else None
         says = (
             f"{name}: {number_of(predicted or 0, 'churners')} predicted where {churners or 0:.0f} of"
-            f" {number_of(rows, 'customers')} churned, minimum {rules.predicted_per_churner:g} for each"
+            f" {number_of(rows, 'customers')} churned, minimum {rules.predicted_to_actual_ratio:g} for each"
         )
-        yield outcome(("min", rules.predicted_per_churner), share, says, **rule, metric="predicted_per_churner")
+        yield outcome(("min", rules.predicted_to_actual_ratio), share, says, **rule, metric="predicted_to_actual_ratio")
 
 
 def judge_all(evaluation: Values, rules: Gate) -> list[RuleOutcome]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from churn.config.contract import Contract, load_contract
-from churn.config.params import Section, Share, read_settings
+from churn.config.params import Share, StrictModel, read_settings
 from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import TEST, TRAIN
@@ -30,7 +30,7 @@ ShareOrAll = Annotated[float, Field(ge=0, le=1)]
 Counts = dict[int, tuple[int, int | None]]
 
 
-class Bin(Section):
+class Bin(StrictModel):
     """A bin of a feature's values: its share of the customers, and the share of those in it that churned."""
 
     name: str
@@ -38,14 +38,14 @@ class Bin(Section):
     label_rate: ShareOrAll | None
 
 
-class FeatureProfile(Section):
+class FeatureProfile(StrictModel):
     """A feature: its share of missing values, its bins, and where it is a number their upper edges, mean, deviation."""
 
     missing: ShareOrAll
     bins: tuple[Bin, ...]
     edges: tuple[float, ...] = ()
     mean: float | None = None
-    deviation: Annotated[float, Field(ge=0)] | None = None
+    std: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -54,7 +54,7 @@ class FeatureProfile(Section):
         return self
 
 
-class Profile(Section):
+class Profile(StrictModel):
     """The reference: how many customers, which share of them churned, and each feature by name."""
 
     rows: Annotated[int, Field(gt=0, lt=2**63)]
@@ -169,13 +169,13 @@ def _feature(
         return Bin(name=name, share=_rounded(rows / total), label_rate=_rounded(churned and churned / rows))
 
     bins, missing = [bin_of(name, number) for number, name in enumerate(names)], bin_of("missing", MISSING)
-    mean, deviation = map(_rounded, moments or (None, None))
+    mean, std = map(_rounded, moments or (None, None))
     return FeatureProfile(
         missing=missing.share,
         bins=tuple([*bins, missing] if missing.share else bins),
         edges=tuple(edges),
         mean=mean,
-        deviation=deviation,
+        std=std,
     )
 
 

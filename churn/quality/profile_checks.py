@@ -65,9 +65,9 @@ def _strays(
     seen(
         "nulls_share", off, f"{name} is missing in {here.missing:.1%} of the rows, in {there.missing:.1%} of {PROFILE}"
     )
-    if there.mean is not None and there.deviation:
+    if there.mean is not None and there.std:
         mean = here.mean if here.mean is not None else float("inf")
-        off = abs(mean - there.mean) / there.deviation
+        off = abs(mean - there.mean) / there.std
         chance = REACH * sqrt(1 / sizes[0] + 1 / max(sizes[1], 1))
         says = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
         seen("mean", off - rules.mean - chance, says)

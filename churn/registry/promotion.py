@@ -1,7 +1,7 @@
 """Decides whether a version becomes champion: it must not be worse than the present one on the same customers.
 
 Both score the present holdout, and are compared as on a pull request (churn/gate/baseline.py, with the margins of
-`gate.against_main`). The champion must not have trained on these customers: those that its own split, which its run
+`gate.vs_baseline`). The champion must not have trained on these customers: those that its own split, which its run
 recorded, did not hold out are left out. Where it needs a column that is gone by now, there is nothing to compare, and
 the challenger, which has passed the gate, follows: else no feature could ever go. Where anything else keeps them from
 being compared, the champion stays. The gate checks for leakage, not this module.
@@ -21,7 +21,7 @@ from churn.data.split import in_holdout
 from churn.evaluation.holdout import scores_of
 from churn.evaluation.paired import compare
 from churn.evaluation.slices import slice_masks
-from churn.gate.baseline import against_main
+from churn.gate.baseline import vs_baseline
 from churn.modeling.model import read_model, read_table
 from churn.registry.champion import ALIAS, CANDIDATE, DECISION, NOBODY, ROLLED_BACK, champion_of, move, moves_of
 from churn.registry.client import failed_with, write
@@ -156,14 +156,14 @@ def compared(features: pd.DataFrame, scored: pd.DataFrame, params: Params, contr
         return False, f"only {len(y):,} customers of the holdout are new to both, {least}; {BY_HAND}"
     if not 0 < y.sum() < len(y):
         return False, f"{int(y.sum()):,} of {len(y):,} customers churned, and a comparison needs both; {BY_HAND}"
-    threshold, rules = params.evaluate.threshold, params.gate.against_main
+    threshold, rules = params.evaluate.threshold, params.gate.vs_baseline
     slices = [
         (name, compare(y[rows], theirs[rows], ours[rows], threshold))
         for name, _, rows in slice_masks(features.reset_index(drop=True), params.evaluate.slices, contract)
         if rows.sum() >= params.gate.min_slice_rows
     ]
     overall = compare(y, theirs, ours, threshold)
-    outcomes = [one for one in against_main(overall, slices, rules) if one.kind == "vs_baseline"]
+    outcomes = [one for one in vs_baseline(overall, slices, rules) if one.kind == "vs_baseline"]
     if failed := [one for one in outcomes if one.status == "failed"]:
         return False, f"worse in {'; '.join(map(_told, failed))}"
     area = overall["roc_auc"].difference

@@ -110,7 +110,7 @@ class Bench:
         params["gate"] |= {"min_slice_rows": 5, "overall": {"roc_auc": {"min": 0.5}}}
         params["gate"]["slices"] = {"new_customers": {"roc_auc": {"min": 0.1}}}
         params["gate"]["every_slice"] = dict.fromkeys(params["gate"]["every_slice"], 0.001)
-        params["gate"]["every_slice"] |= {"roc_auc_behind": 0.999, "calibration_error": 0.999}
+        params["gate"]["every_slice"] |= {"max_roc_auc_gap": 0.999, "calibration_error": 0.999}
         YAML(typ="safe").dump(params, folder / PARAMS)
         for stage in ("fetch", "prepare", "profile", "validate", "train", "evaluate", "gate"):
             if stage == "profile":

@@ -6,10 +6,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from churn.config.params import METRICS, AgainstMain
+from churn.config.params import METRICS, VsBaseline
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference
-from churn.gate.baseline import against_main
+from churn.gate.baseline import vs_baseline
 from churn.gate.rules import outcome
 from churn.quality.drift import FeatureDrift, RowChanges
 from report.claims import ORDER
@@ -61,11 +61,11 @@ EVALUATION = dict.fromkeys(METRICS, 0.8) | {"intervals": {metric: [0.78, None] f
 SENTENCE = "total_charges has 11 nulls that the contract does not allow"
 BROKEN = {"table": "train", "rule": "nulls", "column": "total_charges", "count": 11, "share": 0.00197}
 LOOSER = "params.yaml: gate.overall.roc_auc.min is 0.6, on main 0.82: that takes a code owner's approval"
-RULES = AgainstMain(
+RULES = VsBaseline(
     margins={"roc_auc": 0.005, "brier_score": 0.003},
     slice_margins={"recall": 0.1},
-    slices_false_alarm=0.01,
-    implausible_gain={"roc_auc": 0.02},
+    familywise_alpha=0.01,
+    max_gain={"roc_auc": 0.02},
 )
 STOPPED = Facts(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
 
@@ -122,7 +122,7 @@ CASES = {
         faults=(LOOSER,),
         rules=(
             rule("all customers", "roc_auc", 0.6, 0.7),
-            *against_main(differences(-0.1, "worse"), [("new_customers", differences(-0.2, "worse"))], RULES),
+            *vs_baseline(differences(-0.1, "worse"), [("new_customers", differences(-0.2, "worse"))], RULES),
             rule("total_charges is missing", "rows", 100, 3).model_copy(update={"status": "skipped"}),
         ),
     ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from churn.config.contract import Rules, load_contract
-from churn.config.params import METRICS, Gate, Section, load_params
+from churn.config.params import METRICS, Gate, StrictModel, load_params
 from churn.config.stricter import Stricter, directions
 from report.judge import evaluation_faults, loosened_settings, merged, stricter, stricter_contract
 from tests.conftest import after_change
@@ -31,7 +31,7 @@ def branch_contract(tmp_path):
         ("max", 0.2, None, 0.2),
         ("max", None, 0.3, 0.3),
         ("nulls", 0.05, 0.5, 0.05),
-        ("slices_false_alarm", 0.01, 0.001, 0.01),
+        ("familywise_alpha", 0.01, 0.001, 0.01),
         ("min_slice_rows", 100, 1000, 100),
         ("min_slice_rows", 100, 10, 100),
         ("columns", ["a", "b"], ["b", "c"], ["a", "b", "c"]),
@@ -44,13 +44,13 @@ def test_of_two_settings_the_one_that_lets_less_through_counts(key, main, branch
 
 
 def test_every_number_of_a_rule_declares_which_is_stricter():
-    class Undeclared(Section):
+    class Undeclared(StrictModel):
         rate: float
 
-    class Outer(Section):
+    class Outer(StrictModel):
         inner: Mapping[str, Undeclared]
 
-    class Other(Section):
+    class Other(StrictModel):
         min: Annotated[float, Stricter.SMALLER]
 
     declared = directions(Gate, Rules)
@@ -65,7 +65,7 @@ def test_every_number_of_a_rule_declares_which_is_stricter():
 
 def test_a_margin_goes_by_its_field_whatever_the_metric_is_called():
     assert stricter({"margins": {"roc_auc": 0.1}}, {"margins": {"roc_auc": 0.2}}) == {"margins": {"roc_auc": 0.1}}
-    assert stricter(0.02, 0.01, "gate.against_main.slices_false_alarm") == 0.02
+    assert stricter(0.02, 0.01, "gate.vs_baseline.familywise_alpha") == 0.02
 
 
 def test_no_gate_is_looser_than_either_of_the_two_it_was_merged_from(params, branch_params):

@@ -1,6 +1,6 @@
 from churn.config.params import METRICS
 from churn.evaluation.paired import Difference, compare
-from churn.gate.baseline import against_main, gain
+from churn.gate.baseline import gain, vs_baseline
 
 import numpy as np
 import pytest
@@ -16,13 +16,13 @@ def all_equal(**changed):
 
 
 def broken(overall, slices, rules):
-    outcomes = against_main(overall, slices, rules)
+    outcomes = vs_baseline(overall, slices, rules)
     return {(one.scope, one.label) for one in outcomes if one.status == "failed"}
 
 
 @pytest.fixture
 def rules(params):
-    return params.gate.against_main
+    return params.gate.vs_baseline
 
 
 def test_an_equal_model_breaks_nothing(rules):
@@ -30,9 +30,7 @@ def test_an_equal_model_breaks_nothing(rules):
 
 
 def test_a_loss_beyond_margin_and_noise_is_named(rules):
-    (outcome,) = [
-        one for one in against_main(all_equal(roc_auc=difference(-0.02)), [], rules) if one.status == "failed"
-    ]
+    (outcome,) = [one for one in vs_baseline(all_equal(roc_auc=difference(-0.02)), [], rules) if one.status == "failed"]
     assert outcome.message == (
         "roc_auc of all customers is 0.7800 against main's 0.8000: 0.0200 worse, where 0.0050 is allowed"
     )
@@ -59,7 +57,7 @@ def test_what_cannot_be_compared_is_broken(rules):
     nan = Difference(0.8, float("nan"), float("nan"), float("nan"), float("nan"))
     assert ("all customers", "roc_auc against main") in broken(all_equal(roc_auc=nan), [], rules)
     nothing = dict.fromkeys(METRICS, Difference())
-    assert len(broken(nothing, [], rules)) == len(rules.margins) + len(rules.implausible_gain)
+    assert len(broken(nothing, [], rules)) == len(rules.margins) + len(rules.max_gain)
 
 
 def test_a_slice_that_is_too_small_to_compare_is_not_judged(rules):

@@ -1,7 +1,7 @@
 import json
 import math
 
-from churn.config.params import AgainstMain, Bound, EverySlice, Gate
+from churn.config.params import Bound, EverySlice, Gate, VsBaseline
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
@@ -15,17 +15,17 @@ import pytest
 FLOOR = {"roc_auc": Bound(min=0.8)}
 
 
-EVERY = EverySlice(roc_auc_behind=0.2, calibration_error=0.05, predicted_per_churner=0.4)
-AGAINST = AgainstMain(
+EVERY = EverySlice(max_roc_auc_gap=0.2, calibration_error=0.05, predicted_to_actual_ratio=0.4)
+AGAINST = VsBaseline(
     margins={"roc_auc": 0.005},
     slice_margins={"roc_auc": 0.02},
-    slices_false_alarm=0.01,
-    implausible_gain={"roc_auc": 0.02},
+    familywise_alpha=0.01,
+    max_gain={"roc_auc": 0.02},
 )
 
 
 def gate(**rules):
-    return Gate(min_slice_rows=30, every_slice=EVERY, against_main=AGAINST, **rules)
+    return Gate(min_slice_rows=30, every_slice=EVERY, vs_baseline=AGAINST, **rules)
 
 
 def named(judged):
@@ -170,7 +170,7 @@ def test_every_slice_is_judged_by_the_end_of_its_interval_that_speaks_for_it():
 
 
 def test_nobody_predicted_to_churn_in_a_slice_is_seen_behind_a_fair_roc_auc():
-    assert broken(part(predicted=0)) == ["predicted_per_churner"]
+    assert broken(part(predicted=0)) == ["predicted_to_actual_ratio"]
     assert broken(part(churners=10, predicted=0)) == []  # in a slice where few churn, that is no fault
 
 

@@ -310,7 +310,7 @@ def test_in_a_sub_folder_of_a_repository_the_same_holds(tmp_path, repository, mo
 def test_the_comparison_has_the_margins_of_main(cloned):
     git("checkout", "--quiet", "-b", "idea")
     change("params.yaml", "margins: {roc_auc: 0.005", "margins: {roc_auc: 0.5")
-    assert settings_of(promoting_branch(load_params())).gate.against_main.margins["roc_auc"] == 0.005
+    assert settings_of(promoting_branch(load_params())).gate.vs_baseline.margins["roc_auc"] == 0.005
 
 
 def test_settings_of_main_that_this_code_cannot_read_are_one_sentence(cloned):

@@ -56,6 +56,17 @@ def test_a_wrong_key_is_one_sentence_with_its_path(changed, change, said):
     assert "\n" not in told
 
 
+def test_a_key_that_was_renamed_is_refused_with_its_new_name(changed):
+    def rename(values):
+        values["gate"]["against_main"] = values["gate"].pop("vs_baseline")
+        values["gate"]["every_slice"]["roc_auc_behind"] = values["gate"]["every_slice"].pop("max_roc_auc_gap")
+
+    told = sentence(changed, rename)
+    assert "gate.against_main: is called vs_baseline now: rename it" in told
+    assert "gate.every_slice.roc_auc_behind: is called max_roc_auc_gap now: rename it" in told
+    assert "is missing" not in told
+
+
 def test_several_wrong_keys_are_all_told(changed):
     told = sentence(changed, lambda v: (v["train"].pop("seed"), v["fetch"].update(sauce="x")))
     assert "train.seed: is missing" in told

@@ -103,7 +103,7 @@ def test_the_roc_auc_of_a_feature_alone_is_that_of_its_bins(customers, reference
     [
         (lambda v: v.update(rows=0), "rows: input should be greater than 0"),
         (lambda v: v["features"]["tenure_months"].update(missing=5.0), "features.tenure_months.missing: input should"),
-        (lambda v: v["features"]["tenure_months"].update(deviation=-1.0), "features.tenure_months.deviation: input"),
+        (lambda v: v["features"]["tenure_months"].update(std=-1.0), "features.tenure_months.std: input"),
         (lambda v: v["features"]["tenure_months"].update(edges=[3, 2]), "features.tenure_months: the edges do not"),
         (lambda v: v["features"]["contract"]["bins"][0].update(share=-0.1), "features.contract.bins.0.share: input"),
     ],
