@@ -1,0 +1,76 @@
+"""A program in a fork is what it is in a process of its own: what it is given, what it prints, how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.forkserver import programs
+
+import pytest
+
+SHOW = """
+import json, os, sys
+variables = {name: value for name, value in os.environ.items() if name in ("GIVEN", "PYTHONPATH", "PYTHONUNBUFFERED")}
+print(json.dumps([sys.argv, sys.path[:2], os.getcwd(), variables, sys.dont_write_bytecode, __name__, sys.stdin.read()]))
+print("told", file=sys.stderr)
+"""
+ENDS = {
+    "by itself": "pass",
+    "with a status": "raise SystemExit(7)",
+    "with a word": "raise SystemExit('no')",
+    "with an error": "raise ValueError('no')",
+    "by a signal": f"import os; os.kill(os.getpid(), {int(signal.SIGTERM)})",
+    "at once": "import os; os._exit(5)",
+}
+
+
+@pytest.fixture(scope="module")
+def forked():
+    return str(Path(programs("numpy"), "python"))
+
+
+def outcome(python, folder, *arguments, **environment):
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(
+        [python, *arguments], cwd=folder, env=environment, input="in", capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        ["-m", "ci.show", "one", "two"],
+        ["-P", "-m", "ci.show"],
+        ["ci/show.py", "one"],
+        ["-B", "ci/show.py"],
+        ["-P", "ci/show.py"],
+        ["-I", "ci/show.py"],
+    ],
+    ids=" ".join,
+)
+def test_a_fork_is_given_what_a_process_is_given(forked, tmp_path, called):
+    (tmp_path / "ci").mkdir()
+    (tmp_path / "ci/show.py").write_text(SHOW)
+    given = {"GIVEN": "x", "PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    assert outcome(forked, tmp_path, *called, **given) == outcome(sys.executable, tmp_path, *called, **given)
+
+
+@pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
+def test_a_fork_ends_as_a_process_does(forked, tmp_path, code):
+    (tmp_path / "ends.py").write_text(f"print('said')\n{code}\n")
+    status, printed, told = outcome(forked, tmp_path, "ends.py")
+    expected = outcome(sys.executable, tmp_path, "ends.py")
+    assert (status, printed) == expected[:2]
+    assert told.splitlines()[-1:] == expected[2].splitlines()[-1:]
+
+
+def test_two_forks_draw_different_numbers(forked, tmp_path):
+    (tmp_path / "draw.py").write_text("import numpy as np\nprint(np.random.random())\n")
+    assert outcome(forked, tmp_path, "draw.py")[1] != outcome(forked, tmp_path, "draw.py")[1]
+
+
+def test_a_program_that_is_none_of_ours_is_a_process(forked, tmp_path):
+    assert outcome(forked, tmp_path, "-c", "import sys; print(sys.executable)")[1] == f"{sys.executable}\n"
