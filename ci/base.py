@@ -38,6 +38,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    shell.no_arguments(__doc__)
     try:
         main()
     except shell.FailedError as error:

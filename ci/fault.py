@@ -3,6 +3,7 @@
 python -m ci.fault COMMAND ...
 """
 
+import argparse
 import subprocess
 import sys
 
@@ -19,4 +20,8 @@ def main(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("command")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    asked = parser.parse_args()
+    sys.exit(main([asked.command, *asked.arguments]))

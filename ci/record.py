@@ -61,4 +61,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    shell.no_arguments(__doc__)
     main()

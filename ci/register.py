@@ -24,4 +24,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    shell.no_arguments(__doc__)
     sys.exit(main())

@@ -38,4 +38,5 @@ def on_main() -> int:
 
 
 if __name__ == "__main__":
+    shell.no_arguments(__doc__)
     sys.exit(on_main() if github.on_main() else on_a_branch())

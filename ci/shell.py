@@ -1,5 +1,6 @@
 """Run commands: for their output, with a time limit, or for their exit status."""
 
+import argparse
 import os
 import re
 import subprocess
@@ -35,6 +36,11 @@ def run(
         code = CODE.search(done.stderr or "")
         raise FailedError(f"`{name}` failed ({code[0] if code else f'exit status {done.returncode}'})")
     return str(done.stdout).strip()
+
+
+def no_arguments(text: str | None) -> None:
+    """For --help print a program's usage and the first line of its text; end with 2 for any argument."""
+    argparse.ArgumentParser(description=(text or "").partition("\n")[0]).parse_args()
 
 
 def call(*command: str, **environment: str) -> int:

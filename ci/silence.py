@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ci import github
+from ci import github, shell
 
 FILES = ("pipeline.yml", "suite.yml")
 BRANCHES = re.compile(r"^    branches: \[(.*)\]", re.MULTILINE)
@@ -47,4 +47,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    shell.no_arguments(__doc__)
     sys.exit(main())
