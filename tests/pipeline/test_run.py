@@ -159,7 +159,7 @@ def failing(clone):
 def test_a_model_below_a_bound_is_blocked_and_not_registered(clone):
     clone.replace("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.95}")
     printed = failing(clone)
-    assert re.search(r"gate: broken +all customers roc_auc +0\.86\d+ +min 0\.95 +margin -0\.0\d+", printed)
+    assert re.search(r"gate: failed +all customers roc_auc +0\.86\d+ +min 0\.95 +margin -0\.0\d+", printed)
     assert "gate: blocked: roc_auc of all customers is 0.86" in printed
     assert "stages.register" not in printed
     assert json_of(clone, "metrics/gate.json")["verdict"] == "blocked"
@@ -174,7 +174,7 @@ def test_a_metric_that_cannot_be_computed_breaks_its_rule(clone):
     clone.replace("params.yaml", "roc_auc: {min: 0.82}", "precision: {min: 0.1}")
     printed = failing(clone)
     assert re.search(r"evaluate: precision +none  \(none to none\)", printed)
-    assert re.search(r"gate: broken +all customers precision +missing +min 0\.1", printed)
+    assert re.search(r"gate: failed +all customers precision +missing +min 0\.1", printed)
     assert json_of(clone, "metrics/evaluation.json")["precision"] is None
 
 
