@@ -4,21 +4,17 @@ Both scored the same rows. Worse means beyond the margin and significant; docs/d
 either condition alone. Intervals of slices have Bonferroni's correction, because one of many looks worse by chance.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from statistics import NormalDist
 
 from churn.config.params import SMALLER_IS_BETTER, VsBaseline
 from churn.core.results import RuleOutcome
 from churn.evaluation.metrics import Z
-from churn.evaluation.paired import Difference
+from churn.evaluation.paired import Difference, Differences, SliceDifferences
 from churn.gate.rules import OVERALL, finite, outcome, shown
 
-Differences = Mapping[str, Difference]
 
-
-def vs_baseline(
-    overall: Differences, slices: Sequence[tuple[str, Differences]], rules: VsBaseline
-) -> list[RuleOutcome]:
+def vs_baseline(overall: Differences, slices: Iterable[SliceDifferences], rules: VsBaseline) -> list[RuleOutcome]:
     """Return the outcomes of the rules on all customers, on each slice by name, and on what is too good to be true.
 
     A difference that is not defined breaks its rule for all customers, and is not judged in a slice. The value of an
@@ -29,7 +25,7 @@ def vs_baseline(
     # protection: not worse than main in any slice
     tests = [
         (name, metric, differences[metric])
-        for name, differences in slices
+        for name, _, differences in slices
         for metric in rules.slice_margins
         if differences.get(metric, Difference()).low is not None
     ]
