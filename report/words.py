@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from churn.config.params import METRICS
-from churn.data.source import PASSWORD
+from churn.core.errors import has_password
 
 FOLDED_ROWS = 60
 NAMES = {
@@ -45,7 +45,7 @@ def number(value: object, signed: bool = False) -> str:
 
 def value(of: object) -> str:
     """Return a value of a YAML file as people read it, but no password."""
-    return "none" if of is None else "a URL with a password" if PASSWORD.search(str(of)) else str(of)
+    return "none" if of is None else "a URL with a password" if has_password(str(of)) else str(of)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], limit: int = FOLDED_ROWS, rest: str = "") -> str:
