@@ -1,4 +1,4 @@
-"""The data of a report: other modules collect it, and report/text.py writes it."""
+"""The data of a report: other modules collect it, and report/render.py renders it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,8 +75,8 @@ class DataChange:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All of a report. What could not be found out is None, and `notes` say why."""
+class ReportData:
+    """All of a report. A part that could not be collected is None, and `notes` say why."""
 
     reproduce: tuple[str, ...]
     base: str
@@ -89,6 +89,7 @@ class Facts:
     faults: tuple[str, ...] = ()  # beyond the rules
     broken: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[Change, ...] = ()
+    loosened: bool = False  # one of the changes lets more through
     data: DataChange | None = None
     account: Mapping[str, Any] | None = None
     base_account: Mapping[str, Any] | None = None
