@@ -89,7 +89,6 @@ class ReportData:
     faults: tuple[str, ...] = ()  # beyond the rules
     broken: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[Change, ...] = ()
-    loosened: bool = False  # one of the changes lets more through
     data: DataChange | None = None
     account: Mapping[str, Any] | None = None
     base_account: Mapping[str, Any] | None = None

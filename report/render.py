@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from report import filters
+from report.changes import loosened
 from report.data import ReportData
 from report.filters import METRIC_ORDER, SLICE_METRICS, escaped, metric, plain
 
@@ -55,7 +56,7 @@ def markdown(data: ReportData) -> str:
         return text
 
     worse = data.comparison and any(one.verdict == "worse" for one in data.comparison.overall.values())
-    mark = "⛔" if not data.outcome.passed else "⚠️" if worse or data.loosened else "✅"
+    mark = "⛔" if not data.outcome.passed else "⚠️" if worse or any(map(loosened, data.changes)) else "✅"
     text = _rendered("report.md.j2", escaped, data, mark=mark, section=section, left_out=left_out)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 

@@ -38,6 +38,12 @@ def test_the_headline_compares_with_main(verdict, words):
     assert headline(data) == f"Passes the gate: ROC AUC 0.849, +0.003 against main, {words}"
 
 
+def test_a_change_that_lets_more_through_is_marked_although_the_model_passes():
+    looser = Change("params.yaml", "gate.overall.roc_auc.min", 0.82, 0.7)
+    assert markdown(PASSING).startswith("## ✅ ")
+    assert markdown(replace(PASSING, changes=(looser,))).startswith("## ⚠️ ")
+
+
 def test_a_blocked_headline_is_the_reason_alone():
     message = headline(CASES["blocked_by_contract"])
     assert message == "Blocked: total_charges has 11 nulls that the contract does not allow"
