@@ -28,7 +28,7 @@ from churn.evaluation.slices import slice_masks
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.claims import ORDER, stages_of
-from report.facts import Comparison, DataChange, Slice
+from report.data import Comparison, DataChange, Slice
 from report.judge import Candidate
 from report.lock import locked
 from report.state import dvc, logged_runs

@@ -29,7 +29,7 @@ from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
 from report.claims import ORDER, Stages, stages_of
-from report.facts import Comparison, Judgement
+from report.data import Comparison, Judgement
 
 import pandas as pd
 import pyarrow.parquet as pq
