@@ -21,14 +21,15 @@ from churn.data.duckdb_helpers import parquet_views
 from churn.data.split import drop_declared, in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
+from churn.evaluation.paired import SliceDifferences
 from churn.gate.baseline import vs_baseline
-from churn.gate.rules import judge_all, shown
+from churn.gate.rules import evaluate_rules, shown
 from churn.modeling.model import load_model, read_table
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
 from report.claims import ORDER, Stages, stages_of
-from report.facts import Comparison, Judgement
+from report.data import Comparison, Judgement
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -262,8 +263,8 @@ def judged(main: Path, one: Candidate, beside: Comparison | None, approved: bool
             *faults,
         ]
     # protection: the verdict is made anew
-    rules = judge_all(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
+    rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if beside:
-        slices = [(part.name, part.differences) for part in beside.slices]
+        slices = [SliceDifferences(part.name, part.rows, part.differences) for part in beside.slices]
         rules += vs_baseline(beside.overall, slices, one.gate.vs_baseline)
     return Judgement(tuple(rules), tuple(faults))

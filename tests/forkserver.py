@@ -39,7 +39,7 @@ LIBRARIES = [
     "dvc.repo.graph", "dvc.repo.index", "dvc.repo.metrics", "dvc.repo.open_repo", "dvc.repo.params", "dvc.repo.plots",
     "dvc.repo.reproduce", "dvc.repo.stage", "dvc.rwlock", "dvc.scm", "dvc.stage.cache", "dvc.stage.run",
     "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "dvc_data.hashfile.status", "dvc_data.index",
-    "fsspec.implementations.memory", "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.models",
+    "fsspec.implementations.memory", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.models",
     "mlflow.sklearn", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_workspace_store", "mlflow.tracing.export", "mlflow.tracking",
     "narwhals._pandas_like.dataframe", "narwhals._pandas_like.namespace", "narwhals.stable.v2._namespace", "networkx",
