@@ -64,7 +64,7 @@ def draw(models: Mapping[str, Curves], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
     # A palette takes a third of the bytes.
-    drawn.quantize(method=Image.Quantize.FASTOCTREE).save(path, format="PNG", optimize=True)
+    drawn.quantize(method=Image.Quantize.FASTOCTREE).save(path, format="PNG")
 
 
 def _frame(panels: Sequence[Any], churn_rate: float) -> None:
