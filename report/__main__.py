@@ -27,9 +27,9 @@ from churn.core.git import default_branch, git
 from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
 from churn.core.runner import command
+from churn.lock import ORDER
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
-from report.claims import ORDER
 from report.data import Judgement, Outcome, ReportData, Run
 from report.judge import candidate, judged
 from report.render import headline, markdown, terminal
@@ -111,7 +111,7 @@ def commands(base: str) -> tuple[str, ...]:
     remote = " remote # with DVC_REMOTE_URL and its keys in the environment" if os.environ.get("DVC_REMOTE_URL") else ""
     repro = f"dvc repro{' --pull' if remote else ''} gate"
     environment = "source .venv/bin/activate"
-    return checkout, f"make setup{remote}", environment, "python -m report.claims drop", repro, _report(base)
+    return checkout, f"make setup{remote}", environment, "python -m churn lock drop", repro, _report(base)
 
 
 def _report(base: str) -> str:

@@ -24,12 +24,11 @@ from churn.core.paths import CONTRACT, LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RA
 from churn.evaluation.curves import curves
 from churn.evaluation.paired import Difference, compare
 from churn.evaluation.slices import slice_masks
+from churn.lock import ORDER, locked, stages_of
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
-from report.claims import ORDER, stages_of
 from report.data import Comparison, DataChange, Slice
 from report.judge import Candidate
-from report.lock import locked
 from report.picture import draw
 from report.state import dvc, logged_runs
 

@@ -23,11 +23,11 @@ from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import judge_all, shown
+from churn.lock import ORDER, Stages, stages_of
 from churn.modeling.model import load_model, read_table
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.claims import ORDER, Stages, stages_of
 from report.data import Comparison, Judgement
 
 import pandas as pd

@@ -8,7 +8,7 @@ from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
-from report.claims import ORDER
+from churn.lock import ORDER
 from report.state import logged_runs, outcome_of, stage_runs
 from tests.conftest import Clone
 
@@ -80,7 +80,7 @@ def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> 
 def judged(clone: Clone, by_main: bool = True) -> Judged:
     """Commit what was changed, run what CI runs, and return what it says, by main's judge or by the branch's own."""
     clone.commit()
-    clone.run("python", "-m", "report.claims", "drop")
+    clone.run("python", "-m", "churn", "lock", "drop")
     printed = clone.run("dvc", "repro", "gate").stdout
     return stopped(clone, printed) or reported(clone, printed, by_main)
 

@@ -57,7 +57,7 @@ def test_report_and_drift_work_in_a_folder_of_a_larger_repository_and_in_a_submo
     assert clone.ok("git", "status", "--porcelain") == ""
 
     assert clone.ok("python", "-m", "churn", "drift", "--base", "main~1").endswith("drift: stable\n")
-    compared = clone.run("python", "-m", "report.claims", "compare", "main~1")
+    compared = clone.run("python", "-m", "churn", "lock", "compare", "main~1")
     assert "dvc.lock differs from that of main~1, first in validate" in compared.stdout
 
 

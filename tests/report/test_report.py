@@ -19,7 +19,7 @@ def change(clone, *edits, commit=True):
     if commit:
         clone.commit()
     (clone.folder / ".cache/stages.jsonl").unlink(missing_ok=True)
-    clone.ok("python", "-m", "report.claims", "drop")
+    clone.ok("python", "-m", "churn", "lock", "drop")
     return clone.run("dvc", "repro", "gate").stdout
 
 
@@ -306,6 +306,6 @@ def test_the_report_holds_no_customer(clone):
 @pytest.mark.parametrize("content", ["schema: [", "7", "stages: 3"])
 def test_a_lock_that_is_none_is_one_sentence(clone, content):
     (clone.folder / "dvc.lock").write_text(content)
-    done = clone.run("python", "-m", "report.claims", "drop")
+    done = clone.run("python", "-m", "churn", "lock", "drop")
     assert done.returncode == 1
-    assert done.stdout == "claims: dvc.lock is no lock that DVC wrote: `git checkout HEAD -- dvc.lock` restores it.\n"
+    assert done.stdout == "lock: dvc.lock is no lock that DVC wrote: `git checkout HEAD -- dvc.lock` restores it.\n"
