@@ -204,6 +204,6 @@ def reduce(recorded: Stages) -> str:
     except StageError:  # `dvc repro` will say what is wrong with params.yaml
         source = ""
     entries = kept(committed, recorded, source)
-    with replacing(LOCK) as temporary:
-        YAML().dump({"schema": "2.0", "stages": entries}, temporary)
+    with replacing(LOCK) as tmp:
+        YAML().dump({"schema": "2.0", "stages": entries}, tmp)
     return f"{LOCK} keeps {', '.join(entries) or 'no entry'}"

@@ -183,8 +183,8 @@ def main(asked: argparse.Namespace) -> int:
     FOLDER.mkdir(parents=True)
     base = asked.base or default_branch()
     data = found_out(base, os.environ.get("BASE_NAME") or base)
-    with replacing(FOLDER / "report.md") as beside:
-        beside.write_text(markdown(data), encoding="utf-8")
+    with replacing(FOLDER / "report.md") as tmp:
+        tmp.write_text(markdown(data), encoding="utf-8")
     outcome, verdict = data.outcome, "passed" if data.outcome.passed else "blocked"
     said = {"headline": headline(data), "stage": outcome.stage, "because": list(outcome.because)}
     write_json(FOLDER / "outcome.json", {"verdict": verdict} | said)

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterable
 
 from churn.config.params import METRICS
-from churn.core.errors import number_of
+from churn.core.errors import has_password, number_of
 from churn.core.results import RuleOutcome
-from churn.data.source import PASSWORD
 from churn.gate.rules import OVERALL
 from churn.quality.drift import FeatureDrift
 from report.data import Slice
@@ -66,7 +65,7 @@ def signed(value: float | None) -> str:
 
 def value(of: object) -> str:
     """Return a value of a YAML file as people read it, but no password."""
-    return "none" if of is None else "a URL with a password" if PASSWORD.search(str(of)) else str(of)
+    return "none" if of is None else "a URL with a password" if has_password(str(of)) else str(of)
 
 
 def limit(rule: RuleOutcome) -> str:
