@@ -77,7 +77,7 @@ def test_forged_numbers_of_a_good_model_are_gone(branch, record_property):
     record_property("case", "trust: better numbers forged for a good model, and their lock")
     record_property("by", "claims")
     record_property("sentence", said.lstrip("-> "))
-    assert found.because == ()
+    assert found.reasons == ()
     assert "not what was computed here" in said
     assert json.loads(branch.text("metrics/evaluation.json")) == evaluation
     assert "0.9999" not in report

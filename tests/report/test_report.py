@@ -83,7 +83,7 @@ def test_data_that_break_the_contract_block_with_the_contracts_sentence(clone):
         "verdict": "blocked",
         "headline": "Blocked: total_charges has 8 nulls that the contract does not allow (and 1 more)",
         "stage": "validate",
-        "because": [f"total_charges has {count} nulls that the contract does not allow" for count in (8, 3)],
+        "reasons": [f"total_charges has {count} nulls that the contract does not allow" for count in (8, 3)],
     }
     assert "This branch changes the data contract" in text
     assert "| train | not run | - |" in text
