@@ -39,8 +39,8 @@ def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Ite
     # protection: no customer in both tables
     if shared:
         total = database.execute("SELECT count(*) FROM test").fetchall()[0][0]
-        says = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
-        yield Finding("test", "disjoint", contract.key, shared, round(shared / total, 6), says)
+        message = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
+        yield Finding("test", "disjoint", contract.key, shared, round(shared / total, 6), message)
 
 
 def row_findings(account: Mapping[str, object], counted: Mapping[str, int], min_rows: int) -> Iterator[Finding]:
@@ -50,21 +50,23 @@ def row_findings(account: Mapping[str, object], counted: Mapping[str, int], min_
     """
     total = counted["train"] + counted["test"]
     for name, rows in counted.items():
-        if (said := account.get(name)) != rows:
-            off = abs(rows - said) if isinstance(said, int) else rows
-            says = f"the row account says {said} rows {name}, but there are {rows:,}"
-            yield Finding(name, "row_account", "", off, round(off / max(rows, 1), 6), says)
+        if (recorded := account.get(name)) != rows:
+            off = abs(rows - recorded) if isinstance(recorded, int) else rows
+            message = f"the row account says {recorded} rows {name}, but there are {rows:,}"
+            yield Finding(name, "row_account", "", off, round(off / max(rows, 1), 6), message)
     dropped = account.get("dropped")
     declared = sum(rows for rows in dropped.values() if isinstance(rows, int)) if isinstance(dropped, dict) else 0
     # protection: validate counts the rows itself
     if lost := counted["fetched"] - total - declared:
-        says = (
+        message = (
             f"of {counted['fetched']:,} fetched rows {lost:,} got lost: in no table, and dropped for no declared reason"
         )
-        yield Finding("fetched", "row_account", "", abs(lost), round(abs(lost) / max(counted["fetched"], 1), 6), says)
+        yield Finding(
+            "fetched", "row_account", "", abs(lost), round(abs(lost) / max(counted["fetched"], 1), 6), message
+        )
     if total < min_rows:
-        says = f"{number_of(total, 'rows')}, fewer than the {min_rows:,} that the contract wants"
-        yield Finding("train and test", "min_rows", "", total, 1.0, says)
+        message = f"{number_of(total, 'rows')}, fewer than the {min_rows:,} that the contract wants"
+        yield Finding("train and test", "min_rows", "", total, 1.0, message)
 
 
 def validate(
