@@ -4,6 +4,7 @@ import re
 
 from churn.config.params import load_params
 from tests.conftest import ROOT
+from tests.faults import filled
 from tests.frozen import copy_of
 
 import pytest
@@ -79,14 +80,25 @@ def test_an_example_of_parameters_is_one_that_the_stages_read(name, tmp_path):
 
 
 def test_each_fault_is_shown_by_a_test_that_exists():
-    table = DOCS["faults.md"].partition("\n## The warehouse\n")[2]
-    shown = [row for row in table.splitlines() if row.startswith("| ") and not row.startswith("| fault ")]
+    table = DOCS["faults.md"].partition("\n## Bad changes\n")[0]
+    shown = [row for row in table.splitlines() if row.startswith("| ") and not row.startswith(("| fault ", "| --- "))]
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert shown
     for row in shown:
         named = re.findall(r"`(test_\w+)`", row)
         assert named, row
         assert [name for name in named if f"def {name}(" not in tests] == []
+
+
+def test_the_tables_of_faults_are_those_of_the_tests():
+    assert filled(DOCS["faults.md"]) == DOCS["faults.md"], "run python -m tests.faults"
+
+
+def test_the_readme_has_at_most_twenty_words_a_sentence():
+    prose = re.sub(r"```.*?```|^#.*?$|^\|.*?$", "\n\n", README, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", prose)
+    sentences = [part.split() for part in re.split(r"[.?!](?=\s)|\n\n|\n(?=- )", prose) if part.strip(" -\n")]
+    assert sum(map(len, sentences)) / len(sentences) <= 20
 
 
 @pytest.mark.parametrize("command", [line for line in commands("README.md") if line.startswith(("dvc", "python"))])
