@@ -221,8 +221,8 @@ def test_a_run_that_a_branch_could_have_planted_is_reused_by_nobody(runner, reus
 def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, branch, known):
     """Fault in CI and the judge: the default branch is not main or master.
 
-    The weekly audit fails: `pipeline.yml ignores the default branch trunk: add it to its two lines branches: [main,
-    master].`
+    The weekly audit fails: `pipeline.yml ignores the default branch trunk: add it to each line branches:
+    [main, master].`
     """
     runner.bash(f"mkdir -p .github && ln -s {ROOT}/.github/workflows .github/workflows")
     answer = json.dumps({"workflow_runs": [{"created_at": datetime.now(UTC).isoformat()}]})
