@@ -29,10 +29,10 @@ from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
-from churn.evaluation.paired import Difference, compare
+from churn.evaluation.paired import Difference, compare, compare_slices
 from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
-from churn.gate.rules import judge_all
+from churn.gate.rules import evaluate_rules
 from churn.modeling.model import read_table
 from stages.train import build_classifier, build_model, fit
 
@@ -94,14 +94,10 @@ class Bench:
         masks = list(slice_masks(features, params.evaluate.slices, self.contract))
         for spoil in spoils:
             ours = self.scores(spoil, params.train.seed + run + 1, rows, holdout)
-            slices = [
-                (name, compare(y[part], theirs[part], ours[part], threshold))
-                for name, _, part in masks
-                if part.sum() >= params.gate.min_slice_rows
-            ]
+            slices = compare_slices(masks, y, (theirs, ours), threshold, params.gate.min_slice_rows)
             evaluation = evaluation_of(features, y, ours, params.evaluate, self.contract)
             beside = compare(y, theirs, ours, threshold)
-            rules = [*judge_all(evaluation, params.gate), *vs_baseline(beside, slices, params.gate.vs_baseline)]
+            rules = [*evaluate_rules(evaluation, params.gate), *vs_baseline(beside, slices, params.gate.vs_baseline)]
             yield rules, beside["roc_auc"]
 
     def blocked_by_margin(self, margin: float, differences: list[Difference]) -> str:

@@ -14,7 +14,7 @@ from churn.config.params import Params, load_params
 from churn.core.paths import TEST, TRAIN
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
-from churn.gate.rules import judge_all
+from churn.gate.rules import evaluate_rules
 from churn.modeling.model import read_table
 from stages.train import build_classifier, build_model, fit
 
@@ -76,7 +76,7 @@ def main(runs: int) -> None:
     """Print the noise of the honest model, and what the gate says of each."""
     params, contract = load_params(), load_contract()
     outcomes = [
-        [rule for rule in judge_all(evaluation, params.gate) if rule.kind == "bound"]
+        [rule for rule in evaluate_rules(evaluation, params.gate) if rule.kind == "bound"]
         for evaluation in evaluations(honest, runs, params, contract)
     ]
     print(f"{runs} splits of the same customers, default model")
@@ -97,11 +97,8 @@ def main(runs: int) -> None:
         labels_shuffled,
         two_hundred_rows,
     ):
-        judged = (
-            outcomes
-            if spoil is honest
-            else [judge_all(each, params.gate) for each in evaluations(spoil, max(runs // 5, 10), params, contract)]
-        )
+        spoilt = () if spoil is honest else evaluations(spoil, max(runs // 5, 10), params, contract)
+        judged = [evaluate_rules(each, params.gate) for each in spoilt] or outcomes
         blocked = sum(any(rule.status == "failed" for rule in rules) for rules in judged)
         print(f"{spoil.__name__.replace('_', ' '):42}blocked {blocked} of {len(judged)}")
 

@@ -20,10 +20,19 @@ from churn.core.errors import StageError, without_password
 from churn.core.paths import CONTRACT
 from churn.core.runner import working
 from churn.data.conditions import relation_condition
-from churn.data.duckdb_helpers import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
+from churn.data.duckdb_helpers import (
+    SQL_TYPES,
+    cast,
+    cast_error,
+    columns_of,
+    connection,
+    identifier,
+    literal,
+    violations_sql,
+)
 from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
-from churn.data.sinks import source, target
+from churn.data.sinks import load_table, sink
 from churn.modeling.model import model_frame, read_model
 from churn.quality.row_checks import row_rules
 from churn.registry.champion import ALIAS
@@ -68,7 +77,7 @@ def broken_sql(rules: Sequence[tuple[str, str, str]]) -> str:
 
     Each is the column, the rule's name, and SQL that holds where it is broken.
     """
-    return noted([(f"{column} {rule}", sql) for column, rule, sql in rules], "; ")
+    return violations_sql([(f"{column} {rule}", sql) for column, rule, sql in rules], "; ")
 
 
 def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str, str]]:
@@ -84,7 +93,7 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
     when there are no rows, and when a column is missing or not declared.
     """
     whole, expected = scored_contract(contract), incoming_contract(contract)
-    given = [name for name, *_ in database.execute("DESCRIBE given").fetchall()]
+    given = columns_of(database, "given")
     if lacking := [name for name in expected.columns if name not in given]:
         raise StageError(f"the customers have no column {', '.join(lacking)}, which {CONTRACT} declares.")
     if unknown := [name for name in given if name not in (*expected.columns, contract.label)]:
@@ -92,16 +101,17 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
         raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
     key = identifier(contract.key)
     casts = [f"{cast(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
-    misfits = [(name, "type", misfit(name, column.type)) for name, column in expected.columns.items()]
+    cast_errors = [(name, "type", cast_error(name, column.type)) for name, column in expected.columns.items()]
     database.execute(
         f"""
         CREATE TABLE customers AS
-        SELECT row_number() OVER () AS __row, * EXCLUDE (__misfits, __twins), concat_ws('; ', nullif(__misfits, ''),
+        SELECT row_number() OVER () AS __row, * EXCLUDE (__cast_errors, __twins),
+            concat_ws('; ', nullif(__cast_errors, ''),
             CASE WHEN __twins > 1 AND {key} IS NOT NULL THEN {literal(f"{contract.key} unique")} END,
             nullif({broken_sql(rules_of_rows(expected, expected.columns))}, '')) AS __broken
         FROM (
             SELECT *, count(*) OVER (PARTITION BY {key}) AS __twins
-            FROM (SELECT {", ".join(casts)}, {broken_sql(misfits)} AS __misfits FROM given)
+            FROM (SELECT {", ".join(casts)}, {broken_sql(cast_errors)} AS __cast_errors FROM given)
         )
         """
     )
@@ -212,10 +222,10 @@ def score(given: str, wanted: str, model: Any, contract: Contract, number: int) 
 def _score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
     with connection(bar=False) as database:
-        source(database, given, load_params().fetch.timeout_minutes)
+        load_table(database, given, load_params().fetch.timeout_minutes)
         with working("score: checking"):
             read = read_incoming(database, contract)
-        with target(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
+        with sink(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
 
             def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
                 for table in tables:

@@ -30,10 +30,10 @@ from churn.core.runner import command
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
 from report.claims import ORDER
-from report.facts import Facts, Judgement, Outcome, Run
+from report.data import Judgement, Outcome, ReportData, Run
 from report.judge import candidate, judged
+from report.render import headline, markdown, terminal
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
-from report.text import headline, markdown, terminal
 
 FOLDER = Path("build/report")
 PICTURE = FOLDER / "comparison.png"
@@ -128,7 +128,7 @@ def base_commit(base: str) -> str | None:
     return git("merge-base", "HEAD", base)
 
 
-def found_out(base: str, name: str) -> Facts:
+def found_out(base: str, name: str) -> ReportData:
     """Gather everything that the report says about this checkout against `base`, which it calls `name`."""
     runs, outcome = stages_here()
     done = {run.stage for run in runs if run.state in ("ran", "reused")}
@@ -154,7 +154,7 @@ def found_out(base: str, name: str) -> Facts:
     if "evaluate" in done and not found.get("same_model") and not PICTURE.exists():
         picture_alone(PICTURE)
     gate = result_of("gate", GATE, runs) or {}
-    return Facts(
+    return ReportData(
         reproduce=commands(name),
         base=name[:8] if HASH.fullmatch(name) else name.removeprefix("origin/"),
         outcome=outcome,
@@ -182,13 +182,13 @@ def main(asked: argparse.Namespace) -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     base = asked.base or default_branch()
-    facts = found_out(base, os.environ.get("BASE_NAME") or base)
-    with replacing(FOLDER / "report.md") as beside:
-        beside.write_text(markdown(facts), encoding="utf-8")
-    outcome, verdict = facts.outcome, "passed" if facts.outcome.passed else "blocked"
-    said = {"headline": headline(facts), "stage": outcome.stage, "because": list(outcome.because)}
+    data = found_out(base, os.environ.get("BASE_NAME") or base)
+    with replacing(FOLDER / "report.md") as tmp:
+        tmp.write_text(markdown(data), encoding="utf-8")
+    outcome, verdict = data.outcome, "passed" if data.outcome.passed else "blocked"
+    said = {"headline": headline(data), "stage": outcome.stage, "because": list(outcome.because)}
     write_json(FOLDER / "outcome.json", {"verdict": verdict} | said)
-    print(terminal(facts))
+    print(terminal(data))
     return int(not outcome.passed)
 
 

@@ -15,22 +15,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from churn.config.contract import Contract, load_contract
-from churn.config.params import METRICS, load_params
+from churn.config.params import load_params
 from churn.core.dvc_files import hash_of
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
 from churn.evaluation.curves import curves
-from churn.evaluation.paired import Difference, compare
+from churn.evaluation.paired import compare, compare_slices
+from churn.evaluation.plots import draw
 from churn.evaluation.slices import slice_masks
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.claims import ORDER, stages_of
-from report.facts import Comparison, DataChange, Slice
+from report.data import Comparison, DataChange, Slice
 from report.judge import Candidate
 from report.lock import locked
-from report.picture import draw
 from report.state import dvc, logged_runs
 
 import pandas as pd
@@ -225,22 +225,18 @@ def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
     y, ours, scores = predictions[label].to_numpy(), predictions["score"].to_numpy(), theirs.to_numpy()[both]
     if not 0 < y.sum() < len(y):
         raise StageError(f"of the {len(y):,} customers that both models can score, all or none churned")
-    slices = []
-    for name, _, rows in slice_masks(one.features[both].reset_index(drop=True), one.evaluate.slices, one.contract):
-        enough = rows.sum() >= one.gate.min_slice_rows  # of a handful of rows no interval is true
-        found = (
-            compare(y[rows], scores[rows], ours[rows], threshold) if enough else dict.fromkeys(METRICS, Difference())
-        )
-        slices.append(Slice(name, int(rows.sum()), found))
-    draw(curves(y, scores, threshold), curves(y, ours, threshold), picture)
-    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), tuple(slices))
+    masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
+    parts = compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows)
+    draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
+    slices = tuple(Slice(*part) for part in parts)
+    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), slices)
 
 
 def picture_alone(picture: Path) -> None:
     """Draw this checkout's model without another beside it."""
     contract, threshold = load_contract(), load_params().evaluate.threshold
     predictions = pd.read_parquet(PREDICTIONS)
-    draw(None, curves(predictions[contract.label], predictions["score"], threshold), picture)
+    draw({"this branch": curves(predictions[contract.label], predictions["score"], threshold)}, picture)
 
 
 def data_change(main: Path, prepared: bool) -> DataChange | None:

@@ -130,8 +130,8 @@ def main(asked: argparse.Namespace) -> None:
     except StageError:  # dvc repro will say what is wrong with params.yaml
         source = ""
     kept = believed(committed, recorded, source)
-    with replacing(LOCK) as beside:
-        YAML().dump({"schema": "2.0", "stages": kept}, beside)
+    with replacing(LOCK) as tmp:
+        YAML().dump({"schema": "2.0", "stages": kept}, tmp)
     print(f"claims: of {LOCK} {', '.join(kept) or 'nothing'} is believed")
 
 

@@ -20,7 +20,7 @@ from churn.core.paths import GATE, LOCK, LOG, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import KILLED
 from report.claims import ORDER
-from report.facts import Outcome, Run
+from report.data import Outcome, Run
 from report.lock import locked
 
 

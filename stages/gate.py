@@ -1,7 +1,7 @@
-"""gate: whether the model keeps every rule of params.yaml.
+"""gate: whether the model passes every rule of params.yaml.
 
 In: metrics/evaluation.json and metrics/validation.json. Out: metrics/gate.json, with the bound, value, margin
-and outcome of each rule, and the exit status: 1 when any is broken (churn/gate/rules.py says when).
+and status of each rule, and the exit status: 1 when any fails (churn/gate/rules.py).
 """
 
 import churn.core.start  # noqa: F401
@@ -11,23 +11,22 @@ from churn.core.files import write_json
 from churn.core.paths import EVALUATION, GATE, MODEL, PARAMS, TEST, VALIDATION
 from churn.core.results import RuleOutcome, read_result
 from churn.core.runner import run
-from churn.gate.rules import Values, judge_all, shown
+from churn.gate.rules import Values, evaluate_rules, shown
 
 
-def origin(evaluation: Values, validation: Values) -> dict[str, str | None]:
-    """Return the SHA-256 of the model and of both tables that the evidence is about; None where it doesn't say."""
+def lineage(evaluation: Values, validation: Values) -> dict[str, str | None]:
+    """Return the SHA-256 of the evaluated model and of both tables; None where it is not recorded."""
     evaluated = dict(evaluation.get("inputs") or [])
-    train = validation.get("tables", {}).get("train", {}).get("sha256")
     return {
         "model_sha256": evaluated.get(str(MODEL)),
         "test_sha256": evaluated.get(str(TEST)),
-        "train_sha256": train,
+        "train_sha256": validation.get("tables", {}).get("train", {}).get("sha256"),
     }
 
 
 def evidence_faults(evaluation: Values, validation: Values) -> list[str]:
     """Return what is wrong with the evidence itself: a failed validation, missing hashes, another holdout."""
-    faults, hashes = [], origin(evaluation, validation)
+    faults, hashes = [], lineage(evaluation, validation)
     if validation.get("passed") is not True:
         faults.append("the data did not pass its validation")
     faults += [f"no {name} is recorded" for name, value in hashes.items() if not value]
@@ -47,22 +46,21 @@ def print_table(outcomes: list[RuleOutcome]) -> None:
 
 
 def main() -> None:
-    """Judge, write the verdict, and fail when a rule is broken."""
+    """Evaluate the rules, write the result, and fail when a rule failed."""
     evaluation, validation = read_result(EVALUATION), read_result(VALIDATION)
-    outcomes = judge_all(evaluation, load_params().gate)
+    outcomes = evaluate_rules(evaluation, load_params().gate)
     faults = evidence_faults(evaluation, validation)
     faults += [rule.message for rule in outcomes if rule.status == "failed"]
+    result = {"verdict": "blocked" if faults else "passed", "reasons": faults}
     rules = [rule.model_dump() for rule in outcomes]
-    verdict = {"verdict": "blocked" if faults else "passed", "reasons": faults, "rules": rules}
-    write_json(GATE, verdict | origin(evaluation, validation))
+    write_json(GATE, result | {"rules": rules} | lineage(evaluation, validation))
     print_table(outcomes)
     if faults:
-        raise StageError(f"blocked: {'; '.join(faults)}. The rules are in {PARAMS}, the verdict in {GATE}.")
+        raise StageError(f"blocked: {'; '.join(faults)}. The rules are in {PARAMS}, the result in {GATE}.")
     for rule in outcomes:
         if rule.status == "skipped":
             print(f"gate: {rule.message}")
-    kept = sum(rule.status == "passed" for rule in outcomes)
-    print(f"gate: passed, {number_of(kept, 'rules')} kept")
+    print(f"gate: passed, {number_of(sum(rule.status == 'passed' for rule in outcomes), 'rules')}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ from churn.registry.promotion import nominate, promote
 from churn.registry.verification import Serve, serving_process
 from churn.registry.versions import ELSEWHERE, FILES, MADE_BY, MAIN, VERIFIED, files_of, only_version
 
+import pandas as pd
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
@@ -84,7 +86,7 @@ def parameters_of(params: Params) -> dict[str, str]:
 
 def create_version(client: "MlflowClient", params: Params, contract: Contract, tags: Mapping[str, str]) -> None:
     """Log a run with everything the model came from, and, when all is there, make a version of it."""
-    from churn.evaluation.picture import draw
+    from churn.evaluation.plots import draw
 
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
@@ -102,7 +104,8 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
     ]
     client.log_inputs(run_id, datasets)
     with tempfile.TemporaryDirectory() as folder:
-        draw(PLOTS).savefig(Path(folder) / "evaluation.png", dpi=100)
+        curves = {path.stem: pd.read_csv(path) for path in sorted(PLOTS.glob("*.csv"))}
+        draw({tags["commit"][:8]: curves}, Path(folder) / "evaluation.png")
         client.log_artifacts(run_id, folder, "plots")
     client.log_artifacts(run_id, str(PLOTS), "plots")
     for file in (EVALUATION, GATE, LOCK, Path("requirements.txt")):

@@ -52,6 +52,11 @@ def without_password(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
+def has_password(url: str) -> bool:
+    """Return whether a URL holds a password."""
+    return bool(re.search(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", url, re.IGNORECASE))
+
+
 def number_of(count: float, things: str) -> str:
     """Return a number of things, whose name begins with the plural: `1 row of the table`, `2 rows of the table`."""
     number, (noun, space, rest) = f"{count:,.0f}", things.partition(" ")

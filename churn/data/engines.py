@@ -7,8 +7,8 @@ where the statement has it as an identifier: then it comes from the code, not fr
 import re
 from collections.abc import Iterable
 
-# Comments and texts are skipped; what is left are quoted names and words.
-TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"((?:[^\"]|\"\")+)\"|([^\W\d][\w$]*)", re.DOTALL)
+from churn.data.duckdb_helpers import tokens
+
 MISSING_COLUMN = (
     r'Referenced column "([^"]+)"|have a column named "([^"]+)"|Column "([^"]+)" in \w+ list'
     r'|no such column: (\S+)|column "?([^\s"]+)"? does not exist'
@@ -140,8 +140,9 @@ LOST = r"PQgetCopyData|closed the connection|terminating connection|not receive 
 
 def identifiers(sql: str) -> dict[str, str]:
     """Return a statement's words and quoted names, as it spells them, by their lower case."""
-    found = [quoted.replace('""', '"') if quoted else word for quoted, word in TOKEN.findall(sql) if quoted or word]
-    return {name.lower(): name for name in found}
+    words = [text.strip() for kind, text in tokens(sql) if kind in ("identifier", "keyword")]
+    names = [word[1:-1].replace('""', '"') if word.startswith('"') else word for word in words]
+    return {name.lower(): name for name in names}
 
 
 def _named(text: str, pattern: str, sql: str) -> tuple[bool, str | None]:

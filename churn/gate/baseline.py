@@ -4,32 +4,48 @@ Both scored the same rows. Worse means beyond the margin and significant; docs/d
 either condition alone. Intervals of slices have Bonferroni's correction, because one of many looks worse by chance.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from statistics import NormalDist
 
 from churn.config.params import SMALLER_IS_BETTER, VsBaseline
 from churn.core.results import RuleOutcome
 from churn.evaluation.metrics import Z
-from churn.evaluation.paired import Difference
-from churn.gate.rules import OVERALL, finite, outcome, shown
-
-Differences = Mapping[str, Difference]
+from churn.evaluation.paired import Difference, Differences, SliceDifferences
+from churn.gate.rules import OVERALL, check_limit, finite, shown
 
 
-def vs_baseline(
-    overall: Differences, slices: Sequence[tuple[str, Differences]], rules: VsBaseline
-) -> list[RuleOutcome]:
-    """Return the outcomes of the rules on all customers, on each slice by name, and on what is too good to be true.
+def vs_baseline(overall: Differences, slices: Iterable[SliceDifferences], rules: VsBaseline) -> list[RuleOutcome]:
+    """Return the outcomes of the comparison with main's model.
 
-    A difference that is not defined breaks its rule for all customers, and is not judged in a slice. The value of an
-    outcome is the gain, positive where the challenger is better, and its limit the least, or the greatest, allowed.
+    Parameters
+    ----------
+    overall : mapping of str to Difference
+        By the metric's name, on all customers. A metric of a rule without a difference fails it.
+    slices : iterable of SliceDifferences
+        A slice's metric without an interval is skipped.
+    rules : VsBaseline
+        `load_params().gate.vs_baseline`.
+
+    Returns
+    -------
+    list of RuleOutcome
+        The rules for all customers, for each slice, and against implausible gains. The value is the gain in the
+        metric's unit, positive where the challenger is better; the limit is the least, or the greatest, gain allowed.
+
+    Examples
+    --------
+    >>> metric = {"roc_auc": 0.005}
+    >>> rules = VsBaseline(margins=metric, slice_margins=metric, familywise_alpha=0.01, max_gain=metric)
+    >>> loss = Difference(main=0.86, branch=0.84, difference=-0.02, low=-0.03, high=-0.01)
+    >>> [(rule.kind, rule.limit, rule.value, rule.status) for rule in vs_baseline({"roc_auc": loss}, [], rules)]
+    [('vs_baseline', -0.01, -0.02, 'failed'), ('max_gain', 0.005, -0.02, 'passed')]
     """
     # protection: not worse than main
     outcomes = [_not_worse(OVERALL, metric, overall.get(metric), rules.margins[metric], Z) for metric in rules.margins]
     # protection: not worse than main in any slice
     tests = [
         (name, metric, differences[metric])
-        for name, differences in slices
+        for name, _, differences in slices
         for metric in rules.slice_margins
         if differences.get(metric, Difference()).low is not None
     ]
@@ -51,23 +67,25 @@ def _not_worse(scope: str, metric: str, one: Difference | None, margin: float, r
     rule = {"kind": "vs_baseline", "scope": scope, "metric": metric, "statistic": "gain"}
     value, low, high = (None, None, None) if one is None else map(finite, (gain(metric, one), one.low, one.high))
     if one is None or value is None or low is None or high is None:
-        says = f"{metric} of {scope} cannot be compared with main's"
-        return outcome(("min", -margin), None, says, **rule)
-    noise = (high - low) / 2 * reach / Z
-    says = (
+        message = f"{metric} of {scope} cannot be compared with main's"
+        return check_limit(("min", -margin), None, message, **rule)
+    allowed = max(margin, (high - low) / 2 * reach / Z)
+    message = (
         f"{metric} of {scope} is {shown(one.branch)} against main's {shown(one.main)}: {abs(value):.4f} worse, where"
-        f" {max(margin, noise):.4f} is allowed"
+        f" {allowed:.4f} is allowed"
     )
-    return outcome(("min", -round(max(margin, noise), 6)), value, says, **rule)
+    return check_limit(("min", -round(allowed, 6)), value, message, **rule)
 
 
 def _plausible(overall: Differences, rules: VsBaseline) -> Iterator[RuleOutcome]:
     for metric, most in rules.max_gain.items():
         one = overall.get(metric, Difference())
         value = finite(gain(metric, one))
-        says = (
+        message = (
             f"{metric} of {OVERALL} is {shown(one.branch)} against main's {shown(one.main)}: a gain of more than"
             f" {most:g} is too good to be true; look for what knows the label, or let a code owner approve a higher"
             " gate.vs_baseline.max_gain"
         )
-        yield outcome(("max", most), value, says, kind="max_gain", scope=OVERALL, metric=metric, statistic="gain")
+        yield check_limit(
+            ("max", most), value, message, kind="max_gain", scope=OVERALL, metric=metric, statistic="gain"
+        )

@@ -12,23 +12,23 @@ from churn.core.errors import number_of
 from churn.core.results import RuleOutcome
 
 Values = Mapping[str, Any]
-LEAST_OUTCOMES = 20  # churners, and stayers: of fewer, the interval of a ROC AUC is too narrow
+LEAST_OUTCOMES = 20  # churners, and stayers: with fewer, the interval of a ROC AUC is too narrow
 OVERALL = "all customers"
 
 
 def finite(value: object) -> float | None:
-    """Return `value` if it is a finite number, else None; True is no number."""
+    """Return `value` if it is a finite number, else None; True is not a number."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if number else None  # type: ignore[arg-type]  # narrowed above
 
 
 def shown(value: float | None) -> str:
-    """Return a metric's value as people read it."""
+    """Return a metric's value with four decimals, or `missing`."""
     return "missing" if value is None else f"{value:.4f}"
 
 
-def outcome(limit: tuple[str, float], value: float | None, message: str, **rule: Any) -> RuleOutcome:
-    """Return what `rule` (kind, scope, metric, statistic) says of a value; the limit is min or max, and a number."""
+def check_limit(limit: tuple[str, float], value: float | None, message: str, **rule: Any) -> RuleOutcome:
+    """Return the outcome of `rule` (kind, scope, metric, statistic): a value against its limit (min or max, number)."""
     bound, number = limit
     margin = None if value is None else value - number if bound == "min" else number - value
     return RuleOutcome(
@@ -42,32 +42,32 @@ def outcome(limit: tuple[str, float], value: float | None, message: str, **rule:
     )
 
 
-def judge(scope: str, values: Values, bounds: Mapping[str, Bound]) -> Iterator[RuleOutcome]:
+def evaluate_bounds(scope: str, values: Values, bounds: Mapping[str, Bound]) -> Iterator[RuleOutcome]:
     """Yield the outcome of each bound on the metrics `values` of `scope`: all customers, or a slice's name."""
     for metric, bound in bounds.items():
         for kind, limit in (("min", bound.min), ("max", bound.max)):
             if limit is not None:
                 value = finite(values.get(metric))
-                says = f"{metric} of {scope} is {shown(value)}, {kind}imum {limit:g}"
-                yield outcome((kind, limit), value, says, kind="bound", scope=scope, metric=metric)
+                message = f"{metric} of {scope} is {shown(value)}, {kind}imum {limit:g}"
+                yield check_limit((kind, limit), value, message, kind="bound", scope=scope, metric=metric)
 
 
-def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int) -> Iterator[RuleOutcome]:
-    """Yield the outcomes of the rules that hold for every slice, named or not: `part` is one, `everyone` all customers.
+def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int) -> Iterator[RuleOutcome]:
+    """Yield the outcomes of the rules for every slice, named or not: `part` is one, `everyone` all customers.
 
-    The favourable end of the 95 % interval is compared, so that noise rarely breaks a rule. The ROC AUC needs
+    The favourable end of the 95 % interval is compared, so that noise rarely fails a rule. The ROC AUC needs
     LEAST_OUTCOMES customers of either outcome. A slice of fewer than `min_rows` customers is skipped. An empty slice
     has vanished and fails, unless it is one of missing values.
     """
     name, rows = str(part.get("name")), finite(part.get("rows"))
     if rows is None or rows < min_rows:
-        says = f"{name} has {number_of(rows or 0, 'customers')} in the holdout, fewer than {min_rows}: not judged"
-        small = outcome(("min", min_rows), rows, says, kind="slice_size", scope=name, metric="rows")
+        message = f"{name} has {number_of(rows or 0, 'customers')} in the holdout, fewer than {min_rows}: skipped"
+        small = check_limit(("min", min_rows), rows, message, kind="slice_size", scope=name, metric="rows")
         # protection: no slice vanishes
         gone = rows is None or (rows == 0 and part.get("kind") != "missing")
         if gone:
-            says = f"no customer of the holdout is in {name}: the slice has vanished"
-        yield small.model_copy(update={"status": "failed" if gone else "skipped", "message": says})
+            message = f"no customer of the holdout is in {name}: the slice has vanished"
+        yield small.model_copy(update={"status": "failed" if gone else "skipped", "message": message})
         return
 
     def end(metric: str, which: int) -> float | None:
@@ -80,34 +80,54 @@ def judge_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int
     # protection: no slice far behind
     if churners is not None and LEAST_OUTCOMES <= churners <= rows - LEAST_OUTCOMES:
         least = round((1.0 if whole is None else whole) - rules.max_roc_auc_gap, 6)
-        says = (
+        message = (
             f"roc_auc of {name} is at most {shown(area)}, more than {rules.max_roc_auc_gap:g} behind that of {OVERALL},"
             f" {shown(whole)}"
         )
-        yield outcome(("min", least), area, says, **rule, metric="roc_auc", statistic="high")
+        yield check_limit(("min", least), area, message, **rule, metric="roc_auc", statistic="high")
     error = end("expected_calibration_error", 0)
-    says = f"expected_calibration_error of {name} is at least {shown(error)}, maximum {rules.calibration_error:g}"
+    message = f"expected_calibration_error of {name} is at least {shown(error)}, maximum {rules.calibration_error:g}"
     limit = ("max", rules.calibration_error)
     # protection: calibration of each slice
-    yield outcome(limit, error, says, **rule, metric="expected_calibration_error", statistic="low")
+    yield check_limit(limit, error, message, **rule, metric="expected_calibration_error", statistic="low")
     rate = (finite(everyone.get("churners")) or 0) / (finite(everyone.get("rows")) or 1)
     # protection: predictions of each slice
     if churners is None or churners >= rate * rows:
-        share = predicted / churners if churners and predicted is not None else None
-        says = (
+        ratio = predicted / churners if churners and predicted is not None else None
+        message = (
             f"{name}: {number_of(predicted or 0, 'churners')} predicted where {churners or 0:.0f} of"
             f" {number_of(rows, 'customers')} churned, minimum {rules.predicted_to_actual_ratio:g} for each"
         )
-        yield outcome(("min", rules.predicted_to_actual_ratio), share, says, **rule, metric="predicted_to_actual_ratio")
+        limit = ("min", rules.predicted_to_actual_ratio)
+        yield check_limit(limit, ratio, message, **rule, metric="predicted_to_actual_ratio")
 
 
-def judge_all(evaluation: Values, rules: Gate) -> list[RuleOutcome]:
-    """Return the outcomes of the rules for all customers, of those for slices by name, and of those for every slice.
+def evaluate_rules(evaluation: Values, rules: Gate) -> list[RuleOutcome]:
+    """Return the outcome of every rule of `gate` in params.yaml that needs no baseline.
 
-    A named slice that is not there, is there twice, or is smaller than `min_slice_rows` has no values.
+    Parameters
+    ----------
+    evaluation : mapping
+        metrics/evaluation.json, or `churn.evaluation.holdout.evaluation_of`.
+    rules : Gate
+        `load_params().gate`.
+
+    Returns
+    -------
+    list of RuleOutcome
+        The bounds for all customers, the bounds for slices by name, and the rules for every slice. A named slice has
+        no values, so its bounds fail, when it is missing, there twice, or smaller than `min_slice_rows`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from churn.config.params import load_params
+    >>> rule, *_ = evaluate_rules({"roc_auc": 0.7}, load_params(Path("tests/sample/params.yaml")).gate)
+    >>> rule.status, rule.message
+    ('failed', 'roc_auc of all customers is 0.7000, minimum 0.82')
     """
     # protection: bounds for all customers
-    outcomes = list(judge(OVERALL, evaluation, rules.overall))
+    outcomes = list(evaluate_bounds(OVERALL, evaluation, rules.overall))
     slices = evaluation.get("slices") or []
     # protection: bounds for named slices
     for name, bounds in rules.slices.items():
@@ -117,8 +137,8 @@ def judge_all(evaluation: Values, rules: Gate) -> list[RuleOutcome]:
         if rows is None:
             scope += " (no such slice)" if not parts else " (not one slice)"
         elif rows < rules.min_slice_rows:
-            scope += f" ({number_of(rows, 'rows')}, too few to judge)"
-        outcomes += judge(scope, parts[0] if scope == name else {}, bounds)
+            scope += f" ({number_of(rows, 'rows')}, too few)"
+        outcomes += evaluate_bounds(scope, parts[0] if scope == name else {}, bounds)
     for part in slices:
-        outcomes += judge_slice(part, evaluation, rules.every_slice, rules.min_slice_rows)
+        outcomes += evaluate_slice(part, evaluation, rules.every_slice, rules.min_slice_rows)
     return outcomes

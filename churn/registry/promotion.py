@@ -19,7 +19,7 @@ from churn.core.paths import PREDICTIONS, TEST
 from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import scores_of
-from churn.evaluation.paired import compare
+from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
 from churn.modeling.model import read_model, read_table
@@ -156,14 +156,11 @@ def compared(features: pd.DataFrame, scored: pd.DataFrame, params: Params, contr
         return False, f"only {len(y):,} customers of the holdout are new to both, {least}; {BY_HAND}"
     if not 0 < y.sum() < len(y):
         return False, f"{int(y.sum()):,} of {len(y):,} customers churned, and a comparison needs both; {BY_HAND}"
-    threshold, rules = params.evaluate.threshold, params.gate.vs_baseline
-    slices = [
-        (name, compare(y[rows], theirs[rows], ours[rows], threshold))
-        for name, _, rows in slice_masks(features.reset_index(drop=True), params.evaluate.slices, contract)
-        if rows.sum() >= params.gate.min_slice_rows
-    ]
+    threshold = params.evaluate.threshold
     overall = compare(y, theirs, ours, threshold)
-    outcomes = [one for one in vs_baseline(overall, slices, rules) if one.kind == "vs_baseline"]
+    masks = slice_masks(features, params.evaluate.slices, contract)
+    slices = compare_slices(masks, y, (theirs, ours), threshold, params.gate.min_slice_rows)
+    outcomes = [one for one in vs_baseline(overall, slices, params.gate.vs_baseline) if one.kind == "vs_baseline"]
     if failed := [one for one in outcomes if one.status == "failed"]:
         return False, f"worse in {'; '.join(map(_told, failed))}"
     area = overall["roc_auc"].difference

@@ -376,7 +376,7 @@ STORY_CASES = [
         "dropped by params.yaml, and the profile renewed",
         dropped_from_the_profile_too,
         "gate|comparison",
-        "prepare.drop is .*never_purchased.*approval|new_customers .*too few to judge",
+        "prepare.drop is .*never_purchased.*approval|new_customers .*rows, too few",
     ),
     Defect(STORY, "dropped by the query", dropped_by_the_query, "validate|gate|comparison", "rows|new_customers"),
     Defect(STORY, "dropped by prepare's code", dropped_by_the_code, "prepare", "does not balance"),

@@ -90,12 +90,14 @@ def threshold_tuned_by_code(clone):
 
 def swapped_metrics(clone):
     clone.replace(
-        "churn/evaluation/metrics.py", '"precision": _proportion(hits, alarms)', '"recall": _proportion(hits, alarms)'
+        "churn/evaluation/metrics.py",
+        '"precision": _proportion(y * predicted, predicted)',
+        '"recall": _proportion(y * predicted, predicted)',
     )
     clone.replace(
         "churn/evaluation/metrics.py",
-        '"recall": _proportion(hits, positives)',
-        '"precision": _proportion(hits, positives)',
+        '"recall": _proportion(y * predicted, y)',
+        '"precision": _proportion(y * predicted, y)',
     )
 
 

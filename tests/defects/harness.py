@@ -69,6 +69,7 @@ def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> 
     """
     shutil.copytree(finished.folder, folder / "repository", symlinks=True, ignore=shutil.ignore_patterns("ml*"))
     clone = Clone(folder / "repository")
+    clone.environment["UNMEASURED"] = "true"
     for edit in removed:
         clone.replace(*edit)
     clone.commit("Record what the pipeline made")

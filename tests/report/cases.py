@@ -1,4 +1,4 @@
-"""Facts to write reports from, one for each way a change can turn out.
+"""Data to render reports from, one for each way a change can turn out.
 
 `python -m tests.report.cases` writes tests/report/golden/ anew; read the difference before committing it.
 """
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from churn.config.params import METRICS, VsBaseline
 from churn.core.results import RuleOutcome
-from churn.evaluation.paired import Difference
+from churn.evaluation.paired import Difference, SliceDifferences
 from churn.gate.baseline import vs_baseline
-from churn.gate.rules import outcome
+from churn.gate.rules import check_limit
 from churn.quality.drift import FeatureDrift, RowChanges
 from report.claims import ORDER
-from report.facts import Change, Comparison, DataChange, Facts, Outcome, Run, Slice
-from report.text import markdown, terminal
+from report.data import Change, Comparison, DataChange, Outcome, ReportData, Run, Slice
+from report.render import markdown, terminal
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "x|y `z` <img src=x onerror=alert(1)> [a](http://b) @team #1 ~~s~~ *e* _u_\n## heading -->"
@@ -26,7 +26,7 @@ def differences(by: float, verdict: str = "noise") -> dict[str, Difference]:
 
 def rule(scope: str, metric: str, limit: float, value: float | None) -> RuleOutcome:
     message = f"{metric} of {scope} is {value}, minimum {limit}"
-    return outcome(("min", limit), value, message, kind="bound", scope=scope, metric=metric)
+    return check_limit(("min", limit), value, message, kind="bound", scope=scope, metric=metric)
 
 
 def runs(stopped: str | None = None, fault: str = "") -> tuple[Run, ...]:
@@ -45,7 +45,7 @@ SLICES = (
     Slice("internet_service=DSL", 480, differences(0.003)),
     Slice("internet_service=None", 0, dict.fromkeys(METRICS, Difference())),
 )
-PASSING = Facts(
+PASSING = ReportData(
     reproduce=("git fetch origin && git switch --detach 4dd13c7a", "python -m report --base origin/main"),
     base="main",
     outcome=Outcome(True, "Passes the gate"),
@@ -61,13 +61,14 @@ EVALUATION = dict.fromkeys(METRICS, 0.8) | {"intervals": {metric: [0.78, None] f
 SENTENCE = "total_charges has 11 nulls that the contract does not allow"
 BROKEN = {"table": "train", "rule": "nulls", "column": "total_charges", "count": 11, "share": 0.00197}
 LOOSER = "params.yaml: gate.overall.roc_auc.min is 0.6, on main 0.82: that takes a code owner's approval"
+SPOILT = differences(-0.2, "worse")
 RULES = VsBaseline(
     margins={"roc_auc": 0.005, "brier_score": 0.003},
     slice_margins={"recall": 0.1},
     familywise_alpha=0.01,
     max_gain={"roc_auc": 0.02},
 )
-STOPPED = Facts(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
+STOPPED = ReportData(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
 
 CASES = {
     "passes": PASSING,
@@ -122,7 +123,7 @@ CASES = {
         faults=(LOOSER,),
         rules=(
             rule("all customers", "roc_auc", 0.6, 0.7),
-            *vs_baseline(differences(-0.1, "worse"), [("new_customers", differences(-0.2, "worse"))], RULES),
+            *vs_baseline(differences(-0.1, "worse"), [SliceDifferences("new_customers", 289, SPOILT)], RULES),
             rule("total_charges is missing", "rows", 100, 3).model_copy(update={"status": "skipped"}),
         ),
     ),
@@ -167,6 +168,6 @@ CASES = {
 
 
 if __name__ == "__main__":
-    for name, facts in CASES.items():
-        (GOLDEN / f"{name}.md").write_text(markdown(facts), encoding="utf-8")
-        (GOLDEN / f"{name}.txt").write_text(terminal(facts) + "\n", encoding="utf-8")
+    for name, data in CASES.items():
+        (GOLDEN / f"{name}.md").write_text(markdown(data), encoding="utf-8")
+        (GOLDEN / f"{name}.txt").write_text(terminal(data) + "\n", encoding="utf-8")

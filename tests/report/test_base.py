@@ -9,7 +9,7 @@ from churn.core.git import default_branch
 from report.__main__ import base_commit
 from report.baseline import rebuilt, refuse_damaged
 from report.changes import changed_files, judge_notes
-from report.facts import Change
+from report.data import Change
 
 import pytest
 

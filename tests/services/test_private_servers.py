@@ -6,8 +6,8 @@ import threading
 import warnings
 
 from churn.core.runner import attempt
-from churn.data.sinks import target
-from churn.data.source import record_batches
+from churn.data.sinks import sink
+from churn.data.sources.stream import record_batches
 from churn.registry.client import registry
 from tests.servers import postgresql_server
 
@@ -106,7 +106,7 @@ def test_a_table_that_refuses_a_score_says_nothing_of_its_customer(told, server,
     scores = pa.table({"customer_id": [CANARY, CANARY], "score": [0.5, 0.5]})
 
     def work():
-        with target(f"{server.url}#{table}") as write:
+        with sink(f"{server.url}#{table}") as write:
             write("", scores.schema, [scores])
 
     text = told(work)

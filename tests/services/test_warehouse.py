@@ -14,10 +14,11 @@ import time
 from contextlib import closing, contextmanager, suppress
 from datetime import date
 
-import churn.data.source
+import churn.data.sources.postgresql
+import churn.data.sources.s3
 from churn.config.params import Fetch
 from churn.core.errors import StageError
-from churn.data.source import record_batches
+from churn.data.sources.stream import record_batches
 from report.baseline import rebuilt
 from stages.fetch import snapshot
 from tests.conftest import ROOT, Clone
@@ -146,6 +147,13 @@ def test_the_query_takes_the_newest_closed_day(at):
     )
     sql = "SELECT max(day) AS newest FROM days WHERE day <= $as_of -- $as_of is a date"
     assert rows(at.url, sql, as_of=date(2026, 11, 24)) == [{"newest": date(2026, 11, 24)}]
+    strings = r"SELECT E'\' $as_of' AS a, $$ it's $as_of $$ AS b, $x$ $$ $x$ AS c, $as_of AS d /* /* */ ' $as_of */"
+    assert [*rows(at.url, strings, as_of=date(2026, 11, 24))[0].values()] == [
+        "' $as_of",
+        " it's $as_of ",
+        " $$ ",
+        date(2026, 11, 24),
+    ]
 
 
 def test_a_writer_meanwhile_is_not_seen(at):
@@ -175,7 +183,12 @@ def test_the_query_can_change_nothing_in_the_warehouse(at, tmp_path):
     with pytest.raises(StageError, match="there is a syntax error, or more than one statement"):
         rows(at.url, "SELECT 1; DROP TABLE kept")
     program = f"TO PROGRAM 'touch {tmp_path}/ran'"  # which this user, unlike one with SELECT alone, may run
-    for sql in (f"COPY kept {program}", f"/* a */ copy (SELECT 1) {program}", f"SELECT 1) {program} --"):
+    for sql in (
+        f"COPY kept {program}",
+        f"/* a */ copy (SELECT 1) {program}",
+        f"SELECT 1) {program} --",
+        f"/* /* */ SELECT */ COPY kept {program}",
+    ):
         with pytest.raises(StageError, match=r"it is no SELECT|there is a syntax error"):
             rows(at.url, sql)
     assert not list(tmp_path.iterdir())
@@ -185,7 +198,7 @@ def test_the_query_can_change_nothing_in_the_warehouse(at, tmp_path):
 
 def test_memory_does_not_grow_with_the_rows(at):
     program = (
-        "import resource, sys\nfrom churn.data.source import record_batches\n"
+        "import resource, sys\nfrom churn.data.sources.stream import record_batches\n"
         "sql = \"SELECT n, repeat('x', 200) AS text FROM generate_series(1, %s) n\" % sys.argv[2]\n"
         "print(sum(batch.nbytes for batch in record_batches(sys.argv[1], sql)))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
@@ -335,7 +348,7 @@ def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
     """
     target = fetched(at.url)
     before = target.read_bytes()
-    monkeypatch.setattr(churn.data.source, "GRACE", 1.0)
+    monkeypatch.setattr(churn.data.sources.postgresql, "GRACE", 1.0)
     for after, sql in ((500_000, ENDLESS), (0, "SELECT * FROM customers")):
         with cutting_proxy(at.port, after, hold=True) as port:
             started = time.monotonic()
@@ -350,7 +363,7 @@ def test_a_server_that_does_not_even_answer_is_given_up(at, monkeypatch):
 
     fetch gives up within 30 seconds: `… cannot be reached: timeout expired; …`
     """
-    monkeypatch.setitem(churn.data.source.LIMITS, "connect_timeout", 2)  # the least that libpq takes
+    monkeypatch.setitem(churn.data.sources.postgresql.LIMITS, "connect_timeout", 2)  # the least that libpq takes
     with (
         cutting_proxy(at.port, after=0, hold=True) as port,
         pytest.raises(StageError, match="reached: timeout expired"),
@@ -548,7 +561,7 @@ def test_an_s3_server_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
     source, sql = f"s3://{BUCKET}/one.parquet", (copy_of("source.sql")).read_text()
     target = fetched(source, sql)
     before = target.read_bytes()
-    monkeypatch.setitem(churn.data.source.S3_LIMITS, "read_timeout", 0.5)
+    monkeypatch.setitem(churn.data.sources.s3.LIMITS, "read_timeout", 0.5)
     for after, said in (
         (0, "cannot be read: the answer does not come in time"),
         (20_000, "was lost half way: run it again"),

@@ -22,6 +22,11 @@ DAY = date(2026, 11, 24)
         ("SELECT 1 -- as of $as_of", False),
         ("/* $as_of\n */ SELECT '$as_of', 'it''s $as_of'", False),
         ('SELECT "$as_of", $as_of_day', False),
+        (r"SELECT E'\\', E'it\'s', $as_of", True),
+        (r"SELECT E'\' $as_of'", False),
+        ("SELECT $$ it's $as_of $$, $tag$ $as_of $$ $tag$", False),
+        ("SELECT $$ it's $$, $as_of", True),
+        ("SELECT 1 /* one /* in another */ $as_of */", False),
     ],
 )
 def test_only_what_the_query_reads_counts_as_use(sql, uses):

@@ -6,8 +6,8 @@ from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
 from churn.core.results import RuleOutcome
-from churn.gate.rules import judge, judge_all, judge_slice
-from stages.gate import evidence_faults, origin
+from churn.gate.rules import evaluate_bounds, evaluate_rules, evaluate_slice
+from stages.gate import evidence_faults, lineage
 from stages.register import content_of
 
 import pytest
@@ -34,14 +34,14 @@ def named(judged):
 
 
 def outcomes(values, bounds=FLOOR):
-    return [(rule.status, rule.margin) for rule in judge("all customers", values, bounds)]
+    return [(rule.status, rule.margin) for rule in evaluate_bounds("all customers", values, bounds)]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.9", True, [0.9], {"value": 0.9}, "missing"])
 @pytest.mark.parametrize("bound", [Bound(min=0.8), Bound(max=0.8)])
 def test_what_is_no_finite_number_breaks_its_rule(value, bound):
     values = {} if value == "missing" else {"roc_auc": value}
-    (rule,) = judge("all customers", values, {"roc_auc": bound})
+    (rule,) = evaluate_bounds("all customers", values, {"roc_auc": bound})
     assert (rule.status, rule.value, rule.margin) == ("failed", None, None)
     assert rule.message == f"roc_auc of all customers is missing, {rule.bound}imum 0.8"
 
@@ -62,7 +62,7 @@ def test_min_and_max_are_two_rules():
 def test_rules_hold_for_all_customers_and_for_each_slice():
     rules = gate(overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
     evaluation = {"roc_auc": 0.85, "recall": 0.7, "slices": [{"name": "new_customers", "rows": 30, "recall": 0.0}]}
-    judged = named(judge_all(evaluation, rules))
+    judged = named(evaluate_rules(evaluation, rules))
     assert [(rule.scope, rule.status) for rule in judged] == [
         ("all customers", "passed"),
         ("new_customers", "failed"),
@@ -83,13 +83,19 @@ def test_rules_hold_for_all_customers_and_for_each_slice():
             [{"name": "new_customers", "rows": 99, "recall": 0.9}] * 2,
             "recall of new_customers (not one slice) is missing",
         ),
-        ([{"name": "new_customers", "rows": 29, "recall": 1.0}], "recall of new_customers (29 rows, too few to judge)"),
-        ([{"name": "new_customers", "rows": 0, "recall": None}], "recall of new_customers (0 rows, too few to judge)"),
+        (
+            [{"name": "new_customers", "rows": 29, "recall": 1.0}],
+            "recall of new_customers (29 rows, too few)",
+        ),
+        (
+            [{"name": "new_customers", "rows": 0, "recall": None}],
+            "recall of new_customers (0 rows, too few)",
+        ),
     ],
 )
 def test_a_slice_that_cannot_be_judged_breaks_its_rules_and_says_why(slices, said):
     rules = gate(overall=FLOOR, slices={"new_customers": {"recall": Bound(min=0.5)}})
-    judged = named(judge_all({"roc_auc": 0.85, "slices": slices}, rules))
+    judged = named(evaluate_rules({"roc_auc": 0.85, "slices": slices}, rules))
     assert [rule.status for rule in judged] == ["passed", "failed"]
     assert judged[1].message.startswith(said)
 
@@ -102,7 +108,7 @@ def evidence(passed=True, evaluated="holdout"):
 
 def test_evidence_that_fits_together_has_no_fault():
     assert evidence_faults(*evidence()) == []
-    assert origin(*evidence()) == {"model_sha256": "model", "test_sha256": "holdout", "train_sha256": "train"}
+    assert lineage(*evidence()) == {"model_sha256": "model", "test_sha256": "holdout", "train_sha256": "train"}
 
 
 @pytest.mark.parametrize("passed", [False, None, "true", 1])
@@ -145,7 +151,7 @@ def test_register_refuses_a_verdict_on_another_model_or_table(tmp_path, monkeypa
 
 
 def test_every_outcome_can_be_written_as_json():
-    judged = judge_all({"roc_auc": math.nan, "slices": []}, gate(overall=FLOOR, slices={}))
+    judged = evaluate_rules({"roc_auc": math.nan, "slices": []}, gate(overall=FLOOR, slices={}))
     written = json.dumps([rule.model_dump() for rule in judged], allow_nan=False)
     assert [RuleOutcome(**rule) for rule in json.loads(written)] == judged
 
@@ -158,7 +164,7 @@ def part(*, rows=200, churners=80, predicted=70, area=(0.7, 0.8), error=(0.0, 0.
 
 def broken(one, everyone=None):
     everyone = {"rows": 1000, "churners": 265, "roc_auc": 0.85} | (everyone or {})
-    return [rule.label for rule in judge_slice(one, everyone, EVERY, 30) if rule.status == "failed"]
+    return [rule.label for rule in evaluate_slice(one, everyone, EVERY, 30) if rule.status == "failed"]
 
 
 def test_every_slice_is_judged_by_the_end_of_its_interval_that_speaks_for_it():
@@ -180,11 +186,11 @@ def test_a_slice_without_its_numbers_breaks_its_rules(missing):
 
 
 def test_a_small_slice_is_not_judged_and_a_vanished_one_is_broken():
-    (small,) = judge_slice(part(rows=29), {}, EVERY, 30)
+    (small,) = evaluate_slice(part(rows=29), {}, EVERY, 30)
     assert small.status == "skipped"
-    assert small.message == "contract=One year has 29 customers in the holdout, fewer than 30: not judged"
-    (gone,) = judge_slice(part(rows=0), {}, EVERY, 30)
+    assert small.message == "contract=One year has 29 customers in the holdout, fewer than 30: skipped"
+    (gone,) = evaluate_slice(part(rows=0), {}, EVERY, 30)
     assert gone.status == "failed"
     assert gone.message == "no customer of the holdout is in contract=One year: the slice has vanished"
-    (missing,) = judge_slice(part(rows=0, kind="missing"), {}, EVERY, 30)
+    (missing,) = evaluate_slice(part(rows=0, kind="missing"), {}, EVERY, 30)
     assert missing.status == "skipped"

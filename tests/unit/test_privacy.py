@@ -24,7 +24,7 @@ from churn.core.files import write_json
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.core.runner import run
 from churn.data.featuring import add_features, to_arrow
-from churn.data.source import record_batches
+from churn.data.sources.stream import record_batches
 from churn.data.split import drop_declared
 from churn.evaluation.holdout import scores_of
 from churn.evaluation.slices import slice_masks

@@ -7,10 +7,10 @@ import stat
 import sys
 from pathlib import Path
 
-import churn.registry.client
 from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT
+from churn.core.time_limits import deadline
 from churn.modeling.model import model_frame, save_model
 from churn.registry.isolated import LIBRARIES
 from churn.registry.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code
@@ -185,16 +185,14 @@ def test_what_mlmodel_says_is_not_run_unless_register_wrote_it(files, made, cont
     assert not (files / "ran").exists()
 
 
-def test_a_version_that_gives_no_scores_in_time_is_stopped(files, made, contract, monkeypatch):
+def test_a_version_that_gives_no_scores_in_time_is_stopped(files, made, contract):
     """Fault in the registry: the packaged code hangs.
 
     It is killed after 15 minutes: `version 1 of churn gave no scores in time, and was stopped; …`
     """
-    monkeypatch.setattr(churn.registry.client, "SECONDS", 0.2)
-    deadline = churn.registry.client._deadline("too late")
     with (
         serving_process() as serve,
         pytest.raises(StageError, match=r"^version 1 of churn gave no scores in time, and was stopped; champion"),
-        deadline,
+        deadline(0.2, "too late"),
     ):
         serve("version 1 of churn", files, made[1], contract.fetched_features)

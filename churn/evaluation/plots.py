@@ -1,7 +1,7 @@
-"""The picture of a pull request: main's model and the branch's, one over the other, in four panels.
+"""Draws a model, or main's and the branch's one over the other, in four panels: for MLflow and for a pull request.
 
-Without a background, and in middle tones that stand out from GitHub's light page and from its dark one alike. Main is
-broad and grey, the branch narrow and blue on top of it, so that either is seen where both are the same, by any eye.
+The picture has no background. Its middle tones stand out from GitHub's light page and from its dark one. Main is broad
+and grey, the branch narrow and blue on top of it, so that both are visible where they are the same, by any eye.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,8 +31,16 @@ STYLE: Any = {
 }
 
 
-def draw(main: Curves | None, branch: Curves, path: Path) -> None:
-    """Write the PNG of both models' curves to `path`; of the branch's alone where there is no main."""
+def draw(models: Mapping[str, Curves], path: Path) -> None:
+    """Write a PNG of one or two models' curves, by name.
+
+    Parameters
+    ----------
+    models : mapping of str to Curves
+        The last is drawn on top, narrow and blue; one before it broad and grey. The legend has the names.
+    path : Path
+        The file, whose folder is made. The same curves give the same bytes.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from PIL import Image  # which matplotlib brings along
@@ -40,11 +48,10 @@ def draw(main: Curves | None, branch: Curves, path: Path) -> None:
     with rc_context(STYLE):
         figure = Figure(figsize=(8, 6.2), layout="constrained")
         panels = list(figure.subplots(2, 2).flat)
-        churned, stayed = branch["scores"][["churned", "stayed"]].sum()
+        churned, stayed = list(models.values())[-1]["scores"][["churned", "stayed"]].sum()
         _frame(panels, churned / (churned + stayed))
-        if main is not None:
-            _model(panels, main, "main", MAIN)
-        _model(panels, branch, "this branch", BRANCH)
+        for (name, curves), line in zip(models.items(), (MAIN, BRANCH)[-len(models) :], strict=True):
+            _model(panels, curves, name, line)
         lines, _ = panels[0].get_legend_handles_labels()
         figure.legend(handles=lines, loc="outside upper right", ncols=2, frameon=False)
         drawn = BytesIO()
@@ -55,7 +62,7 @@ def draw(main: Curves | None, branch: Curves, path: Path) -> None:
 
 
 def _frame(panels: Sequence[Any], churn_rate: float) -> None:
-    """Draw what no model changes. Dotted is one that knows nothing, and in the third panel one without fault."""
+    """Draw the axes. Dotted is a model without knowledge, and in the third panel a perfectly calibrated one."""
     roc, precision, calibration, scores = panels
     guide = {"color": TEXT, "linewidth": 1, "linestyle": ":"}
     roc.set(title="ROC: higher is better", xlabel="False positive rate", ylabel="True positive rate")

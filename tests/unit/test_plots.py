@@ -3,7 +3,7 @@ import sys
 from functools import cache
 
 from churn.evaluation.curves import curves
-from report.picture import BRANCH, MAIN, TEXT, draw
+from churn.evaluation.plots import BRANCH, MAIN, TEXT, draw
 from tests.conftest import ROOT
 from tests.unit.test_paired import two_models
 
@@ -17,8 +17,9 @@ PAGES = ("#ffffff", "#0d1117")  # GitHub's light and dark
 
 def draw_two(path, rows=1_500, same=False, without_main=False):
     labels, main, branch = two_models(rows, noise=(0.3, 1))
-    ours = curves(labels, branch, 0.5)
-    draw(None if without_main else ours if same else curves(labels, main, 0.5), ours, path)
+    ours = {"this branch": curves(labels, branch, 0.5)}
+    theirs = {} if without_main else {"main": ours["this branch"] if same else curves(labels, main, 0.5)}
+    draw(theirs | ours, path)
 
 
 @pytest.fixture(scope="module")
@@ -104,5 +105,5 @@ def test_the_same_curves_are_the_same_bytes(drawn, tmp_path):
 
 
 def test_whoever_draws_nothing_does_not_wait_for_matplotlib():
-    code = "import sys, report.picture; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, churn.evaluation.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

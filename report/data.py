@@ -1,4 +1,4 @@
-"""The data of a report: other modules collect it, and report/text.py writes it."""
+"""The data of a report: other modules collect it, and report/render.py renders it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,8 +75,8 @@ class DataChange:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All of a report. What could not be found out is None, and `notes` say why."""
+class ReportData:
+    """All of a report. A part that could not be collected is None, and `notes` say why."""
 
     reproduce: tuple[str, ...]
     base: str

@@ -1,5 +1,5 @@
 from churn.config.params import METRICS
-from churn.evaluation.paired import Difference, compare
+from churn.evaluation.paired import Difference, SliceDifferences, compare
 from churn.gate.baseline import gain, vs_baseline
 
 import numpy as np
@@ -15,6 +15,10 @@ def all_equal(**changed):
     return {metric: difference(0.0) for metric in METRICS} | changed
 
 
+def slice_of(name, **changed):
+    return SliceDifferences(name, 200, all_equal(**changed))
+
+
 def broken(overall, slices, rules):
     outcomes = vs_baseline(overall, slices, rules)
     return {(one.scope, one.label) for one in outcomes if one.status == "failed"}
@@ -26,7 +30,7 @@ def rules(params):
 
 
 def test_an_equal_model_breaks_nothing(rules):
-    assert broken(all_equal(), [("a", all_equal())], rules) == set()
+    assert broken(all_equal(), [slice_of("a")], rules) == set()
 
 
 def test_a_loss_beyond_margin_and_noise_is_named(rules):
@@ -61,13 +65,13 @@ def test_what_cannot_be_compared_is_broken(rules):
 
 
 def test_a_slice_that_is_too_small_to_compare_is_not_judged(rules):
-    assert broken(all_equal(), [("tiny", dict.fromkeys(METRICS, Difference()))], rules) == set()
+    assert broken(all_equal(), [SliceDifferences("tiny", 3, dict.fromkeys(METRICS, Difference()))], rules) == set()
 
 
 def test_of_many_slices_each_needs_more_evidence(rules):
-    worse = ("worse", all_equal(recall=difference(-0.15, 0.1)))
+    worse = slice_of("worse", recall=difference(-0.15, 0.1))
     assert ("worse", "recall against main") in broken(all_equal(), [worse], rules)
-    others = [(f"slice {number}", all_equal()) for number in range(200)]
+    others = [slice_of(f"slice {number}") for number in range(200)]
     assert ("worse", "recall against main") not in broken(all_equal(), [worse, *others], rules)
 
 
@@ -84,7 +88,10 @@ def test_bonferroni_keeps_the_false_alarms_of_all_slices_together_low(rules):
         signal = y + random.normal(0, 1, len(y))
         main, branch = (1 / (1 + np.exp(-signal - random.normal(0, 0.3, len(y)))) for _ in range(2))
         parts = [np.arange(len(y)) % 40 == part for part in range(40)]
-        slices = [(str(number), compare(y[part], main[part], branch[part], 0.5)) for number, part in enumerate(parts)]
+        slices = [
+            SliceDifferences(str(number), part.sum(), compare(y[part], main[part], branch[part], 0.5))
+            for number, part in enumerate(parts)
+        ]
         found = broken(all_equal(), slices, rules)
         alarms += bool(found)
     assert alarms <= 5
