@@ -11,7 +11,7 @@ contract.yaml declares, when a column is missing or not declared, and when anyth
 """
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract, load_contract
@@ -20,16 +20,7 @@ from churn.core.errors import StageError, without_password
 from churn.core.paths import CONTRACT
 from churn.core.runner import working
 from churn.data.conditions import relation_condition
-from churn.data.duckdb_helpers import (
-    SQL_TYPES,
-    cast,
-    cast_error,
-    columns_of,
-    connection,
-    identifier,
-    literal,
-    violations_sql,
-)
+from churn.data.duckdb_helpers import SQL_TYPES, cast, cast_error, columns_of, connection, identifier, violations_sql
 from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
 from churn.data.sinks import load_table, sink
@@ -72,18 +63,13 @@ def incoming_contract(contract: Contract) -> Contract:
     return whole.model_copy(update={"columns": columns, "rules": whole.rules.model_copy(update={"relations": {}})})
 
 
-def broken_sql(rules: Sequence[tuple[str, str, str]]) -> str:
-    """Return the SQL of the rules that a row breaks, as text, '' if none.
+def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str]]:
+    """Return the rules on single rows of the columns `names`: the column and the rule, and SQL that is true if broken.
 
-    Each is the column, the rule's name, and SQL that holds where it is broken.
+    The columns have the contract's types.
     """
-    return violations_sql([(f"{column} {rule}", sql) for column, rule, sql in rules], "; ")
-
-
-def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str, str]]:
-    """Return the rules that a row breaks by itself, on the columns `names`, which have the contract's types."""
     rules = row_rules(contract, {name: SQL_TYPES[contract.columns[name].type] for name in names})
-    return [(one.column, one.rule, one.broken) for one in rules if one.rule not in ("unique", "sorted")]
+    return [(f"{one.column} {one.rule}", one.broken) for one in rules if one.rule not in ("unique", "sorted")]
 
 
 def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> int:
@@ -101,17 +87,17 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
         raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
     key = identifier(contract.key)
     casts = [f"{cast(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
-    cast_errors = [(name, "type", cast_error(name, column.type)) for name, column in expected.columns.items()]
+    cast_errors = [(f"{name} type", cast_error(name, column.type)) for name, column in expected.columns.items()]
+    rules = [(f"{contract.key} unique", f"__twins > 1 AND {key} IS NOT NULL")]
+    rules += rules_of_rows(expected, expected.columns)
     database.execute(
         f"""
         CREATE TABLE customers AS
         SELECT row_number() OVER () AS __row, * EXCLUDE (__cast_errors, __twins),
-            concat_ws('; ', nullif(__cast_errors, ''),
-            CASE WHEN __twins > 1 AND {key} IS NOT NULL THEN {literal(f"{contract.key} unique")} END,
-            nullif({broken_sql(rules_of_rows(expected, expected.columns))}, '')) AS __broken
+            concat_ws('; ', nullif(__cast_errors, ''), nullif({violations_sql(rules, "; ")}, '')) AS __broken
         FROM (
             SELECT *, count(*) OVER (PARTITION BY {key}) AS __twins
-            FROM (SELECT {", ".join(casts)}, {broken_sql(cast_errors)} AS __cast_errors FROM given)
+            FROM (SELECT {", ".join(casts)}, {violations_sql(cast_errors, "; ")} AS __cast_errors FROM given)
         )
         """
     )
@@ -143,7 +129,7 @@ def scored(database: duckdb.DuckDBPyConnection, model: Any, contract: Contract, 
     for batch in database.cursor().sql(kept).to_arrow_reader(BATCH_ROWS):
         table = to_arrow(add_features(batch.to_pandas().drop(columns="__row")), whole)
         declared = [name for name in table.column_names if name in whole.columns]
-        sql, rows = broken_sql(rules_of_rows(whole, declared)), batch.column("__row")
+        sql, rows = violations_sql(rules_of_rows(whole, declared), "; "), batch.column("__row")
         database.register("features", table.append_column("__row", rows))
         broken = f"SELECT __row, {sql} AS __broken FROM features"
         database.execute(f"INSERT INTO late SELECT * FROM ({broken}) WHERE __broken <> ''")

@@ -13,7 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import churn.core.start  # noqa: F401
+if __name__ == "__main__":
+    from churn.core.start import start_up
+
+    start_up()
+
 from churn.config.params import load_params
 from churn.core.dvc_files import stages_in
 from churn.core.errors import StageError

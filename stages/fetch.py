@@ -9,7 +9,11 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-import churn.core.start  # noqa: F401
+if __name__ == "__main__":
+    from churn.core.start import start_up
+
+    start_up()
+
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Fetch, load_params
 from churn.core.errors import StageError, number_of

@@ -18,7 +18,21 @@ JSON_LENGTH = 20_000_000  # of a JSON file
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it takes the place of `path` only if nothing was raised."""
+    """Write a file atomically: yield a temporary path in the same folder, which replaces `path` at the end.
+
+    Parameters
+    ----------
+    path
+        The file to make; its folder is made too. An error in the block leaves the former file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, replacing(path := Path(folder, "new", "rows.txt")) as tmp:
+    ...     _ = tmp.write_text("7043")
+    ...     path.exists()
+    False
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.part")
     try:

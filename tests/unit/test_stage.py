@@ -155,7 +155,7 @@ def test_a_stage_that_calls_sys_exit_has_failed(monkeypatch, tmp_path, status):
 
 
 SECRET = """if True:
-    import churn.core.start, sys, warnings
+    import sys, warnings; from churn.core.start import start_up; start_up()
     from churn.core.errors import StageError; from churn.core.runner import run
     sys.argv = ["train"]
     def main():
@@ -182,8 +182,34 @@ def test_the_text_of_another_librarys_error_is_shown_on_a_terminal_and_nowhere_e
     assert "7590" not in (tmp_path / LOG).read_text()
 
 
+MODULES = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("churn", "report", "stages")
+    for file in sorted((ROOT / folder).rglob("*.py"))
+]
+STATE = "gc.get_threshold(), sys.excepthook, sys.unraisablehook, threading.excepthook, os.environ.get('GOMP_SPINCOUNT')"
+
+
+def test_importing_a_module_sets_nothing_in_the_process():
+    code = f"import gc, os, sys, threading; before = {STATE}; import {', '.join(MODULES)}; assert before == ({STATE})"
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "program", [*(name for name in MODULES if "stages." in name), "report.__main__", "report.claims"]
+)
+def test_a_program_sets_up_its_process_before_it_imports_a_library(program):
+    before, called, _ = ROOT.joinpath(*program.split(".")).with_suffix(".py").read_text().partition("    start_up()\n")
+    assert called
+    imported = {one.split(".")[0] for one in re.findall(r"(?m)^ *(?:import|from) ([\w.]+)", before)}
+    assert imported - sys.stdlib_module_names == {"churn"}
+    assert re.findall("(?m)^ *from churn.*$", before) == ["    from churn.core.start import start_up"]
+
+
 def test_an_error_while_a_module_is_imported_is_told_without_its_text(tmp_path):
-    code = "import churn.core.start; raise ValueError('7590-VHVEG')"
+    code = "from churn.core.start import start_up; start_up(); raise ValueError('7590-VHVEG')"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -207,7 +233,7 @@ def test_a_character_that_the_locale_lacks_is_escaped(tmp_path):
     """
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
-        [sys.executable, "-c", "import churn.core.start; print('\\u2193 \\xe9')"],
+        [sys.executable, "-c", "from churn.core.start import start_up; start_up(); print('\\u2193 \\xe9')"],
         check=False,
         cwd=tmp_path,
         env=environment | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
