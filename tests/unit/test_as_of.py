@@ -80,6 +80,10 @@ LINES = {
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_the_date_takes_the_place_of_each_way_to_write_it(folder, line):
+    """Fault in the source: `as_of:` is null, quoted, or has a comment.
+
+    `python -m churn as-of` replaces the date and keeps the comment.
+    """
     text = re.sub("(?m)^  as_of: null.*$", line, (folder / PARAMS).read_text())
     (folder / PARAMS).write_text(text)
     assert set_as_of(DAY)

@@ -72,6 +72,10 @@ def test_json_is_sorted_and_refuses_what_json_cannot_hold(tmp_path):
     ],
 )
 def test_a_broken_json_file_is_one_sentence(tmp_path, content):
+    """Fault in files between stages: a JSON file is damaged, too deep, has a key twice or NaN.
+
+    Its reader fails: `metrics/gate.json is no valid JSON: look at line 3; …`
+    """
     path = tmp_path / "file.json"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(StageError, match=r"file\.json .*(dvc repro --force|is not text in UTF-8)"):
@@ -79,6 +83,10 @@ def test_a_broken_json_file_is_one_sentence(tmp_path, content):
 
 
 def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
+    """Fault in files between stages: a JSON file is far too large.
+
+    Its reader fails without reading it.
+    """
     path = tmp_path / "file.json"
     with path.open("wb") as file:
         file.truncate(30_000_000)
@@ -219,6 +227,10 @@ def test_one_thing_is_told_in_the_singular(count, said):
 
 
 def test_a_character_that_the_locale_lacks_is_escaped(tmp_path):
+    """Fault in files between stages: the terminal or the log takes ASCII only.
+
+    Other characters are escaped, as in `\\u2193`. The exit status is 0.
+    """
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
         [sys.executable, "-c", "from churn.core.start import start_up; start_up(); print('\\u2193 \\xe9')"],

@@ -129,6 +129,10 @@ def test_a_fork_whose_branch_is_called_main_is_not_believed(github):
     ids=["a pull request from main", "one that runs its base's workflow", "a tag"],
 )
 def test_what_only_bears_mains_name_is_not_believed_and_fills_no_cache(github, monkeypatch, planted):
+    """Fault in CI and the judge: a run has main's name, and is not main's.
+
+    Main does not use it: `No run has recorded this work: everything is computed.`
+    """
     github.answers |= {
         MAINS: {"workflow_runs": [planted, of_main(2)]},
         RETRAININGS: {"workflow_runs": [planted]},
@@ -153,6 +157,10 @@ def test_what_only_bears_mains_name_is_not_believed_and_fills_no_cache(github, m
     ids=["the same branch to another", "the same commit of another branch", "another event", "unknown"],
 )
 def test_a_run_at_the_same_commit_for_another_pull_request_is_not_believed(github, planted, pulls):
+    """Fault in CI and the judge: a run is of another pull request at the same commit.
+
+    Main does not use it.
+    """
     github.answers |= {
         "/pulls": [pull("a")],
         "head=example:feature": pulls,
