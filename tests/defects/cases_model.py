@@ -218,8 +218,8 @@ def report_always_passes(clone):
 def no_slice_rule(clone):
     clone.replace(
         "params.yaml",
-        "    new_customers:\n      roc_auc: {min: 0.64}\n      recall: {min: 0.6} # where everybody is "
-        "predicted to stay, this is 0\n      expected_calibration_error: {max: 0.15}\n",
+        "    new_customers:\n      roc_auc: {min: 0.64}\n      recall: {min: 0.6} # 0 if everybody is "
+        "predicted to stay\n      expected_calibration_error: {max: 0.15}\n",
         "",
     )
 
