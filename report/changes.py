@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from churn.core.errors import StageError
@@ -20,27 +21,27 @@ from report.judge import stricter
 # too, and the first pattern counts. CODEOWNERS has the same, and the files whose values are compared one by one below.
 # Modules of any folder are here because Python looks for imports in the repository's root first.
 OWNED = {
-    ".github/*": "workflows",
-    "ci/*": "workflows",
-    "churn/*": "code that judges",
-    "dvc.yaml": "code that judges",
-    "report/*": "code that judges",
-    "stages/evaluate.py": "code that judges",
-    "stages/gate.py": "code that judges",
-    "stages/register.py": "code that judges",
-    "stages/validate.py": "code that judges",
-    ".dvc/*": "code and settings that run before the judge",
-    ".dvcignore": "code and settings that run before the judge",
-    "Makefile": "code and settings that run before the judge",
-    "requirements*": "code and settings that run before the judge",
-    "stages/*": "code and settings that run before the judge",
-    "*.py": "code and settings that run before the judge",
-    "*.pyc": "code and settings that run before the judge",
-    "*.so": "code and settings that run before the judge",
-    "*.sql": "query of the customers",
+    "workflows": (".github/*", "ci/*"),
+    "code that judges": (
+        *("churn/*", "dvc.yaml", "report/*"),
+        *("stages/evaluate.py", "stages/gate.py", "stages/register.py", "stages/validate.py"),
+    ),
+    "code and settings that run before the judge": (
+        *(".dvc/*", ".dvcignore", "Makefile", "requirements*", "stages/*", "*.py", "*.pyc", "*.so"),
+    ),
+    "query of the customers": ("*.sql",),
 }
 # The features are what a model change is about. The others are run by no job but `checks`, which has no rights.
 FREE = ("churn/features.py", "benchmarks/*", "tests/*")
+JUDGING = {  # settings, as the beginnings of their keys
+    "gate rules": (PARAMS, ("gate.",)),
+    "slices or threshold": (PARAMS, ("evaluate.",)),
+    "rows that count": (PARAMS, ("prepare.",)),
+    "source of the customers": (PARAMS, ("fetch.source", "fetch.query")),
+    "registration": (PARAMS, ("register.",)),
+    "data contract": (CONTRACT, ("",)),
+    "reference profile": (PROFILE, ("",)),
+}
 
 
 def value_changes(base: str) -> tuple[Change, ...]:
@@ -48,13 +49,12 @@ def value_changes(base: str) -> tuple[Change, ...]:
 
     Raises StageError when either side cannot be read.
     """
-    found = []
+    changes = list[Change]()
     for path in (CONTRACT, PARAMS):
         before = _flat(read_yaml(git("show", f"{base}:./{path}") or "", str(path)))
         after = _flat(read_yaml(path.read_text(encoding="utf-8") if path.exists() else "", str(path)))
-        keys = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
-        found += [Change(str(path), key, before.get(key), after.get(key)) for key in keys]
-    return tuple(found)
+        changes += _differences(path, before, after)
+    return tuple(changes)
 
 
 def _flat(values: Any, name: str = "") -> dict[str, Any]:
@@ -66,30 +66,31 @@ def _flat(values: Any, name: str = "") -> dict[str, Any]:
     }
 
 
+def _differences(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    for key in sorted({*before, *after}):
+        if before.get(key) != after.get(key):
+            yield Change(str(path), key, before.get(key), after.get(key))
+
+
 def profile_changes(base: str) -> tuple[Change, ...]:
     """Return how the reference profile differs from that of the commit `base`, without the numbers' single bins."""
     if (committed := git("show", f"{base}:./{PROFILE}")) is None or not PROFILE.exists():
         return ()
     try:
-        sides = [_summary(json.loads(text)) for text in (committed, PROFILE.read_text(encoding="utf-8"))]
+        before, after = (_summary(json.loads(text)) for text in (committed, PROFILE.read_text(encoding="utf-8")))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StageError(f"{PROFILE} cannot be read here or on main: `make profile` renews it.") from error
-    before, after = sides
-    return tuple(
-        Change(str(PROFILE), key, before.get(key), after.get(key))
-        for key in sorted(before | after)
-        if before.get(key) != after.get(key)
-    )
+    return tuple(_differences(PROFILE, before, after))
 
 
 def _summary(profile: Mapping[str, Any]) -> dict[str, float]:
     """Return a profile's numbers by dotted name, in four places."""
-    found = {"rows": profile["rows"], "label_rate": profile["label_rate"]}
+    numbers = {"rows": profile["rows"], "label_rate": profile["label_rate"]}
     for name, feature in profile["features"].items():
-        found |= {f"{name}.{key}": feature[key] for key in ("mean", "missing") if feature[key] is not None}
+        numbers |= {f"{name}.{key}": feature[key] for key in ("mean", "missing") if feature[key] is not None}
         if feature["mean"] is None:
-            found |= {f"{name}={one['name']}": one["share"] for one in feature["bins"]}
-    return {key: round(value, 4) for key, value in found.items()}
+            numbers |= {f"{name}={one['name']}": one["share"] for one in feature["bins"]}
+    return {key: round(value, 4) for key, value in numbers.items()}
 
 
 def loosened(change: Change) -> bool:
@@ -103,27 +104,15 @@ def loosened(change: Change) -> bool:
 
 def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str]:
     """Yield a sentence for each kind of change to what judges the model, rather than to the model."""
-    judging = {
-        "gate rules": ("gate.",),
-        "slices or threshold": ("evaluate.",),
-        "rows that count": ("prepare.",),
-        "source of the customers": ("fetch.source", "fetch.query"),
-        "registration": ("register.",),
-    }
-    kinds = {
-        what: [change for change in changes if change.file == str(PARAMS) and change.key.startswith(keys)]
-        for what, keys in judging.items()
-    }
-    kinds["data contract"] = [change for change in changes if change.file == str(CONTRACT)]
-    kinds["reference profile"] = [change for change in changes if change.file == str(PROFILE)]
-    for what, changed in kinds.items():
+    for what, (path, keys) in JUDGING.items():
+        changed = [change for change in changes if change.file == str(path) and change.key.startswith(keys)]
         if changed:
-            loose = sum(loosened(change) for change in changed)
+            loose = sum(map(loosened, changed))
             weaker = f", {loose} of them looser than before" if loose else ""
             listed = ", ".join(f"{change.key} {value(change.before)} → {value(change.after)}" for change in changed[:3])
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             yield f"This branch changes the {what}{weaker}: {listed}{more}"
-    for what in dict.fromkeys(OWNED.values()):
+    for what in OWNED:
         if touched := [file for file in files if owned(file) == what]:
             yield f"This branch changes the {what}: {', '.join(touched[:5])}{' …' if len(touched) > 5 else ''}"
 
@@ -132,7 +121,7 @@ def owned(file: str) -> str | None:
     """Return what a file is of those that a code owner should look at, or None."""
     if any(fnmatchcase(file, pattern) for pattern in FREE):
         return None
-    return next((what for pattern, what in OWNED.items() if fnmatchcase(file, pattern)), None)
+    return next((what for what, patterns in OWNED.items() if any(fnmatchcase(file, one) for one in patterns)), None)
 
 
 def changed_files(base: str) -> list[str]:
@@ -140,14 +129,14 @@ def changed_files(base: str) -> list[str]:
 
     In CI also those of the commit that the run is of: the branch's code may have undone its changes while it ran.
     """
-    found = set[str]()
+    files = set[str]()
     for commit in ((), (sha,)) if (sha := os.environ.get("GITHUB_SHA")) else ((),):
-        found |= set((git("diff", "--name-only", "--relative", "--no-renames", "-z", base, *commit) or "").split("\0"))
-    return sorted(found - {""})
+        files |= set((git("diff", "--name-only", "--relative", "--no-renames", "-z", base, *commit) or "").split("\0"))
+    return sorted(files - {""})
 
 
 def claim_notes() -> Iterator[str]:
-    """Yield a sentence when the results in the commit are not those that were computed here."""
+    """Yield a sentence where the results in the commit are not those that were computed here."""
     committed, computed = stages_of(git("show", f"HEAD:./{LOCK}") or ""), stages_of(LOCK.read_text(encoding="utf-8"))
     if stage := first_difference(committed, computed):
         yield f"The committed {LOCK} is not what was computed here, from {stage} on"

@@ -16,7 +16,6 @@ from report.filters import METRIC_ORDER, SLICE_METRICS, escaped, metric, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
 LIMIT = 60_000  # characters; GitHub refuses a comment of more than 65,536
-IN_WORDS = {"better": "better beyond noise", "worse": "worse beyond noise", "noise": "within noise"}
 
 
 def headline(data: ReportData) -> str:
@@ -34,7 +33,10 @@ def headline(data: ReportData) -> str:
     area = overall["roc_auc"]
     if area.branch is None or area.difference is None:
         return f"{message}, with no ROC AUC to compare with {data.base}"
-    message += f": ROC AUC {area.branch:.3f}, {area.difference:+.3f} against {data.base}, {IN_WORDS[area.verdict]}"
+    noise = {"noise": "within noise", "undefined": "without an interval"}.get(
+        area.verdict, f"{area.verdict} beyond noise"
+    )
+    message += f": ROC AUC {area.branch:.3f}, {area.difference:+.3f} against {data.base}, {noise}"
     for verdict in ("worse", "better"):
         names = [metric(name, arrow=False) for name in METRIC_ORDER[1:] if overall[name].verdict == verdict]
         if names:

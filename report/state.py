@@ -32,14 +32,6 @@ def dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[s
     )
 
 
-def dvc_json(command: str, *arguments: str) -> Any:
-    """Return the JSON that a command of DVC prints. Raises StageError where it fails."""
-    done = dvc(*command.split(), "--json", *arguments)
-    if done.returncode:
-        raise StageError(f"`dvc {command}` fails with the exit status {done.returncode}: run it here to read why.")
-    return json.loads(done.stdout or "{}")
-
-
 def outdated_stages() -> set[str]:
     """Return the stages before register that are not up to date, and those after them, which DVC doesn't name.
 
@@ -50,8 +42,10 @@ def outdated_stages() -> set[str]:
     with suppress(OSError):  # of a result that is not there
         if outs and all(hash_of(Path(path)) == out.md5 for path, out in outs.items()):
             return set()
-    changed = dvc_json("status", *ORDER)
-    return set(ORDER[min((ORDER.index(stage) for stage in changed), default=len(ORDER)) :])
+    status = dvc("status", "--json", *ORDER)
+    if status.returncode:
+        raise StageError(f"`dvc status` fails with the exit status {status.returncode}: run it here to read why.")
+    return set(ORDER[min((ORDER.index(stage) for stage in json.loads(status.stdout or "{}")), default=len(ORDER)) :])
 
 
 def logged_runs(log: Path = LOG) -> dict[str, Mapping[str, Any]]:
