@@ -26,6 +26,7 @@ from churn.config.contract import load_contract
 from churn.config.params import Params, load_params
 from churn.core.paths import TEST, TRAIN
 from churn.core.results import RuleOutcome
+from churn.core.start import start_up
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
@@ -139,6 +140,7 @@ def main(runs: int) -> None:
 
 
 if __name__ == "__main__":
+    start_up()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.false_alarms", description=__doc__.partition("\n")[0])
     parser.add_argument("runs", nargs="?", type=int, default=200, help="at least 10; %(default)s by default")
     asked = parser.parse_args()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Params, load_params
 from churn.core.paths import TEST, TRAIN
+from churn.core.start import start_up
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.gate.rules import evaluate_rules
@@ -104,6 +105,7 @@ def main(runs: int) -> None:
 
 
 if __name__ == "__main__":
+    start_up()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.holdout_noise", description=__doc__.partition("\n")[0])
     parser.add_argument("runs", nargs="?", type=int, default=150, help="at least 10; %(default)s by default")
     asked = parser.parse_args()

@@ -7,14 +7,15 @@ import argparse
 import sys
 from importlib import import_module
 
-import churn.core.start  # noqa: F401
 from churn.core.runner import command
+from churn.core.start import start_up
 
 COMMANDS = {
     "score": ("churn.scoring", "score the customers of a table with the champion"),
     "drift": ("churn.quality.drift", "compare the customers with those of a commit"),
     "profile": ("churn.quality.profile", "write profile.json from the prepared customers"),
     "as-of": ("churn.data.as_of", "set the day that the query takes"),
+    "lock": ("churn.lock", "set dvc.lock to what a run starts from, compare it, or resolve a conflict in it"),
     "registry": ("churn.registry.champion", "show the versions, or roll champion back"),
 }
 FAILED = {"drift": 2}  # not 1, which is Python's own status when something else fails
@@ -22,6 +23,7 @@ FAILED = {"drift": 2}  # not 1, which is Python's own status when something else
 
 def main() -> None:
     """Run the command that the command line names; only its modules are imported."""
+    start_up()
     parser = argparse.ArgumentParser(prog="python -m churn", description="The pipeline's commands beside its stages.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, what) in COMMANDS.items():

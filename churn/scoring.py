@@ -11,7 +11,7 @@ contract.yaml declares, when a column is missing or not declared, and when anyth
 """
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract, load_contract
@@ -20,10 +20,10 @@ from churn.core.errors import StageError, without_password
 from churn.core.paths import CONTRACT
 from churn.core.runner import working
 from churn.data.conditions import relation_condition
-from churn.data.duckdb_helpers import SQL_TYPES, cast, connection, identifier, literal, misfit, noted
+from churn.data.duckdb_helpers import SQL_TYPES, cast, cast_error, columns_of, connection, identifier, violations_sql
 from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
-from churn.data.sinks import source, target
+from churn.data.sinks import load_table, sink
 from churn.modeling.model import model_frame, read_model
 from churn.quality.row_checks import row_rules
 from churn.registry.champion import ALIAS
@@ -63,18 +63,13 @@ def incoming_contract(contract: Contract) -> Contract:
     return whole.model_copy(update={"columns": columns, "rules": whole.rules.model_copy(update={"relations": {}})})
 
 
-def broken_sql(rules: Sequence[tuple[str, str, str]]) -> str:
-    """Return the SQL of the rules that a row breaks, as text, '' if none.
+def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str]]:
+    """Return the rules on single rows of the columns `names`: the column and the rule, and SQL that is true if broken.
 
-    Each is the column, the rule's name, and SQL that holds where it is broken.
+    The columns have the contract's types.
     """
-    return noted([(f"{column} {rule}", sql) for column, rule, sql in rules], "; ")
-
-
-def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str, str]]:
-    """Return the rules that a row breaks by itself, on the columns `names`, which have the contract's types."""
     rules = row_rules(contract, {name: SQL_TYPES[contract.columns[name].type] for name in names})
-    return [(one.column, one.rule, one.violated) for one in rules if one.rule not in ("unique", "sorted")]
+    return [(f"{one.column} {one.rule}", one.violated) for one in rules if one.rule not in ("unique", "sorted")]
 
 
 def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> int:
@@ -84,7 +79,7 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
     when there are no rows, and when a column is missing or not declared.
     """
     whole, expected = scored_contract(contract), incoming_contract(contract)
-    given = [name for name, *_ in database.execute("DESCRIBE given").fetchall()]
+    given = columns_of(database, "given")
     if lacking := [name for name in expected.columns if name not in given]:
         raise StageError(f"the customers have no column {', '.join(lacking)}, which {CONTRACT} declares.")
     if unknown := [name for name in given if name not in (*expected.columns, contract.label)]:
@@ -92,16 +87,17 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
         raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
     key = identifier(contract.key)
     casts = [f"{cast(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
-    misfits = [(name, "type", misfit(name, column.type)) for name, column in expected.columns.items()]
+    cast_errors = [(f"{name} type", cast_error(name, column.type)) for name, column in expected.columns.items()]
+    rules = [(f"{contract.key} unique", f"__twins > 1 AND {key} IS NOT NULL")]
+    rules += rules_of_rows(expected, expected.columns)
     database.execute(
         f"""
         CREATE TABLE customers AS
-        SELECT row_number() OVER () AS __row, * EXCLUDE (__misfits, __twins), concat_ws('; ', nullif(__misfits, ''),
-            CASE WHEN __twins > 1 AND {key} IS NOT NULL THEN {literal(f"{contract.key} unique")} END,
-            nullif({broken_sql(rules_of_rows(expected, expected.columns))}, '')) AS __broken
+        SELECT row_number() OVER () AS __row, * EXCLUDE (__cast_errors, __twins),
+            concat_ws('; ', nullif(__cast_errors, ''), nullif({violations_sql(rules, "; ")}, '')) AS __broken
         FROM (
             SELECT *, count(*) OVER (PARTITION BY {key}) AS __twins
-            FROM (SELECT {", ".join(casts)}, {broken_sql(misfits)} AS __misfits FROM given)
+            FROM (SELECT {", ".join(casts)}, {violations_sql(cast_errors, "; ")} AS __cast_errors FROM given)
         )
         """
     )
@@ -135,7 +131,7 @@ def score_batches(
     for batch in database.cursor().sql(kept).to_arrow_reader(BATCH_ROWS):
         table = to_arrow(add_features(batch.to_pandas().drop(columns="__row")), whole)
         declared = [name for name in table.column_names if name in whole.columns]
-        sql, rows = broken_sql(rules_of_rows(whole, declared)), batch.column("__row")
+        sql, rows = violations_sql(rules_of_rows(whole, declared), "; "), batch.column("__row")
         database.register("features", table.append_column("__row", rows))
         broken = f"SELECT __row, {sql} AS __broken FROM features"
         database.execute(f"INSERT INTO late SELECT * FROM ({broken}) WHERE __broken <> ''")
@@ -214,10 +210,10 @@ def score(given: str, wanted: str, model: Any, contract: Contract, number: int) 
 def _score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
     with connection(bar=False) as database:
-        source(database, given, load_params().fetch.timeout_minutes)
+        load_table(database, given, load_params().fetch.timeout_minutes)
         with working("score: checking"):
             read = read_incoming(database, contract)
-        with target(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
+        with sink(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
 
             def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
                 for table in tables:

@@ -10,11 +10,11 @@ from churn.core.errors import StageError
 from churn.core.files import read_yaml
 from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, PARAMS
+from churn.lock import first_difference, stages_of
 from churn.quality.profile import PROFILE
-from report.claims import first_difference, stages_of
-from report.facts import Change
+from report.data import Change
+from report.filters import value
 from report.judge import stricter
-from report.words import value
 
 # Files that judge, that run before the judge or in a job with rights, or that decide what is fetched; `*` matches `/`,
 # too, and the first pattern counts. CODEOWNERS has the same, and the files whose values are compared one by one below.

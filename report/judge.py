@@ -17,19 +17,19 @@ from churn.config.stricter import Stricter, directions
 from churn.core.errors import number_of
 from churn.core.paths import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN
 from churn.core.results import read_result
-from churn.data.duckdb_helpers import connection, identifier, literal
+from churn.data.duckdb_helpers import parquet_views
 from churn.data.split import drop_declared, in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import SliceDifferences
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules, shown
+from churn.lock import ORDER, Stages, stages_of
 from churn.modeling.model import load_model, read_table
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.claims import ORDER, Stages, stages_of
-from report.facts import Comparison, Judgement
+from report.data import Comparison, Judgement
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -199,9 +199,9 @@ def contract_faults(contract: Contract, main: Path) -> Iterator[str]:
     theirs, ours = load_profile(main / PROFILE), load_profile()
     features = ours.features | theirs.features
     reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
-    with connection(TRAIN, TEST) as database:
-        for name, path in (("train", TRAIN), ("test", TEST)):
-            database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM read_parquet({literal(str(path))})")
+    tables = {"train": TRAIN, "test": TEST}
+    with parquet_views(tables, "cannot be read; run `dvc repro`, which makes it first") as database:
+        for name in tables:
             yield from (finding.sentence for finding in table_findings(database, name, contract))
         now = profile_of(database, contract, reference)
         yield from (finding.sentence for finding in profile_findings(contract, reference, now))

@@ -10,7 +10,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import churn.core.start  # noqa: F401
+if __name__ == "__main__":
+    from churn.core.start import start_up
+
+    start_up()
+
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError

@@ -1,6 +1,6 @@
 """fetch: one snapshot of the customers, typed by the contract and sorted by key.
 
-In: `fetch.source`, of the kinds that churn/data/source.py names, through the query `fetch.query`. Out:
+In: `fetch.source`, of the kinds that churn/data/sources/stream.py names, through the query `fetch.query`. Out:
 data/raw/customers.parquet. Fails when the source is missing, unreachable or empty, when it is lost half way, when the
 query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
@@ -9,7 +9,11 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-import churn.core.start  # noqa: F401
+if __name__ == "__main__":
+    from churn.core.start import start_up
+
+    start_up()
+
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Fetch, load_params
 from churn.core.errors import StageError, number_of
@@ -17,15 +21,15 @@ from churn.core.files import replacing
 from churn.core.paths import RAW
 from churn.core.runner import run, working
 from churn.data.as_of import read_query
-from churn.data.duckdb_helpers import blank, cast, connection, identifier, literal, misfit, noted
+from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, literal, violations_sql
 from churn.data.engines import duckdb_fault
-from churn.data.source import record_batches, streaming
+from churn.data.sources.stream import record_batches, streaming
 
 import duckdb
 import pyarrow as pa
 from tqdm import tqdm
 
-MISFITS = "__misfits"  # a column that the snapshot does not get: the names of those whose value is not of their type
+CAST_ERRORS = "__cast_errors"  # a column that the snapshot lacks: the columns whose value does not fit their type
 SEPARATOR = "\n"  # of these names
 
 
@@ -42,13 +46,13 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
     types = {contract.key: declared[contract.key]} | declared  # the key comes first
     batches = record_batches(source, sql, query=query, as_of=params.as_of, timeout=params.timeout_minutes)
     try:
-        with closing(batches), replacing(target) as beside, connection(beside, bar=False) as database:
+        with closing(batches), replacing(target) as tmp, connection(tmp, bar=False) as database:
             rows = _load(database, batches, types, params)
             if not rows:
                 raise StageError(f"{source} gives no rows through {query}.")
             with working("fetch: sorting"):
                 database.execute(
-                    f"COPY (SELECT * EXCLUDE ({MISFITS}) FROM customers ORDER BY ALL) TO {literal(str(beside))}"
+                    f"COPY (SELECT * EXCLUDE ({CAST_ERRORS}) FROM customers ORDER BY ALL) TO {literal(str(tmp))}"
                     f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{columns: {literal(contract.columns_json())}}})"
                 )
     except duckdb.Error as error:
@@ -73,14 +77,14 @@ def _load(
             )
         columns = [f"{cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
         columns += [identifier(name) for name in given if name not in types]
-        # In one query, which reads the stream once and with all processors, so what does not fit is noted in the row.
-        misfits = noted([(name, misfit(name, kind)) for name, kind in types.items()], SEPARATOR)
-        columns.append(f"nullif({misfits}, '') AS {MISFITS}")
+        # In one query, which reads the stream once and with all processors, so each row lists its own errors.
+        errors = violations_sql([(name, cast_error(name, kind)) for name, kind in types.items()], SEPARATOR)
+        columns.append(f"nullif({errors}, '') AS {CAST_ERRORS}")
         database.execute(f"CREATE TEMP TABLE customers AS SELECT {', '.join(columns)} FROM given")
-    rows, any_misfit = database.execute(f"SELECT count(*), count({MISFITS}) FROM customers").fetchall()[0]
+    rows, any_error = database.execute(f"SELECT count(*), count({CAST_ERRORS}) FROM customers").fetchall()[0]
     # protection: types come from the contract
-    if any_misfit:
-        names = f"SELECT unnest(split({MISFITS}, {literal(SEPARATOR)})) AS name FROM customers"
+    if any_error:
+        names = f"SELECT unnest(split({CAST_ERRORS}, {literal(SEPARATOR)})) AS name FROM customers"
         counts = dict(database.execute(f"SELECT name, count(*) FROM ({names}) GROUP BY name").fetchall())
         faults = [
             f"{name} has {number_of(counts[name], 'values')} not of the type {types[name]}"

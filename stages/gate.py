@@ -4,7 +4,11 @@ In: metrics/evaluation.json and metrics/validation.json. Out: metrics/gate.json,
 and status of each rule, and the exit status: 1 when any fails (churn/gate/rules.py).
 """
 
-import churn.core.start  # noqa: F401
+if __name__ == "__main__":
+    from churn.core.start import start_up
+
+    start_up()
+
 from churn.config.params import load_params
 from churn.core.errors import StageError, number_of
 from churn.core.files import write_json

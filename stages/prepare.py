@@ -12,7 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import churn.core.start  # noqa: F401
+if __name__ == "__main__":
+    from churn.core.start import start_up
+
+    start_up()
+
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Prepare, load_params
 from churn.core.errors import StageError

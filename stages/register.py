@@ -16,7 +16,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import churn.core.start  # noqa: F401
+if __name__ == "__main__":
+    from churn.core.start import start_up
+
+    start_up()
+
 from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, Params, load_params
 from churn.core.errors import StageError

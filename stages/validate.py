@@ -9,7 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-import churn.core.start  # noqa: F401
+if __name__ == "__main__":
+    from churn.core.start import start_up
+
+    start_up()
+
 from churn.config.contract import Contract, load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError, number_of
@@ -18,7 +22,7 @@ from churn.core.paths import CONTRACT, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import run
 from churn.data.conditions import check_conditions
-from churn.data.duckdb_helpers import connection, identifier, literal
+from churn.data.duckdb_helpers import identifier, literal, parquet_views
 from churn.quality.profile import Profile, load_profile, profile_of
 from churn.quality.profile_checks import BOTH_TABLES, profile_findings
 from churn.quality.row_checks import Finding, table_findings
@@ -66,16 +70,13 @@ def validate(
     contract: Contract, profile: Profile, recorded: Mapping[str, object]
 ) -> tuple[dict[str, int], list[Finding]]:
     """Return the numbers of rows and every violated rule. Raises StageError when a table cannot be read."""
-    with connection(RAW, *TABLES.values()) as database:
+    files = {"fetched": RAW, **TABLES}
+    with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
         counted = {}
-        for name, path in {"fetched": RAW, **TABLES}.items():
-            try:
-                database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet({literal(str(path))})")
-                counted[name] = database.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
-                leaves = f"SELECT name FROM parquet_schema({literal(str(path))}) WHERE type IS NOT NULL"
-                refuse_twice((column for (column,) in database.execute(leaves).fetchall()), path)
-            except duckdb.Error as error:
-                raise StageError(f"{path} cannot be read; run `dvc repro`, which makes it first.") from error
+        for name, path in files.items():
+            counted[name] = database.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
+            leaves = f"SELECT name FROM parquet_schema({literal(str(path))}) WHERE type IS NOT NULL"
+            refuse_twice((column for (column,) in database.execute(leaves).fetchall()), path)
         findings = [finding for table in TABLES for finding in table_findings(database, table, contract)]
         findings += profile_findings(contract, profile, profile_of(database, contract, profile))
         if not any(finding.column == contract.key and finding.rule in ("required", "type") for finding in findings):

@@ -1,4 +1,4 @@
-"""A user's error, and the sentence that an error is told in.
+"""The error that a user can mend, and the messages for all errors.
 
 The text of another library's error may hold a customer's data: it is shown on a terminal only.
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 class StageError(Exception):
-    """An error that the user can mend, told in one sentence that says where it is and what to do.
+    """An error that the user can mend. Its text is one sentence: where it is, what is wrong, and what to do.
 
-    The error of another library is its cause (`raise … from error`), and no part of its sentence.
+    The error of another library is its cause (`raise … from error`), and not part of the sentence.
     """
 
 
@@ -48,11 +48,41 @@ def place_of(error: BaseException) -> str:
 
 
 def without_password(text: str) -> str:
-    """Return a text without the users and passwords of its URLs."""
+    """Return a text without the users and passwords of its URLs.
+
+    Examples
+    --------
+    >>> without_password("the registry at https://me:secret@host/mlflow failed")
+    'the registry at https://host/mlflow failed'
+    """
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
+def has_password(url: str) -> bool:
+    """Return whether a URL holds a password; libpq also takes it as a parameter.
+
+    Examples
+    --------
+    >>> has_password("postgresql://me@host/db"), has_password("postgresql://me@host/db?password=secret")
+    (False, True)
+    """
+    return bool(re.search(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", url, re.IGNORECASE))
+
+
 def number_of(count: float, things: str) -> str:
-    """Return a number of things, whose name begins with the plural: `1 row of the table`, `2 rows of the table`."""
+    """Return a number of things in words.
+
+    Parameters
+    ----------
+    count
+        The number, which is rounded.
+    things
+        The plural, which ends in s; words may follow it.
+
+    Examples
+    --------
+    >>> number_of(1, "rows of the table"), number_of(7043, "rows")
+    ('1 row of the table', '7,043 rows')
+    """
     number, (noun, space, rest) = f"{count:,.0f}", things.partition(" ")
     return f"{number} {noun.removesuffix('s') if number == '1' else noun}{space}{rest}"

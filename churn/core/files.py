@@ -18,20 +18,34 @@ JSON_LENGTH = 20_000_000  # of a JSON file
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` only if nothing was raised."""
+    """Write a file atomically: yield a temporary path in the same folder, which replaces `path` at the end.
+
+    Parameters
+    ----------
+    path
+        The file to make; its folder is made too. An error in the block leaves the former file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, replacing(path := Path(folder, "new", "rows.txt")) as tmp:
+    ...     _ = tmp.write_text("7043")
+    ...     path.exists()
+    False
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
+    tmp = path.with_name(f".{path.name}.part")
     try:
-        yield beside
-        beside.replace(path)
+        yield tmp
+        tmp.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        tmp.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` with sorted keys. Raises ValueError when it holds NaN or infinity."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    with replacing(path) as tmp:
+        tmp.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_text(path: Path, most: int) -> str:

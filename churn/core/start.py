@@ -1,7 +1,7 @@
-"""Start-up settings of a process: imported first by every stage and command line, and by nothing else.
+"""The start-up settings of a program, such as a stage; importing this module sets none of them.
 
-It comes before any library, because it names the next step when one is missing, and because its settings apply while
-libraries are imported.
+A program calls `start_up()` above its other imports, under `if __name__ == "__main__"`. `runner.run` is called after
+them, which is too late: an import fails where a library is missing, and a library reads OpenMP's setting when it loads.
 """
 
 import gc
@@ -12,22 +12,25 @@ import threading
 from importlib.util import find_spec
 from types import TracebackType
 
-if not all(map(find_spec, ("duckdb", "mlflow", "pandas", "pydantic", "ruamel", "skops"))):
-    sys.exit(
-        f"{sys.executable} lacks what the stages need: run `make setup` once, then activate the environment with"
-        " `source .venv/bin/activate`."
-    )
 
-# OpenMP threads busy-wait by default; on a loaded machine that made scoring 100 times slower (0.6 s alone).
-# No spinning at all would slow down small tables.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-# Imports make many objects and hardly any garbage: a collection every 700 objects takes a seventh of a stage's time.
-gc.set_threshold(100_000)
-
-# In a POSIX locale stdout is ASCII and would raise UnicodeEncodeError for an arrow or an accent; stderr escapes them.
-if isinstance(sys.stdout, io.TextIOWrapper):
-    sys.stdout.reconfigure(errors="backslashreplace")
+def start_up() -> None:
+    """Set up this process before it imports libraries, or exit with the next step where one is missing."""
+    if not all(map(find_spec, ("duckdb", "mlflow", "pandas", "pydantic", "ruamel", "skops"))):
+        sys.exit(
+            f"{sys.executable} lacks what the stages need: run `make setup` once, then activate the environment with"
+            " `source .venv/bin/activate`."
+        )
+    # OpenMP threads busy-wait by default; on a loaded machine that made scoring 100 times slower (0.6 s alone).
+    # No spinning at all would slow down small tables.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Imports make a million objects and no garbage: a collection every 700 objects takes a seventh of a stage's time.
+    gc.set_threshold(100_000)
+    # In a POSIX locale stdout is ASCII, and an arrow or an accent raises UnicodeEncodeError; stderr escapes them.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.excepthook = _report
+    threading.excepthook = _report_raised
+    sys.unraisablehook = _report_raised  # of an error in a destructor or a callback
 
 
 def _report(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
@@ -42,8 +45,3 @@ def _report(kind: type[BaseException], error: BaseException | None, trace: Trace
 
 def _report_raised(raised: "threading.ExceptHookArgs | sys.UnraisableHookArgs") -> None:
     _report(raised.exc_type, raised.exc_value, raised.exc_traceback)
-
-
-sys.excepthook = _report
-threading.excepthook = _report_raised
-sys.unraisablehook = _report_raised  # of an error in a destructor or a callback

@@ -13,30 +13,44 @@ from churn.config.params import load_params
 from churn.core.errors import StageError
 from churn.core.files import replacing
 from churn.core.paths import PARAMS
+from churn.data.duckdb_helpers import tokens
 
-# A comment, a text, a quoted name, or the parameter.
-TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|(?P<as_of>\$as_of\b)", re.DOTALL)
 # The key, its value if there is one (DVC writes a null as nothing), and a comment.
 LINE = re.compile(r"""^( +(["']?)as_of\2 *:)(?: +[^#\s][^#\n]*?)?( *(?: #.*)?)$""", re.MULTILINE)
 YESTERDAY = "yesterday"
 
 
 def uses_as_of(sql: str) -> bool:
-    """Say whether a query reads the date: `$as_of` outside of texts and comments."""
-    return any(found["as_of"] for found in TOKEN.finditer(sql))
+    """Return whether a query reads the date: `$as_of` outside of texts, quoted names and comments.
 
-
-def with_as_of(sql: str, as_of: date | None, query: str, kind: str = "DATE ") -> str:
-    """Return the query with the date, as a literal of the `kind`, in the place of `$as_of`.
-
-    It is not bound as a parameter: PostgreSQL's COPY takes none, and without COPY the driver holds all rows in memory.
-    Raises StageError, with the name of the `query`, when it uses a date that is not set, or does not use one that is.
+    Examples
+    --------
+    >>> uses_as_of("SELECT * FROM days WHERE day <= $as_of")
+    True
+    >>> uses_as_of("SELECT $$ it's $as_of $$ -- $as_of")
+    False
     """
+    return with_as_of(sql, "") != sql
+
+
+def with_as_of(sql: str, value: str) -> str:
+    """Return the query with `value` in the place of `$as_of`."""
+    done, former = "", ""
+    for kind, text in tokens(sql):
+        if (former, kind, text.strip()) == ("operator", "identifier", "as_of") and done.endswith("$"):
+            done = done.removesuffix("$") + value + text.removeprefix("as_of")
+        else:
+            done += text
+        former = kind
+    return done
+
+
+def check_as_of(sql: str, as_of: date | None, query: str) -> None:
+    """Raise StageError, with the name of the `query`, when it uses a date that is not set, or not one that is."""
     if as_of is None and uses_as_of(sql):
         raise StageError(f'{query} uses $as_of, but no date is set: fetch.as_of in {PARAMS}, as in "2026-11-24".')
     if as_of is not None and not uses_as_of(sql):
         raise StageError(f"{query} does not use $as_of, so fetch.as_of in {PARAMS} would change nothing: set null.")
-    return TOKEN.sub(lambda found: f"{kind}'{as_of}'" if found["as_of"] else found[0], sql)
 
 
 def read_query(query: str) -> str:
@@ -55,9 +69,9 @@ def set_as_of(day: date, path: Path = PARAMS) -> bool:
     if not uses_as_of(read_query(load_params(path).fetch.query)):
         return False
     text, found = LINE.subn(rf'\g<1> "{day}"\g<3>', path.read_text(encoding="utf-8"))
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
-        if found != 1 or _day_in(beside) != day:
+    with replacing(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+        if found != 1 or _day_in(tmp) != day:
             raise StageError(f"{path} has fetch.as_of not on a line of its own: write it as `  as_of: null`.")
     return True
 

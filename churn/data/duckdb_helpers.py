@@ -2,9 +2,11 @@
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from churn.core.errors import StageError
 
 import duckdb
 
@@ -42,10 +44,60 @@ def connection(
         yield database
 
 
-def noted(faults: Iterable[tuple[str, str]], separator: str) -> str:
-    """Return the SQL that joins the texts of a row's faults, each a text and when it holds; empty where none does."""
-    told = [f"CASE WHEN {sql} THEN {literal(text)} END" for text, sql in faults]
-    return f"concat_ws({literal(separator)}, {', '.join([*told, 'NULL'])})"
+@contextmanager
+def parquet_views(files: Mapping[str, Path], otherwise: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with a view of each Parquet file, by name.
+
+    Raises StageError, the path and `otherwise`, when a file cannot be read.
+    """
+    with connection(*files.values()) as database:
+        for name, path in files.items():
+            source = f"read_parquet({literal(str(path))})"
+            try:
+                database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {source}")
+            except duckdb.Error as error:
+                raise StageError(f"{path} {otherwise}.") from error
+        yield database
+
+
+def columns_of(database: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Return the SQL types of a table's columns by name, in their order."""
+    described = database.execute(f"DESCRIBE {identifier(table)}").fetchall()
+    return {name: kind for name, kind, *_ in described}
+
+
+def violations_sql(rules: Iterable[tuple[str, str]], separator: str) -> str:
+    """Return SQL that lists a row's violated rules, '' if none.
+
+    Parameters
+    ----------
+    rules
+        The text of each rule, and SQL that is true where a row violates it.
+    separator
+        A text between the rules.
+
+    Examples
+    --------
+    >>> sql = violations_sql([("a below 0", "a < 0"), ("b missing", "b IS NULL")], "; ")
+    >>> with connection() as database:
+    ...     database.execute(f"SELECT {sql} FROM (VALUES (-1, NULL), (1, 2)) t(a, b)").fetchall()
+    [('a below 0; b missing',), ('',)]
+    """
+    texts = [f"CASE WHEN {sql} THEN {literal(text)} END" for text, sql in rules]
+    return f"concat_ws({literal(separator)}, {', '.join([*texts, 'NULL'])})"
+
+
+def tokens(sql: str) -> Iterator[tuple[str, str]]:
+    """Yield the tokens of a statement by DuckDB's lexer, which reads PostgreSQL's strings and comments as well.
+
+    Each is its kind (identifier, numeric_const, string_const, operator, keyword, comment) and its text, with the white
+    space behind it; the first one's has also that before it.
+    """
+    text = sql.encode()
+    places = duckdb.tokenize(sql)
+    ends = [place for place, _ in places[1:]] + [len(text)]
+    for (_, kind), start, end in zip(places, [0, *ends], ends, strict=False):
+        yield kind.name, text[start:end].decode()
 
 
 def identifier(name: str) -> str:
@@ -68,8 +120,8 @@ def cast(name: str, kind: str) -> str:
     return f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"
 
 
-def misfit(name: str, kind: str) -> str:
-    """Return the SQL of whether a value is not of its column's type: a fraction is no integer, and 2 no boolean."""
+def cast_error(name: str, kind: str) -> str:
+    """Return SQL that is true where a value does not fit its column's type: a fraction no integer, and 2 no boolean."""
     sql = f"({identifier(name)} IS NOT NULL AND {cast(name, kind)} IS NULL)"
     if kind == "integer":
         sql += f" OR {cast(name, 'number')} <> {cast(name, kind)}"

@@ -12,7 +12,8 @@ from churn.core.errors import StageError, without_password
 from churn.core.files import replacing
 from churn.data.duckdb_helpers import identifier
 from churn.data.engines import postgresql_fault
-from churn.data.source import record_batches, streaming, with_limits
+from churn.data.sources.postgresql import with_limits
+from churn.data.sources.stream import record_batches, streaming
 
 import duckdb
 import pyarrow as pa
@@ -23,8 +24,8 @@ SERVERS = ("postgresql://", "postgres://")
 Write = Callable[[str, pa.Schema, Iterable[pa.Table]], int]
 
 
-def source(database: duckdb.DuckDBPyConnection, name: str, timeout: float) -> None:
-    """Make the table `given` of all that churn/data/source.py reads, of a database the table behind #.
+def load_table(database: duckdb.DuckDBPyConnection, name: str, timeout: float) -> None:
+    """Make the table `given` of all that churn/data/sources/ reads, of a database the table behind #.
 
     Raises StageError when it cannot be read, or a server takes longer than `timeout` minutes.
     """
@@ -39,8 +40,8 @@ def source(database: duckdb.DuckDBPyConnection, name: str, timeout: float) -> No
 
 
 @contextmanager
-def target(name: str) -> Iterator[Write]:
-    """Yield a function that writes tables beside each other, and returns their rows.
+def sink(name: str) -> Iterator[Write]:
+    """Yield a function that writes a table from batches, and returns its number of rows.
 
     It takes a word that is added to the name, the schema, and the tables. Nothing is there before all is written: files
     take their place then, and tables of PostgreSQL change in one transaction. Raises StageError when it is neither.
@@ -60,9 +61,9 @@ def target(name: str) -> Iterator[Write]:
     with ExitStack() as stack:
 
         def write(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-            beside = stack.enter_context(replacing(path.with_stem(f"{path.stem}.{word}") if word else path))
+            tmp = stack.enter_context(replacing(path.with_stem(f"{path.stem}.{word}") if word else path))
             kind, rows = pyarrow.csv.CSVWriter if path.suffix.lower() == ".csv" else pq.ParquetWriter, 0
-            with kind(beside, schema) as file:
+            with kind(tmp, schema) as file:
                 for table in tables:
                     file.write_table(table.cast(schema))
                     rows += table.num_rows
@@ -90,15 +91,15 @@ def server(name: str) -> Iterator[tuple[Any, str | None, str]]:
 
     url, _, table = name.partition("#")
     schema, _, table = table.rpartition(".")
-    told = without_password(name)
+    shown = without_password(name)
     if not table:
-        raise StageError(f"{told} names no table: end it in #table or #schema.table.")
+        raise StageError(f"{shown} names no table: end it in #table or #schema.table.")
     try:
         with dbapi.connect(with_limits(url)) as connection:
             yield connection, schema or None, table
     except Error as error:
         fault = postgresql_fault(error, _qualified(schema, table))
-        raise StageError(f"{told} failed: {fault}.") from error
+        raise StageError(f"{shown} failed: {fault}.") from error
 
 
 def _qualified(schema: str | None, table: str) -> str:

@@ -11,10 +11,27 @@ import pandas as pd
 
 
 def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_]:
-    """Say of each key whether it belongs to the holdout: shape (rows,).
+    """Assign each key to the training table or the holdout, by a hash of the key and the salt alone.
 
-    The first 8 bytes of BLAKE2b(salt + newline + key), as a number, lie below `share` of their range: a
-    customer's side depends on nothing but the key and the salt.
+    Parameters
+    ----------
+    keys
+        The customers' keys, shape (rows,).
+    salt
+        Another salt gives another holdout.
+    share
+        The expected share of the holdout.
+
+    Returns
+    -------
+    numpy.ndarray
+        Booleans, shape (rows,): true where the first 8 bytes of BLAKE2b(salt + newline + key), as a number, are below
+        `share` of their range.
+
+    Examples
+    --------
+    >>> in_holdout(pd.Series(["a", "b", "c"]), salt="2026", share=0.5).tolist()
+    [False, True, True]
     """
     limit, salted = int(share * 2**64), f"{salt}\n".encode()
     # As a list: pandas is slow to give its values one by one, and this is most of prepare's time.

@@ -25,7 +25,7 @@ from churn.core.errors import StageError
 from churn.core.files import md5_of
 from churn.core.git import default_branch, git
 from churn.core.paths import LOCK, RAW
-from churn.data.duckdb_helpers import SQL_TYPES, connection, identifier, literal
+from churn.data.duckdb_helpers import cast, columns_of, parquet_views
 
 import duckdb
 import numpy as np
@@ -130,25 +130,20 @@ def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
 
 
 @contextmanager
-def _opened(before: Path, after: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, dict[str, set[str]]]]:
+def _opened(before: Path, after: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, dict[str, dict[str, str]]]]:
     """Yield a connection in which both tables are views, `before` and `after`, and the names of their columns."""
-    with connection(before, after) as database:
-        columns = {}
-        for table, path in (("before", before), ("after", after)):
-            try:
-                database.execute(f"CREATE TEMP VIEW {table} AS SELECT * FROM read_parquet({literal(str(path))})")
-            except duckdb.Error as error:
-                raise StageError(f"{path} does not exist or is no Parquet file.") from error
+    tables = {"before": before, "after": after}
+    with parquet_views(tables, "does not exist or is no Parquet file") as database:
+        for table, path in tables.items():
             if not database.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]:
                 raise StageError(f"{path} has no rows.")
-            columns[table] = {name for name, *_ in database.execute(f"DESCRIBE {table}").fetchall()}
-        yield database, columns
+        yield database, {table: columns_of(database, table) for table in tables}
 
 
 def _typed(name: str, contract: Contract) -> str:
     """Return the SQL of a column's values in the contract's type, which the other table may have had otherwise."""
     kind = contract.columns[name].type
-    value = f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"
+    value = cast(name, kind)
     # Not isnan: DuckDB 2.0 takes that for false in any column of a Parquet file, whose statistics leave NaN out.
     return f"if(isfinite({value}), {value}, NULL)" if kind == "number" else value
 

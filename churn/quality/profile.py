@@ -17,7 +17,7 @@ from churn.config.params import Share, StrictModel, read_settings
 from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import TEST, TRAIN
-from churn.data.duckdb_helpers import SQL_TYPES, connection, identifier, literal
+from churn.data.duckdb_helpers import SQL_TYPES, columns_of, identifier, literal, parquet_views
 
 import duckdb
 from pydantic import Field, model_validator
@@ -74,10 +74,7 @@ def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Pr
 
     Two passes, whatever the number of features. Those that a table lacks, or has in another type, are left out.
     """
-    tables = [
-        {name: kind for name, kind, *_ in database.execute(f"DESCRIBE {table}").fetchall()}
-        for table in ("train", "test")
-    ]
+    tables = [columns_of(database, table) for table in ("train", "test")]
     there = [
         name
         for name in (contract.label, *contract.features)
@@ -185,12 +182,7 @@ def _rounded(value: Any) -> Any:
 
 def customers_profile(contract: Contract, like: Profile | None = None) -> Profile:
     """Return the profile of both prepared tables. Raises StageError when one cannot be read."""
-    with connection(TRAIN, TEST) as database:
-        for name, path in (("train", TRAIN), ("test", TEST)):
-            try:
-                database.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet({literal(str(path))})")
-            except duckdb.Error as error:
-                raise StageError(f"{path} cannot be read: run `dvc repro prepare` first.") from error
+    with parquet_views({"train": TRAIN, "test": TEST}, "cannot be read: run `dvc repro prepare` first") as database:
         return profile_of(database, contract, like)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from churn.config.contract import Contract
 from churn.core.errors import StageError, number_of
 from churn.data.conditions import Condition, relation_condition
-from churn.data.duckdb_helpers import SQL_TYPES, blank, identifier, literal
+from churn.data.duckdb_helpers import SQL_TYPES, blank, columns_of, identifier, literal
 
 import duckdb
 
@@ -99,7 +99,7 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
     A relation that is NULL in every row is a finding: it tests nothing. Raises StageError when a relation cannot be
     read or computed, and when the table cannot be read.
     """
-    types = {name: sql_type for name, sql_type, *_ in database.execute(f"DESCRIBE {table}").fetchall()}
+    types = columns_of(database, table)
     rules = list(row_rules(contract, types))
     label = identifier(contract.label) if types.get(contract.label) == "BIGINT" else "NULL"
     key = f"lag({identifier(contract.key)}) OVER ()" if contract.key in types else "NULL"

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from churn.config.contract import Contract
 from churn.core.errors import StageError, without_password
 from churn.core.files import write_json
 from churn.core.paths import CONTRACT
+from churn.core.time_limits import deadline
 from churn.modeling.model import TRUSTED_TYPES
 from churn.registry.local_store import LOCAL_ARTIFACTS, LOCAL_STORE, artifacts_here, file_of, opening
 from churn.registry.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code, digest_of, requirements
@@ -79,8 +79,9 @@ def registry() -> Iterator["MlflowClient"]:
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE)
     name = without_password(mlflow.get_tracking_uri())
     try:
-        with _deadline(
-            f"the registry at {name} took longer than {SECONDS:g} seconds; what is half done, the next run completes."
+        with deadline(
+            SECONDS,
+            f"the registry at {name} took longer than {SECONDS:g} seconds; what is half done, the next run completes.",
         ):
             with opening(mlflow.get_tracking_uri()):
                 client = mlflow.MlflowClient()
@@ -128,22 +129,6 @@ def _is_full(error: Exception) -> bool:
     signs = (os.strerror(errno.ENOSPC), "database or disk is full")
     is_local = isinstance(error, MlflowException) and not isinstance(error, RestException)
     return is_local and any(sign in str(error) for sign in signs)
-
-
-@contextmanager
-def _deadline(says: str) -> Iterator[None]:
-    """Raise StageError, which `says` so, in what still runs after SECONDS."""
-
-    def ring(*_: object) -> None:
-        raise StageError(says)
-
-    former = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)  # and again, should a library swallow the first
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
 
 
 def failed_with(error: Exception, code: str) -> bool:

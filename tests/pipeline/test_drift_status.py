@@ -30,6 +30,10 @@ def test_a_fresh_snapshot_is_compared_with_the_one_that_main_was_trained_on(clon
 
 
 def test_what_cannot_be_compared_is_a_sentence_and_no_drift(clone):
+    """Fault in drift: the commit is unknown here, or there is no snapshot.
+
+    The exit status is 2: `this clone does not know the commit …: git fetch origin fetches it, …`
+    """
     assert drift(clone, "--base", "nowhere") == (
         2,
         "drift: this clone does not know the commit nowhere: `git fetch origin` fetches it, or --base names another.\n",
@@ -51,6 +55,10 @@ def test_what_cannot_be_compared_is_a_sentence_and_no_drift(clone):
 
 
 def test_a_snapshot_that_this_machine_does_not_have_comes_from_the_remote_or_is_named_with_what_to_do(clone, tmp_path):
+    """Fault in drift: the commit's snapshot is not in the cache.
+
+    It comes from the remote. Otherwise the exit status is 2: `… nor in the remote: make push …`
+    """
     snapshot, remote = clone.folder / "data/raw/customers.parquet", tmp_path / "remote"
     kept = snapshot.read_bytes()  # DVC may have linked it to its cache
     for cached in (clone.folder / ".dvc/cache/files/md5").rglob("*"):
@@ -101,6 +109,10 @@ def cron(tmp_path):
 
 
 def test_the_recipe_for_cron_reports_each_failure_and_starts_a_retraining_on_drift_alone(cron):
+    """Fault in drift: in cron, fetch or the comparison fails.
+
+    The script ends with a status other than 0, and starts no retraining.
+    """
     calls = [
         "git fetch --quiet origin",
         "git checkout --quiet --force --detach origin/main",

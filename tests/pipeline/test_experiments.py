@@ -21,6 +21,10 @@ def run_with(clone, rows, *how):
 
 
 def test_experiments_run_in_a_folder_of_their_own_and_in_the_queue(ready):
+    """Fault in Git and folders: an experiment runs in a temporary folder, or in the queue.
+
+    It works.
+    """
     assert "Running stage 'register'" in run_with(ready, 101, "--temp")
 
     run_with(ready, 102, "--queue")
@@ -40,6 +44,10 @@ def test_experiments_run_in_a_folder_of_their_own_and_in_the_queue(ready):
 
 
 def test_dvc_makes_no_folder_that_others_may_write_to_wherever_it_is_called(ready, tmp_path):
+    """Fault in Git and folders: DVC is called in a sub-folder or from another folder.
+
+    It works, and makes no world-writable folder.
+    """
     ready.replace("params.yaml", "min_slice_rows: 100", "min_slice_rows: 101")
     ready.ok(DVC, "repro", "gate")
     ready.ok("sh", "-c", f"cd churn && ../{DVC} status")

@@ -39,6 +39,10 @@ def as_a_submodule(clone, tmp_path):
 
 @pytest.mark.parametrize("layout", [in_a_folder, as_a_submodule])
 def test_report_and_drift_work_in_a_folder_of_a_larger_repository_and_in_a_submodule(clone, tmp_path, layout):
+    """Fault in Git and folders: the pipeline is a folder of a larger repository, or a submodule.
+
+    Report and drift work.
+    """
     clone.commit("Train")
     clone.folder = layout(clone, tmp_path)
     clone.replace("params.yaml", "min_slice_rows: 100", "min_slice_rows: 101")
@@ -49,7 +53,7 @@ def test_report_and_drift_work_in_a_folder_of_a_larger_repository_and_in_a_submo
 
     done = clone.run("python", "-m", "report", "--base", "main~1")
     outcome, text = json.loads(clone.text("build/report/outcome.json")), clone.text("build/report/report.md")
-    assert outcome["because"][0].startswith("params.yaml: gate.min_slice_rows is 101, on main 100: "), done.stdout
+    assert outcome["reasons"][0].startswith("params.yaml: gate.min_slice_rows is 101, on main 100: "), done.stdout
     assert "| params.yaml: gate.min_slice_rows | 100 | 101 |" in text
     assert "| profile.json: rows | 7043 | 7044 |" in text
     assert "the same 1,452 customers" in text
@@ -57,11 +61,15 @@ def test_report_and_drift_work_in_a_folder_of_a_larger_repository_and_in_a_submo
     assert clone.ok("git", "status", "--porcelain") == ""
 
     assert clone.ok("python", "-m", "churn", "drift", "--base", "main~1").endswith("drift: stable\n")
-    compared = clone.run("python", "-m", "report.claims", "compare", "main~1")
+    compared = clone.run("python", "-m", "churn", "lock", "compare", "main~1")
     assert "dvc.lock differs from that of main~1, first in validate" in compared.stdout
 
 
 def test_a_base_that_has_no_pipeline_in_this_folder_is_named(clone, tmp_path):
+    """Fault in Git and folders: the report's base has no pipeline in this folder.
+
+    The report is blocked: `… has no pipeline in teams/churn/`
+    """
     clone.commit("Train")
     clone.folder = in_a_folder(clone, tmp_path)
     clone.ok("git", "mv", "../churn", "../other")
@@ -72,6 +80,10 @@ def test_a_base_that_has_no_pipeline_in_this_folder_is_named(clone, tmp_path):
 
 
 def test_a_path_with_quotes_spaces_and_dollars_is_as_good_as_any(clone, tmp_path):
+    """Fault in Git and folders: the checkout's path has a quote, a space or a dollar sign.
+
+    `make` works.
+    """
     clone.folder = clone.folder.rename(tmp_path / "it's $HOME now")
     give_environment(clone)
     clone.ok("make", "remote", "push")

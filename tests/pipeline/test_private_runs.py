@@ -82,6 +82,10 @@ RATE = _rate()
 
 
 def test_a_feature_function_that_fails_warns_or_logs_is_told_by_its_line(planted: Clone):
+    """Fault in messages: a feature function warns, logs, or crashes at import.
+
+    The message has the kind and the line: `crashed with LookupError in churn/features.py, line 31`
+    """
     planted.ok("python", "-m", "stages.fetch")
     features = planted.text("churn/features.py")
     (planted.folder / "churn/features.py").write_text(features + FAILING)
@@ -99,6 +103,10 @@ def test_a_feature_function_that_fails_warns_or_logs_is_told_by_its_line(planted
 
 
 def test_a_person_at_a_terminal_reads_the_librarys_text_and_the_log_does_not_have_it(planted: Clone):
+    """Fault in messages: a value fails the query, and a terminal is attached.
+
+    The terminal also shows the library's text. The log does not.
+    """
     planted.replace("source.sql", "tenure AS tenure_months", "strptime(customerID, '%Y') AS tenure_months")
     terminal, end = pty.openpty()
     command = [sys.executable, "-m", "stages.fetch"]

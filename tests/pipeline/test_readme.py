@@ -4,13 +4,14 @@ import re
 
 from churn.config.params import load_params
 from tests.conftest import ROOT
+from tests.faults import filled
 from tests.frozen import copy_of
 
 import pytest
 from ruamel.yaml import YAML
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCS = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
 
 
 def blocks(text, language):
@@ -79,14 +80,25 @@ def test_an_example_of_parameters_is_one_that_the_stages_read(name, tmp_path):
 
 
 def test_each_fault_is_shown_by_a_test_that_exists():
-    table = DOCS["faults.md"].partition("\n## The warehouse\n")[2]
-    shown = [row for row in table.splitlines() if row.startswith("| ") and not row.startswith("| fault ")]
+    table = DOCS["faults.md"].partition("\n## Bad changes\n")[0]
+    shown = [row for row in table.splitlines() if row.startswith("| ") and not row.startswith(("| fault ", "| --- "))]
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert shown
     for row in shown:
         named = re.findall(r"`(test_\w+)`", row)
         assert named, row
         assert [name for name in named if f"def {name}(" not in tests] == []
+
+
+def test_the_tables_of_faults_are_those_of_the_tests():
+    assert filled(DOCS["faults.md"]) == DOCS["faults.md"], "run python -m tests.faults"
+
+
+def test_the_readme_has_at_most_twenty_words_a_sentence():
+    prose = re.sub(r"```.*?```|^#.*?$|^\|.*?$", "\n\n", README, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", prose)
+    sentences = [part.split() for part in re.split(r"[.?!](?=\s)|\n\n|\n(?=- )", prose) if part.strip(" -\n")]
+    assert sum(map(len, sentences)) / len(sentences) <= 20
 
 
 @pytest.mark.parametrize("command", [line for line in commands("README.md") if line.startswith(("dvc", "python"))])
@@ -128,8 +140,8 @@ def test_every_make_command_that_is_named_exists(name):
 
 @pytest.mark.parametrize("name", DOCS)
 def test_every_path_that_is_named_exists(name, finished):
-    folder = ROOT if name == "README.md" else ROOT / "docs"
-    for link in re.findall(r"\]\(([^)#]+)\)", DOCS[name]):
+    folder = ROOT if (ROOT / name).exists() else ROOT / "docs"
+    for link in re.findall(r"\]\((?!https:)([^)#]+)\)", DOCS[name]):
         assert (folder / link).exists(), link
     known = {path.name for path in finished.folder.iterdir()} | {"stages", "churn"}
     for path in re.findall(r"`([\w.]+/[\w./]*)`", DOCS[name]):
@@ -138,7 +150,7 @@ def test_every_path_that_is_named_exists(name, finished):
 
 
 def test_the_graph_is_dvcs_own(finished):
-    (drawn,) = blocks(README, "mermaid")
+    (drawn,) = blocks(DOCS["architecture.md"], "mermaid")
     assert drawn.split() == finished.ok("dvc", "dag", "--mermaid").split()
 
 

@@ -161,6 +161,10 @@ def test_the_champion_is_the_model_that_passed_last(registered):
 
 
 def test_what_is_not_committed_is_a_candidate_and_main_makes_its_own_version(registered, tmp_path):
+    """Fault in the registry: register runs with uncommitted changes.
+
+    The version is `candidate`: `… is candidate, and champion stays version 1: params.yaml differs from commit …`
+    """
     registered.replace("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.81}")
     commit = registered.ok("git", "rev-parse", "--short=8", "HEAD").strip()
     printed = registered.ok("dvc", "repro")
@@ -187,6 +191,10 @@ def test_what_is_not_committed_is_a_candidate_and_main_makes_its_own_version(reg
 
 
 def test_an_experiment_of_dvc_is_a_candidate(registered):
+    """Fault in the registry: register runs in an experiment of DVC.
+
+    The version is `candidate`.
+    """
     printed = registered.ok("dvc", "exp", "run", "--set-param", "gate.overall.roc_auc.min=0.81")
     assert (
         "register: churn version 2 is candidate, and champion stays version 1: this is an experiment of DVC" in printed
@@ -237,6 +245,10 @@ def evil(folder, proof):
 
 
 def test_nothing_reads_a_version_whose_files_were_changed(registered, tmp_path):
+    """Fault in the registry: any other file of a version was changed, added or deleted.
+
+    No command reads or runs it: `version 1 of churn holds other files than register wrote: …`
+    """
     folder, proof = files(registered), tmp_path / "proof"
     shutil.copytree(folder, tmp_path / "kept")
     version, contract = registered.client.get_model_version("churn", "1"), load_contract()
@@ -277,6 +289,10 @@ def test_nothing_reads_a_version_whose_files_were_changed(registered, tmp_path):
 
 
 def test_a_version_without_a_digest_of_its_files_says_what_to_do(registered):
+    """Fault in the registry: a version has no `files_sha256`.
+
+    No command reads it: `version 1 of churn has no tag files_sha256: …`
+    """
     registered.client.delete_model_version_tag("churn", "1", "files_sha256")
     with pytest.raises(
         StageError, match=r"^version 1 of churn has no tag files_sha256: .*: delete the version in MLflow"
@@ -353,6 +369,10 @@ def test_a_registry_whose_files_are_gone_says_so(registered):
 
 
 def test_a_checkout_that_was_copied_or_moved_keeps_its_registry(registered, tmp_path):
+    """Fault in the registry: the folder of a local registry was moved or copied.
+
+    The next command writes the new paths to `mlflow.db`. The original of a copy is unchanged.
+    """
     before = sha256(registered.folder / "mlflow.db")
     copy = Clone(tmp_path / "a copy")
     shutil.copytree(registered.folder, copy.folder, symlinks=True)
@@ -371,6 +391,10 @@ def test_a_checkout_that_was_copied_or_moved_keeps_its_registry(registered, tmp_
 
 
 def test_a_store_that_was_copied_without_its_files_says_so(registered, tmp_path):
+    """Fault in the registry: `mlflow.db` was copied without `mlartifacts/`.
+
+    register fails: `… keeps its files in file://…, and they are not in mlartifacts here: …`
+    """
     copy = Clone(tmp_path / "copy")
     shutil.copytree(registered.folder, copy.folder, symlinks=True, ignore=shutil.ignore_patterns("mlartifacts"))
     copy.replace("params.yaml", "model: churn", "model: churn # as before")
@@ -380,6 +404,10 @@ def test_a_store_that_was_copied_without_its_files_says_so(registered, tmp_path)
 
 
 def test_two_first_registrations_at_once_both_succeed(clone):
+    """Fault in the registry: two registrations create a local registry at the same time.
+
+    One waits for the other. Both succeed.
+    """
     command = ["python", "-m", "stages.register"]
     both = [
         subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=subprocess.PIPE, text=True)

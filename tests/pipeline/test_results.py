@@ -52,6 +52,11 @@ def test_what_the_stages_write_is_read(finished, name):
     ],
 )
 def test_a_value_of_another_kind_is_one_sentence_with_its_key_and_the_command_to_type(changed, name, keys, value):
+    """Fault in files between stages: a JSON file in `metrics/` lacks a key, or a value has another type.
+
+    Its reader fails: `metrics/validation.json is not what validate writes: tables: input should be an object; run
+    dvc repro --force --single-item validate.`
+    """
     with pytest.raises(StageError) as told:
         changed(name, *keys, value=value)
     sentence = str(told.value)

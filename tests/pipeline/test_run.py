@@ -343,6 +343,10 @@ def test_dvc_draws_the_difference_to_another_commit(clone, tmp_path):
 
 
 def test_fetch_is_frozen_by_hand(clone):
+    """Fault in Git and folders: `dvc freeze fetch`.
+
+    DVC refuses: `cannot dump a parametrized stage: 'fetch'`. `frozen: true` by hand works.
+    """
     assert "cannot dump a parametrized stage" in clone.run("dvc", "freeze", "fetch").stdout
     clone.replace("dvc.yaml", "  fetch:\n", "  fetch:\n    frozen: true\n")
     clone.replace("source.sql", "SELECT", "-- another query\nSELECT")
@@ -370,6 +374,10 @@ def test_dvc_keeps_its_own_files_out_of_the_home_folder(finished):
 
 @pytest.mark.parametrize("dvc_too", [False, True], ids=["the stage", "dvc too"])
 def test_a_stage_that_is_killed_under_dvc_is_made_by_the_next_run(clone, dvc_too):
+    """Fault in Git and folders: `kill -9` ends a stage, or DVC with it.
+
+    The next `dvc repro` makes the same bytes. DVC prints `failed to run: python -m stages.train, exited with 137`.
+    """
     before, log = (clone.folder / "models/churn.skops").read_bytes(), clone.folder / ".cache/stages.jsonl"
     lines = log.read_text().count("\n")
     command = ["dvc", "repro", "--force", "--single-item", "train"]

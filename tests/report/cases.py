@@ -1,4 +1,4 @@
-"""Facts to write reports from, one for each way a change can turn out.
+"""Data to render reports from, one for each way a change can turn out.
 
 `python -m tests.report.cases` writes tests/report/golden/ anew; read the difference before committing it.
 """
@@ -11,10 +11,10 @@ from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference, SliceDifferences
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import check_limit
+from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
-from report.claims import ORDER
-from report.facts import Change, Comparison, DataChange, Facts, Outcome, Run, Slice
-from report.text import markdown, terminal
+from report.data import Change, Comparison, DataChange, Outcome, ReportData, Run, Slice
+from report.render import markdown, terminal
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "x|y `z` <img src=x onerror=alert(1)> [a](http://b) @team #1 ~~s~~ *e* _u_\n## heading -->"
@@ -45,7 +45,7 @@ SLICES = (
     Slice("internet_service=DSL", 480, differences(0.003)),
     Slice("internet_service=None", 0, dict.fromkeys(METRICS, Difference())),
 )
-PASSING = Facts(
+PASSING = ReportData(
     reproduce=("git fetch origin && git switch --detach 4dd13c7a", "python -m report --base origin/main"),
     base="main",
     outcome=Outcome(True, "Passes the gate"),
@@ -68,7 +68,7 @@ RULES = VsBaseline(
     familywise_alpha=0.01,
     max_gain={"roc_auc": 0.02},
 )
-STOPPED = Facts(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
+STOPPED = ReportData(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
 
 CASES = {
     "passes": PASSING,
@@ -168,6 +168,6 @@ CASES = {
 
 
 if __name__ == "__main__":
-    for name, facts in CASES.items():
-        (GOLDEN / f"{name}.md").write_text(markdown(facts), encoding="utf-8")
-        (GOLDEN / f"{name}.txt").write_text(terminal(facts) + "\n", encoding="utf-8")
+    for name, data in CASES.items():
+        (GOLDEN / f"{name}.md").write_text(markdown(data), encoding="utf-8")
+        (GOLDEN / f"{name}.txt").write_text(terminal(data) + "\n", encoding="utf-8")

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 from churn.core.errors import StageError
 from churn.core.git import default_branch
-from report.__main__ import base_commit
 from report.baseline import rebuilt, refuse_damaged
 from report.changes import changed_files, judge_notes
-from report.facts import Change
+from report.collect import base_commit
+from report.data import Change
 
 import pytest
 
@@ -119,6 +119,10 @@ NOTES = {
 
 @pytest.mark.parametrize(("file", "what"), NOTES.items())
 def test_a_change_of_what_judges_runs_before_it_or_fetches_is_told(file, what):
+    """Fault in CI and the judge: a branch changes a file that judges, runs before the judge, or fetches.
+
+    The report warns: `This branch changes the code and settings that run before the judge: Makefile`
+    """
     assert list(judge_notes([], [file])) == [f"This branch changes the {what}: {file}"]
 
 

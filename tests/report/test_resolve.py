@@ -6,8 +6,8 @@ from churn.core.dvc_files import refuse_damaged
 from churn.core.errors import StageError
 from churn.core.files import read_json
 from churn.core.paths import GATE, LOCK
+from churn.lock import resolve, stages_of
 from churn.registry.lineage import lock_digest
-from report.claims import resolve, stages_of
 from report.state import outdated_stages
 from tests.conftest import give_environment
 
@@ -65,6 +65,10 @@ def state(folder):
     ids=lambda arguments: arguments[0],
 )
 def test_results_in_conflict_are_taken_from_one_side_and_the_next_commands_are_named(branches, begin, goes_on):
+    """Fault in Git and folders: a merge, rebase, cherry-pick or revert conflicts in results.
+
+    `make resolve` takes them from one side as a whole, and prints the next commands.
+    """
     git(*begin, fails=True)
     said = resolve()
     assert state(branches) == results(THEIRS if begin[0] == "rebase" else OWN)
@@ -78,6 +82,10 @@ def test_results_in_conflict_are_taken_from_one_side_and_the_next_commands_are_n
 
 
 def test_a_result_that_one_side_deleted_is_as_on_the_side_that_is_kept(branches):
+    """Fault in Git and folders: one side of a merge deleted a result.
+
+    `make resolve` leaves it as on the side that it takes.
+    """
     git("rm", "--quiet", "plots/roc.csv", "metrics/gate.json")
     commit({"metrics/rows.json": "{}\n"})
     git("merge", "theirs", fails=True)
@@ -92,6 +100,10 @@ def test_a_result_that_one_side_deleted_is_as_on_the_side_that_is_kept(branches)
 
 
 def test_other_files_in_conflict_are_left_and_named(branches):
+    """Fault in Git and folders: settings or code are in conflict as well.
+
+    `make resolve` leaves them: `Resolve and git add by hand: params.yaml.`
+    """
     git("switch", "--quiet", "theirs")
     commit({}, params_yaml="a: 2\n")
     git("switch", "--quiet", "main")
@@ -104,6 +116,10 @@ def test_other_files_in_conflict_are_left_and_named(branches):
 
 
 def test_marks_of_a_conflict_that_were_committed_are_undone(branches):
+    """Fault in Git and folders: conflict markers were committed.
+
+    `make resolve` takes the newest commit without them.
+    """
     commit({"dvc.lock": MARKED, "metrics/gate.json": MARKED})
     assert resolve().endswith("and `git commit`.")
     assert state(branches) == results(OWN)
@@ -134,6 +150,10 @@ def test_in_a_folder_of_a_larger_repository_its_own_results_alone_are_taken(bran
     ids=["a metric", "a stage", "register", "claims", "report"],
 )
 def test_whoever_reads_a_result_in_conflict_is_told_the_command_that_resolves_it(branches, monkeypatch, read):
+    """Fault in Git and folders: a stage reads a result with conflict markers.
+
+    It fails: `dvc.lock has a merge conflict: run make resolve, then make repro.`
+    """
     git("merge", "theirs", fails=True)
     monkeypatch.setenv("DVC_STAGE", "gate")
     with pytest.raises(StageError, match=r"(dvc\.lock|gate\.json) has a merge conflict: run `make resolve`, then"):
@@ -152,7 +172,7 @@ def test_two_branches_with_results_are_merged_by_make_resolve_and_make_repro(clo
     assert refused.returncode != 0
     assert "dvc.lock has a merge conflict: run `make resolve` first." in refused.stdout
     said = clone.ok("make", "resolve")
-    assert said.startswith("claims: dvc.lock, metrics, plots are those of the commit ")
+    assert said.startswith("lock: dvc.lock, metrics, plots are those of the commit ")
     clone.ok(".venv/bin/dvc", "repro", "gate")
     clone.ok("git", "add", "dvc.lock", "metrics", "plots")
     clone.ok("git", "commit", "--quiet", "--no-edit")

@@ -3,9 +3,9 @@
 import json
 
 from churn.core.paths import GATE, VALIDATION
+from churn.lock import ORDER
 from report.changes import judge_notes, loosened
-from report.claims import ORDER
-from report.facts import Change, Run
+from report.data import Change, Run
 from report.state import logged_runs, outcome_of, stage_runs
 
 import pytest

@@ -1,7 +1,6 @@
--- How the source's columns become the contract's. `source` is the file that fetch.source names. In a CSV
--- every column is text; each result is cast to the type that contract.yaml declares, and a value that does
--- not fit is an error: so 'Yes' and 'No' become booleans, and a new spelling stops the pipeline.
--- What is not named here is left out: gender, which predicts nothing in this data and should not.
+-- Maps the source's columns to those of contract.yaml. `source` is the file in fetch.source. Columns of a CSV are text.
+-- Each result is cast to the contract's type, so 'Yes' and 'No' become booleans, and a new spelling is an error.
+-- gender is left out: it predicts nothing in this data, and should not.
 SELECT
     customerID AS customer_id,
     CASE Churn WHEN 'Yes' THEN 1 WHEN 'No' THEN 0 END AS churn,
@@ -16,7 +15,7 @@ SELECT
     Dependents AS dependents,
     InternetService AS internet_service,
     PhoneService AS phone_service,
-    -- Customers without phone or internet say so again here; phone_service and internet_service keep it.
+    -- phone_service and internet_service already record customers without phone or internet.
     replace(MultipleLines, 'No phone service', 'No') AS multiple_lines,
     replace(OnlineSecurity, 'No internet service', 'No') AS online_security,
     replace(OnlineBackup, 'No internet service', 'No') AS online_backup,

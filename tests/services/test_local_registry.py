@@ -69,6 +69,10 @@ def tags(client, model, number):
 
 @pytest.mark.parametrize("what", ["the version", "the alias"])
 def test_rollback_works_after_the_champion_or_its_alias_was_deleted(client, model, what):
+    """Fault in the registry: champion's version or alias was deleted in MLflow.
+
+    `make rollback` goes back from the last recorded move.
+    """
     if what == "the version":
         client.delete_model_version(model, "2")
     else:
@@ -90,6 +94,11 @@ def test_what_follows_a_champion_that_was_deleted_is_not_the_first(client, model
 
 
 def test_a_foreign_champion_is_one_true_sentence_everywhere(client, model, params, contract):
+    """Fault in the registry: champion was not registered by this pipeline.
+
+    Scoring fails: `version 3 of churn was not registered by this pipeline: …`. `make rollback` returns to the
+    former one.
+    """
     register(client, model, "three")
     client.set_registered_model_alias(model, "champion", "3")
     foreign = (
@@ -165,6 +174,10 @@ def answering(body):
 
 @pytest.mark.parametrize("ask", [experiment_id, lambda client, model: chosen(client, model, None)])
 def test_a_server_that_is_not_mlflow_is_named(store, monkeypatch, ask):
+    """Fault in the registry: another server answers at the registry's address.
+
+    register and scoring fail: `… answers, but not as an MLflow server: check MLFLOW_TRACKING_URI.`
+    """
     with answering(b"{}") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         with pytest.raises(StageError, match=f"{address} answers, but not as an MLflow server"), registry() as client:
@@ -174,6 +187,10 @@ def test_a_server_that_is_not_mlflow_is_named(store, monkeypatch, ask):
 def test_a_full_folder_for_temporary_files_is_not_the_registrys_failure(
     client, store, small_disk, tmp_path, monkeypatch
 ):
+    """Fault in the registry: the disk for temporary files is full.
+
+    register and scoring fail: `the disk is full, here or in /tmp (TMPDIR): make room, and run it again.`
+    """
     small_disk(tmp_path / "small", 64)
     version = register(client, "large", "x" * 200_000, **BY_MAIN)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "small"))

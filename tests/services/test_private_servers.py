@@ -6,8 +6,8 @@ import threading
 import warnings
 
 from churn.core.runner import attempt
-from churn.data.sinks import target
-from churn.data.source import record_batches
+from churn.data.sinks import sink
+from churn.data.sources.stream import record_batches
 from churn.registry.client import registry
 from tests.servers import postgresql_server
 
@@ -78,6 +78,10 @@ def refuse_canaries(text):
     ],
 )
 def test_a_query_that_fails_on_a_value_says_nothing_of_it(told, server, sql, said):
+    """Fault in messages: the same in PostgreSQL.
+
+    fetch fails with the query's line and the kind of fault.
+    """
     text = told(lambda: list(record_batches(server.url, sql, query="source.sql")))
     refuse_canaries(text)
     assert f"source.sql does not run in {server.url}: " in text
@@ -95,10 +99,14 @@ def test_a_query_that_fails_on_a_value_says_nothing_of_it(told, server, sql, sai
     ],
 )
 def test_a_table_that_refuses_a_score_says_nothing_of_its_customer(told, server, table, said):
+    """Fault in messages: a constraint of the target table rejects a score.
+
+    Scoring fails: `postgresql://…#crm.scores failed: a constraint of the table is broken.`
+    """
     scores = pa.table({"customer_id": [CANARY, CANARY], "score": [0.5, 0.5]})
 
     def work():
-        with target(f"{server.url}#{table}") as write:
+        with sink(f"{server.url}#{table}") as write:
             write("", scores.schema, [scores])
 
     text = told(work)
@@ -131,6 +139,11 @@ class _Echoing(http.server.BaseHTTPRequestHandler):
     ],
 )
 def test_a_registry_that_repeats_a_value_is_told_by_its_status(told, monkeypatch, status, body, said):
+    """Fault in messages: a registry or its proxy answers with an error.
+
+    register fails: `the registry at … failed: it answers with the HTTP status 403: look at MLFLOW_TRACKING_USERNAME
+    and …`
+    """
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echoing) as echoing:

@@ -89,7 +89,12 @@ def test_a_model_is_registered_once_and_served_from_there(clone, server, client,
 
 
 def test_two_registrations_at_once_make_one_version(clone, faulty, client):
-    """Both have found none, and create theirs at the same moment."""
+    """Fault in the registry: two registrations of one model run at the same time.
+
+    They make one version and one move. Both succeed.
+
+    Both have found none, and create theirs at the same moment.
+    """
     both, met = threading.Barrier(2, timeout=60), threading.Event()
 
     def together(method, path):
@@ -137,6 +142,10 @@ def test_a_tag_that_another_registration_makes_at_the_same_moment_is_no_failure(
 
 @pytest.mark.parametrize("point", INTERESTING)
 def test_a_registration_that_was_killed_is_completed_by_the_next(clone, server, faulty, client, point):
+    """Fault in the registry: register is killed at any point.
+
+    The next run completes it with one version and one move.
+    """
     name = point.replace(" ", "_")
     named(clone, name)
     killed = threading.Event()
@@ -156,7 +165,12 @@ def test_a_registration_that_was_killed_is_completed_by_the_next(clone, server, 
 
 
 def test_each_request_may_fail_once_in_any_way(clone, faulty, client):
-    """Answered by 503, not answered, or done without an answer: so what makes something makes it twice."""
+    """Fault in the registry: the registry answers 5xx, drops connections, or loses answers.
+
+    Each request is tried six times in 30 seconds, and duplicates are removed. Each retry prints a warning.
+
+    Answered by 503, not answered, or done without an answer: so what makes something makes it twice.
+    """
     asked, ways = set(), ["503", "lose", "drop"]
 
     def fail(method, path):
@@ -179,6 +193,10 @@ def test_each_request_may_fail_once_in_any_way(clone, faulty, client):
 
 @pytest.mark.parametrize("way", ["503", "drop"])
 def test_a_server_that_stops_between_two_calls_is_one_sentence_and_nothing_is_lost(clone, server, faulty, client, way):
+    """Fault in the registry: the registry stops during a registration.
+
+    register fails: `register: the registry at … failed: it cannot be reached.` The next run completes it.
+    """
     named(clone, f"stopped_{way}")
     stopped = []
 
@@ -199,6 +217,10 @@ def test_a_server_that_stops_between_two_calls_is_one_sentence_and_nothing_is_lo
 
 
 def test_a_server_that_hangs_is_given_up_in_time(clone, faulty, monkeypatch):
+    """Fault in the registry: the registry accepts requests and never answers.
+
+    register fails. Each request is given up after a minute, six times.
+    """
     faulty.fault = lambda method, path: time.sleep(30)
     settings = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     started = time.monotonic()
@@ -209,6 +231,10 @@ def test_a_server_that_hangs_is_given_up_in_time(clone, faulty, monkeypatch):
 
 
 def test_all_requests_together_have_a_limit(faulty, monkeypatch):
+    """Fault in the registry: many requests to the registry are slow.
+
+    register fails after 15 minutes: `… took longer than 900 seconds; …`
+    """
     faulty.fault = lambda method, path: time.sleep(5)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", faulty.address)
     monkeypatch.setattr(churn.registry.client, "SECONDS", 1.0)
@@ -223,7 +249,12 @@ def test_all_requests_together_have_a_limit(faulty, monkeypatch):
 
 
 def test_of_two_moves_at_once_both_go_by_the_one_to_the_higher_version(server, client):
-    """The one to version 2 sets the alias first, and the one to version 1 would be the last word."""
+    """Fault in the registry: two different versions move champion at the same time.
+
+    Both follow the move to the higher version.
+
+    The one to version 2 sets the alias first, and the one to version 1 would be the last word.
+    """
     client.create_registered_model("moves")
     for _ in range(2):
         client.create_model_version("moves", f"s3://{BUCKET}/nowhere")
@@ -280,6 +311,11 @@ def champion(client, name):
 
 
 def test_champion_moves_to_what_is_not_worse_and_back_by_a_rollback(clone, server, client, contract):
+    """Fault in the registry: a model is worse than champion.
+
+    It is registered, and champion stays: `… is not champion, version 1 stays: worse in …`. A rollback without a
+    former champion fails.
+    """
     named(clone, "succession")
     registered(clone, server)
     retrained(clone, contract, max_iter=3)
@@ -323,6 +359,11 @@ def test_champion_moves_to_what_is_not_worse_and_back_by_a_rollback(clone, serve
 
 
 def test_a_champion_that_needs_a_column_that_is_gone_is_followed_and_the_tag_says_so(clone, server, client, tmp_path):
+    """Fault in the registry: champion needs a column that no longer exists.
+
+    The new version becomes champion. `decision` has `… cannot score the present holdout (there is no dependents),
+    so they were not compared`.
+    """
     named(clone, "features")
     registered(clone, server)
     path = clone.folder / "contract.yaml"
@@ -333,6 +374,10 @@ def test_a_champion_that_needs_a_column_that_is_gone_is_followed_and_the_tag_say
 
 
 def test_a_champion_whose_file_was_changed_is_not_read(clone, server, s3, client, contract):
+    """Fault in the registry: the model file in the registry was changed or deleted.
+
+    No command reads it: `version 1 of churn holds another model file: SHA-256 …`
+    """
     named(clone, "corrupted")
     registered(clone, server)
     retrained(clone, contract)

@@ -110,7 +110,7 @@ def test_what_one_machine_pushed_another_takes_over_and_does_not_train_again(ser
     one.ok("make", "remote", "push")
     assert "verify = true" in one.text(".dvc/config.local")
     assert S3_KEYS["AWS_SECRET_ACCESS_KEY"] not in one.text(".dvc/config.local")
-    other.ok("python", "-m", "report.claims", "drop")  # so that only the run-cache knows what train made
+    other.ok("python", "-m", "churn", "lock", "drop")  # so that only the run-cache knows what train made
     other.ok("make", "pull")
     assert ran(other.ok("dvc", "repro", "--pull", "train")) == ["prepare", "validate"]  # with metrics of Git
     assert same(other, server.origin, TRAIN, MODEL)
@@ -128,6 +128,10 @@ def test_what_one_machine_pushed_another_takes_over_and_does_not_train_again(ser
 )
 @pytest.mark.parametrize("command", [FETCH, PUSH], ids=["fetch", "push"])
 def test_a_remote_that_cannot_be_used_is_one_sentence_that_says_why(server, refused, command, change, told):
+    """Fault in the DVC remote: the key is wrong, unknown or missing, or the server is down.
+
+    Nothing is transferred. The message has the reason and the variables to check.
+    """
     if "AWS_ENDPOINT_URL_S3" in change:
         change = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_ports(1)[0]}", "AWS_MAX_ATTEMPTS": "1"}
     kept = refused.environment
@@ -140,6 +144,11 @@ def test_a_remote_that_cannot_be_used_is_one_sentence_that_says_why(server, refu
 
 
 def test_a_remote_that_accepts_and_never_answers_is_given_up(refused):
+    """Fault in the DVC remote: the remote accepts and never answers.
+
+    It is given up after five attempts of 15 seconds (`AWS_MAX_ATTEMPTS`): `… cannot be reached (no answer in time):
+    …`
+    """
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         done = refused.run(*FETCH, AWS_ENDPOINT_URL_S3=address, AWS_MAX_ATTEMPTS="1")  # of 15 seconds; five without it
@@ -153,6 +162,10 @@ def refused(server):
 
 
 def test_a_bucket_that_does_not_exist_is_named(refused):
+    """Fault in the DVC remote: the bucket does not exist.
+
+    Nothing is transferred. The message names it.
+    """
     config = refused.folder / ".dvc" / "config.local"
     before = config.read_text()
     config.write_text(before.replace(f"s3://{BUCKET}/whole", "s3://elsewhere/whole"))
@@ -173,6 +186,10 @@ def test_without_a_remote_it_says_how_to_name_one(refused):
 
 
 def test_who_may_only_read_fetches_and_cannot_push(server, remote, empty):
+    """Fault in the DVC remote: the key may only read.
+
+    `make pull` works. `make push` fails: `… takes nothing from these credentials (AccessDenied)`
+    """
     reader = remote.machine("reader")
     reader.environment |= S3_READING_KEYS
     reader.ok(*FETCH)
@@ -188,6 +205,10 @@ def test_who_may_only_read_fetches_and_cannot_push(server, remote, empty):
 
 
 def test_a_branch_pushes_objects_without_runs_and_nobody_fetches_a_run_that_was_planted_there(server, empty):
+    """Fault in CI and the judge: a branch pushes with a false run in its cache.
+
+    The push leaves out the run-cache.
+    """
     one, other = empty.machine("one", made=True), empty.machine("other")
     for machine in (one, other):
         with (machine.folder / ".dvc" / "config.local").open("a") as config:
@@ -242,6 +263,10 @@ class Proxy:
 
 
 def test_a_push_that_was_killed_half_way_leaves_no_half_object_and_is_completed_by_the_next(server, empty):
+    """Fault in the DVC remote: a push is killed.
+
+    The remote has whole objects only. The next push completes it.
+    """
     machine, proxy = (
         empty.machine("killed", made=True),
         Proxy(server.address, 200_000, cut=False),
@@ -262,6 +287,10 @@ def test_a_push_that_was_killed_half_way_leaves_no_half_object_and_is_completed_
 
 
 def test_a_push_whose_connections_drop_says_so_and_is_completed_by_the_next(server, empty):
+    """Fault in the DVC remote: the connections of a push drop.
+
+    It fails: `… cannot be reached …: do it again; nothing here is lost`. The next push completes it.
+    """
     machine, proxy = empty.machine("cut", made=True), Proxy(server.address, 200_000, cut=True)
     done = machine.run(*PUSH, AWS_ENDPOINT_URL_S3=proxy.address, AWS_MAX_ATTEMPTS="1")
     proxy.listener.close()
@@ -294,12 +323,20 @@ def story(server, tmp_path_factory):
 
 
 def test_a_damaged_object_is_named_and_not_taken(story):
+    """Fault in the DVC remote: an object in the remote is damaged.
+
+    `make pull` names it and does not use it.
+    """
     where = f"{BUCKET}/{story.remote.prefix}/{story.table}"
     assert f"remote: {TRAIN} is damaged in the remote ({where}) and was not taken; " in story.fetched
     assert not story.taken
 
 
 def test_a_missing_object_is_named(story):
+    """Fault in the DVC remote: an object is missing in the remote.
+
+    `make pull` names it. `dvc repro --pull` runs its stage, and `make push` restores it.
+    """
     assert f"remote: {MODEL} is missing; `dvc repro --pull` makes it anew, then `make push`." in story.fetched
 
 
@@ -309,6 +346,10 @@ def test_what_is_damaged_or_missing_is_made_anew_as_it_was(story, server):
 
 
 def test_the_next_push_replaces_what_is_damaged_in_the_remote(story, server):
+    """Fault in the DVC remote: the same, and another machine has the object.
+
+    Its `make push` replaces the damaged one.
+    """
     where = f"{BUCKET}/{story.remote.prefix}/{story.table}"
     assert f"remote: {TRAIN} was damaged in the remote ({where}) and is replaced." in story.pushed
     there = story.remote.objects()
@@ -316,6 +357,10 @@ def test_the_next_push_replaces_what_is_damaged_in_the_remote(story, server):
 
 
 def test_an_entry_of_the_run_cache_that_was_cut_short_does_not_stop_the_pipeline(remote):
+    """Fault in the DVC remote: an entry of the run-cache is truncated.
+
+    It is deleted, and its stage may run again. Without the right to delete, the message asks for it.
+    """
     (name,) = [name for name, content in remote.objects().items() if b"cmd: python -m stages.prepare" in content]
     content = remote.objects()[name]
     remote.write(name, content[: content.index(b"outs:")])
@@ -326,11 +371,15 @@ def test_an_entry_of_the_run_cache_that_was_cut_short_does_not_stop_the_pipeline
         f"remote: {BUCKET}/{remote.prefix}/{name} is damaged, and these credentials may not delete it" in reading.stdout
     )
     assert f"{name} was damaged and is deleted; its stage may run again." in machine.ok(*FETCH)
-    machine.ok("python", "-m", "report.claims", "drop")
+    machine.ok("python", "-m", "churn", "lock", "drop")
     assert ran(machine.ok("dvc", "repro", "--pull", "prepare")) == ["prepare"]
 
 
 def test_what_is_damaged_in_this_machines_own_cache_is_neither_trained_on_nor_pushed(server, remote, tmp_path):
+    """Fault in the DVC remote: an object in the local cache is damaged.
+
+    No stage reads it, and no push sends it. The message names two files to delete, then `dvc repro --pull`.
+    """
     machine = remote.machine("machine", made=True)
     cached = machine.folder / ".dvc" / "cache" / path_of(machine, TRAIN)
     cached.chmod(0o644)
@@ -363,6 +412,10 @@ def test_what_is_damaged_in_this_machines_own_cache_is_neither_trained_on_nor_pu
 
 
 def test_a_full_disk_is_told_and_what_came_over_whole_is_kept(server, remote, small_disk):
+    """Fault in the DVC remote: the disk is full during a pull.
+
+    Whole objects stay: `the disk is full: make room, and do it again`
+    """
     machine = remote.machine("machine")
     cache = machine.folder / ".dvc" / "cache"
     small_disk(cache, 8192)
@@ -383,6 +436,10 @@ def test_a_full_disk_is_told_and_what_came_over_whole_is_kept(server, remote, sm
 
 
 def test_a_disk_that_is_full_when_a_model_is_written_leaves_no_half_model(server, small_disk, tmp_path):
+    """Fault in the DVC remote: the disk is full when train writes the model.
+
+    train fails and leaves no partial file.
+    """
     remote = Remote(server.address, "whole", server.origin, tmp_path)
     machine = remote.machine("machine", made=True)
     shutil.rmtree(machine.folder / "models")
@@ -394,6 +451,11 @@ def test_a_disk_that_is_full_when_a_model_is_written_leaves_no_half_model(server
 
 
 def test_a_disk_that_is_full_when_dvc_stores_a_model_loses_nothing(server, small_disk, tmp_path):
+    """Fault in the DVC remote: the disk is full when DVC stores an output.
+
+    DVC prints `failed to reproduce 'train': [Errno 28] No space left on device`. The next `dvc repro` goes on from
+    there.
+    """
     machine = Remote(server.address, "whole", server.origin, tmp_path).machine("machine")
     cache = machine.folder / ".dvc" / "cache"
     small_disk(cache, 300)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-import churn.data.source
+import churn.data.sources.postgresql
 from churn.core.errors import StageError
 from churn.scoring import score
 from tests.servers import cutting_proxy
@@ -67,6 +67,10 @@ def test_a_csv_in_any_order_and_without_the_label_gives_the_same_bytes(scoring, 
 
 
 def test_customers_that_break_the_contract_are_kept_out_by_name_of_the_rule(scoring, tmp_path):
+    """Fault in scoring: customers break the contract.
+
+    They are rejected by the rule's name, and all others are scored: `score: 2 break contract values`
+    """
     clone, customers, _ = scoring
     frame = customers.drop(columns="churn").head(30).astype(object)
     for row, column, value in BREAKS.values():
@@ -97,6 +101,10 @@ def test_customers_that_break_the_contract_are_kept_out_by_name_of_the_rule(scor
 def test_a_table_of_postgresql_is_read_and_written_in_one_transaction(
     scoring, postgres, contract, tmp_path, monkeypatch
 ):
+    """Fault in scoring: PostgreSQL fails while scores are written.
+
+    The former scores stay: `score: postgresql://…#crm.scores failed: …`
+    """
     clone, customers, expected = scoring
     url, password = postgres
     frame = customers.drop(columns="churn").head(2_000)
@@ -152,12 +160,16 @@ def test_a_table_of_postgresql_is_read_and_written_in_one_transaction(
 def test_a_server_that_falls_silent_while_it_gives_the_customers_is_given_up(
     clone, postgres, contract, tmp_path, monkeypatch
 ):
+    """Fault in scoring: PostgreSQL sends nothing while customers are read.
+
+    It is given up as in fetch, by `fetch.timeout_minutes`: `score: postgresql://… is silent: after 30 minutes …`
+    """
     url, password = postgres
     clone.replace("params.yaml", "timeout_minutes: 30", "timeout_minutes: 0.02")
     monkeypatch.chdir(clone.folder)
     port = url.rpartition(":")[2].partition("/")[0]
     monkeypatch.setenv("PGPASSWORD", password["PGPASSWORD"])
-    monkeypatch.setattr(churn.data.source, "GRACE", 1.0)
+    monkeypatch.setattr(churn.data.sources.postgresql, "GRACE", 1.0)
     with cutting_proxy(int(port), after=0, hold=True) as silent:
         given, wanted = f"{url.replace(port, str(silent))}#pg_class", tmp_path / "scores.csv"
         with pytest.raises(StageError, match="is silent: after"):
@@ -166,6 +178,10 @@ def test_a_server_that_falls_silent_while_it_gives_the_customers_is_given_up(
 
 
 def test_scoring_that_is_killed_leaves_the_former_scores_and_is_completed_by_the_next(scoring, tmp_path):
+    """Fault in scoring: `kill -9` ends scoring.
+
+    The former scores stay. The next run completes it.
+    """
     clone, customers, _ = scoring
     many = pd.concat([customers.assign(customer_id=customers["customer_id"] + f"-{part}") for part in range(60)])
     many.to_parquet(tmp_path / "customers.parquet", index=False)
@@ -185,6 +201,10 @@ def test_scoring_that_is_killed_leaves_the_former_scores_and_is_completed_by_the
 
 
 def test_a_disk_that_is_full_when_scores_are_written_leaves_the_former_ones(scoring, small_disk, tmp_path):
+    """Fault in scoring: the disk is full when scores are written.
+
+    The former scores stay: `score: … No space left on device`
+    """
     clone, *_ = scoring
     small_disk(tmp_path / "small", 64)
     former = tmp_path / "small" / "scores.csv"

@@ -14,10 +14,11 @@ import time
 from contextlib import closing, contextmanager, suppress
 from datetime import date
 
-import churn.data.source
+import churn.data.sources.postgresql
+import churn.data.sources.s3
 from churn.config.params import Fetch
 from churn.core.errors import StageError
-from churn.data.source import record_batches
+from churn.data.sources.stream import record_batches
 from report.baseline import rebuilt
 from stages.fetch import snapshot
 from tests.conftest import ROOT, Clone
@@ -132,6 +133,10 @@ def test_a_decimal_keeps_all_of_its_digits(at):
     ("value", "kind"), [("'\\x00'::bytea", "bytea"), ("1.5::money", "money"), ("'10.0.0.1'::inet", "inet")]
 )
 def test_a_type_that_would_come_over_as_something_else_is_refused(at, value, kind):
+    """Fault in the source: a column's type has no exact equivalent, such as money.
+
+    fetch fails: `source.sql gives … as money: cast it to a text or a number there.`
+    """
     with pytest.raises(StageError, match=f"gives x as {kind}: cast it to a text or a number there"):
         rows(at.url, f"SELECT {value}::{kind} AS x")
 
@@ -142,9 +147,20 @@ def test_the_query_takes_the_newest_closed_day(at):
     )
     sql = "SELECT max(day) AS newest FROM days WHERE day <= $as_of -- $as_of is a date"
     assert rows(at.url, sql, as_of=date(2026, 11, 24)) == [{"newest": date(2026, 11, 24)}]
+    strings = r"SELECT E'\' $as_of' AS a, $$ it's $as_of $$ AS b, $x$ $$ $x$ AS c, $as_of AS d /* /* */ ' $as_of */"
+    assert [*rows(at.url, strings, as_of=date(2026, 11, 24))[0].values()] == [
+        "' $as_of",
+        " it's $as_of ",
+        " $$ ",
+        date(2026, 11, 24),
+    ]
 
 
 def test_a_writer_meanwhile_is_not_seen(at):
+    """Fault in the source: another session writes to PostgreSQL during the query.
+
+    fetch reads one state of the database, without those writes.
+    """
     at.sql("CREATE TABLE versions AS SELECT 1 AS version, repeat('x', 100) AS more FROM generate_series(1, 300000)")
     batches = record_batches(at.url, "SELECT * FROM versions")
     seen = [next(batches), next(batches)]
@@ -155,6 +171,10 @@ def test_a_writer_meanwhile_is_not_seen(at):
 
 
 def test_the_query_can_change_nothing_in_the_warehouse(at, tmp_path):
+    """Fault in the source: the query writes to PostgreSQL, or is more than one SELECT.
+
+    The server refuses it: `source.sql does not run in …: it writes, in a read-only transaction.`
+    """
     at.sql("CREATE TABLE kept AS SELECT 1 AS number")
     with pytest.raises(StageError, match="it writes, in a read-only transaction"):
         rows(at.url, "WITH gone AS (DELETE FROM kept RETURNING *) SELECT * FROM gone")
@@ -163,7 +183,12 @@ def test_the_query_can_change_nothing_in_the_warehouse(at, tmp_path):
     with pytest.raises(StageError, match="there is a syntax error, or more than one statement"):
         rows(at.url, "SELECT 1; DROP TABLE kept")
     program = f"TO PROGRAM 'touch {tmp_path}/ran'"  # which this user, unlike one with SELECT alone, may run
-    for sql in (f"COPY kept {program}", f"/* a */ copy (SELECT 1) {program}", f"SELECT 1) {program} --"):
+    for sql in (
+        f"COPY kept {program}",
+        f"/* a */ copy (SELECT 1) {program}",
+        f"SELECT 1) {program} --",
+        f"/* /* */ SELECT */ COPY kept {program}",
+    ):
         with pytest.raises(StageError, match=r"it is no SELECT|there is a syntax error"):
             rows(at.url, sql)
     assert not list(tmp_path.iterdir())
@@ -173,7 +198,7 @@ def test_the_query_can_change_nothing_in_the_warehouse(at, tmp_path):
 
 def test_memory_does_not_grow_with_the_rows(at):
     program = (
-        "import resource, sys\nfrom churn.data.source import record_batches\n"
+        "import resource, sys\nfrom churn.data.sources.stream import record_batches\n"
         "sql = \"SELECT n, repeat('x', 200) AS text FROM generate_series(1, %s) n\" % sys.argv[2]\n"
         "print(sum(batch.nbytes for batch in record_batches(sys.argv[1], sql)))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
@@ -233,6 +258,10 @@ def test_a_bar_on_a_terminal_counts_the_rows_and_nowhere_else(clone):
     ids=["no rows", "a column too few", "a column too much", "no table", "no number", "half way", "no date"],
 )
 def test_a_query_that_gives_no_customers_is_one_sentence_and_leaves_the_former_snapshot(fetched, at, sql, said):
+    """Fault in the source: the query returns no rows, lacks a column, or names a missing table.
+
+    fetch fails. The message has the column, table or type.
+    """
     before = fetched(at.url).read_bytes()
     with pytest.raises(StageError, match=said) as told:
         fetched(at.url, sql)
@@ -242,6 +271,10 @@ def test_a_query_that_gives_no_customers_is_one_sentence_and_leaves_the_former_s
 
 
 def test_a_wrong_or_missing_password_is_told_and_never_shown(fetched, at, monkeypatch):
+    """Fault in the source: the password is wrong or missing.
+
+    fetch fails: `… cannot be reached: password authentication failed; PGPASSWORD or ~/.pgpass has the password.`
+    """
     monkeypatch.setenv("PGPASSWORD", "hunter2")
     with pytest.raises(StageError, match=r"churn@127.* cannot be reached: password authentication failed") as told:
         fetched(at.url)
@@ -264,6 +297,10 @@ def test_libpqs_other_ways_to_a_password_work(at, tmp_path, monkeypatch):
 
 
 def test_a_statement_that_takes_too_long_is_stopped_by_the_server(fetched, at):
+    """Fault in the source: the query takes too long.
+
+    The server stops it: `source.sql was stopped by … after 30 minutes (fetch.timeout_minutes).`
+    """
     with pytest.raises(StageError, match=r"was stopped by .* after 0\.01 minutes \(fetch\.timeout_minutes\)"):
         fetched(at.url, "SELECT *, pg_sleep(60) IS NULL FROM customers", minutes=0.01)
     with pytest.raises(StageError, match=r"was stopped by .* after 0\.02 minutes"):
@@ -272,6 +309,10 @@ def test_a_statement_that_takes_too_long_is_stopped_by_the_server(fetched, at):
 
 
 def test_a_server_that_stops_half_way_is_one_sentence(own, monkeypatch):
+    """Fault in the source: the server stops during the query.
+
+    fetch fails at once: `the connection to … was lost after 90,222 rows: run it again.`
+    """
     with own(monkeypatch) as server:
         batches = record_batches(server.url, ENDLESS)
         assert next(batches).num_rows + next(batches).num_rows > 0
@@ -284,6 +325,10 @@ def test_a_server_that_stops_half_way_is_one_sentence(own, monkeypatch):
 
 
 def test_a_connection_that_is_cut_leaves_the_former_snapshot(fetched, at):
+    """Fault in the source: the connection is cut during the query.
+
+    fetch fails with the same message, and leaves no temporary file.
+    """
     target = fetched(at.url)
     before = target.read_bytes()
     with cutting_proxy(at.port, after=500_000) as port:
@@ -296,9 +341,14 @@ def test_a_connection_that_is_cut_leaves_the_former_snapshot(fetched, at):
 
 
 def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_former_snapshot(fetched, at, monkeypatch):
+    """Fault in the source: the connection stays open and sends nothing.
+
+    fetch gives up one minute after `fetch.timeout_minutes`: `… is silent: after 30 minutes (fetch.timeout_minutes)
+    source.sql has neither ended nor been stopped. …`
+    """
     target = fetched(at.url)
     before = target.read_bytes()
-    monkeypatch.setattr(churn.data.source, "GRACE", 1.0)
+    monkeypatch.setattr(churn.data.sources.postgresql, "GRACE", 1.0)
     for after, sql in ((500_000, ENDLESS), (0, "SELECT * FROM customers")):
         with cutting_proxy(at.port, after, hold=True) as port:
             started = time.monotonic()
@@ -309,7 +359,11 @@ def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
 
 
 def test_a_server_that_does_not_even_answer_is_given_up(at, monkeypatch):
-    monkeypatch.setitem(churn.data.source.LIMITS, "connect_timeout", 2)  # the least that libpq takes
+    """Fault in the source: the server accepts the connection and never answers.
+
+    fetch gives up within 30 seconds: `… cannot be reached: timeout expired; …`
+    """
+    monkeypatch.setitem(churn.data.sources.postgresql.LIMITS, "connect_timeout", 2)  # the least that libpq takes
     with (
         cutting_proxy(at.port, after=0, hold=True) as port,
         pytest.raises(StageError, match="reached: timeout expired"),
@@ -318,6 +372,10 @@ def test_a_server_that_does_not_even_answer_is_given_up(at, monkeypatch):
 
 
 def test_a_slow_connection_gives_the_same_customers(fetched, at):
+    """Fault in the source: the connection is slow.
+
+    fetch takes longer and makes the same snapshot.
+    """
     expected = fetched(at.url).read_bytes()
     with cutting_proxy(at.port, after=10**9, delay=0.05) as port:
         assert fetched(at.url.replace(str(at.port), str(port))).read_bytes() == expected
@@ -343,6 +401,10 @@ def test_a_url_that_dvc_still_takes_for_a_file_is_dvcs_to_refuse(clone, warehous
 
 
 def test_killed_at_any_time_fetch_loses_nothing(pointed: Clone, warehouse):
+    """Fault in the source: `kill -9` ends fetch under `dvc repro`.
+
+    `dvc checkout` restores the former snapshot. The next `dvc repro` completes it.
+    """
     before = (pointed.folder / "data/raw/customers.parquet").read_bytes()
     (pointed.folder / "source.sql").write_text(f"{ENDLESS} -- endless\n")
     dvc = subprocess.Popen(["dvc", "repro", "gate"], cwd=pointed.folder, env=pointed.real, stdout=subprocess.PIPE)
@@ -362,6 +424,11 @@ def test_killed_at_any_time_fetch_loses_nothing(pointed: Clone, warehouse):
 
 
 def test_a_full_disk_leaves_the_former_snapshot(pointed: Clone, small_disk):
+    """Fault in the source: the disk is full.
+
+    fetch fails and leaves no temporary file: `data/raw/customers.parquet cannot be made, the former one stays: … No
+    space left on device`
+    """
     raw = pointed.folder / "data" / "raw"
     before = (raw / "customers.parquet").read_bytes()
     shutil.rmtree(raw)
@@ -377,6 +444,11 @@ def test_a_full_disk_leaves_the_former_snapshot(pointed: Clone, small_disk):
 
 
 def test_a_source_that_shrank_is_refused_before_anything_is_trained(pointed: Clone):
+    """Fault in the source: the source shrank.
+
+    validate fails: `6,381 rows are 0.91 times the 7,043 of profile.json: the source shrank or grew, outside 0.95 to
+    1.5`
+    """
     (pointed.folder / "source.sql").write_text("SELECT * FROM customers WHERE left(customer_id, 1) <> '1'\n")
     done = pointed.run("dvc", "repro")
     assert done.returncode != 0
@@ -453,6 +525,10 @@ def test_parquet_in_s3_gives_the_same_bytes_from_one_object_or_from_many(fetched
     ids=["nothing there", "another kind", "wrong secret", "no server"],
 )
 def test_what_s3_does_not_give_is_one_sentence(fetched, monkeypatch, source, environment, said):
+    """Fault in the source: the S3 object is missing, the keys are wrong, or nothing listens.
+
+    fetch fails: `s3://… cannot be read: nothing answers at its address; AWS's variables say where, and who asks.`
+    """
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(StageError, match=said) as told:
@@ -462,6 +538,10 @@ def test_what_s3_does_not_give_is_one_sentence(fetched, monkeypatch, source, env
 
 
 def test_an_object_that_is_cut_off_half_way_leaves_the_former_snapshot(fetched, in_s3, monkeypatch):
+    """Fault in the source: the download of an S3 object breaks off.
+
+    fetch fails: `s3://… was lost half way: run it again.`
+    """
     target = fetched(f"s3://{BUCKET}/one.parquet", (copy_of("source.sql")).read_text())
     before = target.read_bytes()
     with cutting_proxy(int(in_s3.rpartition(":")[2]), after=20_000) as port:
@@ -473,10 +553,15 @@ def test_an_object_that_is_cut_off_half_way_leaves_the_former_snapshot(fetched, 
 
 
 def test_an_s3_server_that_falls_silent_is_given_up_in_time_and_leaves_the_former_snapshot(fetched, in_s3, monkeypatch):
+    """Fault in the source: an S3 server accepts and sends nothing.
+
+    Each attempt ends after 20 seconds, all of them in a few minutes: `s3://… cannot be read: the answer does not
+    come in time; …`
+    """
     source, sql = f"s3://{BUCKET}/one.parquet", (copy_of("source.sql")).read_text()
     target = fetched(source, sql)
     before = target.read_bytes()
-    monkeypatch.setitem(churn.data.source.S3_LIMITS, "read_timeout", 0.5)
+    monkeypatch.setitem(churn.data.sources.s3.LIMITS, "read_timeout", 0.5)
     for after, said in (
         (0, "cannot be read: the answer does not come in time"),
         (20_000, "was lost half way: run it again"),
@@ -492,6 +577,10 @@ def test_an_s3_server_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
 
 
 def test_a_prefix_or_an_object_that_is_written_to_meanwhile_is_refused(in_s3):
+    """Fault in the source: an S3 object or prefix changes while fetch reads it.
+
+    fetch fails with the same message.
+    """
     client = s3_client(in_s3)
     written = client.get_object(Bucket=BUCKET, Key="one.parquet")["Body"].read()
     client.put_object(Bucket=BUCKET, Key="changing/a.parquet", Body=written)

@@ -22,6 +22,11 @@ DAY = date(2026, 11, 24)
         ("SELECT 1 -- as of $as_of", False),
         ("/* $as_of\n */ SELECT '$as_of', 'it''s $as_of'", False),
         ('SELECT "$as_of", $as_of_day', False),
+        (r"SELECT E'\\', E'it\'s', $as_of", True),
+        (r"SELECT E'\' $as_of'", False),
+        ("SELECT $$ it's $as_of $$, $tag$ $as_of $$ $tag$", False),
+        ("SELECT $$ it's $$, $as_of", True),
+        ("SELECT 1 /* one /* in another */ $as_of */", False),
     ],
 )
 def test_only_what_the_query_reads_counts_as_use(sql, uses):
@@ -75,6 +80,10 @@ LINES = {
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_the_date_takes_the_place_of_each_way_to_write_it(folder, line):
+    """Fault in the source: `as_of:` is null, quoted, or has a comment.
+
+    `python -m churn as-of` replaces the date and keeps the comment.
+    """
     text = re.sub("(?m)^  as_of: null.*$", line, (folder / PARAMS).read_text())
     (folder / PARAMS).write_text(text)
     assert set_as_of(DAY)

@@ -105,6 +105,11 @@ def test_a_condition_holds_for_rows_and_never_for_a_missing_value(contract, cond
     ],
 )
 def test_what_is_not_in_the_language_is_refused_in_one_sentence(contract, condition, says):
+    """Fault in the settings: a condition is not in the [language](adapt.md#conditions), or is written for pandas.
+
+    The stage fails before it runs the condition: `params.yaml: prepare.drop.test: …: read_text() is not in the
+    language; …`
+    """
     with pytest.raises(StageError, match=rf"^contract\.yaml: rules\.relations\.test\.holds: `.*{says}") as refused:
         relation_condition("test", condition, contract)
     assert "\n" not in str(refused.value)
@@ -148,6 +153,10 @@ def test_slices_and_relations_are_checked_before_the_training(contract):
 
 
 def test_a_condition_that_cannot_be_computed_for_a_row_is_one_sentence_without_its_value(contract):
+    """Fault in the settings: a condition fails on one row.
+
+    The stage fails: `… cannot be computed for every customer: a cast fails; TRY_CAST(x AS DOUBLE) gives NULL …`
+    """
     condition = drop_condition("test", "CAST(contract AS BIGINT) > 0", contract)
     with pytest.raises(StageError, match=r"prepare\.drop\.test: .* cannot be .*: a cast fails; TRY_CAST") as refused:
         rows_where(CUSTOMERS, condition, contract)

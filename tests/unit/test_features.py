@@ -110,6 +110,11 @@ def test_a_feature_of_its_own_row_may_be_missing(customers, monkeypatch):
 
 
 def test_a_feature_function_that_makes_a_column_twice_is_refused(monkeypatch, customers):
+    """Fault in the settings: a feature function makes a column twice.
+
+    prepare fails: `add_x makes the column y more than once.`
+    """
+
     def twice(frame):
         return pd.concat([frame, frame[["churn"]]], axis=1)
 

@@ -142,6 +142,10 @@ def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_ref
     ],
 )
 def test_a_bad_csv_file_is_one_sentence_and_no_snapshot(fetched, tmp_path, content, said):
+    """Fault in the source: a CSV file is damaged, or begins with Excel's line `sep=,`.
+
+    fetch fails: `…, line 1: sep=, is a note for Excel: delete that line.`
+    """
     with pytest.raises(StageError) as told:
         fetched(content)
     assert said in str(told.value)
@@ -206,6 +210,10 @@ def test_a_failed_fetch_leaves_the_former_snapshot(fetched):
 
 @pytest.mark.parametrize("key", ["", " ", "a ", "\ta", "\u00a0"])
 def test_a_key_that_is_empty_or_has_a_blank_at_an_end_is_refused_without_its_value(fetched, key):
+    """Fault in the source: a customer's key is empty, or begins or ends with a blank.
+
+    fetch fails: `source.sql gives 1 value of customer_id that …`
+    """
     rows = [row.replace("a,1", f"{key},1") for row in ROWS]
     with pytest.raises(StageError, match=r"gives 1 value of id that are empty|gives 1 value of id"):
         fetched(csv(*rows), QUERY.replace("SELECT id,", "SELECT coalesce(id, '') AS id,"))

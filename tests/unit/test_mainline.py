@@ -325,6 +325,10 @@ def test_settings_of_main_that_this_code_cannot_read_are_one_sentence(cloned):
 
 
 def test_a_folder_of_another_account_says_what_to_run(repository, monkeypatch):
+    """Fault in the registry: the folder belongs to another account, as in a container.
+
+    register fails: `this folder belongs to another account, so git refuses to read it: run …`
+    """
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(StageError, match=f"run `git config --global --add safe.directory {repository}`"):
         commit_tags()

@@ -122,6 +122,11 @@ LAUGHS = "".join(f"k{number}: &a{number} [{f'*a{number - 1}, ' * 9 if number els
     ],
 )
 def test_an_absurd_file_is_one_sentence_in_under_a_second(tmp_path, content, says):
+    """Fault in the settings: a YAML file is huge, too deep, or has too many aliases.
+
+    The stage fails in less than a second: `params.yaml is no valid YAML: line 1: more than 50 levels within one
+    another.`
+    """
     path = tmp_path / "params.yaml"
     path.write_text(content)
     started = time.process_time()
@@ -154,5 +159,9 @@ def test_every_metric_can_have_a_rule(changed):
 
 @pytest.mark.parametrize("minutes", [1e308, 10_081, 10**30])
 def test_no_query_may_run_longer_than_a_week(changed, minutes):
+    """Fault in the settings: a time limit is longer than a week.
+
+    Every stage fails: `params.yaml: fetch.timeout_minutes: input should be less than or equal to 10080`
+    """
     with pytest.raises(StageError, match=r"fetch\.timeout_minutes: input should be less than or equal to 10080"):
         changed(lambda values: values["fetch"].update(timeout_minutes=minutes))

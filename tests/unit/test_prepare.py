@@ -95,6 +95,10 @@ def test_a_row_that_fits_two_reasons_counts_once(contract):
 
 
 def test_a_feature_function_that_ends_the_process_is_an_error(raw, contract, tmp_path, monkeypatch):
+    """Fault in the settings: a feature function calls `sys.exit`.
+
+    prepare fails: `prepare: add_x fails since sys.exit was called in churn/features.py, line …; …`
+    """
     monkeypatch.setattr("churn.features.FEATURES", (lambda frame: sys.exit(0),))
     status, fault = attempt("prepare", lambda: split_to(tmp_path, raw, contract) and 0)
     assert status == 1
@@ -117,6 +121,10 @@ def test_a_snapshot_that_is_no_parquet_is_one_sentence(contract, tmp_path):
 
 
 def test_a_snapshot_with_two_columns_of_one_name_is_one_sentence(raw, contract, tmp_path):
+    """Fault in files between stages: a table has two columns of one name.
+
+    Its reader fails: `data/raw/customers.parquet has the column churn more than once; …`
+    """
     table = pq.read_table(raw)
     pq.write_table(table.append_column("churn", table["churn"]), raw)
     with pytest.raises(StageError, match=r"customers\.parquet has the column churn more than once"):

@@ -24,7 +24,7 @@ from churn.core.files import write_json
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.core.runner import run
 from churn.data.featuring import add_features, to_arrow
-from churn.data.source import record_batches
+from churn.data.sources.stream import record_batches
 from churn.data.split import drop_declared
 from churn.evaluation.holdout import scores_of
 from churn.evaluation.slices import slice_masks
@@ -143,6 +143,10 @@ QUERIES += [(sqlite_file, sql) for sql in IN_SQLITE.values()]
 
 @pytest.mark.parametrize(("make", "sql"), QUERIES)
 def test_a_query_that_fails_on_a_value_says_nothing_of_it(told, tmp_path, make, sql):
+    """Fault in messages: a value fails a function, a cast or a number in the query.
+
+    fetch fails: `source.sql does not run: a value of tenure cannot be converted as it asks (line 4).`
+    """
     source = str(make(tmp_path))
     text = told(lambda: list(record_batches(source, sql, query="source.sql")))
     refuse_canaries(text)
@@ -150,6 +154,10 @@ def test_a_query_that_fails_on_a_value_says_nothing_of_it(told, tmp_path, make, 
 
 
 def test_a_first_line_that_is_a_customer_is_not_repeated(told, tmp_path):
+    """Fault in messages: a CSV file has no header, or a query names columns by values.
+
+    fetch fails. The message has the number of the column, not its name.
+    """
     (tmp_path / "headless.csv").write_text(f"{CANARY},No,{CANARY}\n{CANARY},No,No\n")
     text = told(lambda: list(record_batches(str(tmp_path / "headless.csv"), "SELECT * FROM source")))
     refuse_canaries(text)
@@ -191,6 +199,10 @@ def relating(customers, contract, condition):
 @pytest.mark.parametrize("place", [dropping, slicing, relating])
 @pytest.mark.parametrize("condition", ["CAST({} AS INTEGER) > 0", "{} = 7", "regexp_matches('a', {} || '(')"])
 def test_a_condition_that_fails_on_a_value_says_nothing_of_it(told, contract, place, condition):
+    """Fault in messages: a value fails `prepare.drop`, a slice condition or a relation.
+
+    The stage fails. The message has the setting and the kind of fault.
+    """
     customers = make_customers(contract, 20).astype({"contract": object})
     customers.loc[7, ["contract", "customer_id"]] = CANARY
     column = "contract" if place is slicing else "customer_id"
@@ -270,6 +282,10 @@ FAILING += [
 
 @pytest.mark.parametrize("function", FAILING)
 def test_a_feature_function_that_fails_on_a_value_says_nothing_of_it(told, monkeypatch, function):
+    """Fault in messages: a feature function raises an error.
+
+    prepare and scoring fail: `add_x fails with ValueError in churn/features.py, line 31; …`
+    """
     monkeypatch.setattr(churn.features, "FEATURES", (function,))
     text = told(lambda: add_features(pd.DataFrame({"customer_id": [CANARY, "b", "c"]})))
     refuse_canaries(text)
@@ -300,6 +316,10 @@ def reading_an_attribute_that_is_gone(frame):
     ],
 )
 def test_a_missing_column_is_told_by_name_and_nothing_else_for_one(told, monkeypatch, function, said):
+    """Fault in messages: a feature function reads a column that does not exist.
+
+    prepare and scoring fail: `add_x reads 'fax', which is not there: …`
+    """
     monkeypatch.setattr(churn.features, "FEATURES", (function,))
     assert said in told(lambda: add_features(pd.DataFrame({"customer_id": ["a", "b"]})))
 
@@ -333,6 +353,10 @@ def test_a_model_that_cannot_take_a_value_says_nothing_of_it(told):
 @pytest.mark.parametrize("estimator", ["HistGradientBoostingClassifier", "RandomForestClassifier"])
 @pytest.mark.parametrize("column", ["contract", "monthly_charges"])
 def test_training_on_a_value_that_the_encoder_does_not_know_says_nothing_of_it(told, contract, estimator, column):
+    """Fault in messages: an estimator refuses a value or a parameter.
+
+    train or evaluate fails: `the model cannot be fitted: RandomForestClassifier raises ValueError; …`
+    """
     customers = make_customers(contract, 50).astype({column: object})
     customers.loc[7, column] = CANARY
     model = build_model(
@@ -361,6 +385,10 @@ def scored(contract, tmp_path, model, **columns):
 
 
 def test_scoring_says_nothing_of_the_customers(told, contract, tmp_path, monkeypatch):
+    """Fault in messages: a stage or a command crashes.
+
+    It exits with 1: `train: crashed with TypeError in stages/train.py, line 90; run it on a terminal to read more.`
+    """
     params = (copy_of("params.yaml")).read_text()
 
     def work():
@@ -425,6 +453,11 @@ def test_what_a_registry_answers_is_told_by_its_code(text, code, said):
 
 
 def test_an_error_in_a_thread_or_in_a_destructor_is_told_without_its_text(capfd):
+    """Fault in messages: a thread or a destructor crashes.
+
+    It prints the kind of error and its place.
+    """
+
     def fail():
         raise ValueError(CANARY)
 

@@ -109,6 +109,10 @@ def test_the_roc_auc_of_a_feature_alone_is_that_of_its_bins(customers, reference
     ],
 )
 def test_a_profile_of_impossible_numbers_is_one_sentence(tmp_path, change, said):
+    """Fault in the settings: `profile.json` holds impossible numbers.
+
+    validate fails: `profile.json: rows: input should be greater than 0 …`
+    """
     values = json.loads((copy_of("profile.json")).read_text())
     change(values)
     (tmp_path / "profile.json").write_text(json.dumps(values))

@@ -61,6 +61,10 @@ def test_customers_of_one_outcome_say_nothing_so_the_champion_stays(holdout, par
 
 @pytest.mark.parametrize("rows", [0, 99])
 def test_too_few_customers_say_nothing_so_the_champion_stays(holdout, params, contract, rows):
+    """Fault in the registry: too few customers are new to champion and to the new model.
+
+    Champion stays: `… is not champion, version 1 stays: only 12 customers of the holdout are new to both, …`
+    """
     features, scored = holdout
     wins, why = not_worse(features[:rows], scored[:rows], params, contract)
     assert not wins
@@ -122,6 +126,10 @@ def test_a_champion_that_cannot_be_compared_for_another_reason_stays(against, ho
 
 
 def test_a_champion_without_a_digest_of_its_files_is_not_read_and_stays(against):
+    """Fault in the registry: champion has no `files_sha256`.
+
+    It stays, and the tag `decision` has the next step.
+    """
     wins, why = against(None, digest={})
     assert not wins
     assert why.startswith("version 1 of churn has no tag files_sha256: register did not make it, or did so before")

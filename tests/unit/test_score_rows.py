@@ -101,6 +101,10 @@ def test_a_relation_that_speaks_of_the_label_is_left_out_and_no_other(contract):
 def test_a_table_of_other_columns_is_one_sentence_and_leaves_the_former_scores(
     incoming, contract, tmp_path, change, says
 ):
+    """Fault in scoring: the customers' table has missing, undeclared or computed columns.
+
+    Scoring fails: `score: the customers have no column partner, …`
+    """
     (tmp_path / "scores.csv").write_text("the former")
     change(pd.read_parquet(incoming)).to_parquet(incoming)
     with pytest.raises(StageError, match=says):
@@ -128,6 +132,10 @@ def test_what_cannot_be_read_or_written_is_one_sentence(incoming, contract, tmp_
 
 
 def test_a_customer_with_an_empty_key_is_rejected(customers, contract, tmp_path):
+    """Fault in scoring: a customer's key is empty.
+
+    It is rejected: `score: 2 break customer_id blank`
+    """
     path = tmp_path / "customers.parquet"
     customers.loc[[3, 5], "customer_id"] = ["", " 7"]
     customers.drop(columns=["num_products", "churn"]).to_parquet(path)

@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import date
 
 from churn.core.errors import StageError
-from churn.data.source import record_batches
+from churn.data.sources.stream import record_batches
 
 import duckdb
 import pyarrow as pa
@@ -79,6 +79,10 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_a_source_that_is_written_to_while_it_is_read_is_refused(tmp_path):
+    """Fault in the source: a source file changes while fetch reads it.
+
+    fetch fails: `… changed while it was read: run it again when nobody writes there.`
+    """
     write(tmp_path, a="SELECT 'a' AS id, 1 AS charge")
     batches = record_batches(str(tmp_path), QUERY)
     next(batches)
@@ -100,6 +104,10 @@ def test_a_query_runs_over_the_tables_of_a_duckdb_file_which_it_cannot_change(tm
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "duckdb"])
 def test_a_query_reads_its_source_alone_writes_nothing_and_changes_no_setting(tmp_path, monkeypatch, kind):
+    """Fault in the source: the query reads another file, writes, or changes a setting.
+
+    fetch fails before it reads or writes: `source.sql reads another file than …: leave it out, no query may.`
+    """
     monkeypatch.setenv("PGPASSWORD", "secret")
     given, other = tmp_path / f"customers.{kind}", tmp_path / "other.csv"
     other.write_text("id,charge\nanother,1\n")
@@ -134,6 +142,9 @@ def test_a_query_reads_its_source_alone_writes_nothing_and_changes_no_setting(tm
         with pytest.raises(StageError, match=says) as refused:
             rows(given, sql, query="source.sql")
         assert not re.search("secret|root:|another,", str(refused.value))
+        if sql.startswith("SELECT *"):  # the query with a parameter takes another way through DuckDB
+            with pytest.raises(StageError, match=says):
+                rows(given, f"{sql} WHERE $as_of > '2026-01-01'", query="source.sql", as_of=date(2026, 11, 24))
     assert [row["id"] for row in rows(given, "SELECT * FROM source")] == ["a"]
     assert sorted(tmp_path.iterdir()) == there
 
@@ -157,7 +168,7 @@ def sqlite(tmp_path):
 
 
 def test_a_query_runs_in_sqlite_and_gives_text_with_all_digits(sqlite, monkeypatch):
-    monkeypatch.setattr("churn.data.source.BATCH_ROWS", 2)
+    monkeypatch.setattr("churn.data.sources.sqlite.BATCH_ROWS", 2)
     assert rows(sqlite, "SELECT id, x FROM customers WHERE id < 'e' ORDER BY id") == [
         {"id": "a", "x": "0.30000000000000004"},
         {"id": "b", "x": None},
@@ -196,6 +207,7 @@ def test_the_query_sees_the_date_as_of_which_it_is_asked(sqlite, tmp_path):
     for source, sql, first in (
         (tmp_path / "files", "SELECT id FROM source WHERE day <= $as_of -- not '$as_of'", "a"),
         (tmp_path / "files", "SELECT '$as_of', id FROM source WHERE day = $as_of - 0", "a"),
+        (tmp_path / "files", r"SELECT id, E'\' $as_of', $$ it's $as_of $$ FROM source WHERE $as_of = day", "a"),
         (sqlite, "SELECT id FROM customers WHERE day = $as_of ORDER BY id LIMIT 1", "a"),
     ):
         found = rows(source, sql, as_of=date(2026, 11, 24))
@@ -203,6 +215,10 @@ def test_the_query_sees_the_date_as_of_which_it_is_asked(sqlite, tmp_path):
 
 
 def test_a_date_that_is_not_set_or_not_used_is_refused(tmp_path):
+    """Fault in the source: `$as_of` has no date, or no query uses the date.
+
+    fetch fails before it connects: `source.sql uses $as_of, but no date is set: …`
+    """
     write(tmp_path, a="SELECT 'a' AS id, 1 AS charge")
     with pytest.raises(StageError, match=r"source\.sql uses \$as_of, but no date is set: fetch\.as_of"):
         rows(tmp_path, "SELECT $as_of AS day", query="source.sql")
@@ -221,6 +237,10 @@ def test_a_date_that_is_not_set_or_not_used_is_refused(tmp_path):
     ],
 )
 def test_a_url_with_a_password_is_refused_without_a_word_of_it(source):
+    """Fault in the source: the URL holds a password.
+
+    fetch fails before it connects: `the source's URL holds a password, which Git would keep: …`
+    """
     with pytest.raises(StageError, match="the source's URL holds a password, which Git would keep") as told:
         rows(source)
     assert "hun" not in str(told.value)

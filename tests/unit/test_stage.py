@@ -72,6 +72,10 @@ def test_json_is_sorted_and_refuses_what_json_cannot_hold(tmp_path):
     ],
 )
 def test_a_broken_json_file_is_one_sentence(tmp_path, content):
+    """Fault in files between stages: a JSON file is damaged, too deep, has a key twice or NaN.
+
+    Its reader fails: `metrics/gate.json is no valid JSON: look at line 3; …`
+    """
     path = tmp_path / "file.json"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(StageError, match=r"file\.json .*(dvc repro --force|is not text in UTF-8)"):
@@ -79,6 +83,10 @@ def test_a_broken_json_file_is_one_sentence(tmp_path, content):
 
 
 def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
+    """Fault in files between stages: a JSON file is far too large.
+
+    Its reader fails without reading it.
+    """
     path = tmp_path / "file.json"
     with path.open("wb") as file:
         file.truncate(30_000_000)
@@ -147,7 +155,7 @@ def test_a_stage_that_calls_sys_exit_has_failed(monkeypatch, tmp_path, status):
 
 
 SECRET = """if True:
-    import churn.core.start, sys, warnings
+    import sys, warnings; from churn.core.start import start_up; start_up()
     from churn.core.errors import StageError; from churn.core.runner import run
     sys.argv = ["train"]
     def main():
@@ -174,8 +182,32 @@ def test_the_text_of_another_librarys_error_is_shown_on_a_terminal_and_nowhere_e
     assert "7590" not in (tmp_path / LOG).read_text()
 
 
+MODULES = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("churn", "report", "stages")
+    for file in sorted((ROOT / folder).rglob("*.py"))
+]
+STATE = "gc.get_threshold(), sys.excepthook, sys.unraisablehook, threading.excepthook, os.environ.get('GOMP_SPINCOUNT')"
+
+
+def test_importing_a_module_sets_nothing_in_the_process():
+    code = f"import gc, os, sys, threading; before = {STATE}; import {', '.join(MODULES)}; assert before == ({STATE})"
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("program", [*(name for name in MODULES if "stages." in name), "report.__main__"])
+def test_a_program_sets_up_its_process_before_it_imports_a_library(program):
+    before, called, _ = ROOT.joinpath(*program.split(".")).with_suffix(".py").read_text().partition("    start_up()\n")
+    assert called
+    imported = {one.split(".")[0] for one in re.findall(r"(?m)^ *(?:import|from) ([\w.]+)", before)}
+    assert imported - sys.stdlib_module_names == {"churn"}
+    assert re.findall("(?m)^ *from churn.*$", before) == ["    from churn.core.start import start_up"]
+
+
 def test_an_error_while_a_module_is_imported_is_told_without_its_text(tmp_path):
-    code = "import churn.core.start; raise ValueError('7590-VHVEG')"
+    code = "from churn.core.start import start_up; start_up(); raise ValueError('7590-VHVEG')"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -193,9 +225,13 @@ def test_one_thing_is_told_in_the_singular(count, said):
 
 
 def test_a_character_that_the_locale_lacks_is_escaped(tmp_path):
+    """Fault in files between stages: the terminal or the log takes ASCII only.
+
+    Other characters are escaped, as in `\\u2193`. The exit status is 0.
+    """
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
-        [sys.executable, "-c", "import churn.core.start; print('\\u2193 \\xe9')"],
+        [sys.executable, "-c", "from churn.core.start import start_up; start_up(); print('\\u2193 \\xe9')"],
         check=False,
         cwd=tmp_path,
         env=environment | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},

@@ -133,6 +133,10 @@ def test_what_cannot_be_made_is_one_sentence_with_its_key(estimator, parameters,
     ],
 )
 def test_an_estimator_that_is_no_classifier_of_a_listed_package_is_neither_called_nor_imported(path):
+    """Fault in the settings: `train.estimator` is not a classifier of a listed package.
+
+    train fails without importing it: `params.yaml: train.estimator: os.system is not from a listed package: …`
+    """
     before = set(sys.modules)
     with pytest.raises(StageError, match=rf"^params\.yaml: train\.estimator: {path} (is no|does not exist)"):
         build_classifier(settings(path))
@@ -304,6 +308,11 @@ def test_training_cannot_open_the_holdout():
     "weights", [{"churned": 3}, {"0": "x"}, {"0": 1, "2": 1}, {"1": -1}, {"1": True}, {}, {"1.0": 2}]
 )
 def test_a_weight_of_no_label_is_one_sentence(weights):
+    """Fault in the settings: a class weight names no label.
+
+    train fails: `params.yaml: train.parameters.class_weight: needs a number above 0 for each label, which is 0 or
+    1: …`
+    """
     with pytest.raises(StageError, match=r"train\.parameters\.class_weight: needs a number above 0 for each label"):
         build_classifier(settings(class_weight=weights))
 
@@ -345,6 +354,10 @@ def whole(contract, tmp_path_factory):
     ],
 )
 def test_a_model_with_the_right_hash_and_a_broken_schema_is_one_sentence(whole, tmp_path, change):
+    """Fault in files between stages: a model file has the right hash and damaged content.
+
+    evaluate fails: `models/churn.skops is no model in skops' format; run dvc repro --force train.`
+    """
     with_schema(whole, tmp_path / "model.skops", change)
     with pytest.raises(StageError, match=r"model\.skops is no model in skops' format; run `dvc repro --force train`"):
         load_model(tmp_path / "model.skops")

@@ -209,6 +209,10 @@ def test_a_relation_that_cannot_be_computed_for_a_row_is_named_without_a_value(t
 
 
 def test_a_relation_that_is_null_in_every_row_of_a_table_is_broken(tables, contract):
+    """Fault in the settings: a relation is NULL in every row.
+
+    validate fails: `… is NULL in every row, so it tests nothing: …`
+    """
     nowhere = with_relation(contract, "nullif(tenure_months, tenure_months) > 0")
     assert [(one.table, one.rule, one.count) for one in tables(of=nowhere)] == [
         ("train", "other", TRAIN_ROWS),

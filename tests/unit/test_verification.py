@@ -7,10 +7,10 @@ import stat
 import sys
 from pathlib import Path
 
-import churn.registry.client
 from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT
+from churn.core.time_limits import deadline
 from churn.modeling.model import model_frame, save_model
 from churn.registry.isolated import LIBRARIES
 from churn.registry.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code
@@ -149,6 +149,11 @@ BROKEN = {  # what is done to code/churn/features.py, and what the user reads
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("case", BROKEN)
 def test_code_that_does_not_serve_is_one_sentence(files, made, contract, case, capfd):
+    """Fault in the registry: the packaged code is broken, lacks a module, or ends its process.
+
+    The version is not verified: `version 1 of churn cannot be served from its own files: there is no module
+    churn.helper (churn/features.py, line 9); …`
+    """
     change, said = BROKEN[case]
     file = files / CODE / "churn/features.py"
     change(file)
@@ -165,6 +170,10 @@ def test_code_that_does_not_serve_is_one_sentence(files, made, contract, case, c
     ("entry", "value"), [("loader_module", "evil"), ("code", "other"), ("data", "../model.skops"), (None, None)]
 )
 def test_what_mlmodel_says_is_not_run_unless_register_wrote_it(files, made, contract, entry, value):
+    """Fault in the registry: the tag `files_sha256` was changed too, and MLmodel names other code.
+
+    Nothing of it runs: `MLmodel of version 1 of churn has another loader_module than register wrote: …`
+    """
     (files / CODE / "evil.py").write_text(f"open({str(files / 'ran')!r}, 'w')\n")
     path = files / "MLmodel"
     known = json.loads(path.read_text())
@@ -176,12 +185,14 @@ def test_what_mlmodel_says_is_not_run_unless_register_wrote_it(files, made, cont
     assert not (files / "ran").exists()
 
 
-def test_a_version_that_gives_no_scores_in_time_is_stopped(files, made, contract, monkeypatch):
-    monkeypatch.setattr(churn.registry.client, "SECONDS", 0.2)
-    deadline = churn.registry.client._deadline("too late")
+def test_a_version_that_gives_no_scores_in_time_is_stopped(files, made, contract):
+    """Fault in the registry: the packaged code hangs.
+
+    It is killed after 15 minutes: `version 1 of churn gave no scores in time, and was stopped; …`
+    """
     with (
         serving_process() as serve,
         pytest.raises(StageError, match=r"^version 1 of churn gave no scores in time, and was stopped; champion"),
-        deadline,
+        deadline(0.2, "too late"),
     ):
         serve("version 1 of churn", files, made[1], contract.fetched_features)

@@ -301,6 +301,7 @@ class GitHub(FakeGitHub):
             "FAKE_ROLES": json.dumps({ROLE: S3_KEYS, BRANCH_ROLE: S3_BRANCH_KEYS}),
             "HOME": str(self.folder / "runner"),
             "OMP_NUM_THREADS": "1",
+            "UNMEASURED": "true",
             "PATH": f"{STAND_INS / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         }
         with log.open("w") as printed:

@@ -91,6 +91,10 @@ def test_the_access_of_a_branch_cannot_plant_a_run_where_it_would_be_used(story,
 
 
 def test_a_pull_request_does_not_use_a_run_that_was_planted_in_its_prefix(story):
+    """Fault in CI and the judge: a branch writes a false run to its prefix.
+
+    No run reads it, and the stage runs.
+    """
     other = open_other(story.github, "same-seed")
     assert max(story.github.pulls) == 8
     assert other.jobs == PULL

@@ -90,6 +90,10 @@ def test_the_real_pip_audit_knows_these_options():
     ],
 )
 def test_without_an_answer_the_audit_is_one_sentence(pip_audit, script):
+    """Fault in CI and the judge: `make audit` runs without a network.
+
+    It exits with 1: `audit: no package could be looked up: …`
+    """
     pip_audit(script)
     with pytest.raises(SystemExit) as left:
         audit.main()

@@ -113,6 +113,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("code", HOSTILE.values(), ids=HOSTILE.keys())
 def test_whatever_a_branch_does_to_its_clone_mains_judge_judges_it_against_mains_commit(runner, code):
+    """Fault in CI and the judge: a branch's code moves `origin/main` or HEAD, replaces commits, or leaves filters or
+    hooks.
+
+    Main's judge compares with main's commit. The report is the usual one.
+    """
     done = judged(runner, code)
     assert done.returncode == 0, done.stderr
     assert (runner.temporary / "called").read_text() == f"-m report --base {runner.main}\n"
@@ -129,6 +134,10 @@ UNDOING = {
 
 @pytest.mark.parametrize("code", UNDOING.values(), ids=UNDOING.keys())
 def test_a_branch_whose_code_undoes_what_it_would_be_blocked_for_is_not_judged_at_all(runner, code):
+    """Fault in CI and the judge: a branch's code reverts the branch's own changes.
+
+    The job fails: `While the pipeline ran, files of the commit were changed, so nothing is judged: params.yaml`
+    """
     done = judged(runner, code)
     assert done.returncode == 1
     assert done.stdout == (
@@ -210,6 +219,11 @@ def test_a_run_that_a_branch_could_have_planted_is_reused_by_nobody(runner, reus
 
 @pytest.mark.parametrize(("branch", "known"), [("main", True), ("master", True), ("trunk", False), ("mai", False)])
 def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, branch, known):
+    """Fault in CI and the judge: the default branch is not main or master.
+
+    The weekly audit fails: `pipeline.yml ignores the default branch trunk: add it to each line branches:
+    [main, master].`
+    """
     runner.bash(f"mkdir -p .github && ln -s {ROOT}/.github/workflows .github/workflows")
     answer = json.dumps({"workflow_runs": [{"created_at": datetime.now(UTC).isoformat()}]})
     (runner.programs / "gh").write_text(f"#!/bin/sh\necho '{answer}'\n")

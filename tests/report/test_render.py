@@ -1,4 +1,4 @@
-"""The words of the report, against files that a person has read."""
+"""The report as rendered, against files that a person has read."""
 
 import re
 from dataclasses import replace
@@ -6,12 +6,15 @@ from html import unescape
 
 from churn.evaluation.paired import Difference
 from churn.quality.drift import FeatureDrift, RowChanges
-from report.facts import Change, Comparison, DataChange, Slice
-from report.text import LIMIT, headline, markdown, terminal
-from report.words import escaped, number, value
+from report.data import Change, Comparison, DataChange, Slice
+from report.filters import FILTERS, escaped, signed, value
+from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
 from tests.report.cases import CASES, GOLDEN, HOSTILE, PASSING, differences, rule
 
 import pytest
+from jinja2 import Environment, UndefinedError, nodes
+
+BUILT_IN = {"format", "join", "length", "list", "map", "max", "min", "rejectattr", "select", "selectattr", "sum"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -29,15 +32,21 @@ def test_no_golden_file_is_left_over():
     ("verdict", "words"),
     [("better", "better beyond noise"), ("worse", "worse beyond noise"), ("noise", "within noise")],
 )
-def test_the_headline_says_how_it_stands_against_main(verdict, words):
-    facts = replace(PASSING, comparison=replace(PASSING.comparison, overall=differences(0.003)))
-    facts.comparison.overall["roc_auc"] = Difference(0.846, 0.849, 0.003, 0.0, 0.0, verdict)
-    assert headline(facts) == f"Passes the gate: ROC AUC 0.849, +0.003 against main, {words}"
+def test_the_headline_compares_with_main(verdict, words):
+    data = replace(PASSING, comparison=replace(PASSING.comparison, overall=differences(0.003)))
+    data.comparison.overall["roc_auc"] = Difference(0.846, 0.849, 0.003, 0.0, 0.0, verdict)
+    assert headline(data) == f"Passes the gate: ROC AUC 0.849, +0.003 against main, {words}"
+
+
+def test_a_change_that_lets_more_through_is_marked_although_the_model_passes():
+    looser = Change("params.yaml", "gate.overall.roc_auc.min", 0.82, 0.7)
+    assert markdown(PASSING).startswith("## ✅ ")
+    assert markdown(replace(PASSING, changes=(looser,))).startswith("## ⚠️ ")
 
 
 def test_a_blocked_headline_is_the_reason_alone():
-    said = headline(CASES["blocked_by_contract"])
-    assert said == "Blocked: total_charges has 11 nulls that the contract does not allow"
+    message = headline(CASES["blocked_by_contract"])
+    assert message == "Blocked: total_charges has 11 nulls that the contract does not allow"
 
 
 def test_names_from_a_branch_do_nothing_in_markdown():
@@ -59,10 +68,32 @@ def test_underscores_at_a_words_edge_are_no_emphasis(name):
     assert escaped("tenure_months") == "tenure_months"
 
 
+@pytest.mark.parametrize("template", sorted(TEMPLATES.iterdir()), ids=lambda path: path.name)
+def test_no_template_passes_a_value_on_unescaped(template):
+    """`safe` marks a value as Markdown, and `~` and `+` give Jinja's escaping for HTML to what is next to Markup."""
+    tree = Environment().parse(template.read_text(encoding="utf-8"))
+    assert {one.name for one in tree.find_all(nodes.Filter)} <= {one.__name__ for one in FILTERS} | BUILT_IN
+    assert not list(tree.find_all((nodes.Concat, nodes.MarkSafe, nodes.ScopedEvalContextModifier)))
+
+
+def test_a_name_that_the_data_lack_is_an_error_and_no_blank(monkeypatch, tmp_path):
+    (tmp_path / "terminal.txt.j2").write_text("{{ headlime }}", encoding="utf-8")
+    monkeypatch.setattr("report.render.TEMPLATES", tmp_path)
+    with pytest.raises(UndefinedError, match="'headlime' is undefined"):
+        terminal(PASSING)
+
+
+def test_no_value_begins_a_line_on_a_terminal():
+    """GitHub would run `::error::` at the beginning of a line of a step's log as a command."""
+    lines = terminal(replace(CASES["hostile_names"], notes=("x\n::error::y\x1b[2J",))).splitlines()
+    assert "! x ::error::y [2J" in lines
+    assert not [line for line in lines if line.startswith("#")]
+
+
 def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out():
     """Five hundred slices, rules and changes with names as long and as bad as can be."""
     many = range(500)
-    facts = replace(
+    data = replace(
         CASES["hostile_names"],
         comparison=Comparison(
             9, 9, differences(0.01), tuple(Slice(f"{n}{HOSTILE}" * 9, 1, differences(1.0)) for n in many)
@@ -71,35 +102,35 @@ def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out(
         changes=tuple(Change("params.yaml", f"{n}{HOSTILE}" * 9, HOSTILE * 9, HOSTILE * 9) for n in many),
         notes=tuple(HOSTILE * 9 for _ in many),
     )
-    text = markdown(facts)
+    text = markdown(data)
     assert len(text) < LIMIT + 500
     assert "Omitted because the comment is too long: " in text
     assert "ROC AUC" in text
 
 
 def test_what_could_not_be_measured_is_a_hyphen_not_a_number():
-    facts = replace(PASSING, comparison=Comparison(10, 10, {**differences(0.0), "recall": Difference()}, ()))
-    assert "| Recall | - | - | - | - | undefined |" in markdown(facts)
-    nothing = replace(facts, comparison=Comparison(10, 10, {**differences(0.0), "roc_auc": Difference()}, ()))
+    data = replace(PASSING, comparison=Comparison(10, 10, {**differences(0.0), "recall": Difference()}, ()))
+    assert "| Recall | - | - | - | - | undefined |" in markdown(data)
+    nothing = replace(data, comparison=Comparison(10, 10, {**differences(0.0), "roc_auc": Difference()}, ()))
     assert headline(nothing) == "Passes the gate, with no ROC AUC to compare with main"
 
 
 def test_a_difference_too_small_to_be_seen_has_no_sign_of_its_own():
-    assert [number(-0.00001, signed=True), number(-0.0, signed=True)] == ["+0.0000", "+0.0000"]
-    assert number(-0.00005001, signed=True) == "-0.0001"
+    assert [signed(-0.00001), signed(-0.0)] == ["+0.0000", "+0.0000"]
+    assert signed(-0.00005001) == "-0.0001"
 
 
 @pytest.mark.parametrize(
-    ("psi", "said"),
+    ("psi", "message"),
     [
         ([], "None of 5 features drifted from the data that main was trained on<"),
         ([0.3], "1 of 5 features drifted from the data that main was trained on: f0<"),
         ([0.9, 0.8, 0.7, 0.6], "4 of 5 features drifted from the data that main was trained on: f0, f1, f2 …<"),
     ],
 )
-def test_the_features_that_drifted_most_are_named_before_anybody_unfolds_them(psi, said):
+def test_the_features_that_drifted_most_are_named_before_anybody_unfolds_them(psi, message):
     drift = [FeatureDrift(f"f{n}", value, 0.5, 0.0, 0.0) for n, value in enumerate([*psi, *[0.0] * (5 - len(psi))])]
-    assert said in markdown(replace(PASSING, data=DataChange(RowChanges(1, 0, 0, 1), tuple(drift))))
+    assert message in markdown(replace(PASSING, data=DataChange(RowChanges(1, 0, 0, 1), tuple(drift))))
 
 
 def test_a_value_is_shown_but_no_password():

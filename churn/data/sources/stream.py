@@ -1,0 +1,131 @@
+"""The rows of a query as a stream of Arrow record batches: memory does not grow with their number.
+
+| source | the query runs |
+|---|---|
+| a CSV or Parquet file, a folder of them, `s3://bucket/key.parquet`, `s3://bucket/prefix/` | in DuckDB, over `source` |
+| a DuckDB file | in DuckDB, over its tables, opened read-only |
+| an SQLite file | in SQLite; each value comes as text, since its columns have no fixed type |
+| `postgresql://user@host/database` | in PostgreSQL, in one transaction that is read-only |
+
+Passwords come from the environment: libpq's (PGPASSWORD, ~/.pgpass, PGSERVICE), and for S3 what DVC's remote takes. In
+a query `$as_of` stands for a date. DuckDB's extensions are not used: they are downloaded at run time, and no lock has
+them.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from itertools import chain
+
+from churn.core.errors import StageError, has_password
+from churn.data.as_of import check_as_of
+from churn.data.engines import identifiers
+from churn.data.sources import files, postgresql, sqlite
+from churn.data.sources.query import KINDS, Query, Read, column_label, repeated
+
+import duckdb
+import pyarrow as pa
+
+
+def record_batches(
+    source: str, sql: str, *, query: str = "the query", as_of: date | None = None, timeout: float | None = None
+) -> Generator[pa.RecordBatch]:
+    r"""Yield the rows of a query, at least one batch, so that the schema is known.
+
+    Parameters
+    ----------
+    source
+        A path or a URL, of the kinds in this module's table.
+    sql
+        One SELECT in the source's dialect.
+    query
+        The name of the query in messages.
+    as_of
+        The date that `$as_of` stands for.
+    timeout
+        The minutes that a server may work on the query.
+
+    Returns
+    -------
+    Generator of pyarrow.RecordBatch
+        In the source's types; PostgreSQL's NUMERIC comes as text with all digits.
+
+    Raises
+    ------
+    StageError
+        When the source cannot be read or changes meanwhile, and when the query does not run, or gives bytes or two
+        columns of one name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     _ = file.write("id,day\na,2026-11-24\nb,2026-11-25\n")
+    ...     file.flush()
+    ...     batches = record_batches(file.name, "FROM source WHERE day::DATE <= $as_of", as_of=date(2026, 11, 24))
+    ...     pa.Table.from_batches(batches).to_pylist()
+    [{'id': 'a', 'day': '2026-11-24'}]
+    """
+    if has_password(source):
+        raise StageError(
+            "the source's URL holds a password, which Git would keep: leave it out; PGPASSWORD, ~/.pgpass or AWS's"
+            " variables give it."
+        )
+    sql = sql.rstrip().rstrip(";")
+    check_as_of(sql, as_of, query)
+    for number, batch in enumerate(_reader(source)(source, Query(sql, query, as_of, timeout))):
+        if not number:
+            _refuse_columns(batch.schema, query, identifiers(sql))
+        yield batch
+
+
+def _reader(source: str) -> Read:
+    """Return the reader of the source's kind."""
+    scheme = source.partition("://")[0] if "://" in source else ""
+    if scheme in ("postgresql", "postgres"):
+        return postgresql.read
+    if scheme not in ("", "s3"):
+        raise StageError(f"the source {source} cannot be read: it is neither {KINDS}.")
+    return sqlite.read if files.begins_with(source, sqlite.MAGIC) else files.read
+
+
+def _refuse_columns(schema: pa.Schema, query: str, known: Mapping[str, str]) -> None:
+    """Raise StageError for two columns of one name, and for bytes and money."""
+    if (number := repeated(schema.names)) is not None:
+        raise StageError(f"{query} gives the column {column_label(schema.names, number, known)} more than once.")
+    for number, field in enumerate(schema):
+        stored = getattr(field.type, "storage_type", field.type)
+        declared = (field.metadata or {}).get(b"POSTGRESQL:type", b"bytes").decode()
+        # The driver hands on money in hundredths, as a mere integer.
+        if pa.types.is_binary(stored) or pa.types.is_large_binary(stored) or declared == "money":
+            name = column_label(schema.names, number, known)
+            raise StageError(f"{query} gives {name} as {declared}: cast it to a text or a number there.")
+
+
+@contextmanager
+def streaming(database: duckdb.DuckDBPyConnection, name: str, batches: Iterator[pa.RecordBatch]) -> Iterator[list[str]]:
+    """Make a view of the batches, at least one, and yield its columns.
+
+    One query in the block may read it; an error of the batches reaches the caller as it was raised.
+    """
+    first = next(batches)
+    raised: list[BaseException] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from chain([first], batches)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    database.register(name, pa.RecordBatchReader.from_batches(first.schema, watched()))
+    try:
+        yield first.schema.names
+    except duckdb.Error:
+        if raised:
+            raise raised[0] from raised[0].__cause__  # DuckDB's text for it contains a traceback
+        raise
+    finally:
+        database.unregister(name)

@@ -1,0 +1,86 @@
+"""Renders the report for a pull request and for a terminal, from report/templates/.
+
+Every value is escaped for Markdown, or for a terminal: a column may be called anything. Markup is not escaped again.
+Only macros and the filters `escaped` and `plain` make it.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from report import filters
+from report.changes import loosened
+from report.data import ReportData
+from report.filters import METRIC_ORDER, SLICE_METRICS, escaped, metric, plain
+
+TEMPLATES = Path(__file__).parent / "templates"
+LIMIT = 60_000  # characters; GitHub refuses a comment of more than 65,536
+IN_WORDS = {"better": "better beyond noise", "worse": "worse beyond noise", "noise": "within noise"}
+
+
+def headline(data: ReportData) -> str:
+    """Return the verdict in one sentence: the outcome, and where it passes the comparison with main."""
+    message = data.outcome.sentence
+    if not data.outcome.passed:
+        return message
+    if data.comparison is None:
+        alone = (data.evaluation or {}).get("roc_auc")
+        known = f": ROC AUC {alone:.3f}" if isinstance(alone, float) else ""
+        if data.same_model:
+            return f"{message}{known}, +0.000 against {data.base}, the same model"
+        return f"{message}{known}, not compared with {data.base}"
+    overall = data.comparison.overall
+    area = overall["roc_auc"]
+    if area.branch is None or area.difference is None:
+        return f"{message}, with no ROC AUC to compare with {data.base}"
+    message += f": ROC AUC {area.branch:.3f}, {area.difference:+.3f} against {data.base}, {IN_WORDS[area.verdict]}"
+    for verdict in ("worse", "better"):
+        names = [metric(name, arrow=False) for name in METRIC_ORDER[1:] if overall[name].verdict == verdict]
+        if names:
+            message += f"; {verdict}: {', '.join(names[:2])}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
+    return message
+
+
+def markdown(data: ReportData) -> str:
+    """Return the whole report, without the least important sections, which it names, where it would be too long."""
+    length, left_out = 0, list[str]()
+
+    def section(title: str, shown: object = True, *, caller: Callable[[], str]) -> str:
+        nonlocal length
+        text = caller() if shown else ""
+        if length + len(text) > LIMIT:
+            left_out.append(title)
+            return ""
+        length += len(text)
+        return text
+
+    worse = data.comparison and any(one.verdict == "worse" for one in data.comparison.overall.values())
+    mark = "⛔" if not data.outcome.passed else "⚠️" if worse or any(map(loosened, data.changes)) else "✅"
+    text = _rendered("report.md.j2", escaped, data, mark=mark, section=section, left_out=left_out)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+
+
+def terminal(data: ReportData) -> str:
+    """Return what a terminal has room for: the verdict, what must not be missed, the metrics, what is broken."""
+    findings = [f"refused: {fault}" for fault in data.faults]
+    findings += [f"broken: {one['sentence']}" for one in data.broken]
+    findings += [f"broken: {rule.message}" for rule in data.rules if rule.status == "failed"]
+    return _rendered("terminal.txt.j2", plain, data, findings=findings)
+
+
+def _rendered(template: str, escape: Callable[[object], str], data: ReportData, **values: Any) -> str:
+    """Return a template with the fields of `data` and other `values`; an unknown name is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {one.__name__: one for one in filters.FILTERS}
+    values |= {"headline": headline(data), "METRICS": METRIC_ORDER, "SLICE_METRICS": SLICE_METRICS}
+    return environment.get_template(template).render(vars(data), **values)
