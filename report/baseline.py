@@ -28,7 +28,7 @@ from churn.evaluation.slices import slice_masks
 from churn.lock import ORDER, locked, stages_of
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
-from report.data import Comparison, DataChange, Slice
+from report.data import Comparison, DataChange
 from report.judge import Candidate
 from report.state import dvc, logged_runs
 
@@ -225,10 +225,9 @@ def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
     if not 0 < y.sum() < len(y):
         raise StageError(f"of the {len(y):,} customers that both models can score, all or none churned")
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
-    parts = compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows)
+    slices = compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows)
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
-    slices = tuple(Slice(*part) for part in parts)
-    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), slices)
+    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), tuple(slices))
 
 
 def picture_alone(picture: Path) -> None:

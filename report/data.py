@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from churn.core.results import RuleOutcome
-from churn.evaluation.paired import Difference
+from churn.evaluation.paired import Differences, SliceDifferences
 from churn.quality.drift import FeatureDrift, RowChanges
 
 FOLDER = Path("build/report")
@@ -41,22 +41,13 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Slice:
-    """A group of customers: its name, its number of rows in the holdout, and the differences on them."""
-
-    name: str
-    rows: int
-    differences: Mapping[str, Difference]
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The branch's model beside main's on `rows` of the `holdout` rows: those that main has not trained on."""
 
     rows: int
     holdout: int
-    overall: Mapping[str, Difference]
-    slices: tuple[Slice, ...]
+    overall: Differences
+    slices: tuple[SliceDifferences, ...]
 
 
 @dataclass(frozen=True)

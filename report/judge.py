@@ -21,7 +21,6 @@ from churn.data.duckdb_helpers import parquet_views
 from churn.data.split import drop_declared, in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
-from churn.evaluation.paired import SliceDifferences
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules, shown
 from churn.lock import ORDER, Stages, stages_of
@@ -265,6 +264,5 @@ def judged(main: Path, one: Candidate, beside: Comparison | None, approved: bool
     # protection: the verdict is made anew
     rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if beside:
-        slices = [SliceDifferences(part.name, part.rows, part.differences) for part in beside.slices]
-        rules += vs_baseline(beside.overall, slices, one.gate.vs_baseline)
+        rules += vs_baseline(beside.overall, beside.slices, one.gate.vs_baseline)
     return Judgement(tuple(rules), tuple(faults))
