@@ -21,14 +21,14 @@ repro: .venv/.runtime ## run the pipeline: fetch to register, only what changed
 	@python -m dvc repro
 
 resolve: .venv/.runtime ## after a merge conflict in dvc.lock, metrics or plots: keep one side, to run the pipeline on
-	@python -m report.claims resolve
+	@python -m churn lock resolve
 
 test: .venv/.dev ## run the tests, and print their branch coverage
 	@python -m pytest --cov
 
 quick: .venv/.dev ## run the tests that a pull request runs: those that take little time
 	@python -m pytest --dist worksteal tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/workflows/test_rules.py \
-	  tests/report/test_claims.py tests/report/test_judge.py tests/report/test_state.py tests/report/test_render.py
+	  tests/report/test_judge.py tests/report/test_state.py tests/report/test_render.py
 
 defects: .venv/.dev ## show that the gate refuses bad changes, and lets harmless ones through
 	@python -m pytest tests/defects

@@ -15,6 +15,7 @@ COMMANDS = {
     "drift": ("churn.quality.drift", "compare the customers with those of a commit"),
     "profile": ("churn.quality.profile", "write profile.json from the prepared customers"),
     "as-of": ("churn.data.as_of", "set the day that the query takes"),
+    "lock": ("churn.lock", "set dvc.lock to what a run starts from, compare it, or resolve a conflict in it"),
     "registry": ("churn.registry.champion", "show the versions, or roll champion back"),
 }
 FAILED = {"drift": 2}  # not 1, which is Python's own status when something else fails

@@ -69,7 +69,7 @@ def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str,
     The columns have the contract's types.
     """
     rules = row_rules(contract, {name: SQL_TYPES[contract.columns[name].type] for name in names})
-    return [(f"{one.column} {one.rule}", one.broken) for one in rules if one.rule not in ("unique", "sorted")]
+    return [(f"{one.column} {one.rule}", one.violated) for one in rules if one.rule not in ("unique", "sorted")]
 
 
 def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> int:
@@ -118,7 +118,9 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
     return rows
 
 
-def scored(database: duckdb.DuckDBPyConnection, model: Any, contract: Contract, number: int) -> Iterator[pa.Table]:
+def score_batches(
+    database: duckdb.DuckDBPyConnection, model: Any, contract: Contract, number: int
+) -> Iterator[pa.Table]:
     """Yield key, score and version of the customers that break no rule, by key, in batches.
 
     Those that break one only with their computed features go to the table `late`. Raises StageError when a score is
@@ -137,11 +139,11 @@ def scored(database: duckdb.DuckDBPyConnection, model: Any, contract: Contract, 
         table = table.filter(pc.invert(pc.is_in(rows, late["__row"])))
         if not table.num_rows:
             continue
-        found = np.asarray(model.predict_proba(model_frame(table, contract))[:, 1], dtype=np.float64)
-        if wrong := int((~((found >= 0) & (found <= 1))).sum()):
-            raise StageError(f"{wrong:,} of {len(found):,} scores are no probabilities: nothing is written.")
-        versions = np.full(len(found), number, dtype=np.int32)
-        yield pa.table({contract.key: table[contract.key], "score": found, "model_version": versions})
+        scores = np.asarray(model.predict_proba(model_frame(table, contract))[:, 1], dtype=np.float64)
+        if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
+            raise StageError(f"{wrong:,} of {len(scores):,} scores are no probabilities: nothing is written.")
+        versions = np.full(len(scores), number, dtype=np.int32)
+        yield pa.table({contract.key: table[contract.key], "score": scores, "model_version": versions})
 
 
 def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = ALIAS) -> "ModelVersion":
@@ -219,7 +221,7 @@ def _score(given: str, wanted: str, model: Any, contract: Contract, number: int)
                     progress.update(table.num_rows)
 
             types = pa.schema(key | {"score": pa.float64(), "model_version": pa.int32()})
-            rows = write("", types, shown(scored(database, model, contract, number)))
+            rows = write("", types, shown(score_batches(database, model, contract, number)))
             rejected = database.cursor().sql("FROM rejected").to_arrow_reader(BATCH_ROWS)
             left = write("rejected", pa.schema(key | {"rule": pa.string()}), shown(map(pa.table, rejected)))
             if rows + left != read:

@@ -50,7 +50,7 @@ def recorded() -> str | None:
 
 def main() -> None:
     """Stage the results, record them, and set the output."""
-    if shell.call("python", "-m", "report.claims", "compare", "HEAD") == 0:
+    if shell.call("python", "-m", "churn", "lock", "compare", "HEAD") == 0:
         git("restore", "dvc.lock")  # the commit's may also hold what a laptop registered
     git("config", "credential.helper", "!gh auth git-credential")
     git("config", "user.name", NAME)

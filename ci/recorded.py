@@ -113,10 +113,10 @@ def found() -> tuple[int, str] | None:
 def start_from(taken: tuple[int, str] | None) -> int:
     """Let dvc.lock claim what a record does, or nothing, and fetch what it names; return an exit status."""
     if taken is None:
-        return shell.call("python", "-m", "report.claims", "drop")
+        return shell.call("python", "-m", "churn", "lock", "drop")
     run, place = taken
     github.output(run=run)
-    status = shell.call("python", "-m", "report.claims", "take", f"{RECORDED}/dvc.lock")
+    status = shell.call("python", "-m", "churn", "lock", "take", f"{RECORDED}/dvc.lock")
     if place and not status:
         status = shell.call("make", "remote", DVC_BRANCH_URL=place)
         missing = shell.call("dvc", "fetch", "--remote", "branch", "fetch", "prepare", "train")

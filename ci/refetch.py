@@ -14,7 +14,7 @@ from ci.recorded import SNAPSHOT
 def main() -> int:
     """Return the exit status of the stage."""
     fetch = ("dvc", "repro", "--pull", "--no-run-cache", "--force", "--single-item", "fetch")
-    if status := shell.call("python", "-m", "report.claims", "take", "dvc.lock") or shell.call(*fetch):
+    if status := shell.call("python", "-m", "churn", "lock", "take", "dvc.lock") or shell.call(*fetch):
         return status
     with Path(SNAPSHOT).open("rb") as file:
         snapshot = hashlib.file_digest(file, "md5").hexdigest()  # as DVC names it

@@ -25,12 +25,11 @@ from churn.evaluation.curves import curves
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.plots import draw
 from churn.evaluation.slices import slice_masks
+from churn.lock import ORDER, locked, stages_of
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
-from report.claims import ORDER, stages_of
 from report.data import Comparison, DataChange, Slice
 from report.judge import Candidate
-from report.lock import locked
 from report.state import dvc, logged_runs
 
 import pandas as pd

@@ -10,8 +10,8 @@ from churn.core.errors import StageError
 from churn.core.files import read_yaml
 from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, PARAMS
+from churn.lock import first_difference, stages_of
 from churn.quality.profile import PROFILE
-from report.claims import first_difference, stages_of
 from report.data import Change
 from report.filters import value
 from report.judge import stricter

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference
 from churn.quality.drift import FeatureDrift, RowChanges
+
+FOLDER = Path("build/report")
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Outcome:
     passed: bool
     sentence: str
     stage: str | None = None  # or "comparison", with main
-    because: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,9 @@ class DataChange:
     drift: tuple[FeatureDrift, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class ReportData:
-    """All of a report. A part that could not be collected is None, and `notes` say why."""
+    """All of a report. report/collect.py fills it; a part that could not be collected is None, and `notes` say why."""
 
     reproduce: tuple[str, ...]
     base: str

@@ -24,11 +24,11 @@ from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import SliceDifferences
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules, shown
+from churn.lock import ORDER, Stages, stages_of
 from churn.modeling.model import load_model, read_table
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.claims import ORDER, Stages, stages_of
 from report.data import Comparison, Judgement
 
 import pandas as pd

@@ -19,9 +19,8 @@ from churn.core.files import refuse_conflict
 from churn.core.paths import GATE, LOCK, LOG, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import KILLED
-from report.claims import ORDER
+from churn.lock import ORDER, locked
 from report.data import Outcome, Run
-from report.lock import locked
 
 
 def dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:

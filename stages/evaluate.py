@@ -36,12 +36,12 @@ IMPORTANCE_REPEATS = 3
 IMPORTANCE_CELLS = 4_000_000  # values in a table for the model: about 32 MB
 
 
-def refuse_another_holdout(keys: pd.Series, account: Mapping[str, Any]) -> None:
-    """Raise StageError unless `keys` are those that prepare put into the holdout, by the digest in its account."""
-    if [hashlib.sha256(key_lines(keys)).hexdigest()] != account.get("holdout_sha256"):
+def refuse_another_holdout(keys: pd.Series, counts: Mapping[str, Any]) -> None:
+    """Raise StageError unless `keys` are those that prepare put into the holdout, by the digest in its row counts."""
+    if [hashlib.sha256(key_lines(keys)).hexdigest()] != counts.get("holdout_sha256"):
         raise StageError(
             f"{TEST} does not hold the customers that prepare put into the holdout: {len(keys):,} are there, and {ROWS}"
-            f" is about {account.get('test')}; run `dvc repro --force --single-item prepare`."
+            f" is about {counts.get('test')}; run `dvc repro --force --single-item prepare`."
         )
 
 
@@ -89,9 +89,9 @@ def main() -> None:
     refuse_another_holdout(keys, read_result(ROWS))
     with working("evaluate: scoring"):
         scores = scores_of(model, features)
-    with replacing(PREDICTIONS) as beside:
+    with replacing(PREDICTIONS) as tmp:
         predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
-        predictions.to_parquet(beside, index=False, compression="zstd")
+        predictions.to_parquet(tmp, index=False, compression="zstd")
     with working("evaluate: measuring"):
         measured = evaluation_of(features, labels, scores, params, contract)
     inputs = [[str(path), sha256_of(path)] for path in (MODEL, TEST)]
@@ -101,8 +101,8 @@ def main() -> None:
             "importance": permutation_importance(model, features, labels)
         }
     for name, table in tables.items():
-        with replacing(PLOTS / f"{name}.csv") as beside:
-            table.to_csv(beside, index=False, float_format="%.6f", lineterminator="\n")
+        with replacing(PLOTS / f"{name}.csv") as tmp:
+            table.to_csv(tmp, index=False, float_format="%.6f", lineterminator="\n")
     for name, interval in measured["intervals"].items():
         value, low, high = ("none" if x is None else f"{x:.4f}" for x in (measured[name], *interval))
         print(f"evaluate: {name:27}{value:>6}  ({low} to {high})")

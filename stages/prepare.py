@@ -1,8 +1,8 @@
-"""prepare: the features of every customer, in two tables, and the account of every row.
+"""prepare: the features of every customer, in two tables, and the row counts.
 
 In: the snapshot. Out: data/features/train.parquet and test.parquet, metrics/rows.json. The snapshot goes
 through batch by batch, so that memory does not grow with it. Fails when a feature function loses, adds or
-reorders rows, when a result is not of its contract's type, and when the account does not balance.
+reorders rows, when a result is not of its contract's type, and when the row counts do not reconcile.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def _reading(raw: Path) -> Iterator[None]:
 
 
 def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Path) -> dict[str, Any]:
-    """Write both tables from the snapshot and return the row account.
+    """Write both tables from the snapshot and return the row counts.
 
     Raises StageError when fetched rows are not train + test + dropped, or when a table is empty.
     """
@@ -80,22 +80,22 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
                 writers[name].write_table(part)
                 kept[name] += part.num_rows
             progress.update(batch.num_rows)
-        account = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
-        account["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
-        # protection: the row account
+        counts = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
+        counts["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
+        # protection: the row counts reconcile
         if kept.total() + dropped.total() != fetched:
-            raise StageError(f"the row account does not balance: {account}.")
+            raise StageError(f"the row counts do not reconcile: {counts}.")
         if empty := [name for name in paths if not kept[name]]:
-            raise StageError(f"the {empty[0]} table is empty: {account}; look at prepare in params.yaml.")
-    return account
+            raise StageError(f"the {empty[0]} table is empty: {counts}; look at prepare in params.yaml.")
+    return counts
 
 
 def main() -> None:
-    """Prepare both tables and write the account."""
-    account = split(RAW, load_params().prepare, load_contract(), TRAIN, TEST)
-    write_json(ROWS, account)
-    dropped = "".join(f" + {rows:,} dropped ({reason})" for reason, rows in account["dropped"].items())
-    print(f"prepare: {account['fetched']:,} fetched = {account['train']:,} train + {account['test']:,} test{dropped}")
+    """Prepare both tables and write the row counts."""
+    counts = split(RAW, load_params().prepare, load_contract(), TRAIN, TEST)
+    write_json(ROWS, counts)
+    dropped = "".join(f" + {rows:,} dropped ({reason})" for reason, rows in counts["dropped"].items())
+    print(f"prepare: {counts['fetched']:,} fetched = {counts['train']:,} train + {counts['test']:,} test{dropped}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""register: an MLflow version of the model, with its whole origin, and on main the alias champion on it.
+"""register: an MLflow version of the model, with its whole lineage, and on main the alias champion on it.
 
-In: the model, both tables, the predictions, the evaluation, the plots and the verdict. Out: the version, in the
+In: the model, both tables, the predictions, the evaluation, the plots and the gate's result. Out: the version, in the
 registry that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), and a receipt that stays out of Git
-and of DVC's cache, so that no other machine takes it for its own. Fails when there is no passed verdict on exactly
+and of DVC's cache, so that no other machine takes it for its own. Fails when the gate did not pass exactly
 this model and these tables, when dvc.lock has others, when the version, served from its own files, predicts something
 else or fails, and when the registry fails. The same model and data make no second version, and what is worse than the
 champion does not follow it. Outside of a clean checkout of main (churn/registry/mainline.py) the version is at most
@@ -46,18 +46,18 @@ if TYPE_CHECKING:
 BATCH = 100  # the most parameters that MLflow takes at once
 
 
-def content_of(verdict: Mapping[str, Any]) -> dict[str, str]:
+def content_of(result: Mapping[str, Any]) -> dict[str, str]:
     """Return the SHA-256 of the model and of both tables.
 
-    Raises StageError unless `verdict` passed just these, and dvc.lock has them, the evaluation and the verdict so.
+    Raises StageError unless the gate's `result` passed just these, and dvc.lock has them, the evaluation and it.
     """
-    if verdict.get("verdict") != "passed":
-        raise StageError(f"{GATE} says {verdict.get('verdict')!r}, not 'passed': nothing is registered.")
+    if result.get("verdict") != "passed":
+        raise StageError(f"{GATE} has {result.get('verdict')!r}, not 'passed': nothing is registered.")
     files = {"model_sha256": MODEL, "train_sha256": TRAIN, "test_sha256": TEST}
     content = {name: sha256_of(path) for name, path in files.items()}
     for name, path in files.items():
-        if verdict.get(name) != content[name]:
-            raise StageError(f"{GATE} is the verdict on another {path}: nothing is registered; run `dvc repro`.")
+        if result.get(name) != content[name]:
+            raise StageError(f"{GATE} is the result for another {path}: nothing is registered; run `dvc repro`.")
     refuse_unlocked((*files.values(), EVALUATION, GATE), LOCK)
     return content
 
@@ -134,22 +134,22 @@ def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract, 
 def main() -> None:
     """Register what the gate passed, once, and move the alias champion to it on main, else the alias candidate."""
     params, contract = load_params(), load_contract()
-    verdict = read_result(GATE)
-    content = content_of(verdict)
+    result = read_result(GATE)
+    content = content_of(result)
     model, area = params.registration.model, read_result(EVALUATION)["roc_auc"]
-    commit, main = commit_tags(), promoting_branch(params)
-    why = why_not(params, main)
+    commit, branch = commit_tags(), promoting_branch(params)
+    why = why_not(params, branch)
     made = content | {MADE_BY: ELSEWHERE if why else MAIN}
     tags = made | commit | {"lock_sha256": lock_digest(LOCK), "verdict": "passed"}
     with serving_process() as serve, registry() as client:
         ensure_model(client, model)
         version, known = only_version(client, model, made, lambda: create_version(client, params, contract, tags))
         verify(client, version, contract, serve)
-        said = nominate(client, version, why) if why else promote(client, version, settings_of(main), contract)
+        outcome = nominate(client, version, why) if why else promote(client, version, settings_of(branch), contract)
     write_json(REGISTRATION, {"model": model} | content)
-    rules = sum(rule["status"] == "passed" for rule in verdict["rules"])
-    print(f"register: ROC AUC {shown(area)}, {rules} rules of the gate kept; `make ui` shows the registry")
-    print(f"register: {model} version {version.version}{' (there already)' if known else ''} {said}")
+    rules = sum(rule["status"] == "passed" for rule in result["rules"])
+    print(f"register: ROC AUC {shown(area)}, {rules} rules of the gate passed; `make ui` shows the registry")
+    print(f"register: {model} version {version.version}{' (there already)' if known else ''} {outcome}")
 
 
 if __name__ == "__main__":

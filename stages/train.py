@@ -44,7 +44,7 @@ NOT_YOURS = {  # parameters that the pipeline sets
 def refuse_holdout(event: str, arguments: tuple[Any, ...]) -> None:
     """Raise StageError when a file with the holdout's customers is opened: an audit hook of Python's (PEP 578)."""
     if event == "open" and isinstance(arguments[0], str | os.PathLike) and Path(arguments[0]).resolve() in HIDDEN:
-        raise StageError(f"{arguments[0]} is not for training: what has seen the holdout cannot be judged by it.")
+        raise StageError(f"{arguments[0]} is not for training: what has seen the holdout cannot be evaluated on it.")
 
 
 def build_classifier(params: Train) -> Any:

@@ -1,7 +1,7 @@
-"""validate: whether both tables keep the contract.
+"""validate: whether both tables comply with the contract.
 
-In: both tables, contract.yaml, profile.json, the row account and the snapshot that it accounts for. Out:
-metrics/validation.json. All broken rules are reported together, and then the stage fails. The file holds
+In: both tables, contract.yaml, profile.json, the row counts and the snapshot. Out:
+metrics/validation.json. All violated rules are reported together, and then the stage fails. The file holds
 counts, never a customer's value; the terminal also shows a few row numbers.
 """
 
@@ -24,7 +24,7 @@ from churn.core.runner import run
 from churn.data.conditions import check_conditions
 from churn.data.duckdb_helpers import identifier, literal, parquet_views
 from churn.quality.profile import Profile, load_profile, profile_of
-from churn.quality.profile_checks import profile_findings
+from churn.quality.profile_checks import BOTH_TABLES, profile_findings
 from churn.quality.row_checks import Finding, table_findings
 
 import duckdb
@@ -39,38 +39,37 @@ def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Ite
     # protection: no customer in both tables
     if shared:
         total = database.execute("SELECT count(*) FROM test").fetchall()[0][0]
-        says = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
-        yield Finding("test", "disjoint", contract.key, shared, round(shared / total, 6), says)
+        message = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
+        yield Finding("test", "disjoint", contract.key, shared, round(shared / total, 6), message)
 
 
-def row_findings(account: Mapping[str, object], counted: Mapping[str, int], min_rows: int) -> Iterator[Finding]:
-    """Yield what is wrong with the numbers of rows: `counted` has those of fetched, train and test.
+def row_count_findings(recorded: Mapping[str, object], counted: Mapping[str, int], min_rows: int) -> Iterator[Finding]:
+    """Yield what is wrong with the row counts that prepare `recorded`; `counted` has those of fetched, train and test.
 
-    The account balances when fetched = train + test + dropped, each as counted here.
+    They reconcile when fetched = train + test + dropped, each as counted here.
     """
     total = counted["train"] + counted["test"]
     for name, rows in counted.items():
-        if (said := account.get(name)) != rows:
-            off = abs(rows - said) if isinstance(said, int) else rows
-            says = f"the row account says {said} rows {name}, but there are {rows:,}"
-            yield Finding(name, "row_account", "", off, round(off / max(rows, 1), 6), says)
-    dropped = account.get("dropped")
+        if (before := recorded.get(name)) != rows:
+            off = abs(rows - before) if isinstance(before, int) else rows
+            message = f"{ROWS} has {before} rows {name}, but there are {rows:,}"
+            yield Finding(name, "row_counts", "", off, round(off / max(rows, 1), 6), message)
+    dropped = recorded.get("dropped")
     declared = sum(rows for rows in dropped.values() if isinstance(rows, int)) if isinstance(dropped, dict) else 0
     # protection: validate counts the rows itself
     if lost := counted["fetched"] - total - declared:
-        says = (
-            f"of {counted['fetched']:,} fetched rows {lost:,} got lost: in no table, and dropped for no declared reason"
-        )
-        yield Finding("fetched", "row_account", "", abs(lost), round(abs(lost) / max(counted["fetched"], 1), 6), says)
+        fetched = counted["fetched"]
+        message = f"of {fetched:,} fetched rows {lost:,} got lost: in no table, and dropped for no declared reason"
+        yield Finding("fetched", "row_counts", "", abs(lost), round(abs(lost) / max(fetched, 1), 6), message)
     if total < min_rows:
-        says = f"{number_of(total, 'rows')}, fewer than the {min_rows:,} that the contract wants"
-        yield Finding("train and test", "min_rows", "", total, 1.0, says)
+        message = f"{number_of(total, 'rows')}, fewer than the {min_rows:,} that the contract wants"
+        yield Finding(BOTH_TABLES, "min_rows", "", total, 1.0, message)
 
 
 def validate(
-    contract: Contract, profile: Profile, account: Mapping[str, object]
+    contract: Contract, profile: Profile, recorded: Mapping[str, object]
 ) -> tuple[dict[str, int], list[Finding]]:
-    """Return the numbers of rows and every broken rule. Raises StageError when a table cannot be read."""
+    """Return the numbers of rows and every violated rule. Raises StageError when a table cannot be read."""
     files = {"fetched": RAW, **TABLES}
     with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
         counted = {}
@@ -82,11 +81,11 @@ def validate(
         findings += profile_findings(contract, profile, profile_of(database, contract, profile))
         if not any(finding.column == contract.key and finding.rule in ("required", "type") for finding in findings):
             findings += key_findings(database, contract)
-    return counted, [*findings, *row_findings(account, counted, contract.rules.min_rows)]
+    return counted, [*findings, *row_count_findings(recorded, counted, contract.rules.min_rows)]
 
 
 def main() -> None:
-    """Validate, write the result, and fail when a rule is broken."""
+    """Validate, write the result, and fail when a rule is violated."""
     contract = load_contract()
     check_conditions(load_params().evaluate.slices, contract)
     counted, findings = validate(contract, load_profile(), read_result(ROWS))

@@ -82,7 +82,7 @@ class Relation(StrictModel):
 
 
 class ProfileRules(StrictModel):
-    """How far the customers may stray from profile.json, beyond chance; churn/quality/profile.py says how."""
+    """How far the customers may shift from profile.json, beyond chance; see churn/quality/profile_checks.py."""
 
     rows: Range  # times those of the profile
     nulls: Annotated[Share, Stricter.SMALLER]

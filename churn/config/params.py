@@ -97,8 +97,6 @@ METRICS = (
     "recall",
     "roc_auc",
 )
-
-
 SMALLER_IS_BETTER = ("brier_score", "expected_calibration_error", "log_loss")
 
 
@@ -167,14 +165,12 @@ class Bound(StrictModel):
         return self
 
 
-Rules = Annotated[Mapping[Metric, Bound], Field(min_length=1)]
-
-
+Bounds = Annotated[Mapping[Metric, Bound], Field(min_length=1)]
 Margins = Annotated[Mapping[Metric, Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
 
 class EverySlice(StrictModel):
-    """What holds for every slice of at least `min_slice_rows`, named or not; churn/gate/rules.py judges it."""
+    """What holds for every slice of at least `min_slice_rows`, named or not; see churn/gate/rules.py."""
 
     max_roc_auc_gap: Annotated[Share, Stricter.SMALLER]
     calibration_error: Annotated[Share, Stricter.SMALLER]
@@ -182,7 +178,7 @@ class EverySlice(StrictModel):
 
 
 class VsBaseline(StrictModel):
-    """How much worse than main's model, and how much better, a model may be; churn/gate/baseline.py says how."""
+    """How much worse than main's model, and how much better, a model may be; see churn/gate/baseline.py."""
 
     margins: Annotated[Margins, Stricter.SMALLER]
     slice_margins: Annotated[Margins, Stricter.SMALLER]
@@ -191,12 +187,12 @@ class VsBaseline(StrictModel):
 
 
 class Gate(StrictModel):
-    """The rules that a model must keep, for all customers and for slices, and the least slice to judge."""
+    """The rules that a model must pass, for all customers and for slices, and the least size of a slice."""
 
-    # Below it a slice with a rule is broken, and any other is not judged.
+    # Below it a slice with bounds of its own fails, and any other is skipped.
     min_slice_rows: Annotated[int, Field(gt=0), Stricter.MAINS]
-    overall: Rules
-    slices: Mapping[Text, Rules]
+    overall: Bounds
+    slices: Mapping[Text, Bounds]
     every_slice: EverySlice
     vs_baseline: VsBaseline
 

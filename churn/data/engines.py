@@ -155,30 +155,30 @@ def _named(text: str, pattern: str, sql: str) -> tuple[bool, str | None]:
 
 
 def name_fault(text: str, sql: str) -> str | None:
-    """Return what is wrong with a name, if that is what a text says."""
+    """Return what is wrong with a name, if an error's text is about one."""
     for pattern, words, nameless in NAMED:
-        said, name = _named(text, pattern, sql)
-        if said:
+        matches, name = _named(text, pattern, sql)
+        if matches:
             return words.format(name) if name else nameless
     return None
 
 
 def missing_column(text: str, sql: str) -> str | None:
-    """Return the column that `sql` names and that does not exist, if that is what a text says."""
+    """Return the column that `sql` names and that does not exist, if an error's text is about one."""
     return _named(text, MISSING_COLUMN, sql)[1]
 
 
 def duckdb_fault(error: BaseException, sql: str) -> str:
     """Return what DuckDB found wrong while it ran `sql`."""
     text = str(error)
-    kind, _, said = text.partition(": ")
+    kind, _, message = text.partition(": ")
     if kind == "IO Error":
         return file_fault(error)
     words = name_fault(text, sql) if kind in ("Binder Error", "Catalog Error", "Parser Error") else None
     if kind == "Invalid Input Error":
-        words = _first(VALUES, said)
+        words = _first(VALUES, message)
     if kind == "Conversion Error":
-        _, name = _named(said, r'(?m)when casting from source column "?([^"\n]+?)"?$', sql)
+        _, name = _named(message, r'(?m)when casting from source column "?([^"\n]+?)"?$', sql)
         words = f"a value of {name} cannot be converted as it asks" if name else None
     return (words or DUCKDB.get(kind, "DuckDB failed")) + _line(text, sql)
 
@@ -189,11 +189,10 @@ def file_fault(error: BaseException) -> str:
 
 
 def is_damaged(error: BaseException, files: Iterable[str]) -> bool:
-    """Say whether a query failed because one of the `files` cannot be read, rather than because of a value in it."""
+    """Return whether a query failed because one of the `files` cannot be read, rather than because of a value in it."""
     text = str(error)
-    if (
-        text.startswith(("IO Error: ", "Invalid Error: ")) or type(error).__name__ == "Error"
-    ):  # the latter for bytes that make no sense
+    # DuckDB raises a plain Error for bytes that it cannot interpret.
+    if text.startswith(("IO Error: ", "Invalid Error: ")) or type(error).__name__ == "Error":
         return True
     return bool(re.search(DAMAGED, text.partition("\n")[0])) and any(file in text for file in files)
 

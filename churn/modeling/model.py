@@ -132,10 +132,10 @@ def read_parquet(path: Path, *columns: str) -> pa.Table:
 
 def save_model(model: Any, path: Path) -> None:
     """Write the model to `path` and the SHA-256 of the file beside it. Raises StageError, see load_model."""
-    with replacing(path) as beside, replacing(hash_file(path)) as hash_beside:
-        beside.write_bytes(reproducible_bytes(model))
-        read_model(beside)  # refused now rather than by the next stage
-        hash_beside.write_text(f"{sha256_of(beside)}\n", encoding="utf-8")
+    with replacing(path) as tmp, replacing(hash_file(path)) as tmp_hash:
+        tmp.write_bytes(reproducible_bytes(model))
+        read_model(tmp)  # refused now rather than by the next stage
+        tmp_hash.write_text(f"{sha256_of(tmp)}\n", encoding="utf-8")
 
 
 def hash_file(path: Path) -> Path:

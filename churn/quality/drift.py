@@ -34,7 +34,7 @@ from scipy.stats import chi2_contingency, kstwo
 
 Counts = npt.NDArray[np.int64]  # shape (2, values): in the table before, and after
 BINS = 10
-LEAST_SHARE = 0.0001  # what Evidently puts for an empty bin; with none, one customer of a new kind is endless drift
+EMPTY_BIN_SHARE = 0.0001  # as Evidently has it: with 0, one customer of a new kind is infinite drift
 MODERATE, LARGE = 0.1, 0.25  # the usual bounds of a PSI (Siddiqi 2006, Credit Risk Scorecards)
 BATCH = 1_000_000  # values
 TURNOVER = 0.2  # of the customers, come or gone
@@ -190,7 +190,7 @@ def _of_values(counts: Iterator[Counts], rows: Counts, there: Counts) -> tuple[f
 
 def _psi(bins: npt.NDArray[np.number]) -> float:
     """Return the population stability index of the counts in each bin, shape (2, bins)."""
-    before, after = np.maximum(bins / bins.sum(axis=1, keepdims=True), LEAST_SHARE)
+    before, after = np.maximum(bins / bins.sum(axis=1, keepdims=True), EMPTY_BIN_SHARE)
     return round(float(np.sum((after - before) * np.log(after / before))), 6)
 
 

@@ -3,26 +3,29 @@
 from collections.abc import Iterator
 from math import sqrt
 
-from churn.config.contract import Contract
+from churn.config.contract import Contract, ProfileRules
 from churn.quality.profile import PROFILE, Bin, FeatureProfile, Profile
 from churn.quality.row_checks import Finding
 
 RENEW = f"`make profile` renews {PROFILE}, to be reviewed and committed"
-TABLES = "train and test"
-LEAST_SHARE = 0.01  # of a category that is called new, or vanished
-REACH = 4.0  # standard errors that chance may take on top of a tolerance: of a hundred bins, none strays by chance
+BOTH_TABLES = "train and test"
+CATEGORY_SHARE = 0.01  # of the rows: from it on, a category is called new, or vanished
+REACH = 4.0  # standard errors of chance on top of a tolerance: of a hundred bins, none exceeds it by chance
 
 
 def profile_findings(contract: Contract, reference: Profile, now: Profile) -> Iterator[Finding]:
-    """Yield what strays from the `reference` by more than the tolerances of rules.profile and chance, and what leaks.
+    """Yield the shifts from `reference` beyond the tolerances of rules.profile and chance, and single-feature leakage.
 
     Chance is REACH standard errors of the difference of two shares, or means, of as many rows as either profile has.
     """
     rules = contract.rules.profile
     # protection: the number of rows is like the profile's
     if not rules.rows.min <= (ratio := now.rows / reference.rows) <= rules.rows.max:
-        says = f"{now.rows:,} rows are {ratio:.2f} times the {reference.rows:,} of {PROFILE}: the source shrank or grew"
-        yield _finding("rows", "", abs(ratio - 1), now, f"{says}, outside {rules.rows.min:g} to {rules.rows.max:g}")
+        message = (
+            f"{now.rows:,} rows are {ratio:.2f} times the {reference.rows:,} of {PROFILE}: the source shrank or grew,"
+            f" outside {rules.rows.min:g} to {rules.rows.max:g}"
+        )
+        yield _finding("rows", "", abs(ratio - 1), now, message)
     for name in reference.features:
         if name not in contract.features:
             yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
@@ -31,72 +34,64 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
         if name not in reference.features:
             yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")
             continue
-        there = reference.features[name]
-        sizes = (reference.rows, now.rows)
-        for rule, (excess, says) in _strays(name, there, here, sizes, contract).items():
-            if excess > 0:
-                yield _finding(rule, name, excess, now, says)
+        worst: dict[str, tuple[float, str]] = {}
+        for rule, excess, message in _shifts(name, reference.features[name], here, (reference.rows, now.rows), rules):
+            # protection: like the profile
+            if excess > worst.get(rule, (0.0, ""))[0]:
+                worst[rule] = (excess, message)
+        for rule, (excess, message) in worst.items():
+            yield _finding(rule, name, excess, now, message)
         area = single_feature_roc_auc(here, now.label_rate)
         # protection: no feature knows the label alone
         if area > contract.rules.max_single_feature_roc_auc:
-            says = (
+            message = (
                 f"{name} alone ranks churners with a ROC AUC of {area:.3f}, more than"
                 f" {contract.rules.max_single_feature_roc_auc:g}: it may know the label"
             )
-            yield _finding("leakage", name, 1.0, now, says)
+            yield _finding("leakage", name, 1.0, now, message)
 
 
-def _finding(rule: str, column: str, share: float, now: Profile, says: str) -> Finding:
-    return Finding(TABLES, rule, column, round(min(share, 1.0) * now.rows), round(min(share, 1.0), 6), says)
+def _finding(rule: str, column: str, share: float, now: Profile, message: str) -> Finding:
+    return Finding(BOTH_TABLES, rule, column, round(min(share, 1.0) * now.rows), round(min(share, 1.0), 6), message)
 
 
-def _strays(
-    name: str, there: FeatureProfile, here: FeatureProfile, sizes: tuple[int, int], contract: Contract
-) -> dict[str, tuple[float, str]]:
-    """Return for each rule by how much more than it allows the feature strays, at its worst, and the sentence."""
-    rules, worst = contract.rules.profile, dict[str, tuple[float, str]]()
-
-    def seen(rule: str, excess: float, says: str) -> None:
-        # protection: like the profile
-        if excess > worst.get(rule, (0.0, ""))[0]:
-            worst[rule] = (excess, says)
-
-    off = abs(here.missing - there.missing) - rules.nulls - REACH * standard_error(there.missing, here.missing, *sizes)
-    seen(
-        "nulls_share", off, f"{name} is missing in {here.missing:.1%} of the rows, in {there.missing:.1%} of {PROFILE}"
-    )
+def _shifts(
+    name: str, there: FeatureProfile, here: FeatureProfile, sizes: tuple[int, int], rules: ProfileRules
+) -> Iterator[tuple[str, float, str]]:
+    """Yield each comparison of a feature: its rule, the shift beyond tolerance and chance, and the message."""
+    message = f"{name} is missing in {here.missing:.1%} of the rows, in {there.missing:.1%} of {PROFILE}"
+    yield "nulls_share", _excess(there.missing, here.missing, rules.nulls, sizes), message
     if there.mean is not None and there.std:
         mean = here.mean if here.mean is not None else float("inf")
         off = abs(mean - there.mean) / there.std
         chance = REACH * sqrt(1 / sizes[0] + 1 / max(sizes[1], 1))
-        says = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
-        seen("mean", off - rules.mean - chance, says)
+        message = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
+        yield "mean", off - rules.mean - chance, message
     before, after, known = 0.0, 0.0, {one.name: one for one in there.bins}
     for one in here.bins:
         was = known.get(one.name, Bin(name=one.name, share=0.0, label_rate=None))
         if there.edges and one.name != "missing":
             before, after = before + was.share, after + one.share
-            off = abs(after - before) - rules.quantiles - REACH * standard_error(before, after, *sizes)
-            says = f"{after:.1%} of the rows have {name} {one.name}, {before:.1%} in {PROFILE}"
-            seen("quantiles", off, says)
+            message = f"{after:.1%} of the rows have {name} {one.name}, {before:.1%} in {PROFILE}"
+            yield "quantiles", _excess(before, after, rules.quantiles, sizes), message
         elif one.name != "missing":
-            off = abs(one.share - was.share) - rules.categories - REACH * standard_error(was.share, one.share, *sizes)
-            seen(
-                "categories", off, f"{name} is {one.name} in {one.share:.1%} of the rows, {was.share:.1%} in {PROFILE}"
-            )
-            if min(one.share, was.share) == 0 and max(one.share, was.share) >= LEAST_SHARE:
+            message = f"{name} is {one.name} in {one.share:.1%} of the rows, {was.share:.1%} in {PROFILE}"
+            yield "categories", _excess(was.share, one.share, rules.categories, sizes), message
+            if min(one.share, was.share) == 0 and max(one.share, was.share) >= CATEGORY_SHARE:
                 what = "has vanished" if not one.share else "is new"
-                seen("categories", 1.0, f"{name}: {one.name} {what}, {was.share:.1%} of the rows in {PROFILE}")
+                yield "categories", 1.0, f"{name}: {one.name} {what}, {was.share:.1%} of the rows in {PROFILE}"
         if one.label_rate is not None and was.label_rate is not None:
             counts = (was.share * sizes[0], one.share * sizes[1])
-            off = abs(one.label_rate - was.label_rate) - rules.label_rate
-            off -= REACH * standard_error(was.label_rate, one.label_rate, *counts)
-            says = (
+            message = (
                 f"{one.label_rate:.1%} of the customers with {name} {one.name} churned, {was.label_rate:.1%} in"
                 f" {PROFILE}"
             )
-            seen("label_rates", off, says)
-    return worst
+            yield "label_rates", _excess(was.label_rate, one.label_rate, rules.label_rate, counts), message
+
+
+def _excess(before: float, after: float, tolerance: float, rows: tuple[float, float]) -> float:
+    """Return how much more two shares, of as many `rows`, differ than a tolerance and chance explain."""
+    return abs(after - before) - tolerance - REACH * standard_error(before, after, *rows)
 
 
 def standard_error(one: float, other: float, rows: float, others: float) -> float:

@@ -18,18 +18,18 @@ ROWS_SHOWN = 5
 
 @dataclass(frozen=True)
 class RowRule:
-    """A rule on single rows: what is said of the broken ones, the SQL that finds them, and the relation behind it."""
+    """A rule on single rows: the message for those that violate it, SQL that is true for them, and its relation."""
 
     rule: str
     column: str
-    says: str
-    broken: str
+    message: str
+    violated: str
     relation: Condition | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A broken rule: in which table, in how many of its rows, the sentence to say, and a few row numbers."""
+    """A violated rule: its table, column, number and share of rows, the sentence, and a few row numbers."""
 
     table: str
     rule: str
@@ -68,8 +68,10 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             yield RowRule("values", name, "values that the contract does not list", f"{sql} NOT IN ({values})")
         if bounds := contract.rules.ranges.get(name):
             beyond = f"{sql} NOT BETWEEN {bounds.min} AND {bounds.max}"
-            says = f"values outside {bounds.min:g} to {bounds.max:g}"
-            yield RowRule("range", name, says, f"isfinite({sql}) AND {beyond}" if column.type == "number" else beyond)
+            message = f"values outside {bounds.min:g} to {bounds.max:g}"
+            yield RowRule(
+                "range", name, message, f"isfinite({sql}) AND {beyond}" if column.type == "number" else beyond
+            )
     # protection: relations between columns
     if len(checkable) == len(contract.columns):
         for name, relation in contract.rules.relations.items():
@@ -78,13 +80,13 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
 
 
 def column_findings(table: str, types: Mapping[str, str], contract: Contract, rows: int) -> Iterator[Finding]:
-    """Yield what is wrong with the columns themselves: missing, of another type, or not declared."""
+    """Yield the columns that are missing, of another type, or not declared."""
     for name, column in contract.columns.items():
         if name not in types:
             yield Finding(table, "required", name, rows, 1.0, f"{name} is declared in the contract, but missing")
         elif types[name] != SQL_TYPES[column.type]:
-            says = f"{name} is {types[name]}, but the contract declares it {column.type}"
-            yield Finding(table, "type", name, rows, 1.0, says)
+            message = f"{name} is {types[name]}, but the contract declares it {column.type}"
+            yield Finding(table, "type", name, rows, 1.0, message)
     for name in types:
         # protection: columns must be declared
         if name not in contract.columns:
@@ -92,16 +94,16 @@ def column_findings(table: str, types: Mapping[str, str], contract: Contract, ro
 
 
 def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Contract) -> Iterator[Finding]:
-    """Yield the broken rules of one table, which `database` has a view of by that name.
+    """Yield the violated rules of one table, which `database` has a view of by that name.
 
-    A relation that is NULL in every row is broken: it tests nothing. Raises StageError when a relation is no condition
-    or cannot be computed, and when the table is broken.
+    A relation that is NULL in every row is a finding: it tests nothing. Raises StageError when a relation cannot be
+    read or computed, and when the table cannot be read.
     """
     types = columns_of(database, table)
     rules = list(row_rules(contract, types))
     label = identifier(contract.label) if types.get(contract.label) == "BIGINT" else "NULL"
     key = f"lag({identifier(contract.key)}) OVER ()" if contract.key in types else "NULL"
-    counts = [f"count(*) FILTER (WHERE {rule.broken})" for rule in rules]
+    counts = [f"count(*) FILTER (WHERE {rule.violated})" for rule in rules]
     counts += [f"count({rule.relation.sql})" for rule in rules if rule.relation]
     aggregates = ", ".join(["count(*)", f"avg({label})", *counts])
     try:
@@ -125,12 +127,12 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
         if count:
             rows = database.execute(
                 f"SELECT __row FROM (SELECT *, {key} AS __previous_key, row_number() OVER () AS __row FROM {table})"
-                f" WHERE {rule.broken} ORDER BY __row LIMIT {ROWS_SHOWN}"
+                f" WHERE {rule.violated} ORDER BY __row LIMIT {ROWS_SHOWN}"
             ).fetchall()
-            sentence = f"{rule.column} has {number_of(count, rule.says)}"
+            sentence = f"{rule.column} has {number_of(count, rule.message)}"
             share = round(count / total, 6)
             yield Finding(table, rule.rule, rule.column, count, share, sentence, tuple(row for (row,) in rows))
     rate = contract.rules.label_rate
     if label_rate is not None and not rate.min <= label_rate <= rate.max:
-        says = f"{contract.label} is 1 in {label_rate:.1%} of the rows, outside {rate.min:.0%} to {rate.max:.0%}"
-        yield Finding(table, "label_rate", contract.label, total, 1.0, says)
+        message = f"{contract.label} is 1 in {label_rate:.1%} of the rows, outside {rate.min:.0%} to {rate.max:.0%}"
+        yield Finding(table, "label_rate", contract.label, total, 1.0, message)

@@ -112,8 +112,8 @@ def rollback(client: "MlflowClient", model: str, why: str) -> tuple[str, str]:
     usable = {number for number, one in versions.items() if VERIFIED in one.tags and ROLLED_BACK not in one.tags}
     former = former_champion(moves_of(registered), present, usable)
     if former is None:
-        says = "no champion" if present == NOBODY else f"no champion before version {present} that can be used"
-        raise StageError(f"{model} has {says}: nothing is rolled back.")
+        what = "no champion" if present == NOBODY else f"no champion before version {present} that can be used"
+        raise StageError(f"{model} has {what}: nothing is rolled back.")
     with files_of(versions[former]):
         pass
     if present in versions:

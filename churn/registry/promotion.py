@@ -40,7 +40,7 @@ BY_HAND = f"to follow it all the same, set the alias {ALIAS} in MLflow"
 
 
 def promote(client: "MlflowClient", version: "ModelVersion", params: Params, contract: Contract) -> str:
-    """Move the alias to `version` unless it is worse than the champion; return a sentence that says what became of it.
+    """Move the alias to `version` unless it is worse than the champion; return the outcome as a sentence.
 
     `params` are those of main. The version's tag `decision` says why. Raises StageError when the champion's files are
     gone or are others.
@@ -62,7 +62,7 @@ def promote(client: "MlflowClient", version: "ModelVersion", params: Params, con
 
 
 def nominate(client: "MlflowClient", version: "ModelVersion", why: str) -> str:
-    """Give the version, which was not made by main, the alias candidate; return a sentence that says what became of it.
+    """Give the version, which was not made by main, the alias candidate; return the outcome as a sentence.
 
     `why` says why champion stays, and what would move it.
     """
@@ -124,8 +124,8 @@ def against_champion(
     unseen = held_out(client, present, keys)
     rows = np.ones(len(keys), dtype=bool) if unseen is None else unseen
     ours = pd.read_parquet(PREDICTIONS)["score"]
-    scored = pd.DataFrame({"label": labels, "theirs": scores, "ours": ours})
-    wins, why = compared(features[rows], scored[rows], params, contract)
+    both = pd.DataFrame({"label": labels, "theirs": scores, "ours": ours})
+    wins, why = not_worse(features[rows], both[rows], params, contract)
     doubt = ", some of which it may have trained on" if unseen is None else ""
     return wins, f"{why}, against version {champion} on {int(rows.sum()):,} customers{doubt}"
 
@@ -144,13 +144,12 @@ def held_out(client: "MlflowClient", version: "ModelVersion", keys: pd.Series) -
     return in_holdout(keys, salt, share)
 
 
-def compared(features: pd.DataFrame, scored: pd.DataFrame, params: Params, contract: Contract) -> tuple[bool, str]:
+def not_worse(features: pd.DataFrame, scores: pd.DataFrame, params: Params, contract: Contract) -> tuple[bool, str]:
     """Return whether the scores `ours` are not worse than `theirs`, overall and for any slice, and why.
 
-    Both frames have the same rows, `scored` also the label. Too few rows, or one outcome alone, say nothing: then they
-    are not taken for equal.
+    Both frames have the same rows, `scores` also the label. Too few rows, or one outcome alone, count as worse.
     """
-    y, theirs, ours = (scored[name].to_numpy() for name in ("label", "theirs", "ours"))
+    y, theirs, ours = (scores[name].to_numpy() for name in ("label", "theirs", "ours"))
     if len(y) < params.gate.min_slice_rows:
         least = f"fewer than {params.gate.min_slice_rows} (gate.min_slice_rows)"
         return False, f"only {len(y):,} customers of the holdout are new to both, {least}; {BY_HAND}"
@@ -162,12 +161,12 @@ def compared(features: pd.DataFrame, scored: pd.DataFrame, params: Params, contr
     slices = compare_slices(masks, y, (theirs, ours), threshold, params.gate.min_slice_rows)
     outcomes = [one for one in vs_baseline(overall, slices, params.gate.vs_baseline) if one.kind == "vs_baseline"]
     if failed := [one for one in outcomes if one.status == "failed"]:
-        return False, f"worse in {'; '.join(map(_told, failed))}"
+        return False, f"worse in {'; '.join(map(_loss, failed))}"
     area = overall["roc_auc"].difference
     return True, f"not worse, ROC AUC {area:+.4f}" if area is not None else "not worse"
 
 
-def _told(outcome: RuleOutcome) -> str:
+def _loss(outcome: RuleOutcome) -> str:
     if outcome.value is None:
         return f"{outcome.metric} of {outcome.scope}, which cannot be compared"
     return f"{outcome.metric} of {outcome.scope} by {-outcome.value:.4f} (allowed are {-outcome.limit:.4f})"

@@ -83,13 +83,12 @@ def _answer(name: str, folder: Path, status: int) -> Scores:
             f" Mend the code that churn/registry/serving.py imports, {AGAIN}."
         )
     try:
-        found = np.load(folder / SCORES, allow_pickle=False)
+        scores: Scores = np.load(folder / SCORES, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise StageError(f"{name} gives no scores; champion stays.") from error
-    if found.dtype != np.float64 or found.ndim != 2 or found.shape[1] != 2:
+    if scores.dtype != np.float64 or scores.ndim != 2 or scores.shape[1] != 2:
         raise StageError(f"{name} does not give two probabilities for each customer; champion stays.")
-    scores: Scores = found[:, 1]
-    return scores
+    return scores[:, 1]
 
 
 def _loader_of(name: str, files: Path) -> str:
@@ -110,10 +109,10 @@ def _loader_of(name: str, files: Path) -> str:
 
 
 def _fault_text(fault: Path, status: int) -> str:
-    """Return what the process says of its end, as far as it has the form that churn/registry/isolated.py gives it."""
+    """Return why the process ended, if its answer has the form that churn/registry/isolated.py gives it."""
     try:
-        said = json.loads(fault.read_bytes()[:10_000])
-        kind, file, line, module = (str(said[key]) for key in ("kind", "file", "line", "module"))
+        error = json.loads(fault.read_bytes()[:10_000])
+        kind, file, line, module = (str(error[key]) for key in ("kind", "file", "line", "module"))
     except (OSError, ValueError, KeyError, TypeError):
         return f"its process ended with {status}"
     if not all(re.fullmatch(r"[\w./]{1,200}", one) for one in (kind, file, line, module)):

@@ -379,7 +379,7 @@ STORY_CASES = [
         "prepare.drop is .*never_purchased.*approval|new_customers .*rows, too few",
     ),
     Defect(STORY, "dropped by the query", dropped_by_the_query, "validate|gate|comparison", "rows|new_customers"),
-    Defect(STORY, "dropped by prepare's code", dropped_by_the_code, "prepare", "does not balance"),
+    Defect(STORY, "dropped by prepare's code", dropped_by_the_code, "prepare", "do not reconcile"),
     Defect(
         STORY,
         "dropped by prepare's code, and its account bent",
@@ -453,7 +453,7 @@ LEAKAGE_CASES = [
     Defect(
         LEAKAGE, "the label within a group", label_within_a_group, "validate|comparison", "called_retention|too good"
     ),
-    Defect(LEAKAGE, "the holdout's keys in training", holdout_in_training, "prepare", "does not balance"),
+    Defect(LEAKAGE, "the holdout's keys in training", holdout_in_training, "prepare", "do not reconcile"),
     Defect(
         LEAKAGE,
         "the holdout's keys in training, and the account bent",

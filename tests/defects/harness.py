@@ -8,7 +8,7 @@ from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
-from report.claims import ORDER
+from churn.lock import ORDER
 from report.state import logged_runs, outcome_of, stage_runs
 from tests.conftest import Clone
 
@@ -51,15 +51,15 @@ class Judged:
     verdict: str
     stage: str | None
     headline: str
-    because: tuple[str, ...]
+    reasons: tuple[str, ...]
 
     @property
     def says(self) -> str:
-        return "\n".join([self.headline, *self.because])
+        return "\n".join([self.headline, *self.reasons])
 
     @property
     def sentence(self) -> str:
-        return self.because[0] if self.because else self.headline
+        return self.reasons[0] if self.reasons else self.headline
 
 
 def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> Clone:
@@ -81,7 +81,7 @@ def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> 
 def judged(clone: Clone, by_main: bool = True) -> Judged:
     """Commit what was changed, run what CI runs, and return what it says, by main's judge or by the branch's own."""
     clone.commit()
-    clone.run("python", "-m", "report.claims", "drop")
+    clone.run("python", "-m", "churn", "lock", "drop")
     printed = clone.run("dvc", "repro", "gate").stdout
     return stopped(clone, printed) or reported(clone, printed, by_main)
 
@@ -94,7 +94,7 @@ def stopped(clone: Clone, printed: str) -> Judged | None:
         if failed is None:
             return None
         outcome = outcome_of(stage_runs(set(ORDER[ORDER.index(failed) :]), logged))
-    return Judged(stages_run(printed), "blocked", outcome.stage, outcome.sentence, outcome.because)
+    return Judged(stages_run(printed), "blocked", outcome.stage, outcome.sentence, outcome.reasons)
 
 
 def stages_run(printed: str) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ def reported(clone: Clone, printed: str, by_main: bool = True) -> Judged:
     assert outcome.exists(), f"no outcome was written:\n{printed}\n{done.stdout}"
     said = json.loads(outcome.read_text(encoding="utf-8"))
     assert (done.returncode == 0) == (said["verdict"] == "passed"), done.stdout
-    return Judged(stages_run(printed), said["verdict"], said["stage"], said["headline"], tuple(said["because"]))
+    return Judged(stages_run(printed), said["verdict"], said["stage"], said["headline"], tuple(said["reasons"]))
 
 
 def refuse(case: Defect, clone: Clone, tell: Callable[[str, str, Judged], None]) -> None:

@@ -27,7 +27,7 @@ PROTECTIONS = [
     ("nulls must be declared", "the story: declared without nulls"),
     ("training counts its rows", "the story: training drops the rows"),
     ("a feature function changes nothing", "the story: filled with 0 in prepare"),
-    ("the row account", "the story: dropped by prepare's code"),
+    ("the row counts reconcile", "the story: dropped by prepare's code"),
     ("validate counts the rows itself", "the story: dropped by prepare's code, and its account bent"),
     ("no customer in both tables", "leakage: the holdout's keys in training, and the account bent"),
     ("types come from the contract", "data: decimal commas"),

@@ -51,7 +51,7 @@ def test_a_branch_is_refused_with_a_planted_run(branch, told):
 def test_main_does_not_take_a_planted_run(branch, told, record_property):
     right = branch.text(HASH)
     planted(branch)
-    branch.ok("python", "-m", "report.claims", "drop")
+    branch.ok("python", "-m", "churn", "lock", "drop")
     printed = branch.ok("dvc", "repro", "--no-run-cache", "gate")
     record_property("kind", "defects")
     record_property("case", "trust: a run planted in the run-cache, on main")
@@ -77,7 +77,7 @@ def test_forged_numbers_of_a_good_model_are_gone(branch, record_property):
     record_property("case", "trust: better numbers forged for a good model, and their lock")
     record_property("by", "claims")
     record_property("sentence", said.lstrip("-> "))
-    assert found.because == ()
+    assert found.reasons == ()
     assert "not what was computed here" in said
     assert json.loads(branch.text("metrics/evaluation.json")) == evaluation
     assert "0.9999" not in report
@@ -86,7 +86,7 @@ def test_forged_numbers_of_a_good_model_are_gone(branch, record_property):
 @pytest.mark.parametrize("with_hash", [False, True], ids=["alone", "and its hash"])
 def test_a_model_replaced_after_the_run_is_refused(with_hash, branch, told):
     branch.commit()
-    branch.ok("python", "-m", "report.claims", "drop")
+    branch.ok("python", "-m", "churn", "lock", "drop")
     printed = branch.ok("dvc", "repro", "gate")
     good = {name: (branch.folder / name).read_bytes() for name in (MODEL, HASH)}
     weak(branch)
@@ -94,7 +94,7 @@ def test_a_model_replaced_after_the_run_is_refused(with_hash, branch, told):
     bad = {name: (branch.folder / name).read_bytes() for name in (MODEL, HASH)}
     assert good != bad
     branch.ok("git", "checkout", "--quiet", ".")
-    branch.ok("python", "-m", "report.claims", "drop")
+    branch.ok("python", "-m", "churn", "lock", "drop")
     branch.ok("dvc", "repro", "gate")
     for name in (MODEL, HASH) if with_hash else (MODEL,):
         (branch.folder / name).unlink()

@@ -68,6 +68,7 @@ ROOMS = {
     "evaluation": {"core", "config", "data", "modeling"},
     "gate": {"core", "config", "evaluation"},
     "registry": {"core", "config", "data", "modeling", "evaluation", "gate"},
+    "lock": {"core", "config"},
     "scoring": {"core", "config", "data", "quality", "modeling", "registry"},
     "__main__": {"core"},
     "features": set(),

@@ -53,7 +53,7 @@ def test_report_and_drift_work_in_a_folder_of_a_larger_repository_and_in_a_submo
 
     done = clone.run("python", "-m", "report", "--base", "main~1")
     outcome, text = json.loads(clone.text("build/report/outcome.json")), clone.text("build/report/report.md")
-    assert outcome["because"][0].startswith("params.yaml: gate.min_slice_rows is 101, on main 100: "), done.stdout
+    assert outcome["reasons"][0].startswith("params.yaml: gate.min_slice_rows is 101, on main 100: "), done.stdout
     assert "| params.yaml: gate.min_slice_rows | 100 | 101 |" in text
     assert "| profile.json: rows | 7043 | 7044 |" in text
     assert "the same 1,452 customers" in text
@@ -61,7 +61,7 @@ def test_report_and_drift_work_in_a_folder_of_a_larger_repository_and_in_a_submo
     assert clone.ok("git", "status", "--porcelain") == ""
 
     assert clone.ok("python", "-m", "churn", "drift", "--base", "main~1").endswith("drift: stable\n")
-    compared = clone.run("python", "-m", "report.claims", "compare", "main~1")
+    compared = clone.run("python", "-m", "churn", "lock", "compare", "main~1")
     assert "dvc.lock differs from that of main~1, first in validate" in compared.stdout
 
 

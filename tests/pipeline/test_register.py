@@ -333,7 +333,7 @@ def test_a_model_that_the_gate_did_not_judge_is_refused(clone):
     path.unlink()
     path.write_bytes(content + b" ")
     done = register(clone)
-    assert "metrics/gate.json is the verdict on another models/churn.skops: nothing is registered" in done.stdout
+    assert "metrics/gate.json is the result for another models/churn.skops: nothing is registered" in done.stdout
     assert not (clone.folder / "mlflow.db").exists()
 
 

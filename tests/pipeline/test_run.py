@@ -165,7 +165,7 @@ def test_a_model_below_a_bound_is_blocked_and_not_registered(clone):
     assert json_of(clone, "metrics/gate.json")["verdict"] == "blocked"
     assert not (clone.folder / "mlflow.db").exists()
     refused = clone.run("dvc", "repro", "--single-item", "--force", "register")
-    assert "says 'blocked', not 'passed': nothing is registered" in refused.stdout
+    assert "has 'blocked', not 'passed': nothing is registered" in refused.stdout
 
 
 def test_a_metric_that_cannot_be_computed_breaks_its_rule(clone):
@@ -220,7 +220,7 @@ def test_a_new_feature_that_is_not_declared_is_stopped_by_the_contract(clone):
     assert "days_since_last_purchase is not declared in the contract" in failing(clone)
 
 
-def test_rows_dropped_in_silence_are_stopped_by_the_row_account(clone):
+def test_rows_dropped_in_silence_are_stopped_by_the_row_counts(clone):
     clone.replace("churn/features.py", "customers.assign(num_products=", "customers.dropna().assign(num_products=")
     assert "add_num_products was given 7,043 rows and gave back 7,032" in failing(clone)
 

@@ -11,8 +11,8 @@ from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference, SliceDifferences
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import check_limit
+from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
-from report.claims import ORDER
 from report.data import Change, Comparison, DataChange, Outcome, ReportData, Run, Slice
 from report.render import markdown, terminal
 

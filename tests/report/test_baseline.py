@@ -5,10 +5,9 @@ from contextlib import suppress
 from churn.core.errors import StageError
 from churn.core.files import md5_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN
+from churn.lock import ORDER, locked, stages_of
 from report import baseline
 from report.baseline import checked_out, rebuilt, unchanged
-from report.claims import ORDER, stages_of
-from report.lock import locked
 from report.state import outdated_stages
 
 import pytest

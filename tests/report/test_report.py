@@ -19,7 +19,7 @@ def change(clone, *edits, commit=True):
     if commit:
         clone.commit()
     (clone.folder / ".cache/stages.jsonl").unlink(missing_ok=True)
-    clone.ok("python", "-m", "report.claims", "drop")
+    clone.ok("python", "-m", "churn", "lock", "drop")
     return clone.run("dvc", "repro", "gate").stdout
 
 
@@ -83,7 +83,7 @@ def test_data_that_break_the_contract_block_with_the_contracts_sentence(clone):
         "verdict": "blocked",
         "headline": "Blocked: total_charges has 8 nulls that the contract does not allow (and 1 more)",
         "stage": "validate",
-        "because": [f"total_charges has {count} nulls that the contract does not allow" for count in (8, 3)],
+        "reasons": [f"total_charges has {count} nulls that the contract does not allow" for count in (8, 3)],
     }
     assert "This branch changes the data contract" in text
     assert "| train | not run | - |" in text
@@ -306,6 +306,6 @@ def test_the_report_holds_no_customer(clone):
 @pytest.mark.parametrize("content", ["schema: [", "7", "stages: 3"])
 def test_a_lock_that_is_none_is_one_sentence(clone, content):
     (clone.folder / "dvc.lock").write_text(content)
-    done = clone.run("python", "-m", "report.claims", "drop")
+    done = clone.run("python", "-m", "churn", "lock", "drop")
     assert done.returncode == 1
-    assert done.stdout == "claims: dvc.lock is no lock that DVC wrote: `git checkout HEAD -- dvc.lock` restores it.\n"
+    assert done.stdout == "lock: dvc.lock is no lock that DVC wrote: `git checkout HEAD -- dvc.lock` restores it.\n"

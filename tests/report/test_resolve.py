@@ -6,8 +6,8 @@ from churn.core.dvc_files import refuse_damaged
 from churn.core.errors import StageError
 from churn.core.files import read_json
 from churn.core.paths import GATE, LOCK
+from churn.lock import resolve, stages_of
 from churn.registry.lineage import lock_digest
-from report.claims import resolve, stages_of
 from report.state import outdated_stages
 from tests.conftest import give_environment
 
@@ -172,7 +172,7 @@ def test_two_branches_with_results_are_merged_by_make_resolve_and_make_repro(clo
     assert refused.returncode != 0
     assert "dvc.lock has a merge conflict: run `make resolve` first." in refused.stdout
     said = clone.ok("make", "resolve")
-    assert said.startswith("claims: dvc.lock, metrics, plots are those of the commit ")
+    assert said.startswith("lock: dvc.lock, metrics, plots are those of the commit ")
     clone.ok(".venv/bin/dvc", "repro", "gate")
     clone.ok("git", "add", "dvc.lock", "metrics", "plots")
     clone.ok("git", "commit", "--quiet", "--no-edit")

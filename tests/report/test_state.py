@@ -3,8 +3,8 @@
 import json
 
 from churn.core.paths import GATE, VALIDATION
+from churn.lock import ORDER
 from report.changes import judge_notes, loosened
-from report.claims import ORDER
 from report.data import Change, Run
 from report.state import logged_runs, outcome_of, stage_runs
 

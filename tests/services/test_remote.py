@@ -110,7 +110,7 @@ def test_what_one_machine_pushed_another_takes_over_and_does_not_train_again(ser
     one.ok("make", "remote", "push")
     assert "verify = true" in one.text(".dvc/config.local")
     assert S3_KEYS["AWS_SECRET_ACCESS_KEY"] not in one.text(".dvc/config.local")
-    other.ok("python", "-m", "report.claims", "drop")  # so that only the run-cache knows what train made
+    other.ok("python", "-m", "churn", "lock", "drop")  # so that only the run-cache knows what train made
     other.ok("make", "pull")
     assert ran(other.ok("dvc", "repro", "--pull", "train")) == ["prepare", "validate"]  # with metrics of Git
     assert same(other, server.origin, TRAIN, MODEL)
@@ -371,7 +371,7 @@ def test_an_entry_of_the_run_cache_that_was_cut_short_does_not_stop_the_pipeline
         f"remote: {BUCKET}/{remote.prefix}/{name} is damaged, and these credentials may not delete it" in reading.stdout
     )
     assert f"{name} was damaged and is deleted; its stage may run again." in machine.ok(*FETCH)
-    machine.ok("python", "-m", "report.claims", "drop")
+    machine.ok("python", "-m", "churn", "lock", "drop")
     assert ran(machine.ok("dvc", "repro", "--pull", "prepare")) == ["prepare"]
 
 

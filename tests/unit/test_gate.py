@@ -146,7 +146,7 @@ def test_register_refuses_a_verdict_on_another_model_or_table(tmp_path, monkeypa
     outs = [{"path": str(path), "md5": md5_of(path)} for path in (MODEL, TRAIN, TEST, EVALUATION, GATE)]
     LOCK.write_text(json.dumps({"stages": {"all": {"outs": outs}}}))
     assert content_of(verdict) == {name: verdict[name] for name in verdict if name != "verdict"}
-    with pytest.raises(StageError, match=r"is the verdict on another .*: nothing is registered"):
+    with pytest.raises(StageError, match=r"is the result for another .*: nothing is registered"):
         content_of(verdict | {other: "of another"})
 
 

@@ -32,7 +32,7 @@ def split_to(folder, raw, contract, settings=SETTINGS):
 
 def test_an_account_that_does_not_balance_is_refused(raw, contract, tmp_path, monkeypatch):
     monkeypatch.setattr(stages.prepare, "drop_declared", lambda frame, reasons, contract: (frame.iloc[1:], {}))
-    with pytest.raises(StageError, match="the row account does not balance"):
+    with pytest.raises(StageError, match="the row counts do not reconcile"):
         split_to(tmp_path, raw, contract)
     assert not (tmp_path / "train.parquet").exists()
 

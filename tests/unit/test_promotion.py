@@ -3,7 +3,7 @@ from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 
 import churn.registry.promotion
-from churn.registry.promotion import compared, decision
+from churn.registry.promotion import decision, not_worse
 from churn.registry.versions import FILES
 from tests.conftest import make_customers
 
@@ -23,7 +23,7 @@ def holdout(contract):
 
 
 def test_an_equal_model_follows_the_champion(holdout, params, contract):
-    wins, why = compared(*holdout, params, contract)
+    wins, why = not_worse(*holdout, params, contract)
     assert wins
     assert why.startswith("not worse, ROC AUC ")
 
@@ -31,7 +31,7 @@ def test_an_equal_model_follows_the_champion(holdout, params, contract):
 def test_a_worse_model_does_not_and_it_says_in_what(holdout, params, contract):
     features, scored = holdout
     guessed = scored.assign(ours=np.random.default_rng(2).permutation(scored["ours"]))
-    wins, why = compared(features, guessed, params, contract)
+    wins, why = not_worse(features, guessed, params, contract)
     assert not wins
     assert why.startswith("worse in roc_auc of all customers by 0.")
 
@@ -40,21 +40,21 @@ def test_a_model_that_is_worse_for_one_slice_does_not(holdout, params, contract)
     features, scored = holdout
     new = (features["tenure_months"] < 6) & (features["contract"] == "Month-to-month")
     spoilt = scored.assign(ours=scored["ours"].where(~new, 0.1))
-    wins, why = compared(features, spoilt, params, contract)
+    wins, why = not_worse(features, spoilt, params, contract)
     assert not wins
     assert "of new_customers by" in why
 
 
 def test_a_much_better_model_follows_since_leakage_is_the_gates_business(holdout, params, contract):
     features, scored = holdout
-    wins, _ = compared(features, scored.assign(ours=0.9 * scored["label"] + 0.05), params, contract)
+    wins, _ = not_worse(features, scored.assign(ours=0.9 * scored["label"] + 0.05), params, contract)
     assert wins
 
 
 def test_customers_of_one_outcome_say_nothing_so_the_champion_stays(holdout, params, contract):
     features, scored = holdout
     stayed = scored["label"] == 0
-    wins, why = compared(features[stayed], scored[stayed], params, contract)
+    wins, why = not_worse(features[stayed], scored[stayed], params, contract)
     assert not wins
     assert why.startswith(f"0 of {stayed.sum():,} customers churned, and a comparison needs both; to follow it all")
 
@@ -66,7 +66,7 @@ def test_too_few_customers_say_nothing_so_the_champion_stays(holdout, params, co
     Champion stays: `… is not champion, version 1 stays: only 12 customers of the holdout are new to both, …`
     """
     features, scored = holdout
-    wins, why = compared(features[:rows], scored[:rows], params, contract)
+    wins, why = not_worse(features[:rows], scored[:rows], params, contract)
     assert not wins
     assert why.startswith(f"only {rows} customers of the holdout are new to both, fewer than 100")
 

@@ -60,8 +60,8 @@ def test_a_score_that_is_none_writes_nothing(incoming, contract, tmp_path):
 
 
 def test_a_customer_that_gets_lost_writes_nothing(incoming, contract, tmp_path, monkeypatch):
-    honest = churn.scoring.scored
-    monkeypatch.setattr(churn.scoring, "scored", lambda *some: (table.slice(1) for table in honest(*some)))
+    honest = churn.scoring.score_batches
+    monkeypatch.setattr(churn.scoring, "score_batches", lambda *some: (table.slice(1) for table in honest(*some)))
     with pytest.raises(StageError, match="2,000 read are not 1,999 scored \\+ 0 rejected: nothing is written"):
         score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]

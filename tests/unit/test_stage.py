@@ -197,9 +197,7 @@ def test_importing_a_module_sets_nothing_in_the_process():
     assert done.returncode == 0, done.stderr.decode()
 
 
-@pytest.mark.parametrize(
-    "program", [*(name for name in MODULES if "stages." in name), "report.__main__", "report.claims"]
-)
+@pytest.mark.parametrize("program", [*(name for name in MODULES if "stages." in name), "report.__main__"])
 def test_a_program_sets_up_its_process_before_it_imports_a_library(program):
     before, called, _ = ROOT.joinpath(*program.split(".")).with_suffix(".py").read_text().partition("    start_up()\n")
     assert called

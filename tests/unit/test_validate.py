@@ -187,7 +187,7 @@ def test_an_account_that_is_off_is_found_with_how_much(tables):
     "account", [{}, {"fetched": "2000", "train": 1_600, "test": 400}, {"fetched": 1, "train": 2, "test": 3}]
 )
 def test_an_account_that_says_something_else_is_found(tables, account):
-    assert "row_account" in [finding.rule for finding in tables(account=account)]
+    assert "row_counts" in [finding.rule for finding in tables(account=account)]
 
 
 def with_relation(contract, holds):

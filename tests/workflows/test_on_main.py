@@ -79,7 +79,7 @@ def checkout(tmp_path, monkeypatch, commands):
     monkeypatch.setenv("GITHUB_SHA", commit("Start"))
     git("push", "--quiet", "origin", "HEAD:main")
     Path("metrics/gate.json").write_text("new\n")
-    commands.answers["report.claims compare"] = 1
+    commands.answers["churn lock compare"] = 1
     return tmp_path / "clone"
 
 
@@ -103,7 +103,7 @@ def test_other_results_are_recorded_on_main_by_a_commit_that_starts_nothing(chec
 def test_the_same_results_need_no_commit_and_no_lock_of_a_laptop(checkout, commands, outputs, capsys):
     Path("metrics/gate.json").write_text("old\n")
     Path("dvc.lock").write_text("also what a laptop registered\n")
-    commands.answers["report.claims compare"] = 0
+    commands.answers["churn lock compare"] = 0
     record.main()
     assert outputs() == {"recorded": "true"}
     assert on_main() == "test|Start"
@@ -197,7 +197,7 @@ def test_a_new_snapshot_has_a_name_and_one_that_main_was_trained_on_has_none(che
     assert refetch.main() == 0
     assert outputs() == {"snapshot": digest[:8]}
     assert commands == [
-        "python -m report.claims take dvc.lock",
+        "python -m churn lock take dvc.lock",
         "dvc repro --pull --no-run-cache --force --single-item fetch",
     ]
     Path("dvc.lock").write_text(f"md5: {digest}\n")

@@ -81,7 +81,7 @@ def github(monkeypatch, tmp_path):
             recorded.main(["take"])
             found = recorded.RECORDED / "from"
             lock = "take build/recorded/dvc.lock" if found.exists() else "drop"
-            assert self.calls[0] == f"python -m report.claims {lock}"
+            assert self.calls[0] == f"python -m churn lock {lock}"
             return int(found.read_text()) if found.exists() else None
 
     return GitHub()
@@ -231,7 +231,7 @@ def test_a_branch_and_a_main_that_always_retrains_start_from_an_empty_lock_also_
     monkeypatch.setattr(recorded, "found", None)
     monkeypatch.setenv(name, value)
     assert recorded.main(["take"]) == 0
-    assert github.calls == ["python -m report.claims drop"]
+    assert github.calls == ["python -m churn lock drop"]
 
 
 def test_without_a_remote_the_folder_that_stands_for_it_is_needed_too(github, monkeypatch):
@@ -278,7 +278,7 @@ def test_what_main_recorded_itself_lies_in_its_own_remote(github):
     github.downloads.add((2, "results"))
     assert github.taken() == 2
     assert Path("output").read_text() == "run=2\n"
-    assert github.calls == ["python -m report.claims take build/recorded/dvc.lock"]
+    assert github.calls == ["python -m churn lock take build/recorded/dvc.lock"]
 
 
 @pytest.mark.parametrize("answer", [{"message": "Server Error"}, None, [{}]])
@@ -301,7 +301,7 @@ def test_a_github_cli_that_fails_costs_a_training_and_no_more(github, monkeypatc
     monkeypatch.setenv("DVC_REMOTE_URL", "s3://x")
     recorded.main(["take"])
     assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")
-    assert github.calls == [("python", "-m", "report.claims", "drop")]
+    assert github.calls == [("python", "-m", "churn", "lock", "drop")]
 
 
 @pytest.fixture

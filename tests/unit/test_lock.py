@@ -1,24 +1,24 @@
-"""What of a lock is believed."""
+"""The entries of dvc.lock that a run starts from."""
 
 from churn.core.errors import StageError
-from report.claims import arguments, believed, first_difference, main, stages_of
+from churn.lock import arguments, first_difference, kept, main, stages_of
 
 import pytest
 
 LOCK = {stage: {"cmd": stage} for stage in ("fetch", "prepare", "validate", "train", "evaluate", "gate", "register")}
 
 
-def test_nothing_of_a_commit_is_believed_where_the_source_is_a_file():
-    assert believed(LOCK, {}, "data/customers.csv") == {}
+def test_nothing_of_a_commit_is_kept_where_the_source_is_a_file():
+    assert kept(LOCK, {}, "data/customers.csv") == {}
 
 
-def test_the_snapshot_of_a_database_is_believed_since_nobody_can_make_it_again():
-    assert believed(LOCK, {}, "postgresql://warehouse/churn") == {"fetch": LOCK["fetch"]}
-    assert believed({}, {}, "postgresql://warehouse/churn") == {}
+def test_the_snapshot_of_a_database_is_kept_since_nobody_can_make_it_again():
+    assert kept(LOCK, {}, "postgresql://warehouse/churn") == {"fetch": LOCK["fetch"]}
+    assert kept({}, {}, "postgresql://warehouse/churn") == {}
 
 
 def test_of_a_recorded_lock_what_costs_time_is_taken_and_what_judges_is_not():
-    assert set(believed({}, LOCK, "data/customers.csv")) == {"fetch", "prepare", "train"}
+    assert set(kept({}, LOCK, "data/customers.csv")) == {"fetch", "prepare", "train"}
 
 
 def test_the_first_stage_that_differs_is_named_and_register_is_none_of_them():

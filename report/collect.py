@@ -1,0 +1,150 @@
+"""Collects the data of a report on this checkout, also when a stage failed."""
+
+import os
+import re
+import shlex
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+
+from churn.config.contract import load_contract
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.core.git import git
+from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
+from churn.core.results import RuleOutcome, read_result
+from churn.lock import ORDER
+from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
+from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
+from report.data import FOLDER, Outcome, ReportData, Run
+from report.judge import candidate, judged
+from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
+
+PICTURE = FOLDER / "comparison.png"
+HASH = re.compile("[0-9a-f]{40}")
+
+
+def collect(base: str, name: str) -> ReportData:
+    """Return the data of the report on this checkout against `base`, which the report calls `name`."""
+    runs, outcome = stages_here()
+    data = ReportData(
+        reproduce=commands(name),
+        base=name[:8] if HASH.fullmatch(name) else name.removeprefix("origin/"),
+        outcome=outcome,
+        evaluation=result_of("evaluate", EVALUATION, runs),
+        rules=tuple(RuleOutcome(**rule) for rule in (result_of("gate", GATE, runs) or {}).get("rules", ())),
+        broken=tuple((result_of("validate", VALIDATION, runs) or {}).get("broken", ())),
+        account=result_of("prepare", ROWS, runs),
+        runs=runs,
+    )
+    done = {run.stage for run in runs if run.state in ("ran", "reused")}
+    approver = os.environ.get("APPROVED_BY", "")
+    if commit := base_commit(base):
+        with suppress(StageError):  # the outcome already names a params.yaml that cannot be read
+            data.changes = (*value_changes(commit), *profile_changes(commit))
+        notes = list(judge_notes(data.changes, changed_files(commit)))
+        missing = list(compare_with_main(data, commit, done, bool(approver)))
+        notes += missing
+        if commit != git("rev-parse", "HEAD"):  # else nothing is committed yet that could claim anything
+            with suppress(StageError, OSError):
+                notes += claim_notes()
+    else:
+        missing = [f"Nothing to compare with: this clone does not know {name}; fetch it with its history"]
+        notes = list(missing)
+    if approver:
+        notes.append(f"{approver} approved this: it is judged by its own code and rules")
+    if outcome.passed or outcome.stage == "gate":
+        data.outcome = outcome_beside_main(data, missing, bool(approver))
+    if "evaluate" in done and not data.same_model and not PICTURE.exists():
+        picture_alone(PICTURE)
+    data.notes, data.has_picture = tuple(notes), PICTURE.exists()
+    return data
+
+
+def compare_with_main(data: ReportData, commit: str, done: Collection[str], approved: bool) -> Iterator[str]:
+    """Add the comparison with main's `commit`, and its judgement, to `data`, as far as the stages here are `done`.
+
+    Yield why a part is missing, if one is.
+    """
+    if "fetch" not in done:
+        return  # nothing to compare, so main need not be rebuilt
+    prepared, evaluated = "prepare" in done, "evaluate" in done
+    try:
+        with checked_out(commit) as main:
+            same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
+            if not tables | model <= same:
+                build(main, "evaluate" if evaluated else "prepare")
+                same = same or unchanged(main)  # by the lock of what was built
+            with suppress(StageError, OSError):  # main's own code may have written another shape
+                data.base_account = read_result(main / ROWS)
+            data.data = None if tables <= same else data_change(main, prepared)
+            if evaluated:
+                ours = candidate(main, approved)
+                data.same_model = model <= same
+                data.comparison = None if data.same_model else comparison(main, ours, PICTURE)
+                judgement = judged(main, ours, data.comparison, approved)
+                data.rules, data.faults = judgement.rules, judgement.faults
+    except StageError as error:
+        yield f"The comparison with main is not whole: {error}"
+    except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same
+        yield f"The comparison with main is not whole: it fails with {type(error).__name__}"
+
+
+def outcome_beside_main(data: ReportData, missing: Sequence[str], approved: bool) -> Outcome:
+    """Return the outcome by main's judgement; where a part of it is `missing`, nothing passes without approval.
+
+    What the gate has blocked stays its own, with the reasons of the judgement as well.
+    """
+    outcome = data.outcome
+    if missing:
+        return blocked(missing, "comparison") if outcome.passed and not approved else outcome
+    failed = [rule.message for rule in data.rules if rule.status == "failed"]
+    faults = tuple(dict.fromkeys((*outcome.reasons, *data.faults, *failed)))
+    return blocked(faults, outcome.stage or "comparison") if faults else outcome
+
+
+def settings_fault() -> str | None:
+    """Return what is wrong with params.yaml or contract.yaml."""
+    try:
+        load_params()
+        load_contract()
+    except StageError as error:
+        return str(error)
+    return None
+
+
+def stages_here() -> tuple[tuple[Run, ...], Outcome]:
+    """Return what became of the stages, and the outcome, also where DVC cannot read its own files."""
+    try:
+        runs = stage_runs(outdated_stages(), logged_runs())
+    except StageError as error:
+        runs = stage_runs(set(ORDER), logged_runs())
+        return runs, Outcome(False, f"Blocked: {settings_fault() or error}")
+    outcome = outcome_of(runs)
+    if not outcome.passed and (fault := settings_fault()):
+        outcome = Outcome(False, f"Blocked: {fault}", outcome.stage)
+    return runs, outcome
+
+
+def commands(base: str) -> tuple[str, ...]:
+    """Return the commands that make the report on this commit elsewhere; a pull request's merge has no name there."""
+    pull = re.fullmatch(r"refs/pull/(\d+)/merge", os.environ.get("GITHUB_REF", ""))
+    head = "FETCH_HEAD" if pull else git("rev-parse", "--short=8", "HEAD") or "HEAD"
+    remote = bool(os.environ.get("DVC_REMOTE_URL"))
+    return (
+        f"git fetch origin{f' pull/{pull[1]}/head' if pull else ''} && git switch --detach {head}",
+        f"make setup{' remote # with DVC_REMOTE_URL and its keys in the environment' if remote else ''}",
+        "source .venv/bin/activate",
+        "python -m churn lock drop",
+        f"dvc repro{' --pull' if remote else ''} gate",
+        f"python -m report --base {shlex.quote(base)}",
+    )
+
+
+def base_commit(base: str) -> str | None:
+    """Return the commit to compare with, or None where this clone does not know it.
+
+    A full hash is that commit, wherever HEAD is by now: CI takes it down before it runs the code of the branch.
+    """
+    if HASH.fullmatch(base):
+        return git("rev-parse", "--quiet", "--verify", f"{base}^{{commit}}")
+    return git("merge-base", "HEAD", base)
