@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from churn.config.params import METRICS
 from churn.core.errors import has_password, number_of
 from churn.core.results import RuleOutcome
+from churn.evaluation.paired import SliceDifferences
 from churn.gate.rules import OVERALL
 from churn.quality.drift import FeatureDrift
-from report.data import Slice
 
 from markupsafe import Markup
 
@@ -91,7 +91,7 @@ def by_importance(rules: Iterable[RuleOutcome]) -> list[RuleOutcome]:
     return sorted(rules, key=rank)
 
 
-def movement(part: Slice) -> float:
+def movement(part: SliceDifferences) -> float:
     """Return how far a slice moved: its greatest difference that is shown, in units of half the interval's width."""
     moved = [0.0]
     for one in (part.differences[name] for name in SLICE_METRICS):
@@ -100,7 +100,7 @@ def movement(part: Slice) -> float:
     return max(moved)
 
 
-def by_movement(parts: Iterable[Slice]) -> list[Slice]:
+def by_movement(parts: Iterable[SliceDifferences]) -> list[SliceDifferences]:
     """Return slices, the one that moved most first."""
     return sorted(parts, key=lambda part: (-movement(part), part.name))
 

@@ -13,7 +13,7 @@ from churn.gate.baseline import vs_baseline
 from churn.gate.rules import check_limit
 from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
-from report.data import Change, Comparison, DataChange, Outcome, ReportData, Run, Slice
+from report.data import Change, Comparison, DataChange, Outcome, ReportData, Run
 from report.render import markdown, terminal
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -39,11 +39,11 @@ def runs(stopped: str | None = None, fault: str = "") -> tuple[Run, ...]:
 
 
 SLICES = (
-    Slice("contract=One year", 296, differences(0.001)),
-    Slice("new_customers", 289, differences(-0.02, "worse")),
-    Slice("senior_citizen=true", 231, differences(0.0)),
-    Slice("internet_service=DSL", 480, differences(0.003)),
-    Slice("internet_service=None", 0, dict.fromkeys(METRICS, Difference())),
+    SliceDifferences("contract=One year", 296, differences(0.001)),
+    SliceDifferences("new_customers", 289, differences(-0.02, "worse")),
+    SliceDifferences("senior_citizen=true", 231, differences(0.0)),
+    SliceDifferences("internet_service=DSL", 480, differences(0.003)),
+    SliceDifferences("internet_service=None", 0, dict.fromkeys(METRICS, Difference())),
 )
 PASSING = ReportData(
     reproduce=("git fetch origin && git switch --detach 4dd13c7a", "python -m report --base origin/main"),
@@ -148,7 +148,7 @@ CASES = {
         PASSING,
         outcome=Outcome(False, f"Blocked: {HOSTILE} has 1 null", "validate"),
         base=HOSTILE,
-        comparison=Comparison(1452, 1452, differences(0.0), (Slice(HOSTILE, 10, differences(0.0)),)),
+        comparison=Comparison(1452, 1452, differences(0.0), (SliceDifferences(HOSTILE, 10, differences(0.0)),)),
         rules=(rule(HOSTILE, "recall", 0.5, 0.6),),
         broken=(BROKEN | {"sentence": HOSTILE, "column": HOSTILE, "table": HOSTILE},),
         changes=(Change("contract.yaml", HOSTILE, HOSTILE, [HOSTILE]),),
@@ -161,7 +161,10 @@ CASES = {
     "many_slices": replace(
         PASSING,
         comparison=Comparison(
-            1452, 1452, differences(0.003), tuple(Slice(f"plan={n:03}", n, differences(n / 1e5)) for n in range(500))
+            1452,
+            1452,
+            differences(0.003),
+            tuple(SliceDifferences(f"plan={n:03}", n, differences(n / 1e5)) for n in range(500)),
         ),
     ),
 }

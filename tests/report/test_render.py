@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from html import unescape
 
-from churn.evaluation.paired import Difference
+from churn.evaluation.paired import Difference, SliceDifferences
 from churn.quality.drift import FeatureDrift, RowChanges
-from report.data import Change, Comparison, DataChange, Slice
+from report.data import Change, Comparison, DataChange
 from report.filters import FILTERS, escaped, signed, value
 from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
 from tests.report.cases import CASES, GOLDEN, HOSTILE, PASSING, differences, rule
@@ -96,7 +96,7 @@ def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out(
     data = replace(
         CASES["hostile_names"],
         comparison=Comparison(
-            9, 9, differences(0.01), tuple(Slice(f"{n}{HOSTILE}" * 9, 1, differences(1.0)) for n in many)
+            9, 9, differences(0.01), tuple(SliceDifferences(f"{n}{HOSTILE}" * 9, 1, differences(1.0)) for n in many)
         ),
         rules=tuple(rule(f"{n}{HOSTILE}" * 9, "recall", 0.5, n / 500) for n in many),
         changes=tuple(Change("params.yaml", f"{n}{HOSTILE}" * 9, HOSTILE * 9, HOSTILE * 9) for n in many),
