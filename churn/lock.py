@@ -9,6 +9,7 @@ a database, because nobody can make its snapshot again.
 import argparse
 import json
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,8 @@ KNOWN_ABOVE = {"stages", "plots", "metrics", "params"}
 Stages = Mapping[str, Any]
 
 
-def stages_of(lock: str) -> dict[str, Any]:
+@lru_cache(maxsize=8)  # a report reads two locks seven times, 0.04 s each
+def stages_of(lock: str) -> Stages:
     """Return the entries of a lock, given as text, by stage. Raises StageError when it is no lock."""
     refuse_conflict(LOCK, lock.encode())
     try:
@@ -103,7 +105,12 @@ def locked(folder: Path, stages: Collection[str]) -> dict[str, Out] | None:
 
 
 def _yaml(folder: Path, name: Path) -> Any:
-    return read_yaml((folder / name).read_text(encoding="utf-8"), str(name))
+    return _values((folder / name).read_text(encoding="utf-8"), str(name))
+
+
+@lru_cache(maxsize=8)  # each stage reads params.yaml
+def _values(text: str, name: str) -> Any:
+    return read_yaml(text, name)
 
 
 def _named(out: Any) -> tuple[str, Mapping[str, Any]]:

@@ -21,6 +21,7 @@ from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
+from churn.data.split import among
 from churn.evaluation.curves import curves
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.plots import draw
@@ -203,7 +204,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()
-        wanted = (keys.isin(predictions[key]) & ~keys.isin(trained_on)).to_numpy()
+        wanted = among(keys, predictions[key]) & ~among(keys, trained_on)
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)
             try:

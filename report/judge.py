@@ -18,7 +18,7 @@ from churn.core.errors import number_of
 from churn.core.paths import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN
 from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
-from churn.data.split import drop_declared, in_holdout
+from churn.data.split import among, drop_declared, in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules, shown
@@ -172,16 +172,16 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
     for name, path in (("the training table", TRAIN), ("the holdout", TEST)):
         tables[name] = pq.read_table(path, columns=[key, label]).to_pandas()
     train, test = tables.values()
-    lost = snapshot[~snapshot[key].isin(train[key]) & ~snapshot[key].isin(test[key])]
+    lost = snapshot[~among(snapshot[key], train[key]) & ~among(snapshot[key], test[key])]
     if len(lost):
         yield (
             f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in neither table, and main's"
             " prepare.drop does not cover them"
         )
-    seen = int(snapshot[key][snapshot["holdout"]].isin(train[key]).sum())
+    seen = int(among(snapshot[key][snapshot["holdout"]], train[key]).sum())
     if seen:
         yield f"the training table has {number_of(seen, 'customers')} whom main's split holds out"
-    moved = int(test[key].isin(snapshot[key][~snapshot["holdout"]]).sum())
+    moved = int(among(test[key], snapshot[key][~snapshot["holdout"]]).sum())
     if moved:
         who = number_of(moved, "customers")
         yield f"the holdout has {who} whom main's split does not hold out: it is another holdout"
