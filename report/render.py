@@ -33,10 +33,9 @@ def headline(data: ReportData) -> str:
     area = overall["roc_auc"]
     if area.branch is None or area.difference is None:
         return f"{message}, with no ROC AUC to compare with {data.base}"
-    noise = {"noise": "within noise", "undefined": "without an interval"}.get(
-        area.verdict, f"{area.verdict} beyond noise"
-    )
-    message += f": ROC AUC {area.branch:.3f}, {area.difference:+.3f} against {data.base}, {noise}"
+    in_words = {"noise": "within noise", "undefined": "without an interval"}  # a single churner has no variance
+    message += f": ROC AUC {area.branch:.3f}, {area.difference:+.3f} against {data.base}, "
+    message += in_words.get(area.verdict, f"{area.verdict} beyond noise")
     for verdict in ("worse", "better"):
         names = [metric(name, arrow=False) for name in METRIC_ORDER[1:] if overall[name].verdict == verdict]
         if names:

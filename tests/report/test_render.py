@@ -30,7 +30,12 @@ def test_no_golden_file_is_left_over():
 
 @pytest.mark.parametrize(
     ("verdict", "words"),
-    [("better", "better beyond noise"), ("worse", "worse beyond noise"), ("noise", "within noise")],
+    [
+        ("better", "better beyond noise"),
+        ("worse", "worse beyond noise"),
+        ("noise", "within noise"),
+        ("undefined", "without an interval"),
+    ],
 )
 def test_the_headline_compares_with_main(verdict, words):
     data = replace(PASSING, comparison=replace(PASSING.comparison, overall=differences(0.003)))
