@@ -21,6 +21,7 @@ from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
+from churn.data.split import among
 from churn.evaluation.curves import curves
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.plots import draw
@@ -79,8 +80,8 @@ def build(folder: Path, stage: str) -> None:
     done = dvc("repro", "--no-run-cache", *(["--pull"] if has_remote else []), stage, folder=folder)
     if done.returncode:
         faults = [f"{stage}: {one['fault']}" for stage, one in logged_runs(folder / LOG).items() if one["fault"]]
-        said = faults[0] if faults else f"`dvc repro {stage}` fails in a checkout of main's commit"
-        raise StageError(f"its pipeline does not run: {said}")
+        message = faults[0] if faults else f"`dvc repro {stage}` fails in a checkout of main's commit"
+        raise StageError(f"its pipeline does not run: {message}")
     refuse_damaged(folder)
 
 
@@ -198,12 +199,12 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd
         [sys.executable, "-m", "stages.prepare"], cwd=main, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("prepare: ")] or ["prepare crashes"]
-        raise StageError(f"its code cannot prepare this branch's data: {said[-1]}")
+        messages = [line for line in done.stderr.splitlines() if line.startswith("prepare: ")] or ["prepare crashes"]
+        raise StageError(f"its code cannot prepare this branch's data: {messages[-1]}")
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()
-        wanted = (keys.isin(predictions[key]) & ~keys.isin(trained_on)).to_numpy()
+        wanted = among(keys, predictions[key]) & ~among(keys, trained_on)
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)
             try:
@@ -225,9 +226,9 @@ def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
     if not 0 < y.sum() < len(y):
         raise StageError(f"of the {len(y):,} customers that both models can score, all or none churned")
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
-    slices = compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows)
+    slices = tuple(compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows))
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
-    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), tuple(slices))
+    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), slices)
 
 
 def picture_alone(picture: Path) -> None:

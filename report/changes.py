@@ -116,12 +116,12 @@ def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str
     }
     kinds["data contract"] = [change for change in changes if change.file == str(CONTRACT)]
     kinds["reference profile"] = [change for change in changes if change.file == str(PROFILE)]
-    for what, found in kinds.items():
-        if found:
-            loose = sum(loosened(change) for change in found)
+    for what, changed in kinds.items():
+        if changed:
+            loose = sum(loosened(change) for change in changed)
             weaker = f", {loose} of them looser than before" if loose else ""
-            listed = ", ".join(f"{change.key} {value(change.before)} → {value(change.after)}" for change in found[:3])
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            listed = ", ".join(f"{change.key} {value(change.before)} → {value(change.after)}" for change in changed[:3])
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             yield f"This branch changes the {what}{weaker}: {listed}{more}"
     for what in dict.fromkeys(OWNED.values()):
         if touched := [file for file in files if owned(file) == what]:

@@ -81,8 +81,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
                 ours = candidate(main, approved)
                 data.same_model = model <= same
                 data.comparison = None if data.same_model else comparison(main, ours, PICTURE)
-                judgement = judged(main, ours, data.comparison, approved)
-                data.rules, data.faults = judgement.rules, judgement.faults
+                data.rules, data.faults = judged(main, ours, data.comparison, approved)
     except StageError as error:
         yield f"The comparison with main is not whole: {error}"
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same

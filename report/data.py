@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from churn.core.results import RuleOutcome
-from churn.evaluation.paired import Differences, SliceDifferences
+from churn.evaluation.paired import Difference, SliceDifferences
 from churn.quality.drift import FeatureDrift, RowChanges
 
 FOLDER = Path("build/report")
@@ -14,7 +14,7 @@ FOLDER = Path("build/report")
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a stage here, and its seconds where it ran."""
+    """The state of a stage here, and its seconds where it ran."""
 
     stage: str
     state: Literal["ran", "reused", "failed", "not run"]
@@ -24,7 +24,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether the model may pass, the sentence that says so or why not, what stopped it, and each reason."""
+    """Whether the model may pass, its headline in a sentence, the stage that stopped it, and each reason."""
 
     passed: bool
     sentence: str
@@ -33,20 +33,12 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The outcome of every rule, anew and by the rules that count, and what is wrong beyond them, as sentences."""
-
-    rules: tuple[RuleOutcome, ...]
-    faults: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """The branch's model beside main's on `rows` of the `holdout` rows: those that main has not trained on."""
+    """The branch's model and main's on `rows` of the `holdout` rows: those that main was not trained on."""
 
     rows: int
     holdout: int
-    overall: Differences
+    overall: Mapping[str, Difference]
     slices: tuple[SliceDifferences, ...]
 
 

@@ -16,11 +16,10 @@ from churn.config.params import METRICS, Evaluate, Gate, Model, Params, Prepare,
 from churn.config.stricter import Stricter, directions
 from churn.core.errors import number_of
 from churn.core.paths import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN
-from churn.core.results import read_result
+from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
-from churn.data.split import drop_declared, in_holdout
+from churn.data.split import among, drop_declared, in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
-from churn.evaluation.metrics import Floats
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules, shown
 from churn.lock import ORDER, Stages, stages_of
@@ -28,7 +27,7 @@ from churn.modeling.model import load_model, read_table
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.data import Comparison, Judgement
+from report.data import Comparison
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -80,9 +79,9 @@ def loosened(where: str, main: Any, branch: Any) -> Iterator[str]:
             yield from loosened(f"{where}.{name}", main[name], branch.get(name))
     elif stricter(main, branch, where) != branch:
         lost = [one for one in main if one not in (branch or [])] if isinstance(main, list) else []
-        says = f"lacks {', '.join(map(str, lost))}" if lost else f"is {_value(branch)}, on main {_value(main)}"
+        change = f"lacks {', '.join(map(str, lost))}" if lost else f"is {_value(branch)}, on main {_value(main)}"
         if lost or main != branch:
-            yield f"{where} {says}: {BY_APPROVAL}"
+            yield f"{where} {change}: {BY_APPROVAL}"
 
 
 def _value(value: Any) -> str:
@@ -90,7 +89,7 @@ def _value(value: Any) -> str:
 
 
 def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Contract) -> Iterator[str]:
-    """Yield a sentence for each setting that judges, or says who is judged, and is looser here than on main."""
+    """Yield a sentence for each setting of the gate, slices, split or contract that is looser than on main."""
     yield from loosened(f"{PARAMS}: gate", main.gate.model_dump(mode="json"), branch.gate.model_dump(mode="json"))
     slices = (one.evaluate.slices.model_dump(mode="json") for one in (main, branch))
     yield from loosened(f"{PARAMS}: evaluate.slices", *slices)
@@ -173,16 +172,16 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
     for name, path in (("the training table", TRAIN), ("the holdout", TEST)):
         tables[name] = pq.read_table(path, columns=[key, label]).to_pandas()
     train, test = tables.values()
-    lost = snapshot[~snapshot[key].isin(train[key]) & ~snapshot[key].isin(test[key])]
+    lost = snapshot[~among(snapshot[key], train[key]) & ~among(snapshot[key], test[key])]
     if len(lost):
         yield (
             f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in neither table, and main's"
             " prepare.drop does not cover them"
         )
-    seen = int(snapshot[key][snapshot["holdout"]].isin(train[key]).sum())
+    seen = int(among(snapshot[key][snapshot["holdout"]], train[key]).sum())
     if seen:
         yield f"the training table has {number_of(seen, 'customers')} whom main's split holds out"
-    moved = int(test[key].isin(snapshot[key][~snapshot["holdout"]]).sum())
+    moved = int(among(test[key], snapshot[key][~snapshot["holdout"]]).sum())
     if moved:
         who = number_of(moved, "customers")
         yield f"the holdout has {who} whom main's split does not hold out: it is another holdout"
@@ -206,16 +205,16 @@ def contract_faults(contract: Contract, main: Path) -> Iterator[str]:
         yield from (finding.sentence for finding in profile_findings(contract, reference, now))
 
 
-def evaluation_faults(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence where the branch's evaluation says something else than the same one made anew."""
-    said = {None: recorded} | {part.get("name"): part for part in recorded.get("slices") or []}
-    for name, part in {None: found, **{part["name"]: part for part in found["slices"]}}.items():
+def evaluation_faults(recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each number that the branch recorded, and that is another when it is recomputed."""
+    claims = {None: recorded} | {part.get("name"): part for part in recorded.get("slices") or []}
+    for name, part in {None: recomputed, **{part["name"]: part for part in recomputed["slices"]}}.items():
         scope = name or "all customers"
-        if name not in said:
+        if name not in claims:
             yield f"{EVALUATION} leaves out {scope}"
             continue
         for metric in ("rows", "churners", "predicted", *METRICS):
-            claim, value = said[name].get(metric), part[metric]
+            claim, value = claims[name].get(metric), part[metric]
             if not _same(claim, value):
                 yield (
                     f"{EVALUATION} says {metric} of {scope} is {_number(claim)}, but evaluated anew it is"
@@ -233,17 +232,19 @@ def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else shown(value if isinstance(value, float) else None)
 
 
-def judged(main: Path, one: Candidate, beside: Comparison | None, approved: bool) -> Judgement:
-    """Return the judgement on the candidate, compared with main's model in `beside`, or None where it is that model.
+def judged(
+    main: Path, one: Candidate, compared: Comparison | None, approved: bool
+) -> tuple[tuple[RuleOutcome, ...], tuple[str, ...]]:
+    """Return the outcome of every rule on the candidate, and a sentence for each fault beyond the rules.
 
-    Raises StageError when a table cannot be read.
+    `compared` is the comparison with main's model, None where the candidate is that model. Raises StageError when a
+    table cannot be read.
     """
     params = load_params()
     y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
 
     def evaluated(evaluate: Evaluate) -> dict[str, Any]:
-        values: Floats = scores
-        return evaluation_of(one.features, y, values, evaluate, one.contract)
+        return evaluation_of(one.features, y, scores, evaluate, one.contract)
 
     evaluation = evaluated(params.evaluate)
     # protection: the evaluation is made anew
@@ -263,6 +264,6 @@ def judged(main: Path, one: Candidate, beside: Comparison | None, approved: bool
         ]
     # protection: the verdict is made anew
     rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
-    if beside:
-        rules += vs_baseline(beside.overall, beside.slices, one.gate.vs_baseline)
-    return Judgement(tuple(rules), tuple(faults))
+    if compared:
+        rules += vs_baseline(compared.overall, compared.slices, one.gate.vs_baseline)
+    return tuple(rules), tuple(faults)

@@ -1,7 +1,7 @@
 """The state of this checkout's pipeline: only results of its present files count.
 
 A file in metrics/ may be left over from the commit although its stage never ran here. So DVC is asked which stages
-are up to date, and the log of the stages that ran says what became of the others.
+are up to date, and the log of the stages that ran has the state of the others.
 """
 
 import json
@@ -33,7 +33,7 @@ def dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[s
 
 
 def dvc_json(command: str, *arguments: str) -> Any:
-    """Return what a command of DVC says in JSON. Raises StageError where it fails."""
+    """Return the JSON that a command of DVC prints. Raises StageError where it fails."""
     done = dvc(*command.split(), "--json", *arguments)
     if done.returncode:
         raise StageError(f"`dvc {command}` fails with the exit status {done.returncode}: run it here to read why.")
@@ -43,7 +43,7 @@ def dvc_json(command: str, *arguments: str) -> Any:
 def outdated_stages() -> set[str]:
     """Return the stages before register that are not up to date, and those after them, which DVC doesn't name.
 
-    Raises StageError when DVC cannot say.
+    Raises StageError when `dvc status` fails.
     """
     refuse_conflict(LOCK)
     outs = locked(Path(), ORDER)
@@ -55,24 +55,24 @@ def outdated_stages() -> set[str]:
 
 
 def logged_runs(log: Path = LOG) -> dict[str, Mapping[str, Any]]:
-    """Return the last line of each stage in the log of the stages that ran here; what is no whole line is left out.
+    """Return the last line of each stage in the log of the stages that ran here; a broken line does not count.
 
     A stage that begins after a later one, or again, is of another `dvc repro`: of the runs before, faults alone count.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    runs: dict[str, Mapping[str, Any]] = {}
     last = ""
     for text in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else ():
         with suppress(ValueError, TypeError, KeyError):  # a stage was killed while it wrote
             line = json.loads(text)
             stage, seconds = line["stage"], float(line["seconds"])
             if line["fault"] == KILLED and last and (*ORDER, stage).index(stage) <= (*ORDER, last).index(last):
-                found = {name: one for name, one in found.items() if one["fault"]}
-            found[stage], last = {"seconds": seconds, "fault": line["fault"]}, stage
-    return found
+                runs = {name: one for name, one in runs.items() if one["fault"]}
+            runs[stage], last = {"seconds": seconds, "fault": line["fault"]}, stage
+    return runs
 
 
 def stage_runs(outdated: set[str], logged: Mapping[str, Mapping[str, Any]]) -> tuple[Run, ...]:
-    """Return what became of each stage before register.
+    """Return the state of each stage before register.
 
     A logged fault is history once the stage is up to date again, from another run or from a cache.
     """
@@ -101,7 +101,7 @@ def result_of(stage: str, path: Path, runs: Sequence[Run]) -> dict[str, Any] | N
 
 
 def outcome_of(runs: Sequence[Run]) -> Outcome:
-    """Return the outcome: passed only when no stage failed, none is outdated, and the gate says so."""
+    """Return the outcome: passed only when no stage failed, none is outdated, and gate.json has the verdict."""
     failed = next((run for run in runs if run.state == "failed"), None)
     missing = next((run for run in runs if run.state == "not run"), None)
     if failed is not None:
@@ -115,13 +115,13 @@ def outcome_of(runs: Sequence[Run]) -> Outcome:
 
 
 def blocked(faults: Sequence[str], stage: str | None) -> Outcome:
-    """Return the outcome that says the first fault, and how many more there are."""
+    """Return the outcome with the first fault, and how many more there are."""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return Outcome(False, f"Blocked: {faults[0]}{more}", stage, tuple(faults))
 
 
 def _faults(failed: Run, runs: Sequence[Run]) -> list[str]:
-    """Return what a failed stage found wrong."""
+    """Return the faults that a failed stage wrote."""
     faults: list[str] = []
     if failed.stage == "validate" and (validation := result_of("validate", VALIDATION, runs)):
         faults = [str(finding["sentence"]) for finding in validation["broken"]]

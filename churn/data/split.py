@@ -8,6 +8,8 @@ from churn.config.contract import Contract
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_]:
@@ -37,6 +39,22 @@ def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_
     # As a list: pandas is slow to give its values one by one, and this is most of prepare's time.
     digests = [hashlib.blake2b(salted + str(key).encode(), digest_size=8).digest() for key in keys.to_list()]
     return np.frombuffer(b"".join(digests), dtype=">u8") < limit
+
+
+def among(keys: pd.Series, others: pd.Series) -> npt.NDArray[np.bool_]:
+    """Return whether each key is one of `others`, shape (rows,); keys of another type are not.
+
+    `Series.isin` makes a Python object of each text: 0.9 s instead of 0.03 s for 100,000 keys.
+
+    Examples
+    --------
+    >>> among(pd.Series(["a", "b"]), pd.Series(["b", "c"])).tolist()
+    [False, True]
+    """
+    ours, theirs = pa.array(keys), pa.array(others)
+    if ours.type != theirs.type:
+        return np.zeros(len(keys), dtype=np.bool_)
+    return np.asarray(pc.is_in(ours, value_set=theirs), dtype=np.bool_)
 
 
 def drop_declared(

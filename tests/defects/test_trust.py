@@ -55,7 +55,7 @@ def test_main_does_not_take_a_planted_run(branch, told, record_property):
     printed = branch.ok("dvc", "repro", "--no-run-cache", "gate")
     record_property("kind", "defects")
     record_property("case", "trust: a run planted in the run-cache, on main")
-    record_property("by", "claims")
+    record_property("by", "lock")
     record_property("sentence", "main retrained: the planted model is gone")
     assert "Running stage 'train'" in printed
     assert branch.text(HASH) == right
@@ -75,7 +75,7 @@ def test_forged_numbers_of_a_good_model_are_gone(branch, record_property):
     said = next((line for line in report.splitlines() if "not what was computed here" in line), "nothing")
     record_property("kind", "defects")
     record_property("case", "trust: better numbers forged for a good model, and their lock")
-    record_property("by", "claims")
+    record_property("by", "lock")
     record_property("sentence", said.lstrip("-> "))
     assert found.reasons == ()
     assert "not what was computed here" in said

@@ -5,7 +5,7 @@ import stages.prepare
 from churn.config.params import Prepare
 from churn.core.errors import StageError
 from churn.core.runner import attempt
-from churn.data.split import drop_declared, in_holdout, key_lines
+from churn.data.split import among, drop_declared, in_holdout, key_lines
 from stages.prepare import split
 from tests.conftest import make_customers
 
@@ -139,3 +139,11 @@ def test_a_snapshot_with_a_damaged_page_is_one_sentence(raw, contract, tmp_path)
     with pytest.raises(StageError, match="is not a Parquet file"):
         split_to(tmp_path, raw, contract)
     assert not list(tmp_path.glob("*train*"))
+
+
+def test_a_key_is_among_others_by_its_value_and_its_type():
+    assert among(pd.Series(["1", "2"]), pd.Series(["2", "3"])).tolist() == [False, True]
+    assert among(pd.Series([1, 2]), pd.Series([2, 3])).tolist() == [False, True]
+    assert among(pd.Series([1, 2]), pd.Series(["2", "3"])).tolist() == [False, False]
+    together = pd.concat([pd.Series(["1"]), pd.Series(["2"])])
+    assert among(together, together).tolist() == [True, True]
