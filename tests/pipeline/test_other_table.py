@@ -36,7 +36,7 @@ def in_template(clone, folder):
     template.ok("git", "reset", "--quiet", "--hard", "HEAD~1")
     for path, old, new in (
         ("README.md", "# Churn pipeline\n", "# Churn pipeline, newer\n"),
-        ("churn/core/errors.py", '"""A user', '"""Newer. A user'),
+        ("churn/core/errors.py", '"""The error', '"""Newer. The error'),
         ("params.yaml", "seed: 42", "seed: 43"),
         ("contract.yaml", "tenure_months: {min: 0, max: 120}", "tenure_months: {min: 0, max: 140}"),
     ):
@@ -58,7 +58,7 @@ def test_a_newer_template_is_merged_by_the_commands_of_the_page(adopted, tmp_pat
         assert clone.run(*command).returncode == 0 or command[1] == "merge", line
     assert {name: clone.text(name) for name in ours} == ours
     assert clone.text("README.md").startswith("# Churn pipeline, newer\n")
-    assert "Newer. A user" in clone.text("churn/core/errors.py")
+    assert "Newer. The error" in clone.text("churn/core/errors.py")
     assert clone.ok("git", "log", "--format=%s", "-1").startswith("Merge remote-tracking branch 'template/main'")
     assert clone.ok("git", "status", "--porcelain") == ""
     assert clone.ok("dvc", "status", "gate") == "Data and pipelines are up to date.\n"
