@@ -141,7 +141,7 @@ def score_batches(
             continue
         scores = np.asarray(model.predict_proba(model_frame(table, contract))[:, 1], dtype=np.float64)
         if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
-            raise StageError(f"{wrong:,} of {len(scores):,} scores are no probabilities: nothing is written.")
+            raise StageError(f"{wrong:,} of {len(scores):,} scores are not probabilities: nothing is written.")
         versions = np.full(len(scores), number, dtype=np.int32)
         yield pa.table({contract.key: table[contract.key], "score": scores, "model_version": versions})
 

@@ -3,7 +3,7 @@
 In: the model, the test table, and the digest of its keys that prepare took. Out: metrics/evaluation.json,
 plots/*.csv, and a score for every row of the holdout in data/predictions/test.parquet. Fails when the model is not
 the file that train wrote, when the holdout is not the one that prepare made or has one outcome alone, when a score
-is missing, not finite or no probability, and when all are equal.
+is missing, not finite or not a probability, and when all are equal.
 """
 
 import hashlib

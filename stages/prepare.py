@@ -41,7 +41,7 @@ def _reading(raw: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:  # Arrow's OSError, of a page that cannot be unpacked, has no number
         if getattr(error, "errno", None):
             raise
-        raise StageError(f"{raw} is no Parquet file; `dvc repro --force` makes it again.") from error
+        raise StageError(f"{raw} is not a Parquet file; `dvc repro --force` makes it again.") from error
 
 
 def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Path) -> dict[str, Any]:

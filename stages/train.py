@@ -76,7 +76,7 @@ def build_classifier(params: Train) -> Any:
         settings["class_weight"] = {int(label): weight for label, weight in weights.items()}
     classifier.set_params(**{name: value for name, value in settings.items() if name in known})
     if not hasattr(classifier, "predict_proba"):  # which may depend on the parameters
-        raise StageError(f"{ESTIMATOR}: {params.estimator} is no classifier with predict_proba.")
+        raise StageError(f"{ESTIMATOR}: {params.estimator} is not a classifier with predict_proba.")
     return classifier
 
 
@@ -97,7 +97,7 @@ def _class_of(path: str) -> Any:
         raise StageError(f"{ESTIMATOR}: {path} does not exist: name a classifier of {listed}.") from error
     ours = isinstance(kind, type) and kind.__module__.partition(".")[0] in PACKAGES
     if not ours or not issubclass(kind, ClassifierMixin) or not issubclass(kind, BaseEstimator):
-        raise StageError(f"{ESTIMATOR}: {path} is no classifier with predict_proba.")
+        raise StageError(f"{ESTIMATOR}: {path} is not a classifier with predict_proba.")
     return kind
 
 

@@ -122,7 +122,7 @@ class Contract(StrictModel):
         if missing := sorted(numbers - set(self.rules.ranges)):
             raise ValueError(f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one")
         if unknown := sorted(set(self.rules.ranges) - numbers):
-            raise ValueError(f"rules.ranges: {', '.join(unknown)} is no numeric feature")
+            raise ValueError(f"rules.ranges: {', '.join(unknown)} is not a numeric feature")
         for name, relation in self.rules.relations.items():
             if relation.column not in self.columns:
                 raise ValueError(f"rules.relations.{name}.column: {relation.column} is not declared")

@@ -40,7 +40,7 @@ Model = TypeVar("Model", bound=StrictModel)
 def read_settings(path: Path, kind: type[Model]) -> Model:
     """Read the file at `path`, YAML or JSON by its ending, as a `kind`.
 
-    Raises StageError, naming the file and the path of each key, when the file is no YAML, when a key
+    Raises StageError, naming the file and the path of each key, when the file is not YAML, when a key
     is unknown, missing or given twice, or when a value has the wrong type or is impossible.
     """
     try:
@@ -70,7 +70,7 @@ def _sentences(error: ValidationError) -> Sequence[str]:
                 what = "is missing"
             case "extra_forbidden":
                 new = RENAMED.get(str(fault["loc"][-1]))
-                what = f"is called {new} now: rename it" if new else "is no known key"
+                what = f"is called {new} now: rename it" if new else "is not a known key"
             case "value_error":
                 what = str(fault["ctx"]["error"])
             case _:
@@ -102,7 +102,7 @@ SMALLER_IS_BETTER = ("brier_score", "expected_calibration_error", "log_loss")
 
 def _known_metric(name: str) -> str:
     if name not in METRICS:
-        raise ValueError(f"is no metric; evaluate computes {', '.join(METRICS)}")
+        raise ValueError(f"is not a metric; evaluate computes {', '.join(METRICS)}")
     return name
 
 

@@ -49,7 +49,7 @@ def scores_of(model: Any, features: pd.DataFrame) -> Floats:
         raise StageError(f"the model gave {len(scores):,} scores for {len(features):,} rows.")
     # protection: scores are probabilities
     if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
-        raise StageError(f"{wrong:,} of {len(scores):,} scores are no probabilities.")
+        raise StageError(f"{wrong:,} of {len(scores):,} scores are not probabilities.")
     # protection: scores differ
     if np.ptp(scores) == 0:
         raise StageError(f"all {len(scores):,} scores are {scores[0]:g}: the model tells no customer from another.")

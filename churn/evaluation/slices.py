@@ -58,7 +58,9 @@ def slice_masks(features: pd.DataFrame, slices: Slices, contract: Contract) -> I
     for name in slices.columns:
         column = contract.columns.get(name)
         if column is None or column.type not in ("category", "boolean"):
-            raise StageError(f"params.yaml: evaluate.slices.columns: {name} is no category or boolean of the contract.")
+            raise StageError(
+                f"params.yaml: evaluate.slices.columns: {name} is not a category or boolean of the contract."
+            )
         for value in column.values or (False, True):
             shown = str(value).lower() if column.type == "boolean" else value
             yield Slice(f"{name}={shown}", "value", (features[name] == value).to_numpy(bool))

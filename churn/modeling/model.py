@@ -132,14 +132,14 @@ def read_scores(path: Path) -> npt.NDArray[np.float64]:
 
 
 def read_parquet(path: Path, *columns: str) -> pa.Table:
-    """Read a table of another stage. Raises StageError when it is no Parquet, or lacks one of `columns`."""
+    """Read a table of another stage. Raises StageError when it is not Parquet, or lacks one of `columns`."""
     with path.open("rb") as file:
         try:
             given = pq.ParquetFile(file)
             refuse_twice(given.schema_arrow.names, path)
             table = given.read()
         except (pa.ArrowException, OSError) as error:  # the latter for a page that cannot be unpacked
-            raise StageError(f"{path} is no Parquet file; `dvc repro --force` makes it again.") from error
+            raise StageError(f"{path} is not a Parquet file; `dvc repro --force` makes it again.") from error
     if missing := [name for name in columns if name not in table.column_names]:
         raise StageError(f"{path} has no column {', '.join(missing)}; `dvc repro --force` makes it again.")
     return table
@@ -182,7 +182,7 @@ def read_model(path: Path) -> Any:
             " estimator, or add the type after reading what it does."
         ) from error
     except Exception as error:  # of zipfile, json, NumPy, skops or scikit-learn, which the file calls as it likes
-        raise StageError(f"{path} is no model in skops' format; run `dvc repro --force train`.") from error
+        raise StageError(f"{path} is not a model in skops' format; run `dvc repro --force train`.") from error
     if not hasattr(model, "predict_proba"):
         raise StageError(f"{path} holds {type(model).__name__}, not a classifier; run `dvc repro --force train`.")
     return model

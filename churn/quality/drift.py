@@ -120,7 +120,7 @@ def feature_drift(before: Path, after: Path, contract: Contract) -> list[Feature
 def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
     """Return how many customers, by key, came, went, changed in a column of the contract that both have, or stayed.
 
-    Raises StageError when a file is no Parquet file, has no rows or lacks the key.
+    Raises StageError when a file is not a Parquet file, has no rows or lacks the key.
     """
     with _opened(before, after) as (database, columns):
         for path, given in zip((before, after), columns.values(), strict=True):
@@ -149,7 +149,7 @@ def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
 def _opened(before: Path, after: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, dict[str, dict[str, str]]]]:
     """Yield a connection in which both tables are views, `before` and `after`, and the names of their columns."""
     tables = {"before": before, "after": after}
-    with parquet_views(tables, "does not exist or is no Parquet file") as database:
+    with parquet_views(tables, "does not exist or is not a Parquet file") as database:
         for table, path in tables.items():
             if not database.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]:
                 raise StageError(f"{path} has no rows.")

@@ -217,7 +217,7 @@ def signature(contract: Contract) -> "ModelSignature":
 
 
 def input_example(contract: Contract) -> pd.DataFrame:
-    """Return one row of the contract's types and ranges, first values and middles of ranges, that is no customer."""
+    """Return one row of the contract's types and ranges, first values and middles of ranges, so not of a customer."""
     row: dict[str, Any] = {}
     for name in contract.fetched_features:
         column = contract.columns[name]
@@ -248,13 +248,7 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         "type": "dataframe",
         "pandas_orient": "split",
     }
-    mlflow.pyfunc.add_to_model(
-        model,
-        loader_module=LOADER,
-        data=MODEL_FILE,
-        code=CODE,
-        python_env="python_env.yaml",
-    )
+    mlflow.pyfunc.add_to_model(model, loader_module=LOADER, data=MODEL_FILE, code=CODE, python_env="python_env.yaml")
     model.add_flavor(
         "sklearn",
         pickled_model=MODEL_FILE,  # MLflow's word for any format

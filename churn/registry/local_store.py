@@ -40,7 +40,7 @@ def file_of(uri: str) -> Path | None:
 def opening(uri: str) -> Iterator[None]:
     """Hold a lock on the folder of an SQLite store while MLflow opens the store, and makes it where there is none.
 
-    Raises StageError when the folder does not exist, and when the file is no SQLite database or cannot be written.
+    Raises StageError when the folder does not exist, and when the file is not an SQLite database or cannot be written.
     """
     if (file := file_of(uri)) is None:
         yield

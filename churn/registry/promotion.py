@@ -78,7 +78,8 @@ def decision(
     client: "MlflowClient", version: "ModelVersion", champion: str, params: Params, contract: Contract
 ) -> tuple[bool, str]:
     """Return whether `version` may follow the version with the number `champion`, and why."""
-    if rolled_back := next((one for one in versions_of(client, version.name) if _was_rolled_back(one, version)), None):
+    same = (one for one in versions_of(client, version.name) if _is_same(one, version))
+    if rolled_back := next((one for one in same if ROLLED_BACK in one.tags), None):
         name = "it" if rolled_back.version == version.version else f"version {rolled_back.version}, the same model,"
         what = f"{name} was rolled back {rolled_back.tags[ROLLED_BACK]}"
         return False, f"{what}; delete its tag {ROLLED_BACK} to let it compete"
@@ -95,10 +96,6 @@ def decision(
 
 def _is_same(one: "ModelVersion", other: "ModelVersion") -> bool:
     return all(one.tags.get(name) == other.tags[name] for name in ("model_sha256", "train_sha256", "test_sha256"))
-
-
-def _was_rolled_back(one: "ModelVersion", version: "ModelVersion") -> bool:
-    return ROLLED_BACK in one.tags and _is_same(one, version)
 
 
 def against_champion(

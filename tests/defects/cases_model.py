@@ -441,9 +441,9 @@ EVALUATION_CASES = [
         "NaN scores",
         score("np.where(features['tenure_months'] < 6, np.nan, scores)"),
         "evaluate",
-        "are no probabilities",
+        "are not probabilities",
     ),
-    Defect(EVALUATION, "infinite scores", score("np.log(np.round(scores, 1))"), "evaluate", "are no probabilities"),
+    Defect(EVALUATION, "infinite scores", score("np.log(np.round(scores, 1))"), "evaluate", "are not probabilities"),
     Defect(EVALUATION, "NaN counted as stayers", nan_counted_as_stayers, "gate|comparison", "new_customers"),
     Defect(EVALUATION, "scores rounded up", score("np.round(scores, 1)"), "comparison|gate", "evaluated anew"),
 ]

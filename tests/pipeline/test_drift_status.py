@@ -47,7 +47,7 @@ def test_what_cannot_be_compared_is_a_sentence_and_no_drift(clone):
     )
     assert drift(clone, "nowhere.parquet", "--before", "data/raw/customers.parquet") == (
         2,
-        "drift: nowhere.parquet does not exist or is no Parquet file.\n",
+        "drift: nowhere.parquet does not exist or is not a Parquet file.\n",
     )
     assert drift(clone, "--max-psi", "much")[0] == 2
     (clone.folder / "data/raw/customers.parquet").unlink()

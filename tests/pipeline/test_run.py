@@ -195,7 +195,7 @@ def test_a_failing_stage_leaves_the_ignored_files_ignored(clone):
 
 def test_an_unknown_metric_in_a_rule_is_said_before_anything_runs(clone):
     clone.replace("params.yaml", "roc_auc: {min: 0.82}", "roc_auk: {min: 0.82}")
-    assert "gate: params.yaml: gate.overall.roc_auk: is no metric; evaluate computes accuracy," in failing(clone)
+    assert "gate: params.yaml: gate.overall.roc_auk: is not a metric; evaluate computes accuracy," in failing(clone)
 
 
 def test_data_that_breaks_the_contract_is_never_trained_on(clone):

@@ -33,9 +33,9 @@ def changed(tmp_path):
         ),
         (lambda v: v["columns"].pop("churn"), "exactly one column has the role label, not 0"),
         (lambda v: v["columns"].update(id={"role": "key", "type": "integer"}), "exactly one column has the role key"),
-        (lambda v: v["columns"]["partner"].update(typ="boolean"), "columns.partner.typ: is no known key"),
+        (lambda v: v["columns"]["partner"].update(typ="boolean"), "columns.partner.typ: is not a known key"),
         (lambda v: v["rules"]["ranges"].pop("tenure_months"), "rules.ranges: no range for tenure_months"),
-        (lambda v: v["rules"]["ranges"].update(age={"min": 0, "max": 1}), "rules.ranges: age is no numeric feature"),
+        (lambda v: v["rules"]["ranges"].update(age={"min": 0, "max": 1}), "rules.ranges: age is not a numeric feature"),
         (
             lambda v: v["rules"]["ranges"].update(tenure_months={"min": 5, "max": 1}),
             "rules.ranges.tenure_months: min 5.0 is above max 1.0",

@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_compared_is_told_in_a_sentence(contract, tables, 
     with pytest.raises(StageError, match=r"after\.parquet has no rows\."):
         compare(before, after, contract)
     after.write_text("customer_id\n")
-    with pytest.raises(StageError, match=r"after\.parquet does not exist or is no Parquet file\."):
+    with pytest.raises(StageError, match=r"after\.parquet does not exist or is not a Parquet file\."):
         compare(before, after, contract)
     after.unlink()
     with pytest.raises(StageError, match=r"after\.parquet does not exist"):

@@ -32,9 +32,9 @@ def features(contract, customers) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("scores", "said"),
     [
-        (lambda frame: np.where(frame["tenure_months"] == 0, np.nan, 0.5), "40 of 2,000 scores are no probabilities"),
-        (lambda frame: np.where(frame["tenure_months"] == 0, np.inf, 0.5), "40 of 2,000 scores are no probabilities"),
-        (lambda frame: np.where(frame["tenure_months"] == 0, -0.1, 0.5), "40 of 2,000 scores are no probabilities"),
+        (lambda frame: np.where(frame["tenure_months"] == 0, np.nan, 0.5), "40 of 2,000 scores are not probabilities"),
+        (lambda frame: np.where(frame["tenure_months"] == 0, np.inf, 0.5), "40 of 2,000 scores are not probabilities"),
+        (lambda frame: np.where(frame["tenure_months"] == 0, -0.1, 0.5), "40 of 2,000 scores are not probabilities"),
         (lambda frame: np.full(len(frame), 0.25), "all 2,000 scores are 0.25"),
         (lambda frame: np.linspace(0, 1, len(frame) - 1), "the model gave 1,999 scores for 2,000 rows"),
     ],
@@ -73,7 +73,7 @@ def test_a_value_that_no_customer_has_is_an_empty_slice_and_not_absent(contract,
 
 @pytest.mark.parametrize("column", ["tenure_months", "nowhere", "churn"])
 def test_a_column_without_fixed_values_is_no_slice(contract, features, column):
-    with pytest.raises(StageError, match=rf"evaluate\.slices\.columns: {column} is no category or boolean"):
+    with pytest.raises(StageError, match=rf"evaluate\.slices\.columns: {column} is not a category or boolean"):
         list(slice_masks(features, Slices(columns=(column,), conditions={}), contract))
 
 

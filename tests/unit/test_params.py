@@ -29,7 +29,7 @@ def test_unchanged_values_load(changed):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda v: v["train"].update(sede=1), "train.sede: is no known key"),
+        (lambda v: v["train"].update(sede=1), "train.sede: is not a known key"),
         (lambda v: v["train"].pop("seed"), "train.seed: is missing"),
         (lambda v: v.pop("gate"), "gate: is missing"),
         (lambda v: v["train"].update(seed="42"), "train.seed: input should be a valid integer, but it is '42'"),
@@ -38,7 +38,10 @@ def test_unchanged_values_load(changed):
         (lambda v: v["evaluate"].update(threshold=math.nan), "evaluate.threshold: input should be"),
         (lambda v: v["prepare"].update(salt=""), "prepare.salt: string should have at least 1 character"),
         (lambda v: v["gate"].update(overall={}), "gate.overall: dictionary should have at least 1 item"),
-        (lambda v: v["gate"]["overall"].update(auc={"min": 0.8}), "gate.overall.auc: is no metric; evaluate computes"),
+        (
+            lambda v: v["gate"]["overall"].update(auc={"min": 0.8}),
+            "gate.overall.auc: is not a metric; evaluate computes",
+        ),
         (lambda v: v["gate"]["overall"].update(f1={}), "gate.overall.f1: needs a min, a max or both"),
         (
             lambda v: v["gate"]["overall"].update(f1={"min": 0.9, "max": 0.5}),
@@ -46,7 +49,7 @@ def test_unchanged_values_load(changed):
         ),
         (
             lambda v: v["gate"]["slices"]["new_customers"].update(recal={"min": 0.5}),
-            "gate.slices.new_customers.recal: is no metric",
+            "gate.slices.new_customers.recal: is not a metric",
         ),
     ],
 )
@@ -70,7 +73,7 @@ def test_a_key_that_was_renamed_is_refused_with_its_new_name(changed):
 def test_several_wrong_keys_are_all_told(changed):
     told = sentence(changed, lambda v: (v["train"].pop("seed"), v["fetch"].update(sauce="x")))
     assert "train.seed: is missing" in told
-    assert "fetch.sauce: is no known key" in told
+    assert "fetch.sauce: is not a known key" in told
 
 
 def test_a_key_given_twice_is_refused(tmp_path):
@@ -106,7 +109,7 @@ LAUGHS = "".join(f"k{number}: &a{number} [{f'*a{number - 1}, ' * 9 if number els
         ("a: 1" + "0" * 5_000, "it cannot be read"),
         ("a: 0x" + "f" * 5_000, "it holds a number of more than 300 digits"),
         ("? " + "x" * 100_000 + "\n: 1", ".*fetch: is missing"),
-        ('"a\\nb": 1', ".*a b: is no known key"),
+        ('"a\\nb": 1', ".*a b: is not a known key"),
         ("2026-11-24: 1", "the key 2026-11-24 is not text: write it in quotes"),
         ("fetch: {1: 2}", "the key 1 is not text: write it in quotes"),
         ("? [a, b]\n: 1", r"the key \('a', 'b'\) is not text"),

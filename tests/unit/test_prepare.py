@@ -116,7 +116,7 @@ def test_an_empty_table_is_refused_and_not_written(raw, contract, tmp_path):
 def test_a_snapshot_that_is_no_parquet_is_one_sentence(contract, tmp_path):
     raw = tmp_path / "customers.parquet"
     raw.write_text("half a fi")
-    with pytest.raises(StageError, match="is no Parquet file"):
+    with pytest.raises(StageError, match="is not a Parquet file"):
         split_to(tmp_path, raw, contract)
 
 
@@ -136,7 +136,7 @@ def test_a_snapshot_with_a_damaged_page_is_one_sentence(raw, contract, tmp_path)
     content = bytearray(raw.read_bytes())
     content[100:2_000] = bytes(1_900)
     raw.write_bytes(content)
-    with pytest.raises(StageError, match="is no Parquet file"):
+    with pytest.raises(StageError, match="is not a Parquet file"):
         split_to(tmp_path, raw, contract)
     assert not list(tmp_path.glob("*train*"))
 

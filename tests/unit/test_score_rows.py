@@ -54,7 +54,7 @@ def test_a_rule_on_a_computed_column_rejects_too(incoming, contract, tmp_path, m
 
 
 def test_a_score_that_is_none_writes_nothing(incoming, contract, tmp_path):
-    with pytest.raises(StageError, match="scores are no probabilities: nothing is written"):
+    with pytest.raises(StageError, match="scores are not probabilities: nothing is written"):
         score(str(incoming), str(tmp_path / "scores.csv"), Constant(scale=1.0), contract, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]
 

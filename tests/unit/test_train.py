@@ -95,8 +95,8 @@ def test_a_classifier_that_cannot_take_the_features_says_so_in_one_sentence(esti
         ("sklearn..ensemble", {}, "does not exist"),
         ("LogisticRegression", {}, "LogisticRegression is not from a listed package: name a classifier of sklearn."),
         ("sklearn.ensemble.VotingClassifier", {}, "VotingClassifier cannot be made without arguments"),
-        ("sklearn.linear_model.LinearRegression", {}, "is no classifier with predict_proba"),
-        ("sklearn.svm.LinearSVC", {}, "is no classifier with predict_proba"),
+        ("sklearn.linear_model.LinearRegression", {}, "is not a classifier with predict_proba"),
+        ("sklearn.svm.LinearSVC", {}, "is not a classifier with predict_proba"),
         ("pathlib.Path", {}, "pathlib.Path is not from a listed package"),
         (BOOSTING, {"lerning_rate": 0.1}, "train.parameters.lerning_rate: HistGradientBoostingClassifier has no such"),
         (BOOSTING, {"random_state": 1}, "train.parameters.random_state: set train.seed instead"),
@@ -145,7 +145,7 @@ def test_an_estimator_that_is_no_classifier_of_a_listed_package_is_neither_calle
 
 def test_what_the_parameters_give_a_classifier_counts():
     assert build_classifier(settings("sklearn.linear_model.SGDClassifier", loss="log_loss")).loss == "log_loss"
-    with pytest.raises(StageError, match="SGDClassifier is no classifier with predict_proba"):
+    with pytest.raises(StageError, match="SGDClassifier is not a classifier with predict_proba"):
         build_classifier(settings("sklearn.linear_model.SGDClassifier"))
 
 
@@ -286,7 +286,7 @@ def test_a_broken_model_file_is_one_sentence(tmp_path, content):
     path = tmp_path / "model.skops"
     path.write_bytes(content)
     hash_file(path).write_text(sha256_of(path))
-    with pytest.raises(StageError, match="is no model in skops' format"):
+    with pytest.raises(StageError, match="is not a model in skops' format"):
         load_model(path)
 
 
@@ -356,10 +356,11 @@ def whole(contract, tmp_path_factory):
 def test_a_model_with_the_right_hash_and_a_broken_schema_is_one_sentence(whole, tmp_path, change):
     """Fault in files between stages: a model file has the right hash and damaged content.
 
-    evaluate fails: `models/churn.skops is no model in skops' format; run dvc repro --force train.`
+    evaluate fails: `models/churn.skops is not a model in skops' format; run dvc repro --force train.`
     """
     with_schema(whole, tmp_path / "model.skops", change)
-    with pytest.raises(StageError, match=r"model\.skops is no model in skops' format; run `dvc repro --force train`"):
+    fault = r"model\.skops is not a model in skops' format; run `dvc repro --force train`"
+    with pytest.raises(StageError, match=fault):
         load_model(tmp_path / "model.skops")
 
 
