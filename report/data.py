@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from churn.core.results import RuleOutcome
-from churn.evaluation.paired import Difference, SliceDifferences
+from churn.evaluation.paired import Differences, SliceDifferences
 from churn.quality.drift import FeatureDrift, RowChanges
 
 FOLDER = Path("build/report")
@@ -38,7 +38,7 @@ class Comparison:
 
     rows: int
     holdout: int
-    overall: Mapping[str, Difference]
+    overall: Differences
     slices: tuple[SliceDifferences, ...]
 
 

@@ -62,10 +62,10 @@ def markdown(data: ReportData) -> str:
 
 
 def terminal(data: ReportData) -> str:
-    """Return what a terminal has room for: the verdict, what must not be missed, the metrics, what is broken."""
+    """Return what a terminal has room for: the verdict, what must not be missed, the metrics, and failed rules."""
     findings = [f"refused: {fault}" for fault in data.faults]
-    findings += [f"broken: {one['sentence']}" for one in data.broken]
-    findings += [f"broken: {rule.message}" for rule in data.rules if rule.status == "failed"]
+    findings += [f"failed: {one['sentence']}" for one in data.broken]
+    findings += [f"failed: {rule.message}" for rule in data.rules if rule.status == "failed"]
     return _rendered("terminal.txt.j2", plain, data, findings=findings)
 
 

@@ -161,5 +161,22 @@ class Contract(StrictModel):
 
 
 def load_contract(path: Path = CONTRACT) -> Contract:
-    """Read contract.yaml. Raises StageError, with the path of each wrong key."""
+    """Read contract.yaml as typed, frozen objects.
+
+    Parameters
+    ----------
+    path : Path
+        The file; by default the one in this folder.
+
+    Raises
+    ------
+    StageError
+        With the path of each key that is unknown, missing, or has a wrong value.
+
+    Examples
+    --------
+    >>> contract = load_contract(Path("tests/sample/contract.yaml"))
+    >>> contract.key, contract.label, contract.features_of("boolean")[:2]
+    ('customer_id', 'churn', ['paperless_billing', 'senior_citizen'])
+    """
     return read_settings(path, Contract)

@@ -216,5 +216,22 @@ class Params(StrictModel):
 
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Read params.yaml. Raises StageError, with the path of each wrong key."""
+    """Read params.yaml as typed, frozen settings.
+
+    Parameters
+    ----------
+    path : Path
+        The file; by default the one in this folder.
+
+    Raises
+    ------
+    StageError
+        With the path of each key that is unknown, missing, or has a wrong value.
+
+    Examples
+    --------
+    >>> params = load_params(Path("tests/sample/params.yaml"))
+    >>> params.evaluate.threshold, params.gate.overall["roc_auc"].min
+    (0.5, 0.82)
+    """
     return read_settings(path, Params)

@@ -16,9 +16,28 @@ class Stricter(Enum):
 
 
 def directions(*sections: type[BaseModel]) -> dict[str, Stricter]:
-    """Return what each numeric field of the sections declares, by the field's name, and of the sections in them.
+    """Return which number is stricter for each numeric field of the sections, and of the sections in them.
 
-    Raises TypeError when a numeric field declares nothing, or another than a field of the same name.
+    Parameters
+    ----------
+    *sections : type of BaseModel
+        Classes whose numeric fields have a `Stricter` among their annotations.
+
+    Returns
+    -------
+    dict of str to Stricter
+        By the field's name.
+
+    Raises
+    ------
+    TypeError
+        When a numeric field declares nothing, or another direction than a field of the same name.
+
+    Examples
+    --------
+    >>> from churn.config.params import Bound
+    >>> directions(Bound)["min"]
+    <Stricter.LARGER: 'the larger'>
     """
     found: dict[str, Stricter] = {}
     for section in sections:

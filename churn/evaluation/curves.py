@@ -11,7 +11,31 @@ SCORE_BINS = 20
 
 
 def curves(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) -> dict[str, pd.DataFrame]:
-    """Return the plots' tables by name for labels (0 or 1) and scores in [0, 1], shape (rows,)."""
+    """Return the data of the plots.
+
+    Parameters
+    ----------
+    labels : array_like, shape (rows,)
+        1 where the customer churned, else 0; both occur.
+    scores : array_like, shape (rows,)
+        The probability of churn, in [0, 1].
+    threshold : float
+        A row counts as predicted to churn from this score on.
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        The tables `roc`, `precision_recall`, `calibration`, `confusion` and `scores`, of at most CURVE_POINTS + 1 rows.
+
+    Examples
+    --------
+    >>> curves([1, 0, 1, 0, 0], [0.9, 0.6, 0.4, 0.1, 0.2], threshold=0.5)["confusion"]
+        actual predicted  customers
+    0   stayed    stayed          2
+    1   stayed   churned          1
+    2  churned    stayed          1
+    3  churned   churned          1
+    """
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     roc, precision_recall = _threshold_curves(y, p)
     return {

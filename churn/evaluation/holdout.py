@@ -15,7 +15,32 @@ import pandas as pd
 
 
 def scores_of(model: Any, features: pd.DataFrame) -> Floats:
-    """Return each row's probability of churn, shape (rows,). Raises StageError when it is none, or all are equal."""
+    """Return the model's probability of churn for each row.
+
+    Parameters
+    ----------
+    model : classifier
+        With `predict_proba`, as `churn.modeling.model.load_model` returns it.
+    features : pandas.DataFrame, shape (rows, features)
+        As `churn.modeling.model.model_frame` returns it.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (rows,)
+        Each in [0, 1].
+
+    Raises
+    ------
+    StageError
+        When the model fails, when a score is not a probability, and when all scores are equal.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> months = pd.DataFrame({"tenure_months": [1, 2, 60, 70]})
+    >>> scores_of(LogisticRegression().fit(months, [1, 1, 0, 0]), months).round(2)
+    array([1., 1., 0., 0.])
+    """
     try:
         scores = np.asarray(model.predict_proba(features)[:, 1], dtype=np.float64)
     except Exception as error:  # whatever an estimator makes of the features
@@ -34,10 +59,31 @@ def scores_of(model: Any, features: pd.DataFrame) -> Floats:
 def evaluation_of(
     features: pd.DataFrame, labels: npt.ArrayLike, scores: Floats, params: Evaluate, contract: Contract
 ) -> dict[str, Any]:
-    """Return all metrics and their intervals for all customers and, under `slices`, for each slice by name.
+    """Return all metrics and their intervals, for all customers and for each slice.
 
-    Labels and scores have the shape (rows,). Beside the metrics stand the numbers of rows, of churners, and of those
-    predicted to churn. Raises StageError when the rows have one outcome alone, and for a slice that cannot be made.
+    Parameters
+    ----------
+    features : pandas.DataFrame, shape (rows, features)
+        As `churn.modeling.model.model_frame` returns it.
+    labels : array_like, shape (rows,)
+        1 where the customer churned, else 0.
+    scores : numpy.ndarray, shape (rows,)
+        The probability of churn, in [0, 1].
+    params : Evaluate
+        The threshold and the slices.
+    contract : Contract
+        Declares the values that a column of slices may have.
+
+    Returns
+    -------
+    dict
+        The content of metrics/evaluation.json without `inputs`: each metric, `intervals`, `threshold`, and the numbers
+        of `rows`, `churners` and `predicted` churners; the same for each of `slices`, with its `name` and `kind`.
+
+    Raises
+    ------
+    StageError
+        When all or none of the customers churned, when a slice cannot be made, and when two have one name.
     """
     y = np.asarray(labels)
     if not 0 < y.sum() < len(y):

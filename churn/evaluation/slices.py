@@ -22,11 +22,38 @@ class Slice(NamedTuple):
 
 
 def slice_masks(features: pd.DataFrame, slices: Slices, contract: Contract) -> Iterator[Slice]:
-    """Yield the slices.
+    """Yield the slices of some customers.
 
-    One for each value of each column of `slices.columns`, as the contract declares the values, so that one
-    that no customer has is there and empty; one for each condition; one for each nullable feature missing.
-    Raises StageError when a column has no fixed values or a condition cannot be read.
+    Parameters
+    ----------
+    features : pandas.DataFrame, shape (rows, features)
+        As `churn.modeling.model.model_frame` returns it.
+    slices : Slices
+        `load_params().evaluate.slices`.
+    contract : Contract
+        Declares the values of a column, so that a value without a customer is an empty slice.
+
+    Yields
+    ------
+    Slice
+        One for each value of each column, for each condition, and for each nullable feature where it is missing.
+
+    Raises
+    ------
+    StageError
+        When a column has no fixed values, or a condition cannot be read.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from churn.config.contract import load_contract
+    >>> contract = load_contract(Path("tests/sample/contract.yaml"))
+    >>> customers = pd.DataFrame({"partner": [True, False, True], "total_charges": [20.0, np.nan, 30.0]})
+    >>> for one in slice_masks(customers, Slices(columns=("partner",), conditions={}), contract):
+    ...     print(one.name, one.rows)
+    partner=false [False  True False]
+    partner=true [ True False  True]
+    total_charges is missing [False  True False]
     """
     for name in slices.columns:
         column = contract.columns.get(name)

@@ -85,10 +85,25 @@ TRUSTED_TYPES = (
 
 
 def model_frame(table: pa.Table, contract: Contract) -> pd.DataFrame:
-    """Return the features in the contract's order as the model takes them: shape (rows, features).
+    """Return the features as the model takes them.
 
-    Categories are text, booleans bool, numbers int64 or float64; where the contract allows nulls, a missing
-    value is NaN. Raises StageError when a feature is missing.
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Customers, with at least the contract's features.
+    contract : Contract
+        Declares the features, their order and their types.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (rows, features)
+        Categories are text, booleans bool, numbers int64 or float64. Where the contract allows nulls, a missing value
+        is NaN.
+
+    Raises
+    ------
+    StageError
+        When a feature is missing.
     """
     if missing := [name for name in contract.features if name not in table.column_names]:
         raise StageError(f"the table has no column {', '.join(missing)}, which contract.yaml declares a feature.")
@@ -100,9 +115,9 @@ def model_frame(table: pa.Table, contract: Contract) -> pd.DataFrame:
 
 
 def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
-    """Read a table of customers: the frame for the model, the labels (0 or 1) and the keys, row by row.
+    """Read a table of customers: the model's frame, the labels (0 or 1) and the keys, each of as many rows.
 
-    Raises StageError when the file is no Parquet or lacks a column.
+    Raises StageError when the file is not Parquet or lacks a column.
     """
     table = read_parquet(path, contract.label, contract.key)
     return model_frame(table, contract), table[contract.label].to_pandas(), table[contract.key].to_pandas()

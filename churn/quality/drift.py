@@ -74,12 +74,28 @@ class RowChanges:
 
 
 def feature_drift(before: Path, after: Path, contract: Contract) -> list[FeatureDrift]:
-    """Return the drift of each feature that a table has: first those that only one has, then the largest PSI.
+    """Return the drift of each feature between two tables.
 
-    The PSI (population stability index) is the sum over bins of (after - before) ln(after / before), in shares of the
-    rows. The bins are the deciles before of a number, and each value of anything else; missing is a bin too, also where
-    a value is not finite, or not of the contract's type. Raises StageError when a file is no Parquet file or has no
-    rows.
+    The PSI (population stability index, Siddiqi 2006) is the sum over bins of (after - before) ln(after / before), in
+    shares of the rows. The bins of a number are its deciles before; any other value is a bin. Missing is a bin, too: it
+    includes values that are not finite, or not of the contract's type.
+
+    Parameters
+    ----------
+    before, after : Path
+        Parquet files of customers.
+    contract : Contract
+        The features and their types.
+
+    Returns
+    -------
+    list of FeatureDrift
+        Features that only one table has come first, then those with the largest PSI.
+
+    Raises
+    ------
+    StageError
+        When a file is not a Parquet file or has no rows.
     """
     drifts = []
     with _opened(before, after) as (database, columns):

@@ -70,9 +70,21 @@ def load_profile(path: Path = PROFILE) -> Profile:
 
 
 def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Profile | None = None) -> Profile:
-    """Return the profile of the customers in the views `train` and `test`, its bins those of `like` where it has them.
+    """Return the profile of all customers, in two passes, whatever the number of features.
 
-    Two passes, whatever the number of features. Those that a table lacks, or has in another type, are left out.
+    Parameters
+    ----------
+    database : duckdb.DuckDBPyConnection
+        Has the views `train` and `test`.
+    contract : Contract
+        The features. One that a table lacks, or has in another type, is left out.
+    like : Profile, optional
+        Numbers get its bins, so that both profiles can be compared. By default the bins are deciles.
+
+    Returns
+    -------
+    Profile
+        Shares of the rows and of the churners in each bin, rounded to six places.
     """
     tables = [columns_of(database, table) for table in ("train", "test")]
     there = [

@@ -94,10 +94,37 @@ def column_findings(table: str, types: Mapping[str, str], contract: Contract, ro
 
 
 def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Contract) -> Iterator[Finding]:
-    """Yield the violated rules of one table, which `database` has a view of by that name.
+    """Yield the violated rules of one table. A relation that is NULL in every row is a finding: it tests nothing.
 
-    A relation that is NULL in every row is a finding: it tests nothing. Raises StageError when a relation cannot be
-    read or computed, and when the table cannot be read.
+    Parameters
+    ----------
+    database : duckdb.DuckDBPyConnection
+        Has a view or table of that name.
+    table : str
+        An SQL identifier.
+    contract : Contract
+        The rules.
+
+    Yields
+    ------
+    Finding
+        With the number and the share of rows that violate the rule, and at most ROWS_SHOWN row numbers.
+
+    Raises
+    ------
+    StageError
+        When a relation cannot be read or computed, and when the table cannot be read.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from churn.config.contract import load_contract
+    >>> from churn.data.duckdb_helpers import connection
+    >>> with connection() as database:
+    ...     _ = database.execute("CREATE VIEW train AS SELECT 'a' AS customer_id, 2 AS churn FROM range(3)")
+    ...     found = list(table_findings(database, "train", load_contract(Path("tests/sample/contract.yaml"))))
+    >>> next((one.sentence, one.count) for one in found if one.rule == "unique")
+    ('customer_id has 2 rows with the key of another row', 2)
     """
     types = columns_of(database, table)
     rules = list(row_rules(contract, types))

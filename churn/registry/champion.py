@@ -83,10 +83,27 @@ def move(client: "MlflowClient", model: str, to: str, why: str, kind: str = "pro
 
 
 def former_champion(moves: Sequence[Move], present: str, usable: Collection[str]) -> str | None:
-    """Return the version that was champion before `present`, of those that are `usable`, or None.
+    """Return the version that was champion before the present one.
 
-    That is where the last promotion to `present` came from; where that is not usable, the one before it. An alias that
-    somebody moved by hand goes back to where the last move had brought it.
+    Parameters
+    ----------
+    moves : sequence of Move
+        The oldest first, as `moves_of` returns them.
+    present : str
+        The champion's number. If somebody moved the alias by hand, it goes back to where the last move had brought it.
+    usable : collection of str
+        The numbers of verified versions that were not rolled back.
+
+    Returns
+    -------
+    str or None
+        Where the last promotion to `present` came from; if that is not usable, the one before it.
+
+    Examples
+    --------
+    >>> first, second = {"kind": "promotion", "from": "1", "to": "2"}, {"kind": "promotion", "from": "2", "to": "5"}
+    >>> former_champion([first, second], present="5", usable={"1", "2"}), former_champion([first, second], "5", {"1"})
+    ('2', '1')
     """
     at = present
     if moves and present not in (moves[-1]["to"], moves[-1]["from"]):

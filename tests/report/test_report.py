@@ -69,8 +69,8 @@ def test_a_degraded_model_is_blocked_in_the_gates_own_words(clone):
     assert outcome["headline"].startswith("Blocked: ")
     assert json.loads(clone.text("metrics/gate.json"))["reasons"][0] in outcome["headline"]
     assert "🔴 worse" in text
-    assert "### Broken rules of the gate: " in text
-    assert "broken: " in shown
+    assert "### Failed rules of the gate: " in text
+    assert "failed: " in shown
 
 
 def test_data_that_break_the_contract_block_with_the_contracts_sentence(clone):

@@ -31,7 +31,7 @@ def reference(customers, contract):
     return profile(customers, contract)
 
 
-def strays(frame, contract, reference):
+def shifts(frame, contract, reference):
     findings = profile_findings(contract, reference, profile(frame, contract, reference))
     return {(finding.rule, finding.column) for finding in findings}
 
@@ -64,14 +64,14 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_customers_unlike_the_profile_are_found(name, customers, contract, reference):
     change, rule = CHANGES[name]
-    assert rule in {rule for rule, _ in strays(change(customers), contract, reference)}
+    assert rule in {rule for rule, _ in shifts(change(customers), contract, reference)}
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_new_draw_of_the_same_customers_is_like_the_profile(seed, customers, contract, reference):
     drawn = customers.sample(len(customers), replace=True, random_state=seed)
-    assert strays(drawn, contract, reference) == set()
-    assert strays(drawn.sample(frac=1, random_state=seed), contract, reference) == set()
+    assert shifts(drawn, contract, reference) == set()
+    assert shifts(drawn.sample(frac=1, random_state=seed), contract, reference) == set()
 
 
 def test_shares_that_were_rounded_up_are_no_more_than_all_of_many_customers():
@@ -83,9 +83,9 @@ def test_a_feature_that_came_or_went_asks_for_a_new_profile(customers, contract,
     fewer = reference.model_copy(
         update={"features": {name: one for name, one in reference.features.items() if name != "partner"}}
     )
-    assert strays(customers, contract, fewer) == {("profile", "partner")}
+    assert shifts(customers, contract, fewer) == {("profile", "partner")}
     more = reference.model_copy(update={"features": reference.features | {"gone": reference.features["partner"]}})
-    assert strays(customers, contract, more) == {("profile", "gone")}
+    assert shifts(customers, contract, more) == {("profile", "gone")}
 
 
 def test_the_roc_auc_of_a_feature_alone_is_that_of_its_bins(customers, reference):
