@@ -72,8 +72,7 @@ def test_between_unequal_models_the_interval_holds_the_difference_and_is_found()
             held[name] += difference.low <= truth[name].difference <= difference.high
             found[name] += difference.verdict == "worse"
             assert name not in names or difference.verdict != "better"
-    # A correct interval holds it in 0.94 of many seeds; of 300 the share has the standard deviation 0.014.
-    assert min(held[name] for name in names) >= 0.9 * seeds, held
+    assert min(held[name] for name in names) >= 0.92 * seeds, held
     assert found["roc_auc"] >= 0.99 * seeds
 
 
