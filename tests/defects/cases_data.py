@@ -517,7 +517,7 @@ SELECTION_CASES = [
         SELECTION,
         "a quarter of the newest churners not yet",
         newest_churners_not_yet,
-        "comparison",
+        "gate|comparison",
         "churn turned from 1 to 0 for [0-9]+ of main's 1,869 churners",
     ),
     Defect(SELECTION, "a tenth of the churners no more", churners_no_more, "comparison", "churn turned from 1 to 0"),
@@ -532,7 +532,7 @@ SELECTION_CASES = [
         SELECTION,
         "a slice of the holdout without a churner",
         slice_without_churner,
-        "comparison",
+        "gate|comparison",
         "contract=One year: the slice has no churner in the holdout",
     ),
 ]
