@@ -31,6 +31,7 @@ from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange
 from report.judge import Candidate
+from report.selection import easier_holdout, label_changes
 from report.state import dvc, logged_runs
 
 import pandas as pd
@@ -229,7 +230,9 @@ def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
     slices = tuple(compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows))
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
-    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), slices)
+    own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
+    easier = easier_holdout(own, here)
+    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), slices, easier)
 
 
 def picture_alone(picture: Path) -> None:
@@ -249,4 +252,5 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
     if all(sha256_of(one) == sha256_of(other) for one, other in {(before, after), (main / RAW, RAW)}):
         return None
     drift = tuple(feature_drift(before, after, contract))
-    return DataChange(row_changes(main / RAW, RAW, contract), drift)
+    labels = label_changes(main, load_contract(main / CONTRACT), contract) if prepared else None
+    return DataChange(row_changes(main / RAW, RAW, contract), drift, labels)

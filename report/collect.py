@@ -44,6 +44,12 @@ def collect(base: str, name: str) -> ReportData:
         notes = list(judge_notes(data.changes, changed_files(commit)))
         missing = list(compare_with_main(data, commit, done, bool(approver)))
         notes += missing
+        if data.comparison and data.comparison.easier:
+            before, here = data.comparison.easier
+            notes.append(
+                f"The holdout became easier: main's model has a ROC AUC of {here:.3f} on it, and of {before:.3f} on"
+                " main's; compare models on this holdout alone, and look at which customers and labels changed"
+            )
         if commit != git("rev-parse", "HEAD"):  # else nothing is committed yet that could claim anything
             with suppress(StageError, OSError):
                 notes += claim_notes()
@@ -81,7 +87,8 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
                 ours = candidate(main, approved)
                 data.same_model = model <= same
                 data.comparison = None if data.same_model else comparison(main, ours, PICTURE)
-                data.rules, data.faults = judged(main, ours, data.comparison, approved)
+                labels = data.data.labels if data.data else None
+                data.rules, data.faults = judged(main, ours, data.comparison, labels, approved)
     except StageError as error:
         yield f"The comparison with main is not whole: {error}"
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same

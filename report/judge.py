@@ -27,7 +27,8 @@ from churn.modeling.model import load_model, read_table
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.data import Comparison
+from report.data import Comparison, LabelChanges
+from report.selection import selection_faults, vanished_slices
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -233,12 +234,12 @@ def _number(value: object) -> str:
 
 
 def judged(
-    main: Path, one: Candidate, compared: Comparison | None, approved: bool
+    main: Path, one: Candidate, compared: Comparison | None, labels: LabelChanges | None, approved: bool
 ) -> tuple[tuple[RuleOutcome, ...], tuple[str, ...]]:
     """Return the outcome of every rule on the candidate, and a sentence for each fault beyond the rules.
 
-    `compared` is the comparison with main's model, None where the candidate is that model. Raises StageError when a
-    table cannot be read.
+    `compared` is the comparison with main's model, None where the candidate is that model; `labels` is None where the
+    customers are main's. Raises StageError when a table or main's evaluation cannot be read.
     """
     params = load_params()
     y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
@@ -251,6 +252,7 @@ def judged(
     faults = list(evaluation_faults(read_result(EVALUATION), evaluation))
     if not approved:  # else main's settings may be of another shape
         theirs, contract = load_params(main / PARAMS), load_contract(main / CONTRACT)
+        strict = stricter_contract(contract, one.contract)
         faults = [
             # protection: settings are main's or stricter
             *loosened_settings(theirs, params, contract, one.contract),
@@ -258,8 +260,11 @@ def judged(
             *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
             # protection: the split is main's
             *table_faults(theirs.prepare, contract),
+            *(selection_faults(labels, strict.rules.profile, contract.label) if labels else ()),
+            # protection: no slice loses its churners
+            *vanished_slices(read_result(main / EVALUATION), evaluation),
             # protection: the contract is checked anew
-            *contract_faults(stricter_contract(contract, one.contract), main),
+            *contract_faults(strict, main),
             *faults,
         ]
     # protection: the verdict is made anew

@@ -25,6 +25,18 @@ def fewer_rows(clone):
     rewrite(clone, lambda frame: frame.drop(frame.sample(70, random_state=0).index))
 
 
+def closed_month(clone):
+    """Some customers are gone, others are new, and some labels come late."""
+
+    def next_month(frame):
+        frame = frame.drop(frame.sample(150, random_state=1).index)
+        frame.loc[frame[frame["Churn"] == "No"].sample(25, random_state=2).index, "Churn"] = "Yes"
+        new = frame.sample(250, random_state=3)
+        return pd.concat([frame, new.assign(customerID="8" + new["customerID"].str[::-1])])
+
+    rewrite(clone, next_month)
+
+
 def computed_feature(clone):
     clone.replace(
         "churn/features.py",
@@ -127,6 +139,7 @@ HARMLESS = [
     Harmless("5 % more customers", more_rows),
     Harmless("1 % of the customers gone", fewer_rows),
     Harmless("five labels mended", labels_mended),
+    Harmless("a closed month: customers gone, new ones, late labels", closed_month),
     Harmless("a computed feature", computed_feature),
     Harmless("a fetched feature", useful_feature),
     Harmless("gender as a feature", gender),
