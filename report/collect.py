@@ -12,6 +12,7 @@ from churn.core.errors import StageError
 from churn.core.git import git
 from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
+from churn.gate.rules import root_causes
 from churn.lock import ORDER
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
@@ -21,6 +22,7 @@ from report.state import blocked, logged_runs, outcome_of, outdated_stages, resu
 
 PICTURE = FOLDER / "comparison.png"
 HASH = re.compile("[0-9a-f]{40}")
+ROOT_CAUSES = ("max_gain", "slice_size")  # rules whose failure explains that of others, which come later
 
 
 def collect(base: str, name: str) -> ReportData:
@@ -91,13 +93,17 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
 def outcome_beside_main(data: ReportData, missing: Sequence[str], approved: bool) -> Outcome:
     """Return the outcome by main's judgement; where a part of it is `missing`, nothing passes without approval.
 
-    What the gate has blocked stays its own, with the reasons of the judgement as well.
+    What the gate has blocked stays its own, with the reasons of the judgement as well. The first reason is the likely
+    cause of the others: other settings, rows or columns, then leakage, then a vanished slice, then metrics.
     """
     outcome = data.outcome
     if missing:
         return blocked(missing, "comparison") if outcome.passed and not approved else outcome
-    failed = [rule.message for rule in data.rules if rule.status == "failed"]
-    faults = tuple(dict.fromkeys((*outcome.reasons, *data.faults, *failed)))
+    failed = [rule for rule in data.rules if rule.status == "failed"]
+    causes = [rule.message for kind in ROOT_CAUSES for rule in failed if rule.kind == kind]
+    if failed and data.evaluation:
+        causes += root_causes(data.evaluation)
+    faults = tuple(dict.fromkeys((*data.faults, *causes, *outcome.reasons, *(rule.message for rule in failed))))
     return blocked(faults, outcome.stage or "comparison") if faults else outcome
 
 
