@@ -3,12 +3,12 @@
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
-from churn.core.errors import StageError
+from churn.core.errors import StageError, number_of
 from churn.core.git import git
 from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
@@ -16,7 +16,8 @@ from churn.gate.rules import root_causes
 from churn.lock import ORDER
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
-from report.data import FOLDER, Outcome, ReportData, Run
+from report.data import FOLDER, Comparison, Outcome, ReportData, Run
+from report.identity import refuse_other_names
 from report.judge import candidate, judged
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 
@@ -58,7 +59,7 @@ def collect(base: str, name: str) -> ReportData:
         data.outcome = outcome_beside_main(data, missing, bool(approver))
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
         picture_alone(PICTURE)
-    data.notes, data.has_picture = tuple(notes), PICTURE.exists()
+    data.notes, data.has_picture = (*data.notes, *notes), PICTURE.exists()
     return data
 
 
@@ -76,6 +77,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
             if not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
                 same = same or unchanged(main)  # by the lock of what was built
+            refuse_other_names(main)
             with suppress(StageError, OSError):  # main's own code may have written another shape
                 data.base_account = read_result(main / ROWS)
             data.data = None if tables <= same else data_change(main, prepared)
@@ -84,10 +86,22 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
                 data.same_model = model <= same
                 data.comparison = None if data.same_model else comparison(main, ours, PICTURE)
                 data.rules, data.faults = judged(main, ours, data.comparison, approved)
+                data.notes = tuple(same_under_other_names(ours.names, data.comparison))
     except StageError as error:
         yield f"The comparison with main is not whole: {error}"
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same
         yield f"The comparison with main is not whole: it fails with {type(error).__name__}"
+
+
+def same_under_other_names(names: Mapping[str, str], compared: Comparison | None) -> Iterator[str]:
+    """Yield a sentence for each feature that has another name than on main, and one for the customers."""
+    for before, after in names.items():
+        yield f"{before} is called {after} here, with the same values: main's rules and slices follow the name"
+    if compared and compared.rekeyed:
+        yield (
+            f"{number_of(compared.rekeyed, 'customers')} of the snapshot have another key than on main, by which they"
+            " are no new customers: they are matched by their other columns"
+        )
 
 
 def outcome_beside_main(data: ReportData, missing: Sequence[str], approved: bool) -> Outcome:

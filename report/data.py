@@ -40,6 +40,7 @@ class Comparison:
     holdout: int
     overall: Differences
     slices: tuple[SliceDifferences, ...]
+    rekeyed: int = 0  # customers of the snapshot that have another key on main
 
 
 @dataclass(frozen=True)

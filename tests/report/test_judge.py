@@ -9,7 +9,8 @@ from churn.config.stricter import Stricter, directions
 from churn.core.results import RuleOutcome
 from report.collect import outcome_beside_main
 from report.data import Outcome, ReportData
-from report.judge import evaluation_faults, loosened_settings, merged, stricter, stricter_contract
+from report.judge import evaluation_faults
+from report.settings import loosened_settings, merged, stricter, stricter_contract
 from tests.conftest import after_change
 
 import pytest
