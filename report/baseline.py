@@ -207,7 +207,6 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> tu
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()
-        # protection: main is not scored on customers it was trained on
         wanted = among(keys, predictions[key]) & ~among(keys, trained_on) & ~among(keys, rekeyed.trained_on)
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)

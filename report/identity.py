@@ -102,6 +102,7 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
                 (SELECT count(*) FROM new WHERE content IN (SELECT content FROM gone))
             """
         ).fetchall()[0]
+        # protection: customers with other keys are matched
         if min(gone, new) > TURNOVER * customers:
             raise StageError(
                 f"{gone:,} of main's {customers:,} keys in {contract.key} are gone and {new:,} are new, and no columns"

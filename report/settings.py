@@ -52,7 +52,7 @@ def looser(key: str, main: Any, branch: Any) -> bool:
     if isinstance(main, list):
         return any(one not in (branch or []) for one in main)
     if isinstance(main, str) and isinstance(branch, str):
-        return tree_of(main) != tree_of(branch)
+        return main != branch and tree_of(main) != tree_of(branch)
     return bool(stricter(main, branch, key) != branch)
 
 
@@ -84,9 +84,7 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
         )
     for name, before in main.prepare.model_dump(mode="json").items():
         after = branch.prepare.model_dump(mode="json")[name]
-        if name == "drop" and _conditions(before) == _conditions(after):
-            continue
-        if before != after:
+        if before != after and not (name == "drop" and _conditions(before) == _conditions(after)):
             yield f"{PARAMS}: prepare.{name} is {after}, on main {before}: the holdout is another; {BY_APPROVAL}"
     before, after = (one.rules.model_dump(mode="json", exclude={"relations"}) for one in (theirs, ours))
     before["ranges"] = {name: one for name, one in before["ranges"].items() if name in ours.columns}
@@ -114,11 +112,11 @@ def _conditions(drop: Mapping[str, str]) -> list[str]:
 
 def _unimplied(main: Contract, branch: Contract) -> dict[str, Relation]:
     """Return main's relations that no relation of the branch is proved to be as strict as."""
-    ours = branch.rules.relations.values()
+    ours = [one.holds for one in branch.rules.relations.values()]
     return {
         name: relation
         for name, relation in main.rules.relations.items()
-        if not any(implies(one.holds, relation.holds, branch.rules.ranges) for one in ours)
+        if relation.holds not in ours and not any(implies(one, relation.holds, branch.rules.ranges) for one in ours)
     }
 
 

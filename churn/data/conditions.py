@@ -131,6 +131,8 @@ def renamed_in(text: str, names: Mapping[str, str]) -> str:
     >>> renamed_in("length < 3 OR length(plan) > 1", {"length": "months", "plan": "two words"})
     '(("months" < 3) OR (length("two words") > 1))'
     """
+    if not names:
+        return text
     with connection() as database:
         tree = _tree(database, text)
         columns = [node for node in _nodes(tree) if node["type"] == "COLUMN_REF"]
