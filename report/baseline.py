@@ -92,7 +92,8 @@ def unchanged(folder: Path) -> set[Path]:
     None are where that lock does not fit the commit's own files.
     """
     outs = locked(folder, _upto("evaluate")) or {}
-    return {path for path in (RAW, TRAIN, TEST, MODEL) if str(path) in outs and hash_of(path) == outs[str(path)].md5}
+    here = [path for path in (RAW, TRAIN, TEST, MODEL) if path.is_file()]  # DVC deletes the outputs of a failed stage
+    return {path for path in here if str(path) in outs and hash_of(path) == outs[str(path)].md5}
 
 
 def _restored(folder: Path, stage: str) -> bool:
