@@ -44,6 +44,7 @@ class Comparison:
     overall: Differences
     slices: tuple[SliceDifferences, ...]
     easier: tuple[float, float] | None = None
+    rekeyed: int = 0  # customers of the snapshot that have another key on main
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,12 @@ def _shifts(
         message = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
         yield "mean", off - rules.mean - chance, message
     before, after, known = 0.0, 0.0, {one.name: one for one in there.bins}
-    for one in here.bins:
+    last = f"above {there.edges[-1]:g}" if there.edges else None
+    for one, bin_name in zip(here.bins, _bin_names(here), strict=True):
         was = known.get(one.name, Bin(name=one.name, share=0.0, label_rate=None))
         if there.edges and one.name != "missing":
-            before, after = before + was.share, after + one.share
+            # Up to an edge the shares add up. Above the last one they would be the rows that have a value.
+            before, after = (was.share, one.share) if one.name == last else (before + was.share, after + one.share)
             message = f"{after:.1%} of the rows have {name} {one.name}, {before:.1%} in {PROFILE}"
             yield "quantiles", _excess(before, after, rules.quantiles, sizes), message
         elif one.name != "missing":
@@ -96,7 +98,7 @@ def _shifts(
         if one.label_rate is not None and was.label_rate is not None:
             counts = (was.share * sizes[0], one.share * sizes[1])
             message = (
-                f"{one.label_rate:.1%} of the customers with {name} {one.name} churned, {was.label_rate:.1%} in"
+                f"{one.label_rate:.1%} of the customers with {name} {bin_name} churned, {was.label_rate:.1%} in"
                 f" {PROFILE}"
             )
             tolerance = label_tolerance(was.label_rate, reference.label_rate, rules)
@@ -109,6 +111,12 @@ def label_tolerance(rate: float, overall: float, rules: ProfileRules) -> float:
     The absolute bound alone would let a bin with few churners lose them all. `overall` is the rate of all customers.
     """
     return min(rules.label_rate, max(RATE_SHARE * rate, LEAST_RATE * overall))
+
+
+def _bin_names(feature: FeatureProfile) -> list[str]:
+    """Return the names of a feature's bins, that of a number between two edges with both."""
+    below = ["", *(f"above {edge:g}, " for edge in feature.edges[:-1]), *[""] * len(feature.bins)]
+    return [f"{lower}{one.name}" for lower, one in zip(below, feature.bins, strict=False)]
 
 
 def _excess(before: float, after: float, tolerance: float, rows: tuple[float, float]) -> float:

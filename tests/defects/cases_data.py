@@ -196,6 +196,14 @@ def duplicated_by_other_keys(clone):
     rewrite(clone, lambda frame: pd.concat([frame, frame.assign(customerID="X" + frame["customerID"])]))
 
 
+def other_keys_and_cents(clone):
+    def change(frame):
+        charges = frame["MonthlyCharges"].astype(float) + 0.01
+        return frame.assign(customerID="000" + frame["customerID"], MonthlyCharges=charges.map("{:.2f}".format))
+
+    rewrite(clone, change)
+
+
 def month_missing(clone):
     rewrite(clone, lambda frame: frame[frame["tenure"] != "1"])
 
@@ -457,6 +465,7 @@ DATA_CASES = [
     Defect(DATA, "labels late", labels_late, "validate", "tenure_months.*churned"),
     Defect(DATA, "customers duplicated", duplicated, "validate", "key of another row"),
     Defect(DATA, "everybody twice, by another key", duplicated_by_other_keys, "validate", "rows are 2.00 times"),
+    Defect(DATA, "other keys, and a cent more", other_keys_and_cents, "comparison", "keys in customer_id are gone"),
     Defect(DATA, "a month missing", month_missing, "validate", "rows|tenure_months"),
     Defect(DATA, "a column frozen", column("Contract", lambda t, f: "Month-to-month"), "validate", "contract"),
     Defect(

@@ -59,6 +59,7 @@ PROTECTIONS = [
     ("settings are main's or stricter", "trust: a gate rule weakened"),
     ("stages run what main's run", "trust: gate cannot fail, the model is good"),
     ("the split is main's", "leakage: a tenth of the holdout moved"),
+    ("customers with other keys are matched", "data: other keys, and a cent more"),
     ("the contract is checked anew", "trust: validate's code hollow"),
     ("the evaluation is made anew", "evaluation: half of the loss", "[]"),
     ("the verdict is made anew", "trust: gate's code hollow", "[]"),
