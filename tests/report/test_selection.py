@@ -43,8 +43,17 @@ def test_customers_and_labels_are_counted_by_key_in_both_tables_whatever_their_o
     after = before.iloc[10:].sample(frac=1, random_state=0)  # 3 of 10 had churned
     after.loc[[12, 16], "churn"] = 0
     after.loc[[13, 14, 15], "churn"] = 1
-    new = before.head(7).assign(customer_id=lambda frame: "new" + frame["customer_id"])
+    new = before.tail(7).assign(customer_id=lambda frame: "new" + frame["customer_id"])
     assert found(before, pd.concat([after, new])) == LabelChanges(10, 3, 1990, 497, 3, 2)
+
+
+def test_customers_by_another_key_are_the_same_where_label_and_features_are(found, customers):
+    padded = customers.assign(customer_id="00" + customers["customer_id"])
+    assert found(customers, padded).removed == 0
+    churners = customers.index[customers["churn"] == 1][:40]
+    padded.loc[churners, "churn"] = 0
+    moved = found(customers, padded)
+    assert (moved.removed, moved.removed_churners, moved.kept) == (40, 40, 1960)
 
 
 def test_a_table_of_main_that_cannot_be_read_is_one_sentence(found, customers, contract, tmp_path):
