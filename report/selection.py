@@ -19,6 +19,7 @@ from churn.quality.profile_checks import label_tolerance
 from report.data import LabelChanges
 
 import pandas as pd
+import pyarrow as pa
 from scipy.stats import fisher_exact
 
 ALPHA = 0.001  # the share of random removals that are refused, and of equally hard holdouts that are called easier
@@ -27,10 +28,11 @@ VANISHED = 20  # churners of a slice on main
 APPROVAL = "or let a code owner approve the reason"
 
 
-def label_changes(main: Path, theirs: Contract, ours: Contract) -> LabelChanges:
+def label_changes(main: Path, theirs: Contract, ours: Contract, rekeyed: pa.Table) -> LabelChanges:
     """Return what became of the customers and the labels of main's two tables in those of this checkout.
 
-    The tables, because a feature function may compute the label. Raises StageError when one cannot be read.
+    The tables, because a feature function may compute the label. `rekeyed` has the keys that are others here, `before`
+    and `after`. Raises StageError when a table cannot be read.
     """
     sides = {"before": (main, theirs), "after": (Path(), ours)}
     files = {f"{side}_{path.stem}": root / path for side, (root, _) in sides.items() for path in (TRAIN, TEST)}
@@ -41,6 +43,7 @@ def label_changes(main: Path, theirs: Contract, ours: Contract) -> LabelChanges:
         for path in (TRAIN, TEST)
     )
     with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
+        database.register("rekeyed", rekeyed)
         counts = database.execute(
             f"""
             SELECT count(*) FILTER (after IS NULL), coalesce(sum(before) FILTER (after IS NULL), 0),
@@ -48,7 +51,8 @@ def label_changes(main: Path, theirs: Contract, ours: Contract) -> LabelChanges:
                 count(*) FILTER (after > before), count(*) FILTER (after < before)
             FROM (
                 SELECT max(label) FILTER (NOT later) AS before, max(label) FILTER (later) AS after
-                FROM ({rows}) GROUP BY key
+                FROM ({rows}) rows LEFT JOIN rekeyed ON NOT later AND rows.key = rekeyed.before
+                GROUP BY coalesce(rekeyed.after, rows.key)
             )
             WHERE before IS NOT NULL
             """

@@ -12,10 +12,13 @@ from tests.conftest import make_customers
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 SAMPLE = {"removed": 0, "removed_churners": 0, "kept": 7043, "kept_churners": 1869, "turned_on": 0, "turned_off": 0}
+
+NO_OTHER_KEYS = pa.table({"before": pa.array([], pa.string()), "after": pa.array([], pa.string())})
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def found(contract, tmp_path, monkeypatch):
             pq.write_table(to_arrow(frame[~held_out], contract), root / TRAIN)
             pq.write_table(to_arrow(frame[held_out], contract), root / TEST)
         monkeypatch.chdir(tmp_path)
-        return label_changes(tmp_path / "main", contract, contract)
+        return label_changes(tmp_path / "main", contract, contract, NO_OTHER_KEYS)
 
     return compared
 
@@ -51,7 +54,7 @@ def test_a_table_of_main_that_cannot_be_read_is_one_sentence(found, customers, c
     found(customers, customers)
     (tmp_path / "main" / TRAIN).write_bytes(b"PAR1")
     with pytest.raises(StageError, match=r"main/data/features/train\.parquet cannot be read; run `dvc repro`"):
-        label_changes(tmp_path / "main", contract, contract)
+        label_changes(tmp_path / "main", contract, contract, NO_OTHER_KEYS)
 
 
 @pytest.mark.parametrize(("removed", "churners"), [(215, 215), (20, 20), (300, 0), (150, 90)])
