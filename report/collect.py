@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -17,6 +17,7 @@ from report.baseline import build, checked_out, comparison, data_change, picture
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
 from report.data import FOLDER, Outcome, ReportData, Run
 from report.judge import candidate, judged
+from report.recompute import recomputing
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 
 PICTURE = FOLDER / "comparison.png"
@@ -69,7 +70,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
         return  # nothing to compare, so main need not be rebuilt
     prepared, evaluated = "prepare" in done, "evaluate" in done
     try:
-        with checked_out(commit) as main:
+        with checked_out(commit) as main, recomputing() if evaluated else nullcontext() as differences:
             same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
             if not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
@@ -82,6 +83,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
                 data.same_model = model <= same
                 data.comparison = None if data.same_model else comparison(main, ours, PICTURE)
                 data.rules, data.faults = judged(main, ours, data.comparison, approved)
+                data.faults += tuple(differences() if differences else ())
     except StageError as error:
         yield f"The comparison with main is not whole: {error}"
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same

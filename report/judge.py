@@ -23,7 +23,7 @@ from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules, shown
 from churn.lock import ORDER, Stages, stages_of
-from churn.modeling.model import load_model, read_table
+from churn.modeling.model import load_model, read_table, rows_seen
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
@@ -45,6 +45,7 @@ class Candidate:
     contract: Contract
     features: pd.DataFrame
     predictions: pd.DataFrame  # key, label, score
+    rows_seen: int | None  # that the model was trained on, as its file has it
 
 
 def stricter(main: Any, branch: Any, key: str = "") -> Any:
@@ -147,13 +148,14 @@ def candidate(main: Path, approved: bool) -> Candidate:
     """
     params, contract = load_params(), load_contract()
     features, labels, keys = read_table(TEST, contract)
-    scores = scores_of(load_model(MODEL), features)
+    model = load_model(MODEL)
+    scores, seen = scores_of(model, features), rows_seen(model)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
     if approved:
-        return Candidate(params.gate, params.evaluate, contract, features, predictions)
+        return Candidate(params.gate, params.evaluate, contract, features, predictions, seen)
     theirs = load_params(main / PARAMS)
     evaluate = merged(theirs.evaluate, params.evaluate).model_copy(update={"threshold": theirs.evaluate.threshold})
-    return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions)
+    return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions, seen)
 
 
 def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
@@ -249,6 +251,10 @@ def judged(
     evaluation = evaluated(params.evaluate)
     # protection: the evaluation is made anew
     faults = list(evaluation_faults(read_result(EVALUATION), evaluation))
+    rows = pq.read_metadata(TRAIN).num_rows
+    # protection: the model knows how many rows it has seen
+    if one.rows_seen not in (None, rows):
+        faults.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
     if not approved:  # else main's settings may be of another shape
         theirs, contract = load_params(main / PARAMS), load_contract(main / CONTRACT)
         faults = [
