@@ -132,7 +132,7 @@ def record_access(code: Path, allowed: Iterable[str], accessed: set[str]) -> Non
             path = os.path.realpath(os.fsdecode(arguments[0]))
             # Python looks for compiled code before it reads a module.
             there = Path(path).exists() or path.endswith(".pyc")
-            if not (below(path, [inside]) and there or below(path, free)):
+            if not (there if below(path, [inside]) else below(path, free)):
                 accessed.add(path)
 
     sys.addaudithook(hook)

@@ -8,7 +8,7 @@ import re
 import subprocess
 
 from tests.conftest import ROOT
-from tests.defects.cases_data import DATA_CASES, LEAKAGE_CASES, STORY_CASES
+from tests.defects.cases_data import DATA_CASES, LEAKAGE_CASES, SKEW_CASES, STORY_CASES
 from tests.defects.cases_model import EVALUATION_CASES, TRAINING_CASES, TRUST_CASES
 from tests.defects.harness import branch_of, judged
 
@@ -16,7 +16,15 @@ import pytest
 
 CASES = {
     f"{case.family}: {case.name}": case
-    for case in (*STORY_CASES, *DATA_CASES, *LEAKAGE_CASES, *TRAINING_CASES, *EVALUATION_CASES, *TRUST_CASES)
+    for case in (
+        *STORY_CASES,
+        *DATA_CASES,
+        *LEAKAGE_CASES,
+        *SKEW_CASES,
+        *TRAINING_CASES,
+        *EVALUATION_CASES,
+        *TRUST_CASES,
+    )
 }
 MARK = re.compile(r"^ *# protection: (.+)$", re.MULTILINE)
 
@@ -61,6 +69,9 @@ PROTECTIONS = [
     ("the split is main's", "leakage: a tenth of the holdout moved"),
     ("the contract is checked anew", "trust: validate's code hollow"),
     ("the evaluation is made anew", "evaluation: half of the loss", "[]"),
+    ("the model knows how many rows it has seen", "training: a tenth of the rows lost within the fit"),
+    ("the features are computed again", "skew: filled with 0 after the feature functions"),
+    ("feature functions read what prepare depends on", "skew: computed from a file that is no dep"),
     ("the verdict is made anew", "trust: gate's code hollow", "[]"),
     ("what a stage reads is what the one before wrote", "trust: a model put in before evaluate"),
     (
