@@ -29,7 +29,6 @@ TRAINING_ROWS = 100_000  # of a larger training table, as many rows at equal dis
 TOLERANCE = 1e-12  # of a number: the last digits of a sum may depend on the size of the batch
 SECONDS = 900
 FILES_SHOWN = 3
-WAYS_OUT = {"socket.connect": "connects to a server"}
 
 
 @contextmanager
@@ -63,11 +62,12 @@ def recomputing() -> Iterator[Callable[[], Iterator[str]]]:
             try:
                 process.communicate(timeout=SECONDS)
             except TimeoutExpired:
-                yield f"{FEATURES} does not compute the features within {SECONDS // 60} minutes: make it faster"
+                limit = number_of(SECONDS / 60, "minutes")
+                yield f"{FEATURES} does not compute the features within {limit}: make it faster"
                 return
             # protection: feature functions read what prepare depends on
-            for file in _accessed(folder / "accessed.json", code):
-                yield f"{FEATURES} {file}: a feature function may read its rows, and a file that is a dep of prepare"
+            for accessed in _accessed(folder / "accessed.json", code):
+                yield f"{FEATURES} {accessed}"
             if process.returncode:
                 why = fault_text(folder / FAULT, process.returncode)
                 yield f"{FEATURES} fails on the snapshot's rows in a process without this checkout: {why}"
@@ -83,24 +83,25 @@ def _differences(name: str, table: pa.Table, made: pa.Table, contract: Contract,
     """Yield a sentence for each column of a table that is not what was `made` again; `fetched` are the snapshot's."""
     places = pc.index_in(table[contract.key], value_set=made[contract.key].combine_chunks())
     if unknown := places.null_count:
-        yield f"{name} has {number_of(unknown, 'customers')} who are not in the snapshot: prepare may add none"
+        yield f"{name}: {number_of(unknown, 'customers')} unknown to the snapshot: let prepare add none"
         table, places = table.filter(places.is_valid()), places.drop_null()
     made = made.take(places)
     # protection: the features are computed again
     for column in dict.fromkeys((*table.column_names, *made.column_names)):
         if column == contract.label:
             continue
-        if column not in table.column_names or column not in made.column_names:
-            has = "lacks" if column not in table.column_names else "alone has"
-            yield f"{name} {has} the column {column}: prepare writes what {FEATURES} makes of the snapshot, and no more"
+        if column not in table.column_names:
+            yield f"{name} lacks {column}, which {FEATURES} makes of the snapshot: let prepare keep it"
+        elif column not in made.column_names:
+            yield f"{name} has {column}, which is neither in the snapshot nor made by {FEATURES}: compute it there"
         elif rows := _different(table[column], made[column]):
-            of = f"{name} has another {column} than the snapshot for {rows:,} of {number_of(len(table), 'customers')}"
+            of = f"{name}: {column} of {rows:,} of {number_of(len(table), 'customers')}"
             if column in fetched:
-                yield f"{of}: no stage may change it after the query, because scoring would not"
+                yield f"{of} is not that of the snapshot: remove what changes it after the query, as scoring would not"
             else:
                 yield (
-                    f"{of}, when {FEATURES} computes it at another time, in another order, and without this"
-                    " environment: compute it from the customer's own row alone"
+                    f"{of} differs when computed again, at another time, in another order and without this environment:"
+                    f" let {FEATURES} compute it from the customer's own row alone"
                 )
 
 
@@ -147,17 +148,20 @@ def _copy_deps(code: Path) -> list[str]:
 
 
 def _accessed(listed: Path, code: Path) -> Iterator[str]:
-    """Yield what the child says that it opened, in words: a name that is no file's could be a customer's key."""
+    """Yield what the child reports that it accessed, in words; a path that is no file's could be a customer's key."""
+    instead = "let it use the rows that it is given"
+    words = []
     with suppress(OSError, ValueError, TypeError):
-        entries = [str(one) for one in json.loads(listed.read_bytes()[:1_000_000])]
-        root, words = Path().resolve(), []
-        for entry in entries:
+        for entry in map(str, json.loads(listed.read_bytes()[:1_000_000])):
             path = Path(entry)
-            for folder in (code.resolve(), root):
-                if path.is_relative_to(folder):
-                    path = path.relative_to(folder)
-            if not path.is_absolute() and "/" not in entry:
-                words.append(WAYS_OUT.get(entry, "starts a process"))
+            for folder in (code.resolve(), Path().resolve()):
+                path = path.relative_to(folder) if path.is_relative_to(folder) else path
+            if "/" not in entry:
+                words.append(
+                    f"{'connects to a server' if entry == 'socket.connect' else 'starts a process'}: {instead}"
+                )
+            elif path == RAW or not path.exists():
+                words.append(f"opens {RAW if path == RAW else 'a file that does not exist'}: {instead}")
             else:
-                words.append(f"opens {path}" if path.exists() else "opens a file that does not exist")
-        yield from list(dict.fromkeys(words))[:FILES_SHOWN]
+                words.append(f"opens {path}: name it in the deps of prepare, in dvc.yaml")
+    yield from list(dict.fromkeys(words))[:FILES_SHOWN]
