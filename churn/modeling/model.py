@@ -205,7 +205,8 @@ def rows_seen(model: Any) -> int | None:
     if hasattr(classifier, "_predictors"):  # gradient boosting on histograms
         return int(classifier._predictors[0][0].nodes["count"][0])
     if not getattr(classifier, "bootstrap", False) and getattr(classifier, "subsample", 1) == 1:
-        first = np.ravel(getattr(classifier, "estimators_", [classifier]))[0]
+        first = getattr(classifier, "estimators_", [classifier])[0]
+        first = first[0] if isinstance(first, np.ndarray) else first  # a tree for each class
         if hasattr(first, "tree_"):
             return int(first.tree_.n_node_samples[0])
     if hasattr(classifier, "n_samples_fit_"):  # nearest neighbours
