@@ -30,7 +30,9 @@ from churn.lock import ORDER, locked, stages_of
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange
+from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
+from report.selection import easier_holdout, label_changes
 from report.state import dvc, logged_runs
 
 import pandas as pd
@@ -91,7 +93,8 @@ def unchanged(folder: Path) -> set[Path]:
     None are where that lock does not fit the commit's own files.
     """
     outs = locked(folder, _upto("evaluate")) or {}
-    return {path for path in (RAW, TRAIN, TEST, MODEL) if str(path) in outs and hash_of(path) == outs[str(path)].md5}
+    here = [path for path in (RAW, TRAIN, TEST, MODEL) if path.is_file()]  # DVC deletes the outputs of a failed stage
+    return {path for path in here if str(path) in outs and hash_of(path) == outs[str(path)].md5}
 
 
 def _restored(folder: Path, stage: str) -> bool:
@@ -181,20 +184,22 @@ def _keep_snapshot(folder: Path, has_remote: bool) -> None:
         dvc("commit", "--force", "fetch", folder=folder)
 
 
-def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd.Series:
+def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> tuple[pd.Series, int]:
     """Return main's score of each row of `predictions` (key, label, score), shape (rows,); NaN where it trained on it.
 
     Where main's holdout is another, its own code prepares the branch's snapshot. That overwrites the tables in `main`.
+    Returned is also how many customers of the snapshot have another key than on main, as their other columns tell.
     Raises StageError when it cannot, or when its model cannot score the result.
     """
     theirs = pd.read_parquet(main / PREDICTIONS)
     key, label = contract.key, contract.label
     if list(theirs.columns) == list(predictions.columns) and theirs[[key, label]].equals(predictions[[key, label]]):
-        return theirs["score"]
+        return theirs["score"], 0
     their_contract = load_contract(main / CONTRACT)
     trained_on = pq.read_table(main / TRAIN, columns=[their_contract.key])[0].to_pandas()
+    names, rekeyed = renamed_features(main), other_keys(main, contract)
     (main / RAW).unlink()
-    shutil.copy(RAW, main / RAW)
+    copy_snapshot(main / RAW, names)
     done = subprocess.run(
         [sys.executable, "-m", "stages.prepare"], cwd=main, capture_output=True, text=True, check=False
     )
@@ -204,7 +209,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()
-        wanted = among(keys, predictions[key]) & ~among(keys, trained_on)
+        wanted = among(keys, predictions[key]) & ~among(keys, trained_on) & ~among(keys, rekeyed.trained_on)
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)
             try:
@@ -213,13 +218,13 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> pd
                 raise StageError(f"its model cannot score this branch's holdout ({type(error).__name__})") from error
     if not scores:
         raise StageError("it has trained on every customer of this branch's holdout, or knows none of them")
-    return predictions[key].map(pd.concat(scores))
+    return predictions[key].map(pd.concat(scores)), rekeyed.count
 
 
 def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
     """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
     threshold, label = one.evaluate.threshold, one.contract.label
-    theirs = main_scores(main, one.predictions, one.contract)
+    theirs, rekeyed = main_scores(main, one.predictions, one.contract)
     both = theirs.notna().to_numpy()
     predictions = one.predictions[both]
     y, ours, scores = predictions[label].to_numpy(), predictions["score"].to_numpy(), theirs.to_numpy()[both]
@@ -228,7 +233,9 @@ def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
     slices = tuple(compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows))
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
-    return Comparison(len(y), len(one.predictions), compare(y, scores, ours, threshold), slices)
+    own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
+    differences = compare(y, scores, ours, threshold)
+    return Comparison(len(y), len(one.predictions), differences, slices, easier_holdout(own, here), rekeyed)
 
 
 def picture_alone(picture: Path) -> None:
@@ -248,4 +255,5 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
     if all(sha256_of(one) == sha256_of(other) for one, other in {(before, after), (main / RAW, RAW)}):
         return None
     drift = tuple(feature_drift(before, after, contract))
-    return DataChange(row_changes(main / RAW, RAW, contract), drift)
+    labels = label_changes(main, load_contract(main / CONTRACT), contract) if prepared else None
+    return DataChange(row_changes(main / RAW, RAW, contract), drift, labels)

@@ -15,7 +15,7 @@ from churn.lock import first_difference, stages_of
 from churn.quality.profile import PROFILE
 from report.data import Change
 from report.filters import value
-from report.judge import stricter
+from report.settings import looser
 
 # Files that judge, that run before the judge or in a job with rights, or that decide what is fetched; `*` matches `/`,
 # too, and the first pattern counts. CODEOWNERS has the same, and the files whose values are compared one by one below.
@@ -99,7 +99,7 @@ def loosened(change: Change) -> bool:
     if last == "nulls":
         return bool(change.after == "allow")
     judges = change.key.startswith(("gate.", "rules.", "evaluate.slices."))
-    return judges and bool(stricter(change.before, change.after, change.key) != change.after)
+    return judges and looser(change.key, change.before, change.after)
 
 
 def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str]:

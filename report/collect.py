@@ -3,25 +3,28 @@
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
-from churn.core.errors import StageError
+from churn.core.errors import StageError, number_of
 from churn.core.git import git
 from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
+from churn.gate.rules import root_causes
 from churn.lock import ORDER
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
-from report.data import FOLDER, Outcome, ReportData, Run
+from report.data import FOLDER, Comparison, Outcome, ReportData, Run
+from report.identity import refuse_other_names
 from report.judge import candidate, judged
 from report.recompute import recomputing
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 
 PICTURE = FOLDER / "comparison.png"
 HASH = re.compile("[0-9a-f]{40}")
+ROOT_CAUSES = ("max_gain", "slice_size")  # rules whose failure explains that of others, which come later
 
 
 def collect(base: str, name: str) -> ReportData:
@@ -45,6 +48,12 @@ def collect(base: str, name: str) -> ReportData:
         notes = list(judge_notes(data.changes, changed_files(commit)))
         missing = list(compare_with_main(data, commit, done, bool(approver)))
         notes += missing
+        if data.comparison and data.comparison.easier:
+            before, here = data.comparison.easier
+            notes.append(
+                f"The holdout became easier: main's model has a ROC AUC of {here:.3f} on it, and of {before:.3f} on"
+                " main's; compare models on this holdout alone, and look at which customers and labels changed"
+            )
         if commit != git("rev-parse", "HEAD"):  # else nothing is committed yet that could claim anything
             with suppress(StageError, OSError):
                 notes += claim_notes()
@@ -57,7 +66,7 @@ def collect(base: str, name: str) -> ReportData:
         data.outcome = outcome_beside_main(data, missing, bool(approver))
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
         picture_alone(PICTURE)
-    data.notes, data.has_picture = tuple(notes), PICTURE.exists()
+    data.notes, data.has_picture = (*data.notes, *notes), PICTURE.exists()
     return data
 
 
@@ -75,6 +84,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
             if not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
                 same = same or unchanged(main)  # by the lock of what was built
+            refuse_other_names(main)
             with suppress(StageError, OSError):  # main's own code may have written another shape
                 data.base_account = read_result(main / ROWS)
             data.data = None if tables <= same else data_change(main, prepared)
@@ -82,24 +92,41 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
                 ours = candidate(main, approved)
                 data.same_model = model <= same
                 data.comparison = None if data.same_model else comparison(main, ours, PICTURE)
-                data.rules, data.faults = judged(main, ours, data.comparison, approved)
+                labels = data.data.labels if data.data else None
+                data.rules, data.faults = judged(main, ours, data.comparison, labels, approved)
                 data.faults += tuple(differences() if differences else ())
+                data.notes = tuple(same_under_other_names(ours.names, data.comparison))
     except StageError as error:
         yield f"The comparison with main is not whole: {error}"
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same
         yield f"The comparison with main is not whole: it fails with {type(error).__name__}"
 
 
+def same_under_other_names(names: Mapping[str, str], compared: Comparison | None) -> Iterator[str]:
+    """Yield a sentence for each feature that has another name than on main, and one for the customers."""
+    for before, after in names.items():
+        yield f"{before} is called {after} here, with the same values: main's rules and slices follow the name"
+    if compared and compared.rekeyed:
+        yield (
+            f"{number_of(compared.rekeyed, 'customers')} of the snapshot have another key than on main, by which they"
+            " are no new customers: they are matched by their other columns"
+        )
+
+
 def outcome_beside_main(data: ReportData, missing: Sequence[str], approved: bool) -> Outcome:
     """Return the outcome by main's judgement; where a part of it is `missing`, nothing passes without approval.
 
-    What the gate has blocked stays its own, with the reasons of the judgement as well.
+    What the gate has blocked stays its own, with the reasons of the judgement as well. The first reason is the likely
+    cause of the others: other settings, rows or columns, then leakage, then a vanished slice, then metrics.
     """
     outcome = data.outcome
     if missing:
         return blocked(missing, "comparison") if outcome.passed and not approved else outcome
-    failed = [rule.message for rule in data.rules if rule.status == "failed"]
-    faults = tuple(dict.fromkeys((*outcome.reasons, *data.faults, *failed)))
+    failed = [rule for rule in data.rules if rule.status == "failed"]
+    causes = [rule.message for kind in ROOT_CAUSES for rule in failed if rule.kind == kind]
+    if failed and data.evaluation:
+        causes += root_causes(data.evaluation)
+    faults = tuple(dict.fromkeys((*data.faults, *causes, *outcome.reasons, *(rule.message for rule in failed))))
     return blocked(faults, outcome.stage or "comparison") if faults else outcome
 
 

@@ -34,12 +34,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The branch's model and main's on `rows` of the `holdout` rows: those that main was not trained on."""
+    """The branch's model and main's on `rows` of the `holdout` rows: those that main was not trained on.
+
+    `easier` is the ROC AUC of main's model on its own holdout and on this one, where that is higher beyond noise.
+    """
 
     rows: int
     holdout: int
     overall: Differences
     slices: tuple[SliceDifferences, ...]
+    easier: tuple[float, float] | None = None
+    rekeyed: int = 0  # customers of the snapshot that have another key on main
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,27 @@ class Change:
 
 
 @dataclass(frozen=True)
+class LabelChanges:
+    """Main's customers, removed or kept: how many churned by main's label, and how many labels turned to 1 or to 0."""
+
+    removed: int
+    removed_churners: int
+    kept: int
+    kept_churners: int
+    turned_on: int
+    turned_off: int
+
+
+@dataclass(frozen=True)
 class DataChange:
-    """The customers added, removed and changed since main's snapshot, and how far each feature has moved."""
+    """The customers added, removed and changed since main's snapshot, and how far each feature has moved.
+
+    `labels` are those of the prepared tables, None where nothing was prepared.
+    """
 
     rows: RowChanges
     drift: tuple[FeatureDrift, ...]
+    labels: LabelChanges | None = None
 
 
 @dataclass

@@ -5,35 +5,42 @@ anew by this code (in CI that of main's commit) and by the stricter of main's ru
 what judges is a fault, until a code owner has approved it: then the checkout's own rules count.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from churn.config.contract import Column, Contract, Rules, load_contract
-from churn.config.params import METRICS, Evaluate, Gate, Model, Params, Prepare, load_params
-from churn.config.stricter import Stricter, directions
+from churn.config.contract import Contract, load_contract
+from churn.config.params import METRICS, Evaluate, Gate, Prepare, load_params
 from churn.core.errors import number_of
-from churn.core.paths import CONTRACT, EVALUATION, MODEL, PARAMS, RAW, TEST, TRAIN
+from churn.core.paths import EVALUATION, MODEL, RAW, TEST, TRAIN
 from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
 from churn.data.split import among, drop_declared, in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.gate.baseline import vs_baseline
-from churn.gate.rules import evaluate_rules, shown
+from churn.gate.rules import evaluate_rules
+from churn.gate.rules import shown as metric_shown
 from churn.lock import ORDER, Stages, stages_of
 from churn.modeling.model import load_model, read_table, rows_seen
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.data import Comparison
+from report.data import Comparison, LabelChanges
+from report.identity import renamed_features
+from report.selection import selection_faults, vanished_slices
+from report.settings import (
+    BY_APPROVAL,
+    loosened_settings,
+    mains_settings,
+    merged,
+    possible_slices,
+    shown,
+    stricter_contract,
+)
 
 import pandas as pd
 import pyarrow.parquet as pq
-
-DIRECTIONS = directions(Gate, Rules)
-BY_APPROVAL = "that takes a code owner's approval"
 
 
 @dataclass(frozen=True)
@@ -46,73 +53,7 @@ class Candidate:
     features: pd.DataFrame
     predictions: pd.DataFrame  # key, label, score
     rows_seen: int | None  # that the model was trained on, as its file has it
-
-
-def stricter(main: Any, branch: Any, key: str = "") -> Any:
-    """Return of two settings, as JSON has them, what lets less through; what only one side has counts as well.
-
-    Of two numbers that is the one that the innermost field in the dotted `key` declares, see churn/config/stricter.py;
-    of two lists all that is in either; of anything else, and of an unknown field, main's.
-    """
-    if branch is None or main is None:
-        return branch if main is None else main
-    if isinstance(main, Mapping) and isinstance(branch, Mapping):
-        names = [*main, *(name for name in branch if name not in main)]
-        return {name: stricter(main.get(name), branch.get(name), f"{key}.{name}") for name in names}
-    if isinstance(main, list) and isinstance(branch, list):
-        return [*main, *(one for one in branch if one not in main)]
-    if all(isinstance(side, int | float) for side in (main, branch)):
-        declared = next((DIRECTIONS[part] for part in reversed(key.split(".")) if part in DIRECTIONS), Stricter.MAINS)
-        return {Stricter.LARGER: max(main, branch), Stricter.SMALLER: min(main, branch)}.get(declared, main)
-    return main
-
-
-def merged(main: Model, branch: Model) -> Model:
-    """Return the stricter of two sections."""
-    both = stricter(main.model_dump(mode="json"), branch.model_dump(mode="json"))
-    return type(main).model_validate_json(json.dumps(both))
-
-
-def loosened(where: str, main: Any, branch: Any) -> Iterator[str]:
-    """Yield a sentence for each value of `branch` that lets more through than `main`, both as JSON has them."""
-    if isinstance(main, Mapping) and isinstance(branch, Mapping):
-        for name in main:
-            yield from loosened(f"{where}.{name}", main[name], branch.get(name))
-    elif stricter(main, branch, where) != branch:
-        lost = [one for one in main if one not in (branch or [])] if isinstance(main, list) else []
-        change = f"lacks {', '.join(map(str, lost))}" if lost else f"is {_value(branch)}, on main {_value(main)}"
-        if lost or main != branch:
-            yield f"{where} {change}: {BY_APPROVAL}"
-
-
-def _value(value: Any) -> str:
-    return "absent" if value is None else str(value)
-
-
-def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Contract) -> Iterator[str]:
-    """Yield a sentence for each setting of the gate, slices, split or contract that is looser than on main."""
-    yield from loosened(f"{PARAMS}: gate", main.gate.model_dump(mode="json"), branch.gate.model_dump(mode="json"))
-    slices = (one.evaluate.slices.model_dump(mode="json") for one in (main, branch))
-    yield from loosened(f"{PARAMS}: evaluate.slices", *slices)
-    if main.evaluate.threshold != branch.evaluate.threshold:
-        yield (
-            f"{PARAMS}: evaluate.threshold is {branch.evaluate.threshold:g}, on main {main.evaluate.threshold:g}:"
-            f" {BY_APPROVAL}"
-        )
-    for name, before in main.prepare.model_dump(mode="json").items():
-        after = branch.prepare.model_dump(mode="json")[name]
-        if before != after:
-            yield f"{PARAMS}: prepare.{name} is {after}, on main {before}: the holdout is another; {BY_APPROVAL}"
-    rules = theirs.rules.model_dump(mode="json")
-    rules["ranges"] = {name: one for name, one in rules["ranges"].items() if name in ours.columns}
-    yield from loosened(f"{CONTRACT}: rules", rules, ours.rules.model_dump(mode="json"))
-    for name, column in theirs.columns.items():
-        if (here := ours.columns.get(name)) and here.nullable and not column.nullable:
-            yield f"{CONTRACT}: columns.{name} allows nulls, on main it does not: {BY_APPROVAL}"
-        if here and (more := sorted(set(here.values or ()) - set(column.values or ()))) and column.values:
-            yield f"{CONTRACT}: columns.{name} has the new values {', '.join(more)}: {BY_APPROVAL}"
-        if (here is None or here.role != column.role) and column.role != "feature":
-            yield f"{CONTRACT}: columns.{name} is no {column.role} any more: {BY_APPROVAL}"
+    names: Mapping[str, str]  # of features that main has under another name, by main's
 
 
 def pipeline_faults(main: Stages, branch: Stages) -> Iterator[str]:
@@ -121,24 +62,7 @@ def pipeline_faults(main: Stages, branch: Stages) -> Iterator[str]:
         for key in ("cmd", "frozen"):
             before, after = (stages.get(stage, {}).get(key) for stages in (main, branch))
             if before != after:
-                yield f"dvc.yaml: {stage}.{key} is {_value(after)}, on main {_value(before)}: {BY_APPROVAL}"
-
-
-def stricter_contract(main: Contract, branch: Contract) -> Contract:
-    """Return the branch's contract with the stricter rules, nulls and values of both."""
-
-    def column(name: str, here: Column) -> Column:
-        there = main.columns.get(name)
-        if there is None:
-            return here
-        nulls = here.nulls if there.nullable else there.nulls
-        values = tuple(one for one in here.values if one in (there.values or here.values)) if here.values else None
-        return here.model_copy(update={"nulls": nulls, "values": values})
-
-    rules: Rules = merged(main.rules, branch.rules)
-    relations = {name: one for name, one in rules.relations.items() if one.column in branch.columns}
-    columns = {name: column(name, here) for name, here in branch.columns.items()}
-    return branch.model_copy(update={"columns": columns, "rules": rules.model_copy(update={"relations": relations})})
+                yield f"dvc.yaml: {stage}.{key} is {shown(after)}, on main {shown(before)}: {BY_APPROVAL}"
 
 
 def candidate(main: Path, approved: bool) -> Candidate:
@@ -152,10 +76,13 @@ def candidate(main: Path, approved: bool) -> Candidate:
     scores, seen = scores_of(model, features), rows_seen(model)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
     if approved:
-        return Candidate(params.gate, params.evaluate, contract, features, predictions, seen)
-    theirs = load_params(main / PARAMS)
-    evaluate = merged(theirs.evaluate, params.evaluate).model_copy(update={"threshold": theirs.evaluate.threshold})
-    return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions, seen)
+        return Candidate(params.gate, params.evaluate, contract, features, predictions, seen, {})
+    names = renamed_features(main)
+    theirs, _ = mains_settings(main, names)
+    evaluate = merged(theirs.evaluate, params.evaluate)
+    slices = possible_slices(evaluate.slices, contract)
+    evaluate = evaluate.model_copy(update={"threshold": theirs.evaluate.threshold, "slices": slices})
+    return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions, seen, names)
 
 
 def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
@@ -194,10 +121,10 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
                 yield f"{name} gives {number_of(wrong, 'customers')} another {label} than the snapshot"
 
 
-def contract_faults(contract: Contract, main: Path) -> Iterator[str]:
+def contract_faults(contract: Contract, main: Path, names: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each rule of the stricter contract that a table breaks, or both, against main's profile."""
     theirs, ours = load_profile(main / PROFILE), load_profile()
-    features = ours.features | theirs.features
+    features = ours.features | {names.get(name, name): one for name, one in theirs.features.items()}
     reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
     tables = {"train": TRAIN, "test": TEST}
     with parquet_views(tables, "cannot be read; run `dvc repro`, which makes it first") as database:
@@ -231,16 +158,16 @@ def _same(claim: object, value: float | None) -> bool:
 
 
 def _number(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else shown(value if isinstance(value, float) else None)
+    return f"{value:,}" if isinstance(value, int) else metric_shown(value if isinstance(value, float) else None)
 
 
 def judged(
-    main: Path, one: Candidate, compared: Comparison | None, approved: bool
+    main: Path, one: Candidate, compared: Comparison | None, labels: LabelChanges | None, approved: bool
 ) -> tuple[tuple[RuleOutcome, ...], tuple[str, ...]]:
     """Return the outcome of every rule on the candidate, and a sentence for each fault beyond the rules.
 
-    `compared` is the comparison with main's model, None where the candidate is that model. Raises StageError when a
-    table cannot be read.
+    `compared` is the comparison with main's model, None where the candidate is that model; `labels` is None where the
+    customers are main's. Raises StageError when a table or main's evaluation cannot be read.
     """
     params = load_params()
     y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
@@ -256,7 +183,8 @@ def judged(
     if one.rows_seen not in (None, rows):
         faults.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
     if not approved:  # else main's settings may be of another shape
-        theirs, contract = load_params(main / PARAMS), load_contract(main / CONTRACT)
+        theirs, contract = mains_settings(main, one.names)
+        strict = stricter_contract(contract, one.contract)
         faults = [
             # protection: settings are main's or stricter
             *loosened_settings(theirs, params, contract, one.contract),
@@ -264,8 +192,11 @@ def judged(
             *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
             # protection: the split is main's
             *table_faults(theirs.prepare, contract),
+            *(selection_faults(labels, strict.rules.profile, contract.label) if labels else ()),
+            # protection: no slice loses its churners
+            *vanished_slices(read_result(main / EVALUATION), evaluation),
             # protection: the contract is checked anew
-            *contract_faults(stricter_contract(contract, one.contract), main),
+            *contract_faults(strict, main, one.names),
             *faults,
         ]
     # protection: the verdict is made anew

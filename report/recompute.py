@@ -17,7 +17,6 @@ from churn.core.dvc_files import filled, stages_in
 from churn.core.errors import number_of
 from churn.core.files import read_yaml
 from churn.core.paths import PARAMS, RAW, TEST, TRAIN
-from churn.data.featuring import to_arrow
 from churn.registry.isolation import FAULT, fault_text, isolated_process
 
 import pyarrow as pa
@@ -68,11 +67,11 @@ def recomputing() -> Iterator[Callable[[], Iterator[str]]]:
             # protection: feature functions read what prepare depends on
             for accessed in _accessed(folder / "accessed.json", code):
                 yield f"{FEATURES} {accessed}"
-            if process.returncode:
+            if process.returncode or not (folder / "features.parquet").exists():
                 why = fault_text(folder / FAULT, process.returncode)
                 yield f"{FEATURES} fails on the snapshot's rows in a process without this checkout: {why}"
                 return
-            made = to_arrow(pq.read_table(folder / "features.parquet").to_pandas(), contract)
+            made = pq.read_table(folder / "features.parquet")
             for name, table in tables.items():
                 yield from _differences(name, table, made, contract, {*snapshot.column_names})
 
@@ -107,7 +106,9 @@ def _differences(name: str, table: pa.Table, made: pa.Table, contract: Contract,
 
 def _different(one: pa.ChunkedArray, other: pa.ChunkedArray) -> int:
     """Return in how many rows two columns differ."""
-    if one.type != other.type:
+    try:
+        other = other.cast(one.type)  # pandas' columns have other types, such as float64 for integers with nulls
+    except pa.ArrowException:
         return len(one)
     same = pc.equal(one, other)
     if pa.types.is_floating(one.type):

@@ -36,6 +36,9 @@ def headline(data: ReportData) -> str:
     in_words = {"noise": "within noise", "undefined": "without an interval"}  # a single churner has no variance
     message += f": ROC AUC {area.branch:.3f}, {area.difference:+.3f} against {data.base}, "
     message += in_words.get(area.verdict, f"{area.verdict} beyond noise")
+    if data.comparison.easier:
+        before, here = data.comparison.easier
+        message += f"; the holdout is easier: {here - before:+.3f} for {data.base}'s own model"
     for verdict in ("worse", "better"):
         names = [metric(name, arrow=False) for name in METRIC_ORDER[1:] if overall[name].verdict == verdict]
         if names:
@@ -57,7 +60,8 @@ def markdown(data: ReportData) -> str:
         return text
 
     worse = data.comparison and any(one.verdict == "worse" for one in data.comparison.overall.values())
-    mark = "⛔" if not data.outcome.passed else "⚠️" if worse or any(map(loosened, data.changes)) else "✅"
+    warned = worse or (data.comparison and data.comparison.easier) or any(map(loosened, data.changes))
+    mark = "⛔" if not data.outcome.passed else "⚠️" if warned else "✅"
     text = _rendered("report.md.j2", escaped, data, mark=mark, section=section, left_out=left_out)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 

@@ -15,7 +15,7 @@ from churn.core.files import write_json
 from churn.core.paths import EVALUATION, GATE, MODEL, PARAMS, TEST, VALIDATION
 from churn.core.results import RuleOutcome, read_result
 from churn.core.runner import run
-from churn.gate.rules import Values, evaluate_rules, shown
+from churn.gate.rules import Values, evaluate_rules, root_causes, shown
 
 
 def lineage(evaluation: Values, validation: Values) -> dict[str, str | None]:
@@ -54,7 +54,8 @@ def main() -> None:
     evaluation, validation = read_result(EVALUATION), read_result(VALIDATION)
     outcomes = evaluate_rules(evaluation, load_params().gate)
     faults = evidence_faults(evaluation, validation)
-    faults += [rule.message for rule in outcomes if rule.status == "failed"]
+    if failed := [rule.message for rule in outcomes if rule.status == "failed"]:
+        faults += [*root_causes(evaluation), *failed]
     result = {"verdict": "blocked" if faults else "passed", "reasons": faults}
     rules = [rule.model_dump() for rule in outcomes]
     write_json(GATE, result | {"rules": rules} | lineage(evaluation, validation))

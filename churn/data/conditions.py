@@ -103,6 +103,47 @@ def _types(contract: Contract) -> tuple[tuple[str, str], ...]:
     return tuple((name, column.type) for name, column in contract.columns.items())
 
 
+@cache
+def tree_of(text: str) -> Mapping[str, Any]:
+    """Return DuckDB's tree of a condition, which is the same for texts that differ in white space and brackets alone.
+
+    Of a text that is no expression it is a node of the type TEXT.
+
+    Examples
+    --------
+    >>> tree_of("(a<1)") == tree_of("a < 1"), tree_of("a < 1") == tree_of("a < 2")
+    (True, False)
+    """
+    if _fault_of_text(text) is None:
+        with connection() as database:
+            tree = _placeless(_tree(database, text))
+        expressions = [] if tree["error"] else tree["statements"][0]["node"]["select_list"]
+        if len(expressions) == 1:
+            return dict(expressions[0])
+    return {"type": "TEXT", "text": text}
+
+
+def renamed_in(text: str, names: Mapping[str, str]) -> str:
+    """Return a condition with other names of its columns: `names` has the new ones by the former ones.
+
+    Examples
+    --------
+    >>> renamed_in("length < 3 OR length(plan) > 1", {"length": "months", "plan": "two words"})
+    '(("months" < 3) OR (length("two words") > 1))'
+    """
+    if not names:
+        return text
+    with connection() as database:
+        tree = _tree(database, text)
+        columns = [node for node in _nodes(tree) if node["type"] == "COLUMN_REF"]
+        if not any(node["column_names"][0] in names for node in columns):
+            return text
+        for node in columns:
+            node["column_names"] = [names.get(part, part) for part in node["column_names"]]
+        sql = database.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(tree)]).fetchall()[0][0]
+    return str(sql).removeprefix("SELECT ")
+
+
 def check_conditions(slices: Slices, contract: Contract) -> None:
     """Raise StageError for a slice or a relation that is no condition: before the training, not after it."""
     for name, text in slices.conditions.items():

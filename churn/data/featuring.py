@@ -9,6 +9,7 @@ from churn import features
 from churn.config.contract import Contract
 from churn.core.errors import StageError, place_of
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -34,10 +35,25 @@ def add_features(customers: pd.DataFrame) -> pd.DataFrame:
             if not _same(half[name], customers[name].iloc[::2]):
                 known = _is_known(name, function, before)
                 raise StageError(
-                    f"{function.__name__} makes a customer's {name if known else 'feature'} from other customers' rows:"
-                    " so the training table would know the holdout, and nobody could be scored alone."
+                    f"{function.__name__} makes a customer's {name if known else 'feature'}"
+                    f" {_wrong_origin(function, name, before, customers)}."
                 )
     return customers
+
+
+def _wrong_origin(
+    function: Callable[[pd.DataFrame], pd.DataFrame], name: str, before: pd.DataFrame, customers: pd.DataFrame
+) -> str:
+    """Return of what, besides the row, a function made the column `name` of `customers`, and what follows from it."""
+    again = _applied(function, before)
+    if name not in again or not _same(again[name], customers[name]):
+        return "at random, or from the time: the same rows give other values, and no score could be computed again"
+    # Each second row is now a copy of the one above, so that the others keep their places, but not their neighbours.
+    twins = before.iloc[np.arange(len(before)) // 2 * 2].set_axis(before.index)
+    among_others = _applied(function, twins)
+    if name in among_others and _same(among_others[name].iloc[::2], customers[name].iloc[::2]):
+        return "from its row's place in the table: nobody has the same place when they are scored"
+    return "from other customers' rows: so the training table would know the holdout, and nobody could be scored alone"
 
 
 def _same(one: pd.Series, other: pd.Series) -> bool:

@@ -42,7 +42,7 @@ def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_
 
 
 def among(keys: pd.Series, others: pd.Series) -> npt.NDArray[np.bool_]:
-    """Return whether each key is one of `others`, shape (rows,); keys of another type are not.
+    """Return whether each key is one of `others`, shape (rows,); keys of two types are compared as text.
 
     `Series.isin` makes a Python object of each text: 0.9 s instead of 0.03 s for 100,000 keys.
 
@@ -53,7 +53,7 @@ def among(keys: pd.Series, others: pd.Series) -> npt.NDArray[np.bool_]:
     """
     ours, theirs = pa.array(keys), pa.array(others)
     if ours.type != theirs.type:
-        return np.zeros(len(keys), dtype=np.bool_)
+        ours, theirs = ours.cast(pa.large_string()), theirs.cast(pa.large_string())
     return np.asarray(pc.is_in(ours, value_set=theirs), dtype=np.bool_)
 
 

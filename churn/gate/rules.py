@@ -13,6 +13,7 @@ from churn.core.results import RuleOutcome
 
 Values = Mapping[str, Any]
 LEAST_OUTCOMES = 20  # churners, and stayers: with fewer, the interval of a ROC AUC is too narrow
+CHANCE = 0.55  # a ROC AUC below it, whose interval includes 0.5, is called chance
 OVERALL = "all customers"
 
 
@@ -142,3 +143,22 @@ def evaluate_rules(evaluation: Values, rules: Gate) -> list[RuleOutcome]:
     for part in slices:
         outcomes += evaluate_slice(part, evaluation, rules.every_slice, rules.min_slice_rows)
     return outcomes
+
+
+def root_causes(evaluation: Values) -> Iterator[str]:
+    """Yield what is wrong with all scores at once, and breaks many rules: the first reason where any rule failed.
+
+    Examples
+    --------
+    >>> list(root_causes({"rows": 1452, "churners": 385, "predicted": 0, "threshold": 0.5}))
+    ['the model predicts that nobody churns: none of 1,452 customers has a score of 0.5 or more']
+    """
+    area, interval = finite(evaluation.get("roc_auc")), (evaluation.get("intervals") or {}).get("roc_auc")
+    low, high = map(finite, interval) if isinstance(interval, list) and len(interval) == 2 else (None, None)
+    if area is not None and low is not None and high is not None and low <= 0.5 and area < CHANCE:
+        what = "ranks stayers above churners" if high < 0.5 else "ranks customers no better than chance"
+        yield f"the model {what}: its ROC AUC is {area:.3f} ({low:.3f} to {high:.3f}), and chance has 0.5"
+    rows, predicted, threshold = (evaluation.get(key) for key in ("rows", "predicted", "threshold"))
+    if rows and predicted in (0, rows):
+        who, how_many = ("nobody churns", "none") if predicted == 0 else ("everybody churns", "each")
+        yield f"the model predicts that {who}: {how_many} of {rows:,} customers has a score of {threshold:g} or more"

@@ -10,6 +10,8 @@ from churn.quality.row_checks import Finding
 RENEW = f"`make profile` renews {PROFILE}, to be reviewed and committed"
 BOTH_TABLES = "train and test"
 CATEGORY_SHARE = 0.01  # of the rows: from it on, a category is called new, or vanished
+RATE_SHARE = 1 / 3  # of a churn rate: with the sample's 26.5 %, months that differ by 6 points pass
+LEAST_RATE = 1 / 30  # of all customers' churn rate: where hardly anybody churns, a third of the rate is nothing
 REACH = 4.0  # standard errors of chance on top of a tolerance: of a hundred bins, none exceeds it by chance
 
 
@@ -19,6 +21,8 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
     Chance is REACH standard errors of the difference of two shares, or means, of as many rows as either profile has.
     """
     rules = contract.rules.profile
+    rates = (reference.label_rate, now.label_rate)
+    labelled = any(one.label_rate is not None for feature in now.features.values() for one in feature.bins)
     # protection: the number of rows is like the profile's
     if not rules.rows.min <= (ratio := now.rows / reference.rows) <= rules.rows.max:
         message = (
@@ -26,6 +30,14 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
             f" outside {rules.rows.min:g} to {rules.rows.max:g}"
         )
         yield _finding("rows", "", abs(ratio - 1), now, message)
+    excess = _excess(*rates, label_tolerance(rates[0], rates[0], rules), (reference.rows, now.rows))
+    # protection: all customers churn like the profile's
+    if labelled and excess > 0:
+        message = (
+            f"{rates[1]:.1%} of all customers churned, {rates[0]:.1%} in {PROFILE}: look for late labels, and for a"
+            " condition on the outcome in the query"
+        )
+        yield _finding("label_rates", contract.label, excess, now, message)
     for name in reference.features:
         if name not in contract.features:
             yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
@@ -35,7 +47,7 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
             yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")
             continue
         worst: dict[str, tuple[float, str]] = {}
-        for rule, excess, message in _shifts(name, reference.features[name], here, (reference.rows, now.rows), rules):
+        for rule, excess, message in _shifts(name, here, reference, now.rows, rules):
             # protection: like the profile
             if excess > worst.get(rule, (0.0, ""))[0]:
                 worst[rule] = (excess, message)
@@ -56,9 +68,10 @@ def _finding(rule: str, column: str, share: float, now: Profile, message: str) -
 
 
 def _shifts(
-    name: str, there: FeatureProfile, here: FeatureProfile, sizes: tuple[int, int], rules: ProfileRules
+    name: str, here: FeatureProfile, reference: Profile, rows: int, rules: ProfileRules
 ) -> Iterator[tuple[str, float, str]]:
     """Yield each comparison of a feature: its rule, the shift beyond tolerance and chance, and the message."""
+    there, sizes = reference.features[name], (reference.rows, rows)
     message = f"{name} is missing in {here.missing:.1%} of the rows, in {there.missing:.1%} of {PROFILE}"
     yield "nulls_share", _excess(there.missing, here.missing, rules.nulls, sizes), message
     if there.mean is not None and there.std:
@@ -68,10 +81,12 @@ def _shifts(
         message = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
         yield "mean", off - rules.mean - chance, message
     before, after, known = 0.0, 0.0, {one.name: one for one in there.bins}
-    for one in here.bins:
+    last = f"above {there.edges[-1]:g}" if there.edges else None
+    for one, bin_name in zip(here.bins, _bin_names(here), strict=True):
         was = known.get(one.name, Bin(name=one.name, share=0.0, label_rate=None))
         if there.edges and one.name != "missing":
-            before, after = before + was.share, after + one.share
+            # Up to an edge the shares add up. Above the last one they would be the rows that have a value.
+            before, after = (was.share, one.share) if one.name == last else (before + was.share, after + one.share)
             message = f"{after:.1%} of the rows have {name} {one.name}, {before:.1%} in {PROFILE}"
             yield "quantiles", _excess(before, after, rules.quantiles, sizes), message
         elif one.name != "missing":
@@ -83,10 +98,25 @@ def _shifts(
         if one.label_rate is not None and was.label_rate is not None:
             counts = (was.share * sizes[0], one.share * sizes[1])
             message = (
-                f"{one.label_rate:.1%} of the customers with {name} {one.name} churned, {was.label_rate:.1%} in"
+                f"{one.label_rate:.1%} of the customers with {name} {bin_name} churned, {was.label_rate:.1%} in"
                 f" {PROFILE}"
             )
-            yield "label_rates", _excess(was.label_rate, one.label_rate, rules.label_rate, counts), message
+            tolerance = label_tolerance(was.label_rate, reference.label_rate, rules)
+            yield "label_rates", _excess(was.label_rate, one.label_rate, tolerance, counts), message
+
+
+def label_tolerance(rate: float, overall: float, rules: ProfileRules) -> float:
+    """Return by how much a churn rate may differ: rules.profile.label_rate, and no more than a third of the rate.
+
+    The absolute bound alone would let a bin with few churners lose them all. `overall` is the rate of all customers.
+    """
+    return min(rules.label_rate, max(RATE_SHARE * rate, LEAST_RATE * overall))
+
+
+def _bin_names(feature: FeatureProfile) -> list[str]:
+    """Return the names of a feature's bins, that of a number between two edges with both."""
+    below = ["", *(f"above {edge:g}, " for edge in feature.edges[:-1]), *[""] * len(feature.bins)]
+    return [f"{lower}{one.name}" for lower, one in zip(below, feature.bins, strict=False)]
 
 
 def _excess(before: float, after: float, tolerance: float, rows: tuple[float, float]) -> float:

@@ -1,5 +1,6 @@
 """Bad changes of the data, and those that let the model know the answer."""
 
+from churn.data.split import in_holdout
 from tests.defects.harness import SOURCE, Defect, add_feature, append, declare, in_training, renew_profile, rewrite
 
 import pandas as pd
@@ -195,6 +196,14 @@ def duplicated_by_other_keys(clone):
     rewrite(clone, lambda frame: pd.concat([frame, frame.assign(customerID="X" + frame["customerID"])]))
 
 
+def other_keys_and_cents(clone):
+    def change(frame):
+        charges = frame["MonthlyCharges"].astype(float) + 0.01
+        return frame.assign(customerID="000" + frame["customerID"], MonthlyCharges=charges.map("{:.2f}".format))
+
+    rewrite(clone, change)
+
+
 def month_missing(clone):
     rewrite(clone, lambda frame: frame[frame["tenure"] != "1"])
 
@@ -257,6 +266,54 @@ def category_split_and_declared(clone):
 
 def category_merged(clone):
     column("Contract", lambda text, frame: text.replace("Two year", "One year"))(clone)
+
+
+# --- selection by outcome ---
+
+
+def hard_churners_left_out(clone):
+    append(clone, "source.sql", "WHERE NOT (Churn = 'Yes' AND CAST(tenure AS INTEGER) > 48)\n")
+
+
+def some_churners_left_out(clone):
+    append(clone, "source.sql", "WHERE NOT (Churn = 'Yes' AND hash(customerID) % 100 < 12)\n")
+
+
+def some_stayers_left_out(clone):
+    append(clone, "source.sql", "WHERE NOT (Churn = 'No' AND hash(customerID) % 100 < 6)\n")
+
+
+def churners_come_back_as_others(clone):
+    def rename(frame):
+        those = frame[frame["Churn"] == "Yes"].sample(150, random_state=0).index
+        frame.loc[those, "customerID"] = "0" + frame.loc[those, "customerID"]
+        frame.loc[those, "Churn"] = "No"
+
+    rewrite(clone, rename)
+
+
+def newest_churners_not_yet(clone):
+    def late(text, frame):
+        newest = frame.index[(text == "Yes") & (number(frame["tenure"]) < 6)]
+        return text.mask(frame.index.isin(newest[::4]), "No")
+
+    column("Churn", late)(clone)
+
+
+def churners_no_more(clone):
+    column("Churn", lambda text, frame: text.mask((text == "Yes") & (frame.index % 10 == 0), "No"))(clone)
+
+
+def every_other_churner_no_more(clone):
+    column("Churn", lambda text, frame: text.mask((text == "Yes") & (frame.index % 2 == 0), "No"))(clone)
+
+
+def slice_without_churner(clone):
+    def mask(text, frame):
+        held_out = in_holdout(frame["customerID"], "churn", 0.2)
+        return text.mask(held_out & (frame["Contract"] == "One year"), "No")
+
+    column("Churn", mask)(clone)
 
 
 # --- leakage ---
@@ -417,6 +474,7 @@ def computed_from_a_file_in_any_case(clone):
 STORY = "the story"
 SKEW = "skew"
 DATA = "data"
+SELECTION = "selection"
 LEAKAGE = "leakage"
 STORY_CASES = [
     Defect(STORY, "undeclared", undeclared, "validate", rf"{DAYS} is not declared"),
@@ -474,6 +532,7 @@ DATA_CASES = [
     Defect(DATA, "labels late", labels_late, "validate", "tenure_months.*churned"),
     Defect(DATA, "customers duplicated", duplicated, "validate", "key of another row"),
     Defect(DATA, "everybody twice, by another key", duplicated_by_other_keys, "validate", "rows are 2.00 times"),
+    Defect(DATA, "other keys, and a cent more", other_keys_and_cents, "comparison", "keys in customer_id are gone"),
     Defect(DATA, "a month missing", month_missing, "validate", "rows|tenure_months"),
     Defect(DATA, "a column frozen", column("Contract", lambda t, f: "Month-to-month"), "validate", "contract"),
     Defect(
@@ -511,6 +570,47 @@ DATA_CASES = [
     Defect(DATA, "a space that is none", mojibake, "validate", "payment_method has"),
     Defect(DATA, "rows twice", twice, "validate", "key of another row"),
     Defect(DATA, "the file twice, header and all", header_twice, "fetch|validate", "."),
+]
+GONE = "customers of main disappeared, of whom {} churned"
+SELECTION_CASES = [
+    Defect(
+        SELECTION,
+        "who churned after four years left out",
+        hard_churners_left_out,
+        "validate|comparison",
+        f"{GONE.format('100.0%')}|tenure_months .* churned",
+    ),
+    Defect(SELECTION, "some churners left out", some_churners_left_out, "comparison", GONE.format("100.0%")),
+    Defect(SELECTION, "some who stayed left out", some_stayers_left_out, "comparison", GONE.format("0.0%")),
+    Defect(
+        SELECTION,
+        "churners come back as others who stayed",
+        churners_come_back_as_others,
+        "comparison",
+        GONE.format("100.0%"),
+    ),
+    Defect(
+        SELECTION,
+        "a quarter of the newest churners not yet",
+        newest_churners_not_yet,
+        "gate|comparison",
+        "churn turned from 1 to 0 for [0-9]+ of main's 1,869 churners",
+    ),
+    Defect(SELECTION, "a tenth of the churners no more", churners_no_more, "comparison", "churn turned from 1 to 0"),
+    Defect(
+        SELECTION,
+        "half of the churners no more",
+        every_other_churner_no_more,
+        "validate",
+        "of all customers churned, 26.5% in profile.json",
+    ),
+    Defect(
+        SELECTION,
+        "a slice of the holdout without a churner",
+        slice_without_churner,
+        "gate|comparison",
+        "contract=One year: the slice has no churner in the holdout",
+    ),
 ]
 LEAKAGE_CASES = [
     Defect(LEAKAGE, "the label as a feature", label_as_feature, "validate", "has_left alone"),

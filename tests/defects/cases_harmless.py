@@ -25,6 +25,18 @@ def fewer_rows(clone):
     rewrite(clone, lambda frame: frame.drop(frame.sample(70, random_state=0).index))
 
 
+def closed_month(clone):
+    """Some customers are gone, others are new, and some labels come late."""
+
+    def next_month(frame):
+        frame = frame.drop(frame.sample(150, random_state=1).index)
+        frame.loc[frame[frame["Churn"] == "No"].sample(25, random_state=2).index, "Churn"] = "Yes"
+        new = frame.sample(250, random_state=3)
+        return pd.concat([frame, new.assign(customerID="8" + new["customerID"].str[::-1])])
+
+    rewrite(clone, next_month)
+
+
 def computed_feature(clone):
     clone.replace(
         "churn/features.py",
@@ -106,6 +118,34 @@ def another_slice_with_a_rule(clone):
     )
 
 
+def reordered_and_reworded(clone):
+    clone.replace(
+        "params.yaml",
+        "columns: [contract, internet_service, payment_method, senior_citizen]",
+        "columns: [senior_citizen, payment_method, contract, internet_service]",
+    )
+    clone.replace("contract.yaml", "because: Prices change", "because: The prices change")
+    clone.replace("contract.yaml", "because: A customer in", "because: Who is in")
+
+
+def columns_renamed(clone):
+    """Two columns, with the slices of one and the range and relation of the other."""
+    for name in ("contract.yaml", "params.yaml", "source.sql"):
+        text = clone.text(name).replace("payment_method", "pays_by").replace("total_charges", "billed")
+        (clone.folder / name).write_text(text, encoding="utf-8")
+    renew_profile(clone)
+
+
+def keys_padded(clone):
+    rewrite(clone, lambda frame: frame.assign(customerID="000" + frame["customerID"]))
+
+
+def keys_of_another_system(clone):
+    rewrite(
+        clone, lambda frame: frame.assign(customerID=[f"C{number * 7919 % 10**6:06}" for number in range(len(frame))])
+    )
+
+
 HARMLESS = [
     Harmless("another seed", params("seed: 42", "seed: 7"), ("train",)),
     Harmless("a third seed", params("seed: 42", "seed: 2026"), ("train",)),
@@ -127,6 +167,7 @@ HARMLESS = [
     Harmless("5 % more customers", more_rows),
     Harmless("1 % of the customers gone", fewer_rows),
     Harmless("five labels mended", labels_mended),
+    Harmless("a closed month: customers gone, new ones, late labels", closed_month),
     Harmless("a computed feature", computed_feature),
     Harmless("a fetched feature", useful_feature),
     Harmless("gender as a feature", gender),
@@ -138,6 +179,11 @@ HARMLESS = [
         text("contract.yaml", "{min: 0, max: 500}", "{min: 0, max: 200}"),
         (),
     ),
+    Harmless("slices reordered, and reasons reworded", reordered_and_reworded),
+    Harmless("a relation tightened", text("contract.yaml", "<= 3 * monthly_charges", "<= 2.9 * monthly_charges"), ()),
+    Harmless("columns renamed, with their rules", columns_renamed),
+    Harmless("keys padded", keys_padded),
+    Harmless("keys of another system", keys_of_another_system),
     Harmless("another slice, with a rule", another_slice_with_a_rule, ()),
     Harmless(
         "a library's patch",

@@ -1,11 +1,13 @@
 """Bad data are refused, and so is the change that this project began with."""
 
-from tests.defects.cases_data import DATA_CASES, STORY_CASES
+from tests.defects.cases_data import DATA_CASES, SELECTION_CASES, STORY_CASES
 from tests.defects.harness import refuse
 
 import pytest
 
 
-@pytest.mark.parametrize("case", [*STORY_CASES, *DATA_CASES], ids=lambda case: f"{case.family}: {case.name}")
+@pytest.mark.parametrize(
+    "case", [*STORY_CASES, *DATA_CASES, *SELECTION_CASES], ids=lambda case: f"{case.family}: {case.name}"
+)
 def test_bad_data_are_refused(case, branch, told):
     refuse(case, branch, told)

@@ -8,24 +8,12 @@ import re
 import subprocess
 
 from tests.conftest import ROOT
-from tests.defects.cases_data import DATA_CASES, LEAKAGE_CASES, SKEW_CASES, STORY_CASES
-from tests.defects.cases_model import EVALUATION_CASES, TRAINING_CASES, TRUST_CASES
 from tests.defects.harness import branch_of, judged
+from tests.faults import BAD
 
 import pytest
 
-CASES = {
-    f"{case.family}: {case.name}": case
-    for case in (
-        *STORY_CASES,
-        *DATA_CASES,
-        *LEAKAGE_CASES,
-        *SKEW_CASES,
-        *TRAINING_CASES,
-        *EVALUATION_CASES,
-        *TRUST_CASES,
-    )
-}
+CASES = {f"{case.family}: {case.name}": case for case in BAD}
 MARK = re.compile(r"^ *# protection: (.+)$", re.MULTILINE)
 
 # The protection, a word after a colon telling its cases apart; the case that has to notice when main lacks it; and what
@@ -48,6 +36,10 @@ PROTECTIONS = [
     ("like the profile: quantiles", "data: a number frozen", 'rule != "quantiles" and ORIGINAL'),
     ("like the profile: categories", "data: two categories merged", 'rule != "categories" and ORIGINAL'),
     ("like the profile: label_rates", "data: labels late", 'rule != "label_rates" and ORIGINAL'),
+    ("all customers churn like the profile's", "selection: half of the churners no more"),
+    ("customers that disappear churned like those that stay", "selection: some churners left out"),
+    ("a churner stays a churner", "selection: a tenth of the churners no more"),
+    ("no slice loses its churners", "selection: a slice of the holdout without a churner"),
     ("a new feature enters the profile", "the story: declared, but not in the profile"),
     ("no feature knows the label alone", "leakage: the label as a feature"),
     ("a row's features depend on that row alone", "leakage: a mean over everybody"),
@@ -67,6 +59,7 @@ PROTECTIONS = [
     ("settings are main's or stricter", "trust: a gate rule weakened"),
     ("stages run what main's run", "trust: gate cannot fail, the model is good"),
     ("the split is main's", "leakage: a tenth of the holdout moved"),
+    ("customers with other keys are matched", "data: other keys, and a cent more"),
     ("the contract is checked anew", "trust: validate's code hollow"),
     ("the evaluation is made anew", "evaluation: half of the loss", "[]"),
     ("the model knows how many rows it has seen", "training: a tenth of the rows lost within the fit"),

@@ -79,6 +79,8 @@ def test_of_the_model_and_the_tables_those_are_mains_that_its_lock_names(trained
         assert unchanged(main) == {RAW, TRAIN, TEST, MODEL}
         longer(MODEL)
         assert unchanged(main) == {RAW, TRAIN, TEST}
+        MODEL.unlink()
+        assert unchanged(main) == {RAW, TRAIN, TEST}
         (main / "params.yaml").write_text(trained.text("params.yaml").replace("seed: 42", "seed: 43"))
         assert unchanged(main) == set()
 

@@ -6,7 +6,11 @@ from typing import Annotated
 from churn.config.contract import Rules, load_contract
 from churn.config.params import METRICS, Gate, StrictModel, load_params
 from churn.config.stricter import Stricter, directions
-from report.judge import evaluation_faults, loosened_settings, merged, stricter, stricter_contract
+from churn.core.results import RuleOutcome
+from report.collect import outcome_beside_main
+from report.data import Outcome, ReportData
+from report.judge import evaluation_faults
+from report.settings import loosened_settings, merged, stricter, stricter_contract
 from tests.conftest import after_change
 
 import pytest
@@ -155,3 +159,33 @@ def test_another_number_than_is_found_is_named(claim):
 
 def test_a_slice_that_is_left_out_is_named():
     assert list(evaluation_faults(evaluation(slices=[]), evaluation())) == ["metrics/evaluation.json leaves out new"]
+
+
+def failed(kind, message):
+    rule = {"kind": kind, "scope": "all customers", "metric": "roc_auc", "bound": "min"}
+    return RuleOutcome(**rule, limit=0.0, value=-1.0, margin=-1.0, status="failed", message=message)
+
+
+def test_the_first_reason_is_the_cause_of_the_others():
+    rules = (
+        failed("bound", "recall is 0"),
+        failed("slice_size", "a slice has vanished"),
+        failed("vs_baseline", "recall is worse than main's"),
+        failed("max_gain", "too good to be true"),
+    )
+    gate = Outcome(False, "Blocked: recall is 0", "gate", ("recall is 0",))
+    everything = {"threshold": 0.5, "rows": 100, "predicted": 0}
+    data = ReportData(
+        (), "main", gate, rules=rules, faults=("12 customers are in neither table",), evaluation=everything
+    )
+    outcome = outcome_beside_main(data, (), approved=False)
+    assert outcome.stage == "gate"
+    assert outcome.sentence == "Blocked: 12 customers are in neither table (and 5 more)"
+    assert outcome.reasons == (
+        "12 customers are in neither table",
+        "too good to be true",
+        "a slice has vanished",
+        "the model predicts that nobody churns: none of 100 customers has a score of 0.5 or more",
+        "recall is 0",
+        "recall is worse than main's",
+    )

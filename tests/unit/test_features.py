@@ -4,6 +4,7 @@ from churn.data.featuring import add_features, to_arrow
 from churn.features import add_num_products
 from tests.conftest import make_customers
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -93,6 +94,22 @@ def test_an_undeclared_column_reaches_validate_whatever_its_type(customers, cont
         (
             lambda frame: frame.assign(above=frame["monthly_charges"] > frame["monthly_charges"].mean()),
             "makes a customer's above from other customers' rows",
+        ),
+        (
+            lambda frame: frame.assign(ahead=frame["monthly_charges"].cumsum()),
+            "makes a customer's ahead from other customers' rows",
+        ),
+        (
+            lambda frame: frame.assign(luck=np.random.default_rng().random(len(frame))),
+            "makes a customer's luck at random, or from the time: the same rows give other values",
+        ),
+        (
+            lambda frame: frame.assign(luck=np.random.default_rng(0).random(len(frame))),
+            "makes a customer's luck from its row's place in the table",
+        ),
+        (
+            lambda frame: frame.assign(early=np.arange(len(frame)) < 1_000),
+            "makes a customer's early from its row's place in the table",
         ),
         (lambda frame: frame.assign(leak=frame["churn"]), "reads 'churn', which is not there"),
     ],

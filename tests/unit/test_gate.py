@@ -6,7 +6,7 @@ from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
 from churn.core.results import RuleOutcome
-from churn.gate.rules import evaluate_bounds, evaluate_rules, evaluate_slice
+from churn.gate.rules import evaluate_bounds, evaluate_rules, evaluate_slice, root_causes
 from stages.gate import evidence_faults, lineage
 from stages.register import content_of
 
@@ -194,3 +194,29 @@ def test_a_small_slice_is_not_judged_and_a_vanished_one_is_broken():
     assert gone.message == "no customer of the holdout is in contract=One year: the slice has vanished"
     (missing,) = evaluate_slice(part(rows=0, kind="missing"), {}, EVERY, 30)
     assert missing.status == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("changed", "causes"),
+    [
+        ({}, []),
+        (
+            {"predicted": 0},
+            ["the model predicts that nobody churns: none of 1,452 customers has a score of 0.5 or more"],
+        ),
+        ({"predicted": 1452}, ["the model predicts that everybody churns: each of 1,452 customers has a score of"]),
+        (
+            {"roc_auc": 0.51, "interval": [0.48, 0.54]},
+            ["the model ranks customers no better than chance: its ROC AUC is"],
+        ),
+        ({"roc_auc": 0.2, "interval": [0.17, 0.23]}, ["the model ranks stayers above churners: its ROC AUC is 0.200"]),
+        ({"roc_auc": 0.7, "interval": [0.4, 1.0]}, []),
+        ({"roc_auc": None, "interval": [None, None]}, []),
+    ],
+)
+def test_a_cause_that_breaks_many_rules_is_named(changed, causes):
+    evaluation = {"rows": 1452, "predicted": 300, "threshold": 0.5, "roc_auc": 0.86} | changed
+    evaluation["intervals"] = {"roc_auc": changed.get("interval", [0.84, 0.88])}
+    found = list(root_causes(evaluation))
+    assert len(found) == len(causes)
+    assert all(one.startswith(cause) for one, cause in zip(found, causes, strict=True))

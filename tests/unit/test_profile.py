@@ -67,6 +67,28 @@ def test_customers_unlike_the_profile_are_found(name, customers, contract, refer
     assert rule in {rule for rule, _ in shifts(change(customers), contract, reference)}
 
 
+def messages(frame, contract, reference):
+    return [finding.sentence for finding in profile_findings(contract, reference, profile(frame, contract, reference))]
+
+
+def test_the_sentence_on_the_last_bin_has_its_own_share(customers, contract, reference):
+    """Not the sum of all shares, which is the share of the rows that have a value."""
+    above = reference.features["monthly_charges"].edges[-1]
+    filled = customers.assign(monthly_charges=customers["monthly_charges"].where(np.arange(6_000) % 4 > 0, above + 1))
+    share = (filled["monthly_charges"] > above).mean()
+    assert f"{share:.1%} of the rows have monthly_charges above {above:g}, 10.0% in profile.json" in messages(
+        filled, contract, reference
+    )
+
+
+def test_the_sentence_on_a_bins_churn_names_both_of_its_ends(customers, contract, reference):
+    lower, upper = reference.features["tenure_months"].edges[:2]
+    inside = customers["tenure_months"].between(lower + 1, upper)
+    late = customers.assign(churn=customers["churn"].where(~inside, 0))
+    (message,) = (one for one in messages(late, contract, reference) if "tenure_months" in one)
+    assert message.startswith(f"0.0% of the customers with tenure_months above {lower:g}, up to {upper:g} churned, ")
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_new_draw_of_the_same_customers_is_like_the_profile(seed, customers, contract, reference):
     drawn = customers.sample(len(customers), replace=True, random_state=seed)

@@ -1,0 +1,126 @@
+"""Columns and customers of this checkout that are main's under another name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from churn.config.contract import Column, Contract, load_contract
+from churn.core.errors import StageError
+from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
+from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
+from churn.quality.drift import TURNOVER
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
+
+
+def refuse_other_names(main: Path) -> None:
+    """Raise StageError where the key or the label has another name than on main: no customer could be compared."""
+    theirs, ours = load_contract(main / CONTRACT), load_contract()
+    for role, before, after in (("key", theirs.key, ours.key), ("label", theirs.label, ours.label)):
+        if before != after:
+            raise StageError(
+                f"{CONTRACT}: the {role} {before} is called {after} here, so no customer can be compared with main's;"
+                f" keep the name, with `AS {before}` in the query"
+            )
+
+
+def renamed_features(main: Path) -> dict[str, str]:
+    """Return the features that have another name than on main, by main's, read from the tables of both.
+
+    Such a feature is declared alike, and has main's value for every customer that both have: more than half of main's.
+    """
+    theirs, ours = load_contract(main / CONTRACT), load_contract()
+    pairs = [
+        (before, after)
+        for before in theirs.features
+        for after in ours.features
+        if before not in ours.columns
+        and after not in theirs.columns
+        and _declared(theirs.columns[before]) == _declared(ours.columns[after])
+    ]
+    if not pairs:
+        return {}
+    tables = {"train_before": main / TRAIN, "test_before": main / TEST, "train_after": TRAIN, "test_after": TEST}
+    with parquet_views(tables, UNREADABLE) as database:
+        differ = [
+            f"count(*) FILTER (before.{identifier(old)} IS DISTINCT FROM after.{identifier(new)})" for old, new in pairs
+        ]
+        rows, shared, *counts = database.execute(
+            f"""
+            WITH before AS (FROM train_before UNION ALL BY NAME FROM test_before),
+                after AS (FROM train_after UNION ALL BY NAME FROM test_after)
+            SELECT (SELECT count(*) FROM before), count(*), {", ".join(differ)}
+            FROM before JOIN after ON before.{identifier(theirs.key)} = after.{identifier(ours.key)}
+            """
+        ).fetchall()[0]
+    names: dict[str, str] = {}
+    for (before, after), count in zip(pairs, counts, strict=True):
+        if not count and shared > rows / 2 and before not in names and after not in names.values():
+            names[before] = after
+    return names
+
+
+def _declared(column: Column) -> tuple[object, ...]:
+    return column.type, frozenset(column.values or ()), column.nullable, column.computed
+
+
+@dataclass(frozen=True)
+class OtherKeys:
+    """How many customers have another key than on main, and which of these keys belong to customers it trained on."""
+
+    count: int
+    trained_on: pd.Series
+
+
+def other_keys(main: Path, contract: Contract) -> OtherKeys:
+    """Find the customers whose key is new, and whose columns are those of a customer whose key is gone.
+
+    The label, which time may change, does not count. Where contents are not unique, a customer like one that main was
+    trained on counts as that one. Raises StageError where too many keys came and went without such a match: main's
+    training customers could not be told from new ones.
+    """
+    tables = {"before": main / RAW, "after": RAW, "trained": main / TRAIN}
+    key = identifier(contract.key)
+    with parquet_views(tables, UNREADABLE) as database:
+        before, after = columns_of(database, "before"), columns_of(database, "after")
+        shared = [name for name, kind in after.items() if before.get(name) == kind]
+        columns = [identifier(name) for name in shared if name not in (contract.key, contract.label)]
+        content = f"hash({', '.join(columns)})" if columns else "0"
+        for table, one, other in (("gone", "before", "after"), ("new", "after", "before")):
+            database.execute(
+                f"CREATE TEMP TABLE {table} AS SELECT {key}, {content} AS content FROM {one}"
+                f" WHERE {key}::VARCHAR NOT IN (SELECT {key}::VARCHAR FROM {other} WHERE {key} IS NOT NULL)"
+            )
+        customers, gone, new, matched = database.execute(
+            """
+            SELECT (SELECT count(*) FROM before),
+                (SELECT count(*) FROM gone WHERE content NOT IN (SELECT content FROM new)),
+                (SELECT count(*) FROM new WHERE content NOT IN (SELECT content FROM gone)),
+                (SELECT count(*) FROM new WHERE content IN (SELECT content FROM gone))
+            """
+        ).fetchall()[0]
+        # protection: customers with other keys are matched
+        if min(gone, new) > TURNOVER * customers:
+            raise StageError(
+                f"{gone:,} of main's {customers:,} keys in {contract.key} are gone and {new:,} are new, and no columns"
+                " match them, so nobody knows on which of these customers main was trained; keep the keys as main has"
+                " them"
+            )
+        trained_on = database.sql(
+            f"SELECT {key} FROM new WHERE content IN (SELECT content FROM gone SEMI JOIN trained USING ({key}))"
+        )
+        return OtherKeys(matched, trained_on.to_arrow_table()[0].to_pandas())
+
+
+def copy_snapshot(path: Path, names: Mapping[str, str]) -> None:
+    """Write this checkout's snapshot to `path`, its columns under main's names where `names` has another for it."""
+    ours = {after: before for before, after in names.items()}
+    source = pq.ParquetFile(RAW)
+    schema = source.schema_arrow
+    schema = schema.empty_table().rename_columns([ours.get(name, name) for name in schema.names]).schema
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in source.iter_batches():
+            writer.write_batch(batch.rename_columns(schema.names))

@@ -1,0 +1,109 @@
+"""Compares main's customers and labels with those of the branch: a selection by outcome makes the holdout easier.
+
+Both models score the branch's holdout, so the comparison of models cannot see who left it, or whose label changed.
+docs/ci.md, "Selection and labels", has the limits. Results are counts and rates: no key.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import ceil, sqrt
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from churn.config.contract import Contract, ProfileRules
+from churn.core.errors import number_of
+from churn.core.paths import PARAMS, TEST, TRAIN
+from churn.data.duckdb_helpers import cast, parquet_views
+from churn.evaluation.metrics import roc_auc
+from churn.quality.profile_checks import label_tolerance
+from report.data import LabelChanges
+
+import pandas as pd
+from scipy.stats import fisher_exact
+
+ALPHA = 0.001  # the share of random removals that are refused, and of equally hard holdouts that are called easier
+REVERSED = 0.01  # of main's churners may be none any more; the sample's harmless case, five labels, has 0.003
+VANISHED = 20  # churners of a slice on main
+APPROVAL = "or let a code owner approve the reason"
+
+
+def label_changes(main: Path, theirs: Contract, ours: Contract) -> LabelChanges:
+    """Return what became of the customers and the labels of main's two tables in those of this checkout.
+
+    The tables, because a feature function may compute the label. Raises StageError when one cannot be read.
+    """
+    sides = {"before": (main, theirs), "after": (Path(), ours)}
+    files = {f"{side}_{path.stem}": root / path for side, (root, _) in sides.items() for path in (TRAIN, TEST)}
+    rows = " UNION ALL ".join(
+        f"SELECT CAST({cast(contract.key, contract.columns[contract.key].type)} AS VARCHAR) AS key,"
+        f" {cast(contract.label, 'integer')} AS label, {side == 'after'} AS later FROM {side}_{path.stem}"
+        for side, (_, contract) in sides.items()
+        for path in (TRAIN, TEST)
+    )
+    with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
+        counts = database.execute(
+            f"""
+            SELECT count(*) FILTER (after IS NULL), coalesce(sum(before) FILTER (after IS NULL), 0),
+                count(after), coalesce(sum(before) FILTER (after IS NOT NULL), 0),
+                count(*) FILTER (after > before), count(*) FILTER (after < before)
+            FROM (
+                SELECT max(label) FILTER (NOT later) AS before, max(label) FILTER (later) AS after
+                FROM ({rows}) GROUP BY key
+            )
+            WHERE before IS NOT NULL
+            """
+        ).fetchall()[0]
+    return LabelChanges(*map(int, counts))
+
+
+def selection_faults(found: LabelChanges, rules: ProfileRules, label: str) -> Iterator[str]:
+    """Yield a sentence where customers disappeared by their outcome, or where churners are no churners any more."""
+    churners, stayed = found.kept_churners, found.kept - found.kept_churners
+    gone = (found.removed_churners, found.removed - found.removed_churners)
+    if found.removed and found.kept:
+        rate, before = found.removed_churners / found.removed, found.kept_churners / found.kept
+        overall = (found.removed_churners + found.kept_churners) / (found.removed + found.kept)
+        by_chance = fisher_exact([gone, (churners, stayed)]).pvalue >= ALPHA
+        # protection: customers that disappear churned like those that stay
+        if not by_chance and abs(rate - before) > label_tolerance(before, overall, rules):
+            yield (
+                f"{number_of(found.removed, 'customers')} of main disappeared, of whom {rate:.1%} churned, against"
+                f" {before:.1%} of those still here: look for a condition on the outcome in the query and in {PARAMS}:"
+                f" prepare.drop, {APPROVAL}"
+            )
+    allowed = ceil(REVERSED * churners)
+    # protection: a churner stays a churner
+    if found.turned_off > allowed:
+        yield (
+            f"{label} turned from 1 to 0 for {found.turned_off:,} of main's {number_of(churners, 'churners')}, where"
+            f" {allowed:,} may: look for labels that are late or overwritten in the source, {APPROVAL}"
+        )
+
+
+def vanished_slices(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each slice that lost all of its churners; both are evaluations of a holdout."""
+    churners = {part["name"]: part["churners"] for part in after["slices"]}
+    for part in before["slices"]:
+        if part["churners"] >= VANISHED and churners.get(part["name"]) == 0:
+            yield (
+                f"{part['name']}: the slice has no churner in the holdout, and {part['churners']:,} on main: look for a"
+                f" condition in the query, for a filled value, and for late labels, {APPROVAL}"
+            )
+
+
+def easier_holdout(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float] | None:
+    """Return the ROC AUC of one model on two holdouts (key, label, score), if it is higher on `after` beyond noise.
+
+    A customer in both counts once, by the difference of both influences (DeLong et al. 1988). Without shared customers
+    that is the sum of both variances.
+    """
+    areas, influences = [], []
+    for key, label, score in ([frame[name] for name in frame.columns] for frame in (before, after)):
+        area = roc_auc(label.to_numpy(float), score.to_numpy(float))
+        if area.value is None or area.influences is None:
+            return None
+        areas.append(area.value)
+        influences.append(pd.Series(area.influences, key.astype(str)))
+    noise = sqrt(float((influences[1].sub(influences[0], fill_value=0) ** 2).sum()))
+    higher = areas[1] - areas[0] > NormalDist().inv_cdf(1 - ALPHA) * noise
+    return (areas[0], areas[1]) if higher else None

@@ -1,0 +1,123 @@
+"""Columns and customers that main has under another name are found by what they hold."""
+
+import shutil
+
+from churn.core.errors import StageError
+from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
+from churn.data.featuring import to_arrow
+from report.collect import same_under_other_names
+from report.data import Comparison
+from report.identity import copy_snapshot, other_keys, refuse_other_names, renamed_features
+from tests.frozen import copy_of
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture
+def sides(tmp_path, monkeypatch, customers, contract):
+    """Main's folder, and the branch's, in which the test runs; both hold the same customers."""
+    main, here = tmp_path / "main", tmp_path / "here"
+    for folder in (main, here):
+        for path in (RAW, TRAIN):
+            (folder / path).parent.mkdir(parents=True)
+        shutil.copy(copy_of(CONTRACT), folder / CONTRACT)
+        monkeypatch.chdir(folder)
+        write(customers, contract)
+    return main
+
+
+def write(customers, contract):
+    """Write the snapshot and both tables; the holdout is the last fifth."""
+    pq.write_table(to_arrow(customers, contract), RAW)
+    pq.write_table(to_arrow(customers[:1_600], contract), TRAIN)
+    pq.write_table(to_arrow(customers[1_600:], contract), TEST)
+
+
+def rename(text, columns=None):
+    """Rename columns here, in contract.yaml by a replacement of text."""
+    for old, new in text.items():
+        CONTRACT.write_text(CONTRACT.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    for path in (RAW, TRAIN, TEST) if columns else ():
+        table = pq.read_table(path)
+        pq.write_table(table.rename_columns([columns.get(name, name) for name in table.column_names]), path)
+
+
+def test_a_feature_with_another_name_and_the_same_values_is_found(sides):
+    assert renamed_features(sides) == {}
+    names = {"partner": "has_partner", "num_products": "products"}
+    rename({"  partner:": "  has_partner:", "  num_products:": "  products:"}, names)
+    assert renamed_features(sides) == names
+    copy_snapshot(sides / "copy", {"partner": "has_partner"})
+    columns = pq.read_schema(sides / "copy").names
+    assert "partner" in columns
+    assert "has_partner" not in columns
+    assert pq.read_table(sides / "copy")["partner"].equals(pq.read_table(RAW)["has_partner"])
+    (note,) = same_under_other_names({"partner": "has_partner"}, None)
+    assert note == "partner is called has_partner here, with the same values: main's rules and slices follow the name"
+
+
+def test_a_feature_with_a_single_other_value_or_declared_otherwise_is_another(sides, customers, contract):
+    changed = customers.assign(partner=customers["partner"] ^ (customers.index == 7))
+    write(changed, contract)
+    rename({"  partner:": "  has_partner:"}, {"partner": "has_partner"})
+    assert renamed_features(sides) == {}
+    write(customers, contract)
+    nulls = "has_partner: {role: feature, type: boolean, nulls: allow, because: Unknown.}"
+    rename({"has_partner: {role: feature, type: boolean}": nulls}, {"partner": "has_partner"})
+    assert renamed_features(sides) == {}
+
+
+def test_too_few_common_customers_tell_nothing_of_a_name(sides, customers, contract):
+    write(customers.assign(customer_id="new " + customers["customer_id"]), contract)
+    rename({"  partner:": "  has_partner:"}, {"partner": "has_partner"})
+    assert renamed_features(sides) == {}
+
+
+@pytest.mark.parametrize(("role", "name"), [("key", "customer_id"), ("label", "churn")])
+def test_another_name_of_the_key_or_the_label_is_refused_in_one_sentence(sides, role, name):
+    refuse_other_names(sides)
+    rename({f"  {name}:": "  other:"})
+    with pytest.raises(StageError, match=f"contract.yaml: the {role} {name} is called other here"):
+        refuse_other_names(sides)
+
+
+FORMATS = {
+    "padded": lambda keys: "000" + keys,
+    "of another system": lambda keys: pd.Series([f"C{number * 7_919 % 10**6:06}" for number in range(len(keys))]),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_customers_with_keys_of_another_form_are_found_by_their_other_columns(sides, customers, contract, name):
+    keys = FORMATS[name](customers["customer_id"])
+    late = customers["churn"].where(customers.index % 100 > 0, 1)  # labels may have changed meanwhile
+    write(customers.assign(customer_id=keys, churn=late), contract)
+    found = other_keys(sides, contract)
+    assert found.count == len(customers)
+    trained_on = set(keys[:1_600])
+    assert trained_on <= set(found.trained_on), "else main were scored on its own training customers"
+    assert len(set(found.trained_on) - trained_on) < 10, "but for customers that are like one of them"
+    (note,) = same_under_other_names({}, Comparison(320, 400, {}, (), found.count))
+    assert note.startswith("2,000 customers of the snapshot have another key than on main")
+
+
+def test_half_of_the_keys_may_have_another_form(sides, customers, contract):
+    half = customers["customer_id"].where(customers.index % 2 > 0, "0" + customers["customer_id"])
+    write(customers.assign(customer_id=half), contract)
+    assert other_keys(sides, contract).count == 1_000
+
+
+def test_keys_of_another_form_with_other_contents_are_reported_as_that(sides, customers, contract):
+    cents = customers["monthly_charges"] + 0.01
+    write(customers.assign(customer_id="0" + customers["customer_id"], monthly_charges=cents), contract)
+    with pytest.raises(StageError, match=r"^2,000 of main's 2,000 keys in customer_id are gone and 2,000 are new, and"):
+        other_keys(sides, contract)
+
+
+def test_customers_that_come_and_go_are_no_other_keys(sides, customers, contract):
+    fresh = customers[:100].assign(customer_id="n" + customers["customer_id"], monthly_charges=33.33)
+    write(pd.concat([customers[100:], fresh], ignore_index=True), contract)
+    found = other_keys(sides, contract)
+    assert (found.count, len(found.trained_on)) == (0, 0)
