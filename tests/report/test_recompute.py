@@ -180,6 +180,7 @@ def test_a_function_that_leaves_its_process_is_named(checkout, line, imports, sa
         ("1 // 0", "ZeroDivisionError (churn/features.py, line "),
         ("exit(0)", "SystemExit"),
         ("os._exit(3)", "its process ended with 3"),
+        ("os._exit(0)", "its process ended with 0"),
     ],
 )
 def test_functions_that_fail_in_the_child_are_one_sentence(checkout, line, why):
