@@ -29,7 +29,7 @@ from churn.evaluation.slices import slice_masks
 from churn.lock import ORDER, locked, stages_of
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
-from report.data import Comparison, DataChange
+from report.data import Comparison, DataChange, OtherKeys
 from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
 from report.selection import easier_holdout, label_changes
@@ -184,20 +184,21 @@ def _keep_snapshot(folder: Path, has_remote: bool) -> None:
         dvc("commit", "--force", "fetch", folder=folder)
 
 
-def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> tuple[pd.Series, int]:
+def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekeyed: OtherKeys | None) -> pd.Series:
     """Return main's score of each row of `predictions` (key, label, score), shape (rows,); NaN where it trained on it.
 
     Where main's holdout is another, its own code prepares the branch's snapshot. That overwrites the tables in `main`.
-    Returned is also how many customers of the snapshot have another key than on main, as their other columns tell.
     Raises StageError when it cannot, or when its model cannot score the result.
     """
     theirs = pd.read_parquet(main / PREDICTIONS)
     key, label = contract.key, contract.label
     if list(theirs.columns) == list(predictions.columns) and theirs[[key, label]].equals(predictions[[key, label]]):
-        return theirs["score"], 0
+        return theirs["score"]
     their_contract = load_contract(main / CONTRACT)
     trained_on = pq.read_table(main / TRAIN, columns=[their_contract.key])[0].to_pandas()
-    names, rekeyed = renamed_features(main), other_keys(main, contract)
+    if rekeyed:
+        trained_on = pd.concat([trained_on, rekeyed.trained_on])
+    names = renamed_features(main)
     (main / RAW).unlink()
     copy_snapshot(main / RAW, names)
     done = subprocess.run(
@@ -209,7 +210,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> tu
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()
-        wanted = among(keys, predictions[key]) & ~among(keys, trained_on) & ~among(keys, rekeyed.trained_on)
+        wanted = among(keys, predictions[key]) & ~among(keys, trained_on)
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)
             try:
@@ -218,13 +219,13 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract) -> tu
                 raise StageError(f"its model cannot score this branch's holdout ({type(error).__name__})") from error
     if not scores:
         raise StageError("it has trained on every customer of this branch's holdout, or knows none of them")
-    return predictions[key].map(pd.concat(scores)), rekeyed.count
+    return predictions[key].map(pd.concat(scores))
 
 
-def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
+def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: Path) -> Comparison:
     """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
     threshold, label = one.evaluate.threshold, one.contract.label
-    theirs, rekeyed = main_scores(main, one.predictions, one.contract)
+    theirs = main_scores(main, one.predictions, one.contract, rekeyed)
     both = theirs.notna().to_numpy()
     predictions = one.predictions[both]
     y, ours, scores = predictions[label].to_numpy(), predictions["score"].to_numpy(), theirs.to_numpy()[both]
@@ -235,7 +236,7 @@ def comparison(main: Path, one: Candidate, picture: Path) -> Comparison:
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
     own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
     differences = compare(y, scores, ours, threshold)
-    return Comparison(len(y), len(one.predictions), differences, slices, easier_holdout(own, here), rekeyed)
+    return Comparison(len(y), len(one.predictions), differences, slices, easier_holdout(own, here))
 
 
 def picture_alone(picture: Path) -> None:
@@ -255,5 +256,10 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
     if all(sha256_of(one) == sha256_of(other) for one, other in {(before, after), (main / RAW, RAW)}):
         return None
     drift = tuple(feature_drift(before, after, contract))
-    labels = label_changes(main, load_contract(main / CONTRACT), contract) if prepared else None
-    return DataChange(row_changes(main / RAW, RAW, contract), drift, labels)
+    rows = row_changes(main / RAW, RAW, contract)
+    if not prepared:
+        return DataChange(rows, drift)
+    rekeyed = other_keys(main, contract)
+    return DataChange(
+        rows, drift, label_changes(main, load_contract(main / CONTRACT), contract, rekeyed.pairs), rekeyed
+    )

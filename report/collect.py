@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -16,9 +16,10 @@ from churn.gate.rules import root_causes
 from churn.lock import ORDER
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
-from report.data import FOLDER, Comparison, Outcome, ReportData, Run
+from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
 from report.identity import refuse_other_names
 from report.judge import candidate, judged
+from report.recompute import recomputing
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 
 PICTURE = FOLDER / "comparison.png"
@@ -78,7 +79,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
         return  # nothing to compare, so main need not be rebuilt
     prepared, evaluated = "prepare" in done, "evaluate" in done
     try:
-        with checked_out(commit) as main:
+        with checked_out(commit) as main, recomputing() if evaluated else nullcontext() as differences:
             same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
             if not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
@@ -89,24 +90,25 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
             data.data = None if tables <= same else data_change(main, prepared)
             if evaluated:
                 ours = candidate(main, approved)
+                labels, rekeyed = (data.data.labels, data.data.rekeyed) if data.data else (None, None)
                 data.same_model = model <= same
-                data.comparison = None if data.same_model else comparison(main, ours, PICTURE)
-                labels = data.data.labels if data.data else None
+                data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
                 data.rules, data.faults = judged(main, ours, data.comparison, labels, approved)
-                data.notes = tuple(same_under_other_names(ours.names, data.comparison))
+                data.faults += tuple(differences() if differences else ())
+                data.notes = tuple(same_under_other_names(ours.names, rekeyed))
     except StageError as error:
         yield f"The comparison with main is not whole: {error}"
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same
         yield f"The comparison with main is not whole: it fails with {type(error).__name__}"
 
 
-def same_under_other_names(names: Mapping[str, str], compared: Comparison | None) -> Iterator[str]:
+def same_under_other_names(names: Mapping[str, str], rekeyed: OtherKeys | None) -> Iterator[str]:
     """Yield a sentence for each feature that has another name than on main, and one for the customers."""
     for before, after in names.items():
         yield f"{before} is called {after} here, with the same values: main's rules and slices follow the name"
-    if compared and compared.rekeyed:
+    if rekeyed and len(rekeyed.pairs):
         yield (
-            f"{number_of(compared.rekeyed, 'customers')} of the snapshot have another key than on main, by which they"
+            f"{number_of(len(rekeyed.pairs), 'customers')} of the snapshot have another key than on main, by which they"
             " are no new customers: they are matched by their other columns"
         )
 

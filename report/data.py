@@ -9,6 +9,9 @@ from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Differences, SliceDifferences
 from churn.quality.drift import FeatureDrift, RowChanges
 
+import pandas as pd
+import pyarrow as pa
+
 FOLDER = Path("build/report")
 
 
@@ -44,7 +47,6 @@ class Comparison:
     overall: Differences
     slices: tuple[SliceDifferences, ...]
     easier: tuple[float, float] | None = None
-    rekeyed: int = 0  # customers of the snapshot that have another key on main
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,27 @@ class LabelChanges:
 
 
 @dataclass(frozen=True)
+class OtherKeys:
+    """Customers that have another key than on main.
+
+    `pairs` has both keys as text, `before` and `after`, and `trained_on` the keys here of those that main trained on.
+    """
+
+    pairs: pa.Table
+    trained_on: pd.Series
+
+
+@dataclass(frozen=True)
 class DataChange:
     """The customers added, removed and changed since main's snapshot, and how far each feature has moved.
 
-    `labels` are those of the prepared tables, None where nothing was prepared.
+    `labels` and `rekeyed` are those of the prepared tables, None where nothing was prepared.
     """
 
     rows: RowChanges
     drift: tuple[FeatureDrift, ...]
     labels: LabelChanges | None = None
+    rekeyed: OtherKeys | None = None
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Columns and customers of this checkout that are main's under another name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from churn.config.contract import Column, Contract, load_contract
@@ -9,8 +8,8 @@ from churn.core.errors import StageError
 from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
 from churn.quality.drift import TURNOVER
+from report.data import OtherKeys
 
-import pandas as pd
 import pyarrow.parquet as pq
 
 UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
@@ -67,14 +66,6 @@ def _declared(column: Column) -> tuple[object, ...]:
     return column.type, frozenset(column.values or ()), column.nullable, column.computed
 
 
-@dataclass(frozen=True)
-class OtherKeys:
-    """How many customers have another key than on main, and which of these keys belong to customers it trained on."""
-
-    count: int
-    trained_on: pd.Series
-
-
 def other_keys(main: Path, contract: Contract) -> OtherKeys:
     """Find the customers whose key is new, and whose columns are those of a customer whose key is gone.
 
@@ -94,12 +85,11 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
                 f"CREATE TEMP TABLE {table} AS SELECT {key}, {content} AS content FROM {one}"
                 f" WHERE {key}::VARCHAR NOT IN (SELECT {key}::VARCHAR FROM {other} WHERE {key} IS NOT NULL)"
             )
-        customers, gone, new, matched = database.execute(
+        customers, gone, new = database.execute(
             """
             SELECT (SELECT count(*) FROM before),
                 (SELECT count(*) FROM gone WHERE content NOT IN (SELECT content FROM new)),
-                (SELECT count(*) FROM new WHERE content NOT IN (SELECT content FROM gone)),
-                (SELECT count(*) FROM new WHERE content IN (SELECT content FROM gone))
+                (SELECT count(*) FROM new WHERE content NOT IN (SELECT content FROM gone))
             """
         ).fetchall()[0]
         # protection: customers with other keys are matched
@@ -112,7 +102,15 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
         trained_on = database.sql(
             f"SELECT {key} FROM new WHERE content IN (SELECT content FROM gone SEMI JOIN trained USING ({key}))"
         )
-        return OtherKeys(matched, trained_on.to_arrow_table()[0].to_pandas())
+        one, other = (
+            f"(SELECT {key}::VARCHAR AS key, content, row_number() OVER (PARTITION BY content ORDER BY {key}) AS place"
+            f" FROM {table})"
+            for table in ("gone", "new")
+        )
+        pairs = database.sql(
+            f"SELECT one.key AS before, other.key AS after FROM {one} one JOIN {other} other USING (content, place)"
+        )
+        return OtherKeys(pairs.to_arrow_table(), trained_on.to_arrow_table()[0].to_pandas())
 
 
 def copy_snapshot(path: Path, names: Mapping[str, str]) -> None:

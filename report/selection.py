@@ -13,12 +13,13 @@ from typing import Any
 from churn.config.contract import Contract, ProfileRules
 from churn.core.errors import number_of
 from churn.core.paths import PARAMS, TEST, TRAIN
-from churn.data.duckdb_helpers import cast, identifier, parquet_views
+from churn.data.duckdb_helpers import cast, parquet_views
 from churn.evaluation.metrics import roc_auc
 from churn.quality.profile_checks import label_tolerance
 from report.data import LabelChanges
 
 import pandas as pd
+import pyarrow as pa
 from scipy.stats import fisher_exact
 
 ALPHA = 0.001  # the share of random removals that are refused, and of equally hard holdouts that are called easier
@@ -27,56 +28,36 @@ VANISHED = 20  # churners of a slice on main
 APPROVAL = "or let a code owner approve the reason"
 
 
-def label_changes(main: Path, theirs: Contract, ours: Contract) -> LabelChanges:
+def label_changes(main: Path, theirs: Contract, ours: Contract, rekeyed: pa.Table) -> LabelChanges:
     """Return what became of the customers and the labels of main's two tables in those of this checkout.
 
-    The tables, because a feature function may compute the label. A new key whose label and features are those of a key
-    that is gone belongs to the same customer. Raises StageError when a table cannot be read.
+    The tables, because a feature function may compute the label. `rekeyed` has the keys that are others here, `before`
+    and `after`. Raises StageError when a table cannot be read.
     """
     sides = {"before": (main, theirs), "after": (Path(), ours)}
     files = {f"{side}_{path.stem}": root / path for side, (root, _) in sides.items() for path in (TRAIN, TEST)}
-    same = [name for name in theirs.features if name in ours.features and _type(theirs, name) == _type(ours, name)]
-    content = ", ".join(map(identifier, same)) or "key"
     rows = " UNION ALL ".join(
-        f"SELECT CAST({cast(contract.key, _type(contract, contract.key))} AS VARCHAR) AS key,"
-        f" {cast(contract.label, 'integer')} AS label, hash({content}) AS content, {side == 'after'} AS later"
-        f" FROM {side}_{path.stem}"
+        f"SELECT CAST({cast(contract.key, contract.columns[contract.key].type)} AS VARCHAR) AS key,"
+        f" {cast(contract.label, 'integer')} AS label, {side == 'after'} AS later FROM {side}_{path.stem}"
         for side, (_, contract) in sides.items()
         for path in (TRAIN, TEST)
     )
     with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
-        database.execute(
-            f"""
-            CREATE TEMP TABLE customers AS
-            SELECT max(label) FILTER (NOT later) AS before, max(label) FILTER (later) AS after, max(content) AS content
-            FROM ({rows}) GROUP BY key
-            """
-        )
+        database.register("rekeyed", rekeyed)
         counts = database.execute(
-            """
-            WITH gone AS (
-                SELECT before, content, row_number() OVER (PARTITION BY content, before) AS nth
-                FROM customers WHERE after IS NULL
-            ), new AS (
-                SELECT after, content, row_number() OVER (PARTITION BY content, after) AS nth
-                FROM customers WHERE before IS NULL
-            ), compared AS (
-                SELECT before, after FROM customers WHERE before IS NOT NULL AND after IS NOT NULL
-                UNION ALL
-                SELECT before, after FROM gone LEFT JOIN new
-                    ON gone.content = new.content AND before = after AND gone.nth = new.nth
-            )
-            SELECT count(*) - count(after), coalesce(sum(before) FILTER (after IS NULL), 0),
+            f"""
+            SELECT count(*) FILTER (after IS NULL), coalesce(sum(before) FILTER (after IS NULL), 0),
                 count(after), coalesce(sum(before) FILTER (after IS NOT NULL), 0),
                 count(*) FILTER (after > before), count(*) FILTER (after < before)
-            FROM compared
+            FROM (
+                SELECT max(label) FILTER (NOT later) AS before, max(label) FILTER (later) AS after
+                FROM ({rows}) rows LEFT JOIN rekeyed ON NOT later AND rows.key = rekeyed.before
+                GROUP BY coalesce(rekeyed.after, rows.key)
+            )
+            WHERE before IS NOT NULL
             """
         ).fetchall()[0]
     return LabelChanges(*map(int, counts))
-
-
-def _type(contract: Contract, name: str) -> str:
-    return contract.columns[name].type
 
 
 def selection_faults(found: LabelChanges, rules: ProfileRules, label: str) -> Iterator[str]:

@@ -6,8 +6,8 @@ from churn.core.errors import StageError
 from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.featuring import to_arrow
 from report.collect import same_under_other_names
-from report.data import Comparison
 from report.identity import copy_snapshot, other_keys, refuse_other_names, renamed_features
+from report.selection import label_changes, selection_faults
 from tests.frozen import copy_of
 
 import pandas as pd
@@ -95,18 +95,21 @@ def test_customers_with_keys_of_another_form_are_found_by_their_other_columns(si
     late = customers["churn"].where(customers.index % 100 > 0, 1)  # labels may have changed meanwhile
     write(customers.assign(customer_id=keys, churn=late), contract)
     found = other_keys(sides, contract)
-    assert found.count == len(customers)
+    pairs = dict(zip(customers["customer_id"], keys, strict=True))
+    matched = found.pairs.to_pandas()
+    assert len(matched) == len(customers)
+    assert (matched["after"] == matched["before"].map(pairs)).mean() > 0.99, "but for customers that are alike"
     trained_on = set(keys[:1_600])
     assert trained_on <= set(found.trained_on), "else main were scored on its own training customers"
     assert len(set(found.trained_on) - trained_on) < 10, "but for customers that are like one of them"
-    (note,) = same_under_other_names({}, Comparison(320, 400, {}, (), found.count))
+    (note,) = same_under_other_names({}, found)
     assert note.startswith("2,000 customers of the snapshot have another key than on main")
 
 
 def test_half_of_the_keys_may_have_another_form(sides, customers, contract):
     half = customers["customer_id"].where(customers.index % 2 > 0, "0" + customers["customer_id"])
     write(customers.assign(customer_id=half), contract)
-    assert other_keys(sides, contract).count == 1_000
+    assert len(other_keys(sides, contract).pairs) == 1_000
 
 
 def test_keys_of_another_form_with_other_contents_are_reported_as_that(sides, customers, contract):
@@ -120,4 +123,14 @@ def test_customers_that_come_and_go_are_no_other_keys(sides, customers, contract
     fresh = customers[:100].assign(customer_id="n" + customers["customer_id"], monthly_charges=33.33)
     write(pd.concat([customers[100:], fresh], ignore_index=True), contract)
     found = other_keys(sides, contract)
-    assert (found.count, len(found.trained_on)) == (0, 0)
+    assert (len(found.pairs), len(found.trained_on)) == (0, 0)
+
+
+def test_customers_that_disappear_by_their_outcome_are_found_under_other_keys_too(sides, customers, contract):
+    left = customers[(customers["churn"] == 0) | (customers["tenure_months"] < 48)]
+    write(left.assign(customer_id="000" + left["customer_id"]), contract)
+    found = label_changes(sides, contract, contract, other_keys(sides, contract).pairs)
+    assert found.kept == len(left)
+    assert found.removed == found.removed_churners == len(customers) - len(left) > 50
+    (fault,) = selection_faults(found, contract.rules.profile, "churn")
+    assert "of main disappeared, of whom 100.0% churned" in fault
