@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -19,6 +19,7 @@ from report.changes import changed_files, claim_notes, judge_notes, profile_chan
 from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
 from report.identity import refuse_other_names
 from report.judge import candidate, judged
+from report.recompute import recomputing
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 
 PICTURE = FOLDER / "comparison.png"
@@ -78,7 +79,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
         return  # nothing to compare, so main need not be rebuilt
     prepared, evaluated = "prepare" in done, "evaluate" in done
     try:
-        with checked_out(commit) as main:
+        with checked_out(commit) as main, recomputing() if evaluated else nullcontext() as differences:
             same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
             if not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
@@ -93,6 +94,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
                 data.same_model = model <= same
                 data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
                 data.rules, data.faults = judged(main, ours, data.comparison, labels, approved)
+                data.faults += tuple(differences() if differences else ())
                 data.notes = tuple(same_under_other_names(ours.names, rekeyed))
     except StageError as error:
         yield f"The comparison with main is not whole: {error}"

@@ -22,7 +22,7 @@ from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules
 from churn.gate.rules import shown as metric_shown
 from churn.lock import ORDER, Stages, stages_of
-from churn.modeling.model import load_model, read_table
+from churn.modeling.model import load_model, read_table, rows_seen
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
@@ -53,6 +53,7 @@ class Candidate:
     contract: Contract
     features: pd.DataFrame
     predictions: pd.DataFrame  # key, label, score
+    rows_seen: int | None  # that the model was trained on, as its file has it
     names: Mapping[str, str]  # of features that main has under another name, by main's
 
 
@@ -72,16 +73,17 @@ def candidate(main: Path, approved: bool) -> Candidate:
     """
     params, contract = load_params(), load_contract()
     features, labels, keys = read_table(TEST, contract)
-    scores = scores_of(load_model(MODEL), features)
+    model = load_model(MODEL)
+    scores, seen = scores_of(model, features), rows_seen(model)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
     if approved:
-        return Candidate(params.gate, params.evaluate, contract, features, predictions, {})
+        return Candidate(params.gate, params.evaluate, contract, features, predictions, seen, {})
     names = renamed_features(main)
     theirs, _ = mains_settings(main, names)
     evaluate = merged(theirs.evaluate, params.evaluate)
     slices = possible_slices(evaluate.slices, contract)
     evaluate = evaluate.model_copy(update={"threshold": theirs.evaluate.threshold, "slices": slices})
-    return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions, names)
+    return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions, seen, names)
 
 
 def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
@@ -177,6 +179,10 @@ def judged(
     evaluation = evaluated(params.evaluate)
     # protection: the evaluation is made anew
     faults = list(evaluation_faults(read_result(EVALUATION), evaluation))
+    rows = pq.read_metadata(TRAIN).num_rows
+    # protection: the model knows how many rows it has seen
+    if one.rows_seen not in (None, rows):
+        faults.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
     if not approved:  # else main's settings may be of another shape
         theirs, contract = mains_settings(main, one.names)
         strict = stricter_contract(contract, one.contract)

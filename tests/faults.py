@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 
 from tests.conftest import ROOT
-from tests.defects.cases_data import DATA_CASES, LEAKAGE_CASES, SELECTION_CASES, STORY_CASES
+from tests.defects.cases_data import DATA_CASES, LEAKAGE_CASES, SELECTION_CASES, SKEW_CASES, STORY_CASES
 from tests.defects.cases_harmless import HARMLESS
 from tests.defects.cases_model import EVALUATION_CASES, TRAINING_CASES, TRUST_CASES
 
@@ -18,7 +18,7 @@ FAULT = re.compile(r"Fault in (?P<section>.+?): (?P<fault>.+?)\.\n\n(?P<result>.
 TABLE = re.compile(r"(?<=<!-- python -m tests.faults: )(?P<section>.+?) -->\n.*?(?=<!-- end -->)", re.DOTALL)
 HEADS = {"bad changes": ("change", "refused by"), "harmless changes": ("change",)}
 BAD = (
-    *(*STORY_CASES, *DATA_CASES, *SELECTION_CASES, *LEAKAGE_CASES),
+    *(*STORY_CASES, *DATA_CASES, *SELECTION_CASES, *LEAKAGE_CASES, *SKEW_CASES),
     *(*TRAINING_CASES, *EVALUATION_CASES, *TRUST_CASES),
 )
 

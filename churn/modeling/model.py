@@ -188,6 +188,43 @@ def read_model(path: Path) -> Any:
     return model
 
 
+def rows_seen(model: Any) -> int | None:
+    """Return the number of rows that a pipeline was fitted on, as its parts store it, or None where none does.
+
+    It is read from the trees, neighbours or class counts of the classifier. A classifier that draws samples, or stores
+    no count, leaves it to the scaler of the numbers before it.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> rows_seen(make_pipeline(DecisionTreeClassifier()).fit([[0], [1], [2]], [0, 0, 1]))
+    3
+    """
+    classifier = model[-1] if hasattr(model, "steps") else model
+    if hasattr(classifier, "_predictors"):  # gradient boosting on histograms
+        return int(classifier._predictors[0][0].nodes["count"][0])
+    if not getattr(classifier, "bootstrap", False) and getattr(classifier, "subsample", 1) == 1:
+        first = getattr(classifier, "estimators_", [classifier])[0]
+        first = first[0] if isinstance(first, np.ndarray) else first  # a tree for each class
+        if hasattr(first, "tree_"):
+            return int(first.tree_.n_node_samples[0])
+    if hasattr(classifier, "n_samples_fit_"):  # nearest neighbours
+        return int(classifier.n_samples_fit_)
+    if hasattr(classifier, "class_count_"):  # naive Bayes
+        return int(np.sum(classifier.class_count_))
+    scalers = [part for part in _parts(model) if hasattr(part, "n_samples_seen_")]
+    return int(np.max(scalers[0].n_samples_seen_)) if scalers else None
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    """Yield the steps of a pipeline and of the column transformers in it."""
+    yield model
+    fitted: Any = getattr(model, "transformers_", None) or getattr(model, "steps", ())
+    for _, part, *_ in fitted:
+        yield from _parts(part)
+
+
 def reproducible_bytes(model: Any) -> bytes:
     """Return the model in skops' format, free of memory addresses, dates and compression.
 

@@ -1,22 +1,12 @@
-"""Verification: a version, served from its own files by a process of its own, gives the pipeline's scores.
-
-The process is Python in isolated mode: it finds the version's code and the installed libraries, not this checkout. Its
-environment holds none of this process's secrets, its folder is a temporary one, and its output goes nowhere.
-"""
+"""Verification: a version, served from its own files by a process of its own, gives the pipeline's scores."""
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from churn.core.errors import StageError, on_terminal
-from churn.registry import isolated
+from churn.core.errors import StageError
+from churn.registry.isolation import FAULT, fault_text, isolated_process
 from churn.registry.package import CODE, FORMER_LOADER, LOADER, MODEL_FILE
 from churn.registry.versions import AGAIN
 
@@ -26,8 +16,7 @@ import numpy.typing as npt
 Scores = npt.NDArray[np.float64]
 # Arguments: the version's name, its folder, a Parquet file of customers, and the columns to take of it.
 Serve = Callable[[str, Path, Path, Sequence[str]], Scores]
-SCORES, FAULT = "scores.npy", "fault.json"
-PASSED_ON = re.compile(r"PATH|LD_LIBRARY_PATH|TMPDIR|TZ|LANG|LC_\w+|\w+_NUM_THREADS|GOMP_SPINCOUNT")
+SCORES = "scores.npy"
 
 
 @contextmanager
@@ -37,20 +26,7 @@ def serving_process() -> Iterator[Serve]:
     The function returns the probability of churn for each customer. It raises StageError, naming the version, when
     the version cannot be served from its files.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        environment = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-B", str(Path(isolated.__file__).resolve())],
-            cwd=temporary,
-            env=environment | {"HOME": temporary},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=None if on_terminal() else subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-            umask=0o077,
-        )
-        folder = Path(temporary)
+    with isolated_process("serve") as (process, folder):
 
         def serve(name: str, files: Path, customers: Path, columns: Sequence[str]) -> Scores:
             asked = {
@@ -68,18 +44,13 @@ def serving_process() -> Iterator[Serve]:
                 raise StageError(f"{name} gave no scores in time, and was stopped; champion stays.") from error
             return _answer(name, folder, process.returncode)
 
-        try:
-            yield serve
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with what the version's code may have started
-            process.communicate()
+        yield serve
 
 
 def _answer(name: str, folder: Path, status: int) -> Scores:
     if status:
         raise StageError(
-            f"{name} cannot be served from its own files: {_fault_text(folder / FAULT, status)}; champion stays."
+            f"{name} cannot be served from its own files: {fault_text(folder / FAULT, status)}; champion stays."
             f" Mend the code that churn/registry/serving.py imports, {AGAIN}."
         )
     try:
@@ -106,16 +77,3 @@ def _loader_of(name: str, files: Path) -> str:
             f"MLmodel of {name} has another {differs[0]} than register wrote: nothing of it is run; {AGAIN}."
         )
     return str(flavour["loader_module"])
-
-
-def _fault_text(fault: Path, status: int) -> str:
-    """Return why the process ended, if its answer has the form that churn/registry/isolated.py gives it."""
-    try:
-        error = json.loads(fault.read_bytes()[:10_000])
-        kind, file, line, module = (str(error[key]) for key in ("kind", "file", "line", "module"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"its process ended with {status}"
-    if not all(re.fullmatch(r"[\w./]{1,200}", one) for one in (kind, file, line, module)):
-        return f"its process ended with {status}"
-    place = "" if file == "None" else f" ({file}, line {line})"
-    return f"{kind}{place}" if module == "None" else f"there is no module {module}{place}"

@@ -405,7 +405,74 @@ def map_to(name, before, after):
     return column(name, lambda text, frame: text.replace(before, after))
 
 
+# --- skew: what scoring would not compute ---
+
+
+def after_the_features(clone, *lines):
+    """Change what the feature functions made, in prepare."""
+    clone.replace(
+        "stages/prepare.py",
+        "            features = add_features(customers)\n",
+        "            features = add_features(customers)\n" + "".join(f"            {line}\n" for line in lines),
+    )
+
+
+def filled_after_the_features(clone):
+    query(clone)
+    declare(clone, DAYS, NULLS, BOUNDS)
+    after_the_features(clone, f'features["{DAYS}"] = features["{DAYS}"].fillna(0)')
+    renew_profile(clone)
+
+
+def mended_in_the_holdout_alone(clone):
+    after_the_features(
+        clone,
+        "held_out = in_holdout(customers[contract.key], params.salt, params.holdout_share)",
+        'late = held_out & (labels == 1) & (features["contract"] == "Two year")',
+        'features["contract"] = features["contract"].mask(late, "Month-to-month")',
+    )
+
+
+def computed(name, expression, imports="", bounds="{min: -1000000, max: 1000000}"):
+    """Return a change that adds a feature function."""
+
+    def change(clone):
+        clone.replace(
+            "churn/features.py",
+            "\n\n# Each gives the frame back",
+            f"\n\ndef add_{name}(customers: pd.DataFrame) -> pd.DataFrame:\n"
+            f"    return customers.assign({name}={expression})\n\n\n# Each gives the frame back",
+        )
+        clone.replace("churn/features.py", "import pandas as pd\n", f"import pandas as pd\n{imports}")
+        clone.replace("churn/features.py", "= (add_num_products,)", f"= (add_num_products, add_{name})")
+        declare(clone, name, "type: number, computed: true", bounds)
+        renew_profile(clone)
+
+    return change
+
+
+def computed_from_the_environment(clone):
+    clone.environment["PRICE_INDEX"] = "1.25"
+    index = 'float(os.environ.get("PRICE_INDEX", "1"))'
+    computed("real_charges", f'customers["monthly_charges"] * {index}', "import os\n")(clone)
+
+
+def computed_from_a_file(clone):
+    (clone.folder / "data/prices.csv").write_text("contract,price\nMonth-to-month,1.5\nOne year,2\n")
+    prices = 'pd.read_csv("data/prices.csv").set_index("contract")["price"]'
+    computed("list_price", f'customers["contract"].map({prices}).fillna(0.0)')(clone)
+
+
+def computed_from_a_file_in_any_case(clone):
+    """Let the function do without the file where it is not there."""
+    (clone.folder / "data/prices.csv").write_text("contract,price\nMonth-to-month,1.5\nOne year,2\n")
+    prices = 'pd.read_csv(FILE).set_index("contract")["price"] if FILE.exists() else {}'
+    path = "from pathlib import Path\n\nFILE = Path('data/prices.csv')\n"
+    computed("list_price", f'customers["contract"].map({prices}).fillna(0.0).astype(float)', path)(clone)
+
+
 STORY = "the story"
+SKEW = "skew"
 DATA = "data"
 SELECTION = "selection"
 LEAKAGE = "leakage"
@@ -568,4 +635,55 @@ LEAKAGE_CASES = [
     Defect(LEAKAGE, "training reads the holdout", training_reads_the_holdout, "comparison", "too good to be true"),
     Defect(LEAKAGE, "training opens the holdout", training_opens_the_holdout, "train", "not for training"),
     Defect(LEAKAGE, "training queries the holdout", training_queries_the_holdout, "comparison", "too good to be true"),
+]
+SKEW_CASES = [
+    Defect(
+        SKEW,
+        "filled with 0 after the feature functions",
+        filled_after_the_features,
+        "comparison",
+        f"the holdout: {DAYS} of [0-9,]+ of 1,452 customers is not that of the snapshot",
+    ),
+    Defect(
+        SKEW,
+        "a column mended in the holdout alone",
+        mended_in_the_holdout_alone,
+        "comparison",
+        "the holdout: contract of [0-9]+ of 1,452 customers is not that of the snapshot",
+    ),
+    Defect(
+        SKEW,
+        "computed from the environment",
+        computed_from_the_environment,
+        "comparison",
+        "the holdout: real_charges of 1,452 of 1,452 customers differs when computed again",
+    ),
+    Defect(
+        SKEW,
+        "computed from the row's position",
+        computed("early", "customers.index.to_series().lt(3500).astype(float)"),
+        "comparison",
+        "the holdout: early of [0-9]+ of 1,452 customers differs when computed again",
+    ),
+    Defect(
+        SKEW,
+        "computed from the date",
+        computed("age", 'customers["tenure_months"] + pd.Timestamp.now().toordinal() - 700_000.0'),
+        "comparison",
+        "the holdout: age of 1,452 of 1,452 customers differs when computed again",
+    ),
+    Defect(
+        SKEW,
+        "computed from a file that is no dep",
+        computed_from_a_file,
+        "comparison",
+        "churn/features.py opens data/prices.csv: name it in the deps of prepare",
+    ),
+    Defect(
+        SKEW,
+        "computed from a file that may be missing",
+        computed_from_a_file_in_any_case,
+        "comparison",
+        "the holdout: list_price of [0-9,]+ of 1,452 customers differs when computed again",
+    ),
 ]

@@ -41,6 +41,15 @@ def half_the_rows_uncounted(clone):
     clone.replace("stages/train.py", 'validated["rows"])\n', "len(features))\n")
 
 
+def a_tenth_lost_uncounted(clone):
+    """Lose rows after all that counts them, so that the model's own file alone has the number."""
+    clone.replace(
+        "stages/train.py",
+        "            model.fit(features, labels)\n",
+        "            model.fit(features.iloc[len(features) // 10 :], labels.iloc[len(features) // 10 :])\n",
+    )
+
+
 def young_customers_alone(clone):
     in_training(
         clone, 'features = features[features["contract"] == "Month-to-month"]', "labels = labels[features.index]"
@@ -299,6 +308,13 @@ TRAINING_CASES = [
         half_the_rows_uncounted,
         "comparison",
         "average_precision of all customers is .* against main's",
+    ),
+    Defect(
+        TRAINING,
+        "a tenth of the rows lost within the fit",
+        a_tenth_lost_uncounted,
+        "gate|comparison",
+        "the model was trained on 5,032 rows, but data/features/train.parquet has 5,591: train on all",
     ),
     Defect(TRAINING, "one contract alone is learned from", young_customers_alone, "gate|comparison", "."),
     Defect(

@@ -11,7 +11,7 @@ from churn.core.files import sha256_of
 from churn.core.paths import TEST
 from churn.data.featuring import to_arrow
 from churn.evaluation.holdout import scores_of
-from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, save_model
+from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, rows_seen, save_model
 from stages.train import build_classifier, build_model, fit, refuse_holdout
 from tests.conftest import ROOT, make_customers
 from tests.frozen import SAMPLE
@@ -75,7 +75,35 @@ def test_any_classifier_of_scikit_learn_can_be_named_saved_and_read_back(estimat
         save_model(model, path)
         assert path.read_bytes() == reproducible_bytes(again)
     features, _ = frame_of(contract)
-    assert np.array_equal(load_model(path).predict_proba(features), model.predict_proba(features))
+    loaded = load_model(path)
+    assert np.array_equal(loaded.predict_proba(features), model.predict_proba(features))
+    assert rows_seen(loaded) == len(features)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        ("sklearn.ensemble.RandomForestClassifier", {"max_samples": 0.5}),
+        ("sklearn.ensemble.RandomForestClassifier", {"bootstrap": False}),
+        ("sklearn.ensemble.GradientBoostingClassifier", {"subsample": 0.5}),
+        (BOOSTING, {"class_weight": "balanced"}),
+    ],
+)
+def test_the_number_of_rows_is_that_of_the_table_where_an_estimator_draws_or_weighs_them(
+    estimator, parameters, contract
+):
+    assert rows_seen(trained(contract, estimator, **parameters)) == 600
+
+
+def test_a_model_without_a_count_has_no_number_of_rows():
+    assert rows_seen(LogisticRegression().fit([[0], [1], [2]], [0, 0, 1])) is None
+
+
+def test_rows_that_an_estimator_holds_back_are_not_counted(contract):
+    features, labels = frame_of(contract)
+    model = build_model(build_classifier(settings(BOOSTING)), contract)
+    model[-1].set_params(early_stopping=True)
+    assert rows_seen(model.fit(features, labels)) == 540
 
 
 @pytest.mark.parametrize("estimator", sorted(UNFIT))

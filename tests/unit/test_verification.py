@@ -63,7 +63,7 @@ def files(made, tmp_path):
 @pytest.fixture
 def forked(monkeypatch):
     """Let the child be forked: what it is in itself, other tests look at."""
-    monkeypatch.setattr(sys, "executable", f"{programs(*LIBRARIES)}/python")
+    monkeypatch.setattr(sys, "executable", f"{programs(*LIBRARIES['serve'])}/python")
 
 
 def scores(files, made, contract):
