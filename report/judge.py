@@ -36,6 +36,7 @@ from report.settings import (
     merged,
     possible_slices,
     shown,
+    slice_names,
     stricter_contract,
 )
 
@@ -194,7 +195,7 @@ def judged(
             *table_faults(theirs.prepare, contract),
             *(selection_faults(labels, strict.rules.profile, contract.label) if labels else ()),
             # protection: no slice loses its churners
-            *vanished_slices(read_result(main / EVALUATION), evaluation),
+            *vanished_slices(read_result(main / EVALUATION), evaluation, slice_names(contract, one.names)),
             # protection: the contract is checked anew
             *contract_faults(strict, main, one.names),
             *faults,

@@ -84,13 +84,17 @@ def selection_faults(found: LabelChanges, rules: ProfileRules, label: str) -> It
         )
 
 
-def vanished_slices(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each slice that lost all of its churners; both are evaluations of a holdout."""
+def vanished_slices(before: Mapping[str, Any], after: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each slice that lost all of its churners; both are evaluations of a holdout.
+
+    `names` are those of slices that have another name here, by main's.
+    """
     churners = {part["name"]: part["churners"] for part in after["slices"]}
     for part in before["slices"]:
-        if part["churners"] >= VANISHED and churners.get(part["name"]) == 0:
+        name = names.get(part["name"], part["name"])
+        if part["churners"] >= VANISHED and churners.get(name) == 0:
             yield (
-                f"{part['name']}: the slice has no churner in the holdout, and {part['churners']:,} on main: look for a"
+                f"{name}: the slice has no churner in the holdout, and {part['churners']:,} on main: look for a"
                 f" condition in the query, for a filled value, and for late labels, {APPROVAL}"
             )
 

@@ -193,16 +193,23 @@ def mains_settings(main: Path, names: Mapping[str, str]) -> tuple[Params, Contra
         for new in here
         if name not in here and new not in conditions and tree_of(text) == tree_of(here[new])
     }
-    for before, after in names.items():
-        values = contract["columns"][after]["values"] or ("false", "true")
-        called |= {f"{before}={value}": f"{after}={value}" for value in values}
-        called[f"{before} is missing"] = f"{after} is missing"
+    ours = Contract.model_validate_json(json.dumps(contract))
+    called |= slice_names(ours, names)
     slices |= {
         "columns": [names.get(name, name) for name in slices["columns"]],
         "conditions": _renamed(conditions, called),
     }
     params["gate"]["slices"] = _renamed(params["gate"]["slices"], called)
-    return Params.model_validate_json(json.dumps(params)), Contract.model_validate_json(json.dumps(contract))
+    return Params.model_validate_json(json.dumps(params)), ours
+
+
+def slice_names(contract: Contract, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the slices of features that have another name on main, by main's name of the slice."""
+    called = {f"{before} is missing": f"{after} is missing" for before, after in names.items()}
+    for before, after in names.items():
+        for value in contract.columns[after].values or ("false", "true"):
+            called[f"{before}={value}"] = f"{after}={value}"
+    return called
 
 
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

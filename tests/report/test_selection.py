@@ -101,8 +101,10 @@ def slices(**churners):
 
 def test_a_slice_that_lost_all_of_its_twenty_churners_has_vanished():
     before = slices(loyal=20, small=19, kept=40, renamed=30)
-    (fault,) = vanished_slices(before, slices(loyal=0, small=0, kept=1))
+    (fault,) = vanished_slices(before, slices(loyal=0, small=0, kept=1), {})
     assert fault.startswith("loyal: the slice has no churner in the holdout, and 20 on main: look for")
+    (fault,) = vanished_slices(slices(loyal=20), slices(faithful=0), {"loyal": "faithful"})
+    assert fault.startswith("faithful: the slice has no churner in the holdout, and 20 on main: look for")
 
 
 @pytest.fixture
