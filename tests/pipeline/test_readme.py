@@ -4,7 +4,7 @@ import re
 
 from churn.config.params import load_params
 from tests.conftest import ROOT
-from tests.faults import filled
+from tests.faults import BAD, HARMLESS, filled
 from tests.frozen import copy_of
 
 import pytest
@@ -92,6 +92,11 @@ def test_each_fault_is_shown_by_a_test_that_exists():
 
 def test_the_tables_of_faults_are_those_of_the_tests():
     assert filled(DOCS["faults.md"]) == DOCS["faults.md"], "run python -m tests.faults"
+
+
+def test_the_readme_counts_the_changes_that_the_tests_make():
+    assert f"makes {len(BAD)} bad changes" in README
+    assert f"makes {len(HARMLESS)} harmless changes" in README
 
 
 def test_the_readme_has_at_most_twenty_words_a_sentence():
