@@ -587,7 +587,7 @@ SELECTION_CASES = [
         "churners come back as others who stayed",
         churners_come_back_as_others,
         "comparison",
-        GONE.format("100.0%"),
+        "churn turned from 1 to 0 for 1[0-9]{2} of main's 1,869 churners",
     ),
     Defect(
         SELECTION,
