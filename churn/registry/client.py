@@ -137,7 +137,7 @@ def failed_with(error: Exception, code: str) -> bool:
 
 
 def write(call: Callable[..., Any], *arguments: Any) -> None:
-    """Set a tag or an alias; once more where another registration has made the same row at the same moment.
+    """Write a row, such as a tag's; once more where another registration has made the same row at the same moment.
 
     MLflow looks for the row before it makes it, and the database refuses the second of two.
     """
@@ -158,7 +158,7 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     location = artifacts_here() if file_of(client.tracking_uri) else None  # a server has a place of its own
     if not client.get_experiment_by_name(name):
         try:
-            client.create_experiment(name, artifact_location=location)
+            write(client.create_experiment, name, location)
         except MlflowException as error:
             if not failed_with(error, "RESOURCE_ALREADY_EXISTS"):  # another registration was faster
                 raise
@@ -187,7 +187,7 @@ def ensure_model(client: "MlflowClient", model: str) -> None:
 
     try:
         if not client.search_registered_models(f"name='{model}'"):
-            client.create_registered_model(model)
+            write(client.create_registered_model, model)
     except MlflowException as error:
         if not failed_with(error, "RESOURCE_ALREADY_EXISTS"):
             raise
