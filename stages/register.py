@@ -106,7 +106,7 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
         DatasetInput(Dataset(path.stem, digest[:36], "local", str(path)), [InputTag("mlflow.data.context", context)])
         for context, (path, digest) in tables.items()
     ]
-    client.log_inputs(run_id, datasets)
+    write(client.log_inputs, run_id, datasets)  # the rows of datasets belong to the experiment
     with tempfile.TemporaryDirectory() as folder:
         curves = {path.stem: pd.read_csv(path) for path in sorted(PLOTS.glob("*.csv"))}
         draw({tags["commit"][:8]: curves}, Path(folder) / "evaluation.png")

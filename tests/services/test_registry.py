@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from churn.core.files import sha256_of
 from churn.modeling.model import read_table, save_model
 from churn.registry.champion import move, moves_of
 from stages.train import build_classifier, build_model
+from tests.conftest import Clone
 from tests.servers import BUCKET, proxy, s3_client
 from tests.services.registering import Registration, named, registered, replace
 from tests.serving import assert_mlflow_predicts_the_scores
@@ -104,7 +106,8 @@ def test_two_registrations_at_once_make_one_version(clone, faulty, client):
 
     faulty.fault = together
     named(clone, "two")
-    two = [Registration(clone, faulty.address) for _ in range(2)]
+    other = Clone(shutil.copytree(clone.folder, clone.folder.parent / "other" / "repository", symlinks=True))
+    two = [Registration(one, faulty.address) for one in (clone, other)]
     for status, printed in [one.end() for one in two]:
         assert status == 0, printed
         assert "register: two version 1 is champion" in printed or "register: two version 1 (there" in printed
