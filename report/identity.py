@@ -69,9 +69,8 @@ def _declared(column: Column) -> tuple[object, ...]:
 def other_keys(main: Path, contract: Contract) -> OtherKeys:
     """Find the customers whose key is new, and whose columns are those of a customer whose key is gone.
 
-    The label, which time may change, does not count. Customers are paired only where their contents are unique, because
-    strangers with equal columns would count as one whose label changed. But a customer like one that main was trained
-    on always counts as that one. Raises StageError where too many keys came and went without such a match: main's
+    The label, which time may change, does not count. Where contents are not unique, a customer like one that main was
+    trained on counts as that one. Raises StageError where too many keys came and went without such a match: main's
     training customers could not be told from new ones.
     """
     tables = {"before": main / RAW, "after": RAW, "trained": main / TRAIN}
@@ -104,11 +103,12 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
             f"SELECT {key} FROM new WHERE content IN (SELECT content FROM gone SEMI JOIN trained USING ({key}))"
         )
         one, other = (
-            f"(SELECT {key}::VARCHAR AS key, content FROM {table} QUALIFY count(*) OVER (PARTITION BY content) = 1)"
+            f"(SELECT {key}::VARCHAR AS key, content, row_number() OVER (PARTITION BY content ORDER BY {key}) AS place"
+            f" FROM {table})"
             for table in ("gone", "new")
         )
         pairs = database.sql(
-            f"SELECT one.key AS before, other.key AS after FROM {one} one JOIN {other} other USING (content)"
+            f"SELECT one.key AS before, other.key AS after FROM {one} one JOIN {other} other USING (content, place)"
         )
         return OtherKeys(pairs.to_arrow_table(), trained_on.to_arrow_table()[0].to_pandas())
 
