@@ -3,27 +3,16 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from churn.config.contract import Rules, load_contract
-from churn.config.params import METRICS, Gate, StrictModel, load_params
+from churn.config.contract import Rules
+from churn.config.params import METRICS, Gate, StrictModel
 from churn.config.stricter import Stricter, directions
 from churn.core.results import RuleOutcome
 from report.collect import outcome_beside_main
 from report.data import Outcome, ReportData
 from report.judge import evaluation_faults
 from report.settings import loosened_settings, merged, stricter, stricter_contract
-from tests.conftest import after_change
 
 import pytest
-
-
-@pytest.fixture
-def branch_params(tmp_path):
-    return after_change("params.yaml", load_params, tmp_path)
-
-
-@pytest.fixture
-def branch_contract(tmp_path):
-    return after_change("contract.yaml", load_contract, tmp_path)
 
 
 @pytest.mark.parametrize(

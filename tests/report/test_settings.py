@@ -8,23 +8,12 @@ from report.changes import loosened
 from report.data import Change
 from report.relations import implies
 from report.settings import loosened_settings, mains_settings, merged, possible_slices, stricter_contract
-from tests.conftest import after_change
 from tests.frozen import copy_of
 
 import pytest
 
 RANGES = {name: Range(min=0, max=most) for name, most in (("months", 120), ("charge", 500), ("total", 60_000))}
 FITS = "abs(total - months * charge) <= 3 * charge + 0.2 * months * charge"
-
-
-@pytest.fixture
-def branch_params(tmp_path):
-    return after_change("params.yaml", load_params, tmp_path)
-
-
-@pytest.fixture
-def branch_contract(tmp_path):
-    return after_change("contract.yaml", load_contract, tmp_path)
 
 
 def in_reverse(mapping):

@@ -1,0 +1,17 @@
+"""Settings of a branch: those of the sample, changed by a test."""
+
+from churn.config.contract import load_contract
+from churn.config.params import load_params
+from tests.conftest import after_change
+
+import pytest
+
+
+@pytest.fixture
+def branch_params(tmp_path):
+    return after_change("params.yaml", load_params, tmp_path)
+
+
+@pytest.fixture
+def branch_contract(tmp_path):
+    return after_change("contract.yaml", load_contract, tmp_path)
