@@ -4,7 +4,7 @@ Order, names, and the reasons after `because:` are not rules. Texts that DuckDB 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,34 +135,33 @@ def stricter_contract(main: Contract, branch: Contract) -> Contract:
         return here.model_copy(update={"nulls": nulls, "values": values})
 
     rules: Rules = merged(main.rules, branch.rules)
-    theirs = {name: one for name, one in _unimplied(main, branch).items() if _checkable(name, one, branch)}
+    theirs = {
+        name: one
+        for name, one in _unimplied(main, branch).items()
+        if one.column in branch.columns and _readable(relation_condition, name, one.holds, branch)
+    }
     relations = {**branch.rules.relations, **theirs}
     columns = {name: column(name, here) for name, here in branch.columns.items()}
     return branch.model_copy(update={"columns": columns, "rules": rules.model_copy(update={"relations": relations})})
 
 
-def _checkable(name: str, relation: Relation, contract: Contract) -> bool:
+def _readable(read: Callable[[str, str, Contract], object], name: str, condition: str, contract: Contract) -> bool:
+    """Return whether `read` finds no fault in a condition, such as a column that the contract lacks."""
     try:
-        relation_condition(name, relation.holds, contract)
+        read(name, condition, contract)
     except StageError:
         return False
-    return relation.column in contract.columns
+    return True
 
 
 def possible_slices(slices: Slices, contract: Contract) -> Slices:
     """Return the slices that can be made of the columns of a contract, which may lack some of main's."""
-
-    def readable(name: str, condition: str) -> bool:
-        try:
-            slice_condition(name, condition, contract)
-        except StageError:
-            return False
-        return True
-
     kinds = {name: column.type for name, column in contract.columns.items()}
     return Slices(
         columns=tuple(name for name in slices.columns if kinds.get(name) in ("category", "boolean")),
-        conditions={name: text for name, text in slices.conditions.items() if readable(name, text)},
+        conditions={
+            name: text for name, text in slices.conditions.items() if _readable(slice_condition, name, text, contract)
+        },
     )
 
 
