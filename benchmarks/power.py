@@ -25,7 +25,7 @@ from tqdm import tqdm
 FOLDS = 5
 LOSSES = (0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.03, 0.04)  # of the ROC AUC
 SIZES = (100, 400, 1_452, 6_000)  # customers in the holdout; the sample has 1,452
-DISAGREEMENT = 0.25  # SD of the log odds of an honest model; two of them differ as two that learned from other customers
+DISAGREEMENT = 0.25  # SD of an honest model's log odds; two differ as if they learned from other customers
 FLOORS = ("roc_auc", "accuracy")
 STEPS, STEP = 40, 0.004  # proposals, one after the other, and what each would lose
 HALF = 0.019  # of a leak; gate.vs_baseline.max_gain allows 0.02
