@@ -46,6 +46,7 @@ def runner(tmp_path):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     environment = {
+        "APPROVED": "",
         "APPROVED_BY": "",
         "BEFORE": "",
         "PATH": f"{programs}:{os.environ['PATH']}",
