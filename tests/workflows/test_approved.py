@@ -15,7 +15,7 @@ CODEOWNERS = """# who must be asked
 """
 
 
-def review(login, state="APPROVED", commit=HEAD, teams=(), can_push=True, body=""):
+def review(login, state="APPROVED", commit=HEAD, *, teams=(), can_push=True, body=""):
     return {
         "author": login and {"login": login},
         "authorCanPushToRepository": can_push,
