@@ -68,7 +68,8 @@ def collect(base: str, name: str) -> ReportData:
     else:
         notes += [fault.message for fault in missing]
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
-        picture_alone(PICTURE)
+        with suppress(StageError):  # of settings that this code does not know
+            picture_alone(PICTURE)
     data.notes, data.has_picture = (*data.notes, *notes), PICTURE.exists()
     return data
 
