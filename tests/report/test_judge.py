@@ -9,6 +9,7 @@ from churn.config.stricter import Stricter, directions
 from churn.core.results import RuleOutcome
 from report.collect import outcome_beside_main
 from report.data import Outcome, ReportData
+from report.faults import Fault
 from report.judge import evaluation_faults
 from report.settings import loosened_settings, merged, stricter, stricter_contract
 
@@ -124,8 +125,8 @@ def test_the_same_and_stricter_settings_are_no_fault(params, contract, branch_pa
 def test_who_is_judged_and_from_which_score_takes_an_approval(change, said, same, branch_params):
     ((section, value),) = change.items()
     (fault,) = settings_faults(*same, branch_params(lambda values: values[section].update(value)))
-    assert said in fault
-    assert fault.endswith("that takes a code owner's approval")
+    assert said in fault.message
+    assert fault.message.endswith("that takes a code owner's approval")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_who_is_judged_and_from_which_score_takes_an_approval(change, said, same
 def test_a_contract_that_lets_more_through_takes_an_approval(column, change, said, same, branch_contract):
     ours, contract = branch_contract(lambda values: values["columns"][column].update(change)), same[1]
     (fault,) = settings_faults(*same, our_contract=ours)
-    assert said in fault
+    assert said in fault.message
     judged = stricter_contract(contract, ours).columns[column]
     assert (judged.nullable, judged.values) == (contract.columns[column].nullable, contract.columns[column].values)
 
@@ -178,9 +179,9 @@ def test_the_first_reason_is_the_cause_of_the_others():
     gate = Outcome(False, "Blocked: recall is 0", "gate", ("recall is 0",))
     everything = {"threshold": 0.5, "rows": 100, "predicted": 0}
     data = ReportData(
-        (), "main", gate, rules=rules, faults=("12 customers are in neither table",), evaluation=everything
+        (), "main", gate, rules=rules, faults=(Fault("12 customers are in neither table"),), evaluation=everything
     )
-    outcome = outcome_beside_main(data, (), approved=False)
+    outcome = outcome_beside_main(data)
     assert outcome.stage == "gate"
     assert outcome.sentence == "Blocked: 12 customers are in neither table (and 5 more)"
     assert outcome.reasons == (
