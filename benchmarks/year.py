@@ -106,10 +106,10 @@ class Year:
                 overall = compare(y, theirs, ours, evaluate.threshold)
                 rules = evaluate_rules(evaluation_of(features, y, ours, evaluate, contract), gate)
                 rules += vs_baseline(len(y), overall, slices, gate)
-                shifts = profile_findings(contract, before[1], profile)
+                shifts, counts = profile_findings(contract, before[1], profile), changes(before[0], month)
                 yield [
                     *(f"profile: {one.rule} of {one.column}" for one in shifts),
-                    *selection_faults(changes(before[0], month), contract.rules.profile, contract.label),
+                    *(one.message for one in selection_faults(counts, contract.rules.profile, contract.label)),
                     *(f"{one.scope}: {one.label}" for one in rules if one.status == "failed"),
                 ]
             before = month, profile, model
