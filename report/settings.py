@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Column, Contract, Relation, Rules, load_contract
-from churn.config.params import Gate, Model, Params, Slices, load_params
+from churn.config.params import Campaign, Gate, Model, Params, Slices, load_params
 from churn.config.stricter import Stricter, directions
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT, PARAMS
 from churn.data.conditions import relation_condition, renamed_in, slice_condition, tree_of
 from report.relations import implies
 
-DIRECTIONS = directions(Gate, Rules)
+DIRECTIONS = directions(Campaign, Gate, Rules)
 BY_APPROVAL = "that takes a code owner's approval"
 
 
@@ -82,6 +82,8 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
             f"{PARAMS}: evaluate.threshold is {branch.evaluate.threshold:g}, on main {main.evaluate.threshold:g}:"
             f" {BY_APPROVAL}"
         )
+    campaigns = (one.evaluate.campaign.model_dump(mode="json") for one in (main, branch))
+    yield from loosened(f"{PARAMS}: evaluate.campaign", *campaigns)
     for name, before in main.prepare.model_dump(mode="json").items():
         after = branch.prepare.model_dump(mode="json")[name]
         if before != after and not (name == "drop" and _conditions(before) == _conditions(after)):
