@@ -98,13 +98,14 @@ class Bench:
             slices = compare_slices(masks, y, (theirs, ours), params.evaluate, params.gate.min_slice_rows)
             evaluation = evaluation_of(features, y, ours, params.evaluate, self.contract)
             beside = compare(y, theirs, ours, params.evaluate)
-            rules = [*evaluate_rules(evaluation, params.gate), *vs_baseline(beside, slices, params.gate.vs_baseline)]
+            rules = [*evaluate_rules(evaluation, params.gate), *vs_baseline(len(y), beside, slices, params.gate)]
             yield rules, beside["roc_auc"]
 
     def blocked_by_margin(self, margin: float, differences: list[Difference]) -> str:
         """Return how many of the differences in ROC AUC a margin alone would block, in percent."""
         rules = self.params.gate.vs_baseline.model_copy(update={"margins": {"roc_auc": margin}})
-        blocked = [vs_baseline({"roc_auc": one}, [], rules)[0].status == "failed" for one in differences]
+        gate = self.params.gate.model_copy(update={"vs_baseline": rules})
+        blocked = [vs_baseline(0, {"roc_auc": one}, [], gate)[0].status == "failed" for one in differences]
         return f"{sum(blocked) / len(blocked):8.1%}"
 
 

@@ -203,5 +203,5 @@ def judged(
     # protection: the verdict is made anew
     rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if compared:
-        rules += vs_baseline(compared.overall, compared.slices, one.gate.vs_baseline)
+        rules += vs_baseline(compared.rows, compared.overall, compared.slices, one.gate)
     return tuple(rules), tuple(faults)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.config.params import PROFIT
+from churn.gate.rules import OVERALL
 from report import filters
 from report.changes import loosened
 from report.data import ReportData
@@ -90,5 +91,5 @@ def _rendered(template: str, escape: Callable[[object], str], data: ReportData, 
     environment.filters |= {one.__name__: one for one in filters.FILTERS}
     profit = data.comparison.overall[PROFIT].branch if data.comparison else (data.evaluation or {}).get(PROFIT)
     metrics = [name for name in METRIC_ORDER if name != PROFIT or profit is not None]
-    values |= {"headline": headline(data), "METRICS": metrics, "SLICE_METRICS": SLICE_METRICS}
+    values |= {"headline": headline(data), "METRICS": metrics, "SLICE_METRICS": SLICE_METRICS, "OVERALL": OVERALL}
     return environment.get_template(template).render(vars(data), **values)

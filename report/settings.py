@@ -23,8 +23,8 @@ BY_APPROVAL = "that takes a code owner's approval"
 def stricter(main: Any, branch: Any, key: str = "") -> Any:
     """Return of two settings, as JSON has them, what lets less through; what only one side has counts as well.
 
-    Of two numbers that is the one that the innermost field in the dotted `key` declares, see churn/config/stricter.py;
-    of two lists all that is in either; of anything else, and of an unknown field, main's.
+    Of two numbers or choices that is the one that the innermost field in the dotted `key` declares, see
+    churn/config/stricter.py; of two lists all that is in either; of anything else, and of an unknown field, main's.
     """
     if branch is None or main is None:
         return branch if main is None else main
@@ -33,10 +33,16 @@ def stricter(main: Any, branch: Any, key: str = "") -> Any:
         return {name: stricter(main.get(name), branch.get(name), f"{key}.{name}") for name in names}
     if isinstance(main, list) and isinstance(branch, list):
         return [*main, *(one for one in branch if one not in main)]
+    declared = _declared(key)
+    if declared is Stricter.BLOCK:
+        return declared.value if declared.value in (main, branch) else main
     if all(isinstance(side, int | float) for side in (main, branch)):
-        declared = next((DIRECTIONS[part] for part in reversed(key.split(".")) if part in DIRECTIONS), Stricter.MAINS)
         return {Stricter.LARGER: max(main, branch), Stricter.SMALLER: min(main, branch)}.get(declared, main)
     return main
+
+
+def _declared(key: str) -> Stricter:
+    return next((DIRECTIONS[part] for part in reversed(key.split(".")) if part in DIRECTIONS), Stricter.MAINS)
 
 
 def merged(main: Model, branch: Model) -> Model:
@@ -51,7 +57,7 @@ def looser(key: str, main: Any, branch: Any) -> bool:
         return False
     if isinstance(main, list):
         return any(one not in (branch or []) for one in main)
-    if isinstance(main, str) and isinstance(branch, str):
+    if isinstance(main, str) and isinstance(branch, str) and _declared(key) is Stricter.MAINS:
         return main != branch and tree_of(main) != tree_of(branch)
     return bool(stricter(main, branch, key) != branch)
 

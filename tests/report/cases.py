@@ -6,7 +6,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from churn.config.params import METRICS, VsBaseline
+from churn.config.params import METRICS, VsBaseline, load_params
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference, SliceDifferences
 from churn.gate.baseline import vs_baseline
@@ -65,9 +65,11 @@ SPOILT = differences(-0.2, "worse")
 RULES = VsBaseline(
     margins={"roc_auc": 0.005, "brier_score": 0.003},
     slice_margins={"recall": 0.1},
+    tolerance=3,
     familywise_alpha=0.01,
     max_gain={"roc_auc": 0.02},
 )
+GATE = load_params(Path("tests/sample/params.yaml")).gate.model_copy(update={"vs_baseline": RULES})
 STOPPED = ReportData(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
 
 CASES = {
@@ -123,7 +125,7 @@ CASES = {
         faults=(LOOSER,),
         rules=(
             rule("all customers", "roc_auc", 0.6, 0.7),
-            *vs_baseline(differences(-0.1, "worse"), [SliceDifferences("new_customers", 289, SPOILT)], RULES),
+            *vs_baseline(1452, differences(-0.1, "worse"), [SliceDifferences("new_customers", 289, SPOILT)], GATE),
             rule("total_charges is missing", "rows", 100, 3).model_copy(update={"status": "skipped"}),
         ),
     ),

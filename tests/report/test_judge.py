@@ -1,7 +1,7 @@
 """By whose rules a change is judged, and what of its own words is checked."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from churn.config.contract import Rules
 from churn.config.params import METRICS, Gate, StrictModel
@@ -27,6 +27,9 @@ import pytest
         ("familywise_alpha", 0.01, 0.001, 0.01),
         ("min_slice_rows", 100, 1000, 100),
         ("min_slice_rows", 100, 10, 100),
+        ("when_inconclusive", "block", "pass", "block"),
+        ("when_inconclusive", "pass", "block", "block"),
+        ("when_inconclusive", "pass", "pass", "pass"),
         ("columns", ["a", "b"], ["b", "c"], ["a", "b", "c"]),
         ("holds", "a < b", "true", "a < b"),
     ],
@@ -40,6 +43,9 @@ def test_every_number_of_a_rule_declares_which_is_stricter():
     class Undeclared(StrictModel):
         rate: float
 
+    class Choice(StrictModel):
+        when: Literal["block", "pass"]
+
     class Outer(StrictModel):
         inner: Mapping[str, Undeclared]
 
@@ -49,8 +55,10 @@ def test_every_number_of_a_rule_declares_which_is_stricter():
     declared = directions(Gate, Rules)
     assert set(declared.values()) == set(Stricter)
     assert declared["slice_margins"] is Stricter.SMALLER
-    with pytest.raises(TypeError, match=r"Undeclared\.rate is a number of a rule, and declares no Stricter"):
+    with pytest.raises(TypeError, match=r"Undeclared\.rate is a value of a rule, and declares no Stricter"):
         directions(Gate, Outer)
+    with pytest.raises(TypeError, match=r"Choice\.when is a value of a rule, and declares no Stricter"):
+        directions(Gate, Choice)
     with pytest.raises(TypeError, match=r"Other\.min: min is declared otherwise elsewhere"):
         directions(Gate, Other)
     assert stricter(1, 2, "gate.unheard_of") == stricter(1, 0, "gate.unheard_of") == 1
@@ -86,6 +94,7 @@ def settings_faults(params, contract, ours=None, our_contract=None):
 def test_the_same_and_stricter_settings_are_no_fault(params, contract, branch_params, branch_contract):
     def tighten(values):
         values["gate"]["overall"]["roc_auc"]["min"] = 0.83
+        values["gate"]["when_inconclusive"]["slices"] = "block"
         values["gate"]["slices"]["contract=One year"] = {"roc_auc": {"min": 0.6}}
         values["evaluate"]["slices"]["conditions"]["loyal"] = "tenure_months > 48"
 
@@ -111,6 +120,10 @@ CAMPAIGN = {"capacity": 0.1, "retained_value": 200, "offer_cost": 11, "success_r
         ({"prepare": {"holdout_share": 0.1}}, "prepare.holdout_share is 0.1"),
         ({"prepare": {"drop": {"young": "tenure_months < 3"}}}, "prepare.drop is {'young': 'tenure_months < 3'}"),
         ({"gate": {"min_slice_rows": 1000}}, "gate.min_slice_rows is 1000, on main 100"),
+        (
+            {"gate": {"when_inconclusive": {"overall": "pass", "slices": "pass"}}},
+            "gate.when_inconclusive.overall is pass, on main block",
+        ),
     ],
 )
 def test_who_is_judged_and_from_which_score_takes_an_approval(change, said, same, branch_params):
