@@ -225,7 +225,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
 
 def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: Path) -> Comparison:
     """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
-    threshold, label = one.evaluate.threshold, one.contract.label
+    label = one.contract.label
     theirs = main_scores(main, one.predictions, one.contract, rekeyed)
     both = theirs.notna().to_numpy()
     predictions = one.predictions[both]
@@ -233,10 +233,11 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
     if not 0 < y.sum() < len(y):
         raise StageError(f"of the {len(y):,} customers that both models can score, all or none churned")
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
-    slices = tuple(compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows))
+    slices = tuple(compare_slices(masks, y, (scores, ours), one.evaluate, one.gate.min_slice_rows))
+    threshold = one.evaluate.threshold
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
     own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
-    differences = compare(y, scores, ours, threshold)
+    differences = compare(y, scores, ours, one.evaluate)
     return Comparison(len(y), len(one.predictions), differences, slices, easier_holdout(own, here))
 
 

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 CONTROL = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")  # also what turns the text around
 NAMES = {
-    "average_precision": "Average precision",
     "brier_score": "Brier score ↓",
     "expected_calibration_error": "Calibration error ↓",
     "f1": "F1",
@@ -49,7 +48,7 @@ def plain(text: object) -> Markup:
 def metric(name: str, arrow: bool = True) -> str:
     """Return a metric's name as people write it, with ↓ where smaller is better; what follows the name stays."""
     stem, rest = re.fullmatch(r"(\w*)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]  # fits any text
-    shown = NAMES.get(stem, stem.capitalize())
+    shown = NAMES.get(stem, stem.capitalize().replace("_", " "))
     return (shown if arrow else shown.removesuffix(" ↓")) + rest
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Column, Contract, Relation, Rules, load_contract
-from churn.config.params import Gate, Model, Params, Slices, load_params, read_settings
+from churn.config.params import Campaign, Gate, Model, Params, Slices, load_params, read_settings
 from churn.config.stricter import Stricter, directions
 from churn.core.errors import StageError
 from churn.core.files import read_yaml
@@ -21,7 +21,7 @@ from report.relations import implies
 
 from pydantic import ValidationError
 
-DIRECTIONS = directions(Gate, Rules)
+DIRECTIONS = directions(Campaign, Gate, Rules)
 BY_APPROVAL = "that takes a code owner's approval"
 
 
@@ -113,6 +113,8 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
     yield from loosened(settings, ("gate",), *(one.gate.model_dump(mode="json") for one in (main, branch)))
     slices = (one.evaluate.slices.model_dump(mode="json") for one in (main, branch))
     yield from loosened(settings, ("evaluate", "slices"), *slices)
+    campaigns = (one.evaluate.campaign.model_dump(mode="json") for one in (main, branch))
+    yield from loosened(settings, ("evaluate", "campaign"), *campaigns)
     score, now = main.evaluate.threshold, branch.evaluate.threshold
     if score != now:
         yield loose(settings, ("evaluate", "threshold"), f"is {now:g}, on main {score:g}", now)
