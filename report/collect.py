@@ -96,8 +96,9 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
     if "fetch" not in done:
         return []  # nothing to compare, so main need not be rebuilt
     with noted(unjudged), checked_out(commit) as main, recomputing() if evaluated else nullcontext() as differences:
-        if not own:
-            load_params(main / PARAMS), load_contract(main / CONTRACT)
+        if not own:  # else mains_params and mains_contract read them as far as this code knows their keys
+            load_params(main / PARAMS)
+            load_contract(main / CONTRACT)
         same, names, labels, rekeyed = set[Path](), dict[str, str](), None, None
         with noted(uncompared):
             same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()

@@ -107,10 +107,10 @@ def candidate(main: Path, names: Mapping[str, str], approval: Approval) -> Candi
     )
 
 
-def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
+def table_faults(prepare: Prepare, contract: Contract, whose: str = "main's") -> Iterator[str]:
     """Yield a sentence for each way in which the tables are not what `prepare` makes of the snapshot's customers.
 
-    Every customer is in one table, by the split of `prepare`, with the label of the snapshot.
+    Every customer is in one table, by the split of `prepare`, with the label of the snapshot. `whose` names the split.
     """
     key, label = contract.key, contract.label
     kept, held_out = [], []
@@ -126,16 +126,16 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
     lost = snapshot[~among(snapshot[key], train[key]) & ~among(snapshot[key], test[key])]
     if len(lost):
         yield (
-            f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in neither table, and main's"
+            f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in neither table, and {whose}"
             " prepare.drop does not cover them"
         )
     seen = int(among(snapshot[key][snapshot["holdout"]], train[key]).sum())
     if seen:
-        yield f"the training table has {number_of(seen, 'customers')} whom main's split holds out"
+        yield f"the training table has {number_of(seen, 'customers')} whom {whose} split holds out"
     moved = int(among(test[key], snapshot[key][~snapshot["holdout"]]).sum())
     if moved:
         who = number_of(moved, "customers")
-        yield f"the holdout has {who} whom main's split does not hold out: it is another holdout"
+        yield f"the holdout has {who} whom {whose} split does not hold out: it is another holdout"
     if label in snapshot:
         for name, table in tables.items():
             both = table.merge(snapshot, on=key, suffixes=("", " before"))
@@ -214,13 +214,14 @@ def judged(
     if one.rows_seen not in (None, rows):
         evidence.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
     before = read_json(main / EVALUATION) if (main / EVALUATION).exists() else {"slices": ()}  # main is not rebuilt
+    split_approved = one.prepare == params.prepare and any(fault.place[0] == "prepare" for fault in one.loosened)
     faults = [
         # protection: settings are main's or stricter
         *one.loosened,
         # protection: stages run what main's run
         *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
         # protection: the split is main's
-        *map(Fault, table_faults(one.prepare, one.strict)),
+        *map(Fault, table_faults(one.prepare, one.strict, "the approved" if split_approved else "main's")),
         *(selection_faults(labels, one.strict.rules.profile, one.strict.label) if labels else ()),
         # protection: no slice loses its churners
         *vanished_slices(before, evaluation, slice_names(one.strict, one.names)),
