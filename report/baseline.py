@@ -32,8 +32,9 @@ from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange, OtherKeys
 from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
-from report.selection import easier_holdout, label_changes
+from report.selection import easier_holdout
 from report.state import dvc, logged_runs
+from report.values import customer_changes, twins
 
 import pandas as pd
 import pyarrow as pa
@@ -259,7 +260,6 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
     rows = row_changes(main / RAW, RAW, contract)
     if not prepared:
         return DataChange(rows, drift)
-    rekeyed = other_keys(main, contract)
-    return DataChange(
-        rows, drift, label_changes(main, load_contract(main / CONTRACT), contract, rekeyed.pairs), rekeyed
-    )
+    rekeyed, names, theirs = other_keys(main, contract), renamed_features(main), load_contract(main / CONTRACT)
+    labels, values = customer_changes(main, theirs, contract, rekeyed.pairs, names)
+    return DataChange(rows, drift, labels, rekeyed, values, twins(main, theirs, contract, names))

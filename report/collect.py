@@ -10,7 +10,7 @@ from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError, number_of
 from churn.core.git import git
-from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
+from churn.core.paths import CONTRACT, EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
 from churn.gate.rules import root_causes
 from churn.lock import ORDER
@@ -21,6 +21,7 @@ from report.identity import refuse_other_names
 from report.judge import candidate, judged
 from report.recompute import recomputing
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
+from report.values import spike_notes, value_notes
 
 PICTURE = FOLDER / "comparison.png"
 HASH = re.compile("[0-9a-f]{40}")
@@ -90,12 +91,16 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
             data.data = None if tables <= same else data_change(main, prepared)
             if evaluated:
                 ours = candidate(main, approved)
-                labels, rekeyed = (data.data.labels, data.data.rekeyed) if data.data else (None, None)
+                rekeyed = data.data.rekeyed if data.data else None
                 data.same_model = model <= same
                 data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
-                data.rules, data.faults = judged(main, ours, data.comparison, labels, approved)
+                data.rules, data.faults = judged(main, ours, data.comparison, data.data, approved)
                 data.faults += tuple(differences() if differences else ())
-                data.notes = tuple(same_under_other_names(ours.names, rekeyed))
+                data.notes = (
+                    *same_under_other_names(ours.names, rekeyed),
+                    *value_notes(data.data, ours.contract),
+                    *spike_notes(load_contract(main / CONTRACT), ours.contract, ours.names),
+                )
     except StageError as error:
         yield f"The comparison with main is not whole: {error}"
     except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same

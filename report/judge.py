@@ -26,7 +26,7 @@ from churn.modeling.model import load_model, read_table, rows_seen
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.data import Comparison, LabelChanges
+from report.data import Comparison, DataChange
 from report.identity import renamed_features
 from report.selection import selection_faults, vanished_slices
 from report.settings import (
@@ -39,6 +39,7 @@ from report.settings import (
     slice_names,
     stricter_contract,
 )
+from report.values import value_faults
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -125,7 +126,9 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
 def contract_faults(contract: Contract, main: Path, names: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each rule of the stricter contract that a table breaks, or both, against main's profile."""
     theirs, ours = load_profile(main / PROFILE), load_profile()
-    features = ours.features | {names.get(name, name): one for name, one in theirs.features.items()}
+    # A new feature has no spike that main knows, although its profile is the branch's.
+    new = {name: one.model_copy(update={"spikes": ()}) for name, one in ours.features.items()}
+    features = new | {names.get(name, name): one for name, one in theirs.features.items()}
     reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
     tables = {"train": TRAIN, "test": TEST}
     with parquet_views(tables, "cannot be read; run `dvc repro`, which makes it first") as database:
@@ -163,14 +166,14 @@ def _number(value: object) -> str:
 
 
 def judged(
-    main: Path, one: Candidate, compared: Comparison | None, labels: LabelChanges | None, approved: bool
+    main: Path, one: Candidate, compared: Comparison | None, change: DataChange | None, approved: bool
 ) -> tuple[tuple[RuleOutcome, ...], tuple[str, ...]]:
     """Return the outcome of every rule on the candidate, and a sentence for each fault beyond the rules.
 
-    `compared` is the comparison with main's model, None where the candidate is that model; `labels` is None where the
+    `compared` is the comparison with main's model, None where the candidate is that model; `change` is None where the
     customers are main's. Raises StageError when a table or main's evaluation cannot be read.
     """
-    params = load_params()
+    params, labels = load_params(), change.labels if change else None
     y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
 
     def evaluated(evaluate: Evaluate) -> dict[str, Any]:
@@ -194,6 +197,7 @@ def judged(
             # protection: the split is main's
             *table_faults(theirs.prepare, contract),
             *(selection_faults(labels, strict.rules.profile, contract.label) if labels else ()),
+            *(value_faults(change, strict) if change else ()),
             # protection: no slice loses its churners
             *vanished_slices(read_result(main / EVALUATION), evaluation, slice_names(contract, one.names)),
             # protection: the contract is checked anew

@@ -86,8 +86,9 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
         after = branch.prepare.model_dump(mode="json")[name]
         if before != after and not (name == "drop" and _conditions(before) == _conditions(after)):
             yield f"{PARAMS}: prepare.{name} is {after}, on main {before}: the holdout is another; {BY_APPROVAL}"
-    before, after = (one.rules.model_dump(mode="json", exclude={"relations"}) for one in (theirs, ours))
-    before["ranges"] = {name: one for name, one in before["ranges"].items() if name in ours.columns}
+    before, after = (one.rules.model_dump(mode="json", exclude={"relations", "spikes"}) for one in (theirs, ours))
+    for rules in ("ranges", "changes"):
+        before[rules] = {name: one for name, one in before[rules].items() if name in ours.columns}
     yield from loosened(f"{CONTRACT}: rules", before, after)
     for name, relation in _unimplied(theirs, ours).items():
         now = ours.rules.relations.get(name)
@@ -96,6 +97,10 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
             f"{CONTRACT}: rules.relations.{name} {what}, and may let more through than main's `{relation.holds}`:"
             f" {BY_APPROVAL}"
         )
+    for name, spikes in ours.rules.spikes.items():
+        if name in theirs.columns:
+            for value in sorted(set(spikes) - set(theirs.rules.spikes.get(name, {}))):
+                yield f"{CONTRACT}: rules.spikes.{name} has the new value {value:.10g}: {BY_APPROVAL}"
     for name, column in theirs.columns.items():
         if (here := ours.columns.get(name)) and here.nullable and not column.nullable:
             yield f"{CONTRACT}: columns.{name} allows nulls, on main it does not: {BY_APPROVAL}"
@@ -141,8 +146,17 @@ def stricter_contract(main: Contract, branch: Contract) -> Contract:
         if one.column in branch.columns and _readable(relation_condition, name, one.holds, branch)
     }
     relations = {**branch.rules.relations, **theirs}
+    spikes = {
+        name: {
+            value: reason
+            for value, reason in declared.items()
+            if name not in main.columns or value in main.rules.spikes.get(name, {})
+        }
+        for name, declared in branch.rules.spikes.items()
+    }
     columns = {name: column(name, here) for name, here in branch.columns.items()}
-    return branch.model_copy(update={"columns": columns, "rules": rules.model_copy(update={"relations": relations})})
+    rules = rules.model_copy(update={"relations": relations, "spikes": spikes})
+    return branch.model_copy(update={"columns": columns, "rules": rules})
 
 
 def _readable(read: Callable[[str, str, Contract], object], name: str, condition: str, contract: Contract) -> bool:
@@ -176,7 +190,8 @@ def mains_settings(main: Path, names: Mapping[str, str]) -> tuple[Params, Contra
     )
     contract["columns"] = _renamed(contract["columns"], names)
     rules = contract["rules"]
-    rules["ranges"] = _renamed(rules["ranges"], names)
+    for by_column in ("ranges", "spikes", "changes"):
+        rules[by_column] = _renamed(rules[by_column], names)
     for relation in rules["relations"].values():
         relation |= {
             "column": names.get(relation["column"], relation["column"]),
