@@ -13,6 +13,7 @@ from churn.core.paths import CONTRACT, TEST, TRAIN
 from churn.data.duckdb_helpers import SQL_TYPES, cast, identifier, parquet_views
 from churn.quality.profile_checks import REACH, standard_error
 from report.data import DataChange, LabelChanges, TwinCount
+from report.faults import Fault
 
 import pyarrow as pa
 
@@ -107,17 +108,19 @@ def _coarse(name: str, kind: str) -> str:
     return f"round(sign({value}) * ln(1 + abs({value})) * {GRID})" if kind in ("integer", "number") else value
 
 
-def value_faults(change: DataChange, contract: Contract) -> Iterator[str]:
-    """Yield a sentence where more of main's customers changed than the contract allows, and where twins came up."""
+def value_faults(change: DataChange, contract: Contract) -> Iterator[Fault]:
+    """Yield a fault where more of main's customers changed than the contract allows, and where twins came up."""
     known = change.labels.kept if change.labels else 0
     for name, limit in contract.rules.changes.items():
         changed, allowed = change.values.get(name, 0), ceil(limit * known)
         # protection: known customers keep their values
         if changed > allowed:
-            yield (
+            yield Fault(
                 f"{name} changed for {changed:,} of the {known:,} customers that main knows ({changed / known:.1%}),"
                 f" where {CONTRACT}: rules.changes allows {allowed:,}: look for another unit, an ELSE or a default,"
-                f" {APPROVAL}"
+                f" {APPROVAL}",
+                "values",
+                (name,),
             )
     if change.twins:
         before, after = change.twins
@@ -125,9 +128,11 @@ def value_faults(change: DataChange, contract: Contract) -> Iterator[str]:
         chance = REACH * standard_error(grown, after.share, before.holdout, after.holdout)
         # protection: no more near-duplicates than on main
         if after.share > grown + TWINS + chance:
-            yield (
+            yield Fault(
                 f"{number_of(after.twins, 'customers')} of the holdout have a near-duplicate in the training table"
-                f" ({after.share:.1%}, on main {before.share:.1%}): look for customers with several keys, {APPROVAL}"
+                f" ({after.share:.1%}, on main {before.share:.1%}): look for customers with several keys, {APPROVAL}",
+                "duplicates",
+                ("holdout",),
             )
 
 

@@ -85,7 +85,7 @@ def test_a_column_that_changed_for_more_customers_than_its_limit_is_a_fault(cont
     limits = limited(contract, contract=0.01, partner=0.0, tenure_months=1.0)
     assert list(value_faults(change(contract=10, partner=0, tenure_months=1_000), limits)) == []
     (fault,) = value_faults(change(contract=11), limits)
-    assert fault == (
+    assert fault.message == (
         "contract changed for 11 of the 1,000 customers that main knows (1.1%), where contract.yaml: rules.changes"
         " allows 10: look for another unit, an ELSE or a default, or let a code owner approve the reason"
     )
@@ -108,7 +108,7 @@ def test_columns_without_a_limit_are_named_where_many_customers_changed(contract
 def test_the_samples_limits_refuse_a_default_in_the_query_and_pass_a_month(contract):
     default = change(known=7_043, payment_method=650, tenure_months=7_043, total_charges=7_032)
     (fault,) = value_faults(default, contract)
-    assert fault.startswith("payment_method changed for 650 of the 7,043 customers that main knows (9.2%)")
+    assert fault.message.startswith("payment_method changed for 650 of the 7,043 customers that main knows (9.2%)")
     assert list(value_notes(default, contract)) == []
 
 
@@ -135,7 +135,7 @@ def test_customers_again_under_other_keys_a_cent_off_are_refused(sides, contract
     (before, after), (fault,) = found(sides, contract, customers, with_twins(customers, 0.4, a_cent_more))
     assert before.twins == 0
     assert after.share == pytest.approx(0.45, abs=0.05)
-    assert fault == (
+    assert fault.message == (
         f"{after.twins:,} customers of the holdout have a near-duplicate in the training table ({after.share:.1%},"
         " on main 0.0%): look for customers with several keys, or let a code owner approve the reason"
     )
@@ -186,9 +186,11 @@ def test_the_judge_compares_a_new_features_spikes_with_nothing_and_reports_its_r
     for folder, one in ((sides, profile.model_copy(update={"features": features})), (sides.parent / "here", profile)):
         folder.mkdir(exist_ok=True)
         write_json(folder / PROFILE, one.model_dump(mode="json"))
-    assert any("monthly_charges is 0 in 14.3% of the rows" in one for one in contract_faults(contract, sides, {}))
+    assert any(
+        "monthly_charges is 0 in 14.3% of the rows" in one.message for one in contract_faults(contract, sides, {})
+    )
     reason = declared(contract, monthly_charges={0.0: "Not billed."})
-    assert not any("monthly_charges is 0" in one for one in contract_faults(reason, sides, {}))
+    assert not any("monthly_charges is 0" in one.message for one in contract_faults(reason, sides, {}))
     theirs = contract.model_copy(
         update={"columns": {k: v for k, v in contract.columns.items() if k != "monthly_charges"}}
     )
