@@ -27,7 +27,7 @@ from churn.modeling.model import load_model, read_table, rows_seen
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.data import Comparison, LabelChanges
+from report.data import Comparison, DataChange
 from report.faults import Approval, Fault
 from report.selection import selection_faults, vanished_slices
 from report.settings import (
@@ -40,6 +40,7 @@ from report.settings import (
     slice_names,
     stricter_contract,
 )
+from report.values import value_faults
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -156,7 +157,9 @@ def contract_faults(contract: Contract, main: Path, names: Mapping[str, str]) ->
     Only the latter can be approved: a looser contract is a setting, and a table that breaks it contradicts validate.
     """
     theirs, ours = load_profile(main / PROFILE), load_profile()
-    features = ours.features | {names.get(name, name): one for name, one in theirs.features.items()}
+    # A new feature has no spike that main knows, although its profile is the branch's.
+    new = {name: one.model_copy(update={"spikes": ()}) for name, one in ours.features.items()}
+    features = new | {names.get(name, name): one for name, one in theirs.features.items()}
     reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
     yield from map(Fault, row_faults(contract))
     with parquet_views(TABLES, UNREADABLE) as database:
@@ -193,14 +196,14 @@ def _number(value: object) -> str:
 
 
 def judged(
-    main: Path, one: Candidate, compared: Comparison | None, labels: LabelChanges | None
+    main: Path, one: Candidate, compared: Comparison | None, change: DataChange | None
 ) -> tuple[tuple[RuleOutcome, ...], tuple[Fault, ...]]:
     """Return the outcome of every rule on the candidate, and each fault beyond the rules, also those approved.
 
-    `compared` is the comparison with main's model, None where the candidate is that model; `labels` is None where the
+    `compared` is the comparison with main's model, None where the candidate is that model; `change` is None where the
     customers are main's. Raises StageError when a table or main's evaluation cannot be read.
     """
-    params = load_params()
+    params, labels = load_params(), change.labels if change else None
     y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
 
     def evaluated(evaluate: Evaluate) -> dict[str, Any]:
@@ -223,6 +226,7 @@ def judged(
         # protection: the split is main's
         *map(Fault, table_faults(one.prepare, one.strict, "the approved" if split_approved else "main's")),
         *(selection_faults(labels, one.strict.rules.profile, one.strict.label) if labels else ()),
+        *(value_faults(change, one.strict) if change else ()),
         # protection: no slice loses its churners
         *vanished_slices(before, evaluation, slice_names(one.strict, one.names)),
         # protection: the contract is checked anew
