@@ -50,10 +50,13 @@ def main(arguments: list[str]) -> int:
         named = ", ".join(files)
         print(f"::error::While the pipeline ran, files of the commit were changed, so nothing is judged: {named}")
         return 1
-    report = ("python", "-m", "report", "--base", given.base)
-    status = shell.call(*report, **judges_by(given.base, given.clone))
+
+    def report(code: dict[str, str]) -> int:
+        return shell.call("python", "-m", "report", "--base", given.base, **code)
+
+    status = report(judges_by(given.base, given.clone))
     if status == OWN_CODE:
-        status = shell.call(*report, **OWN)
+        status = report(OWN)
     if not REPORT.exists():
         return status or 1
     if number := os.environ.get("PULL_REQUEST"):

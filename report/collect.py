@@ -147,15 +147,15 @@ def settle(data: ReportData, missing: list[Fault], code: Fault | None) -> list[s
     `code` is offered for approval where main's code could not judge, or finds a fault that has no id: the branch's own
     code may know better. Return a note on ids that are approved, and that no fault has.
     """
-    found, covers = (*data.faults, *missing), data.approval.covers
-    data.approved = tuple(fault for fault in (*([code] if code else []), *found) if covers(fault))
+    covers, found = data.approval.covers, (*data.faults, *missing)
     data.faults = tuple(fault for fault in found if not covers(fault))
     data.outcome = outcome_beside_main(data)
-    unjudged = not data.outcome.passed and not data.outcome.reasons
-    if code and not covers(code) and (unjudged or any(fault.alone for fault in data.faults)):
+    known = (code, *found) if code else found
+    data.approved = tuple(filter(covers, known))
+    no_verdict = not data.outcome.passed and not data.outcome.reasons  # gate.json is not what this code knows
+    if code and not covers(code) and (no_verdict or any(fault.alone for fault in data.faults)):
         data.own_judge = code
-    unknown = sorted(data.approval.ids - {fault.id for fault in (code, *found) if fault})
-    by = data.approval.by
+    unknown, by = sorted(data.approval.ids - {fault.id for fault in known}), data.approval.by
     return [f"{by} approved {', '.join(unknown)}, which no fault has as its id: compare the letters"] if unknown else []
 
 

@@ -217,14 +217,15 @@ def judged(
     if one.rows_seen not in (None, rows):
         evidence.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
     before = read_json(main / EVALUATION) if (main / EVALUATION).exists() else {"slices": ()}  # main is not rebuilt
-    split_approved = one.prepare == params.prepare and any(fault.place[0] == "prepare" for fault in one.loosened)
+    changed = any(fault.place[0] == "prepare" for fault in one.loosened)
+    split = "the approved" if changed and one.prepare == params.prepare else "main's"
     faults = [
         # protection: settings are main's or stricter
         *one.loosened,
         # protection: stages run what main's run
         *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
         # protection: the split is main's
-        *map(Fault, table_faults(one.prepare, one.strict, "the approved" if split_approved else "main's")),
+        *map(Fault, table_faults(one.prepare, one.strict, split)),
         *(selection_faults(labels, one.strict.rules.profile, one.strict.label) if labels else ()),
         *(value_faults(change, one.strict) if change else ()),
         # protection: no slice loses its churners
@@ -234,7 +235,7 @@ def judged(
         *map(Fault, evidence),
     ]
     if one.lenient:
-        stay = {*table_faults(params.prepare, one.lenient), *row_faults(one.lenient), *evidence}
+        stay = {*table_faults(params.prepare, one.lenient, split), *row_faults(one.lenient), *evidence}
         faults = [replace(fault, follows=fault.id is None and fault.message not in stay) for fault in faults]
     # protection: the verdict is made anew
     rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
