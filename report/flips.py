@@ -18,9 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-TRAINING_ROWS = (
-    50_000  # beyond, no model is trained: on the sample's, copied until it has so many, that takes 2 CPU seconds
-)
+TRAINING_ROWS = 50_000  # beyond, no model is trained; the sample's takes 2 CPU seconds with copies of its customers
 
 
 def flips(one: Floats, other: Floats, params: Evaluate) -> Flips:

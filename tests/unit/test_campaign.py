@@ -2,7 +2,10 @@
 
 from churn.config.params import PROFIT
 from churn.evaluation.metrics import all_metrics, contacted
+from churn.evaluation.paired import compare
+from churn.gate.baseline import vs_baseline
 from tests.unit.test_metrics import AT_HALF, sample
+from tests.unit.test_paired import two_models
 
 import numpy as np
 import pytest
@@ -100,3 +103,23 @@ def test_the_intervals_of_a_slice_hold_the_truth_nineteen_times_in_twenty(capaci
     for name in NAMES:
         held = np.mean([one[name].low <= truth[name].value <= one[name].high for one in samples])
         assert 0.92 <= held <= 0.985, (name, held)
+
+
+def test_a_worse_top_at_an_equal_roc_auc_is_blocked_and_an_equal_top_passes(params):
+    """The order of the top fifth is lost, and that of the others is better than main's, so the ROC AUC is equal."""
+    labels, main, _ = two_models(6_000, noise=(0.3, 0.3))
+    _, _, exact = two_models(6_000, noise=(0.3, 0.1))
+    top = main >= np.quantile(main, 0.8)
+    mixed = np.where(top, main, exact)
+    mixed[top] = np.random.default_rng(1).permutation(main[top])
+
+    def outcomes(branch):
+        found = compare(labels, main, branch, params.evaluate)
+        rules = {one.metric: one.status for one in vs_baseline(len(labels), found, [], params.gate) if one.margin}
+        return found, rules
+
+    found, rules = outcomes(mixed)
+    assert abs(found["roc_auc"].difference) < 0.002, found["roc_auc"]
+    assert (found["lift_at_capacity"].verdict, rules["lift_at_capacity"]) == ("worse", "failed")
+    _, rules = outcomes(np.where(top, main, main * 0.999))
+    assert rules["lift_at_capacity"] == "passed"
