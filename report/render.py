@@ -14,6 +14,7 @@ from churn.gate.rules import OVERALL
 from report import filters
 from report.changes import loosened
 from report.data import ReportData
+from report.faults import Fault, to_approve
 from report.filters import METRIC_ORDER, SLICE_METRICS, escaped, metric, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -62,7 +63,8 @@ def markdown(data: ReportData) -> str:
         return text
 
     worse = data.comparison and any(one.verdict == "worse" for one in data.comparison.overall.values())
-    warned = worse or (data.comparison and data.comparison.easier) or any(map(loosened, data.changes))
+    easier = data.comparison and data.comparison.easier
+    warned = worse or easier or data.approved or any(map(loosened, data.changes))
     mark = "⛔" if not data.outcome.passed else "⚠️" if warned else "✅"
     text = _rendered("report.md.j2", escaped, data, mark=mark, section=section, left_out=left_out)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
@@ -70,10 +72,14 @@ def markdown(data: ReportData) -> str:
 
 def terminal(data: ReportData) -> str:
     """Return what a terminal has room for: the verdict, what must not be missed, the metrics, and failed rules."""
-    findings = [f"refused: {fault}" for fault in data.faults]
+    findings = [f"refused: {fault.mark}: {fault.message}" for fault in _refused(data)]
     findings += [f"failed: {one['sentence']}" for one in data.broken]
     findings += [f"failed: {rule.message}" for rule in data.rules if rule.status == "failed"]
     return _rendered("terminal.txt.j2", plain, data, findings=findings)
+
+
+def _refused(data: ReportData) -> tuple[Fault, ...]:
+    return (*data.faults, data.own_judge) if data.own_judge else data.faults
 
 
 def _rendered(template: str, escape: Callable[[object], str], data: ReportData, **values: Any) -> str:
@@ -92,4 +98,5 @@ def _rendered(template: str, escape: Callable[[object], str], data: ReportData, 
     profit = data.comparison.overall[PROFIT].branch if data.comparison else (data.evaluation or {}).get(PROFIT)
     metrics = [name for name in METRIC_ORDER if name != PROFIT or profit is not None]
     values |= {"headline": headline(data), "METRICS": metrics, "SLICE_METRICS": SLICE_METRICS, "OVERALL": OVERALL}
+    values |= {"refused": _refused(data), "to_approve": to_approve(_refused(data))}
     return environment.get_template(template).render(vars(data), **values)

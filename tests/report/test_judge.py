@@ -9,6 +9,7 @@ from churn.config.stricter import Stricter, directions
 from churn.core.results import RuleOutcome
 from report.collect import outcome_beside_main
 from report.data import Outcome, ReportData
+from report.faults import Fault
 from report.judge import evaluation_faults
 from report.settings import loosened_settings, merged, stricter, stricter_contract
 
@@ -107,15 +108,25 @@ def test_the_same_and_stricter_settings_are_no_fault(params, contract, branch_pa
     assert settings_faults(params, contract, branch_params(tighten), branch_contract(tighten_contract)) == []
 
 
-CAMPAIGN = {"capacity": 0.1, "retained_value": 200, "offer_cost": 11, "success_rate": 0.3}
+PROFIT = {"retained_value": 200, "offer_cost": 11, "success_rate": 0.3}
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"evaluate": {"threshold": 0.4}}, "evaluate.threshold is 0.4, on main 0.5"),
-        ({"evaluate": {"campaign": CAMPAIGN | {"capacity": 0.9}}}, "evaluate.campaign.capacity is 0.9, on main 0.1"),
-        ({"evaluate": {"campaign": CAMPAIGN | {"offer_cost": 1.0}}}, "evaluate.campaign.offer_cost is 1.0, on main 11"),
+        (
+            {"evaluate": {"campaign": {"capacity": 0.9, "profit": PROFIT}}},
+            "evaluate.campaign.capacity is 0.9, on main 0.1",
+        ),
+        (
+            {"evaluate": {"campaign": {"capacity": 0.1}}},
+            "evaluate.campaign.profit is absent, on main {'retained_value': ",
+        ),
+        (
+            {"evaluate": {"campaign": {"capacity": 0.1, "profit": PROFIT | {"offer_cost": 1.0}}}},
+            "evaluate.campaign.profit.offer_cost is 1.0, on main 11",
+        ),
         ({"prepare": {"salt": "another"}}, "prepare.salt is another, on main churn: the holdout is another"),
         ({"prepare": {"holdout_share": 0.1}}, "prepare.holdout_share is 0.1"),
         ({"prepare": {"drop": {"young": "tenure_months < 3"}}}, "prepare.drop is {'young': 'tenure_months < 3'}"),
@@ -129,8 +140,8 @@ CAMPAIGN = {"capacity": 0.1, "retained_value": 200, "offer_cost": 11, "success_r
 def test_who_is_judged_and_from_which_score_takes_an_approval(change, said, same, branch_params):
     ((section, value),) = change.items()
     (fault,) = settings_faults(*same, branch_params(lambda values: values[section].update(value)))
-    assert said in fault
-    assert fault.endswith("that takes a code owner's approval")
+    assert said in fault.message
+    assert fault.message.endswith("that takes a code owner's approval")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +154,7 @@ def test_who_is_judged_and_from_which_score_takes_an_approval(change, said, same
 def test_a_contract_that_lets_more_through_takes_an_approval(column, change, said, same, branch_contract):
     ours, contract = branch_contract(lambda values: values["columns"][column].update(change)), same[1]
     (fault,) = settings_faults(*same, our_contract=ours)
-    assert said in fault
+    assert said in fault.message
     judged = stricter_contract(contract, ours).columns[column]
     assert (judged.nullable, judged.values) == (contract.columns[column].nullable, contract.columns[column].values)
 
@@ -183,9 +194,9 @@ def test_the_first_reason_is_the_cause_of_the_others():
     gate = Outcome(False, "Blocked: recall is 0", "gate", ("recall is 0",))
     everything = {"threshold": 0.5, "rows": 100, "predicted": 0}
     data = ReportData(
-        (), "main", gate, rules=rules, faults=("12 customers are in neither table",), evaluation=everything
+        (), "main", gate, rules=rules, faults=(Fault("12 customers are in neither table"),), evaluation=everything
     )
-    outcome = outcome_beside_main(data, (), approved=False)
+    outcome = outcome_beside_main(data)
     assert outcome.stage == "gate"
     assert outcome.sentence == "Blocked: 12 customers are in neither table (and 5 more)"
     assert outcome.reasons == (
