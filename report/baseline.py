@@ -33,9 +33,10 @@ from report.data import Comparison, DataChange, OtherKeys
 from report.flips import flips, flips_by_seed
 from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
-from report.selection import easier_holdout, label_changes
+from report.selection import easier_holdout
 from report.settings import mains_contract
 from report.state import dvc, logged_runs
+from report.values import customer_changes, twins
 
 import pandas as pd
 import pyarrow as pa
@@ -266,5 +267,6 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
     rows = row_changes(main / RAW, RAW, contract)
     if not prepared:
         return DataChange(rows, drift)
-    rekeyed = other_keys(main, contract)
-    return DataChange(rows, drift, label_changes(main, mains_contract(main), contract, rekeyed.pairs), rekeyed)
+    rekeyed, names, theirs = other_keys(main, contract), renamed_features(main), mains_contract(main)
+    labels, values = customer_changes(main, theirs, contract, rekeyed.pairs, names)
+    return DataChange(rows, drift, labels, rekeyed, values, twins(main, theirs, contract, names))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from churn.config.params import METRICS
 from churn.core.errors import has_password, number_of
@@ -9,6 +10,7 @@ from churn.core.results import RuleOutcome
 from churn.evaluation.paired import SliceDifferences
 from churn.gate.rules import OVERALL
 from churn.quality.drift import FeatureDrift
+from report.data import DataChange
 
 from markupsafe import Markup
 
@@ -110,7 +112,23 @@ def by_drift(features: Iterable[FeatureDrift]) -> list[FeatureDrift]:
     return sorted(features, key=lambda one: (-(one.psi or 0), one.name))
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A column that has another value for some of the customers that main knows."""
+
+    name: str
+    customers: int
+    share: float
+
+
+def by_change(data: DataChange) -> list[Moved]:
+    """Return the columns that changed for customers that main knows, the one that changed for most first."""
+    known = data.labels.kept if data.labels else 0
+    moved = [Moved(name, count, count / known) for name, count in data.values.items() if count]
+    return sorted(moved, key=lambda one: (-one.customers, one.name))
+
+
 FILTERS = (
     *(escaped, plain, metric, number, signed, value, number_of),
-    *(limit, measured, by_importance, movement, by_movement, by_drift),
+    *(limit, measured, by_importance, movement, by_movement, by_drift, by_change),
 )

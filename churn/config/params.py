@@ -102,6 +102,7 @@ METRICS = (
     "roc_auc",
 )
 PROFIT = "profit_per_customer"
+AT_EQUAL_NUMBER = ("f1", "precision", "recall")  # compared at main's number of predicted customers
 SMALLER_IS_BETTER = ("brier_score", "expected_calibration_error", "log_loss")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from churn.config.params import PROFIT, Campaign, Evaluate
+from churn.config.params import AT_EQUAL_NUMBER, PROFIT, Campaign, Evaluate
 
 import numpy as np
 import numpy.typing as npt
@@ -238,7 +238,7 @@ def contacted(scores: npt.ArrayLike, capacity: float) -> Floats:
     """
     p = np.asarray(scores, dtype=np.float64)
     places = capacity * len(p)
-    last = len(p) - 1 - int(places)
+    last = max(len(p) - 1 - int(places), 0)
     cut_off = np.partition(p, last)[last]
     above, tied = p > cut_off, p == cut_off
     shares: Floats = np.where(tied, (places - above.sum()) / tied.sum(), above)
@@ -256,10 +256,7 @@ def campaign_metrics(y: Floats, p: Floats, inside: Floats, campaign: Campaign) -
     lift, precision, recall, profit = Estimate(), Estimate(), Estimate(), Estimate()
     if inside.any():
         rows, capacity, w = len(y), campaign.capacity, contacted(p, campaign.capacity)
-        last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows))
-        ends = [max(last - reach, 0), min(last + reach, rows - 1)]
-        lowest, highest = np.partition(p, ends)[ends]
-        near = (p >= lowest) & (p <= highest)
+        near = _near(p, capacity)
 
         def total(z: Floats) -> _Linear:
             mean = float(z.mean())
@@ -287,6 +284,55 @@ def campaign_metrics(y: Floats, p: Floats, inside: Floats, campaign: Campaign) -
         PROFIT: profit,
         "recall_at_capacity": recall,
     }
+
+
+def _near(p: Floats, capacity: float) -> npt.NDArray[np.bool_]:
+    """Return who is at the cut-off: the nearest sqrt(customers) ranks on either side, and all tied with them."""
+    rows = len(p)
+    last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows))
+    ends = [max(last - reach, 0), min(last + reach, rows - 1)]
+    lowest, highest = np.partition(p, ends)[ends]
+    near: npt.NDArray[np.bool_] = (p >= lowest) & (p <= highest)
+    return near
+
+
+def at_equal_number(
+    labels: npt.ArrayLike, scores: tuple[npt.ArrayLike, npt.ArrayLike], threshold: float, rows: npt.NDArray[np.bool_]
+) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """Return F1, precision and recall of two models that predict equally many customers to churn, for a slice.
+
+    The first model predicts those from the threshold on, the second as many of its highest scores. The estimates have a
+    value and the influences of all customers. One that enters the first model's number moves the second model's cut-off
+    by as much, and so adds the mean of those who are there.
+    """
+    y, inside = np.asarray(labels, dtype=np.float64), rows.astype(np.float64)
+    first, second = (np.asarray(one, dtype=np.float64) for one in scores)
+    if not len(y):
+        return (dict.fromkeys(AT_EQUAL_NUMBER, Estimate()),) * 2
+    chosen = (first >= threshold).astype(np.float64)
+    share = float(chosen.mean())
+    alike, near = contacted(second, share), _near(second, share)
+
+    def estimates(w: Floats) -> dict[str, Estimate]:
+        def total(z: Floats) -> _Linear:
+            mean, m = float(np.mean(w * z)), float(z[near].mean())
+            return _Linear(mean, (w * z - mean + m * (chosen - w)) / len(y))
+
+        def ratio(over: _Linear, under: _Linear) -> Estimate:
+            if not under.value:
+                return Estimate()
+            one = over / under
+            return Estimate(one.value, influences=one.influences, step=1 / (under.value * len(y)))
+
+        mean = float(np.mean(inside * y))
+        churners, hits, predicted = _Linear(mean, (inside * y - mean) / len(y)), total(inside * y), total(inside)
+        return {
+            "f1": ratio(hits, (churners - predicted * -1) * 0.5),
+            "precision": ratio(hits, predicted),
+            "recall": ratio(hits, churners),
+        }
+
+    return estimates(chosen), estimates(alike)
 
 
 def _share(one: _Linear, trials: float, step: float) -> Estimate:

@@ -6,6 +6,9 @@ their influences. For the ROC AUC that is the paired test of DeLong et al. 1988,
 the others the infinitesimal jackknife (Efron 1982). The bias of a calibration error stays in, because two equally good
 models have the same bias.
 
+A retrained model predicts fewer churners where fewer churn, and its recall falls though it ranks customers as well.
+So F1, precision and recall compare equal numbers: as many of the branch's highest scores as main predicts to churn.
+
 The interval covers the noise of the rows. It does not cover that another seed trains another model.
 """
 
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate
-from churn.evaluation.metrics import Estimate, Floats, Z, all_metrics
+from churn.evaluation.metrics import Estimate, Floats, Z, all_metrics, at_equal_number
 from churn.evaluation.slices import Slice
 
 import numpy as np
@@ -84,6 +87,10 @@ def compare(
     (0.5, 1.0, 'better')
     """
     main, branch = (all_metrics(labels, scores, params, rows) for scores in (main_scores, branch_scores))
+    inside = np.ones(len(np.asarray(labels)), dtype=bool) if rows is None else rows
+    equally = at_equal_number(labels, (main_scores, branch_scores), params.threshold, inside)
+    for metrics, replaced in zip((main, branch), equally, strict=True):
+        metrics.update(replaced)
     return {name: _difference(name, main[name], branch[name]) for name in METRICS}
 
 

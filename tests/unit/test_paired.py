@@ -1,8 +1,8 @@
 from collections import Counter
 from dataclasses import astuple
 
-from churn.config.params import METRICS
-from churn.evaluation.metrics import all_metrics
+from churn.config.params import AT_EQUAL_NUMBER, METRICS
+from churn.evaluation.metrics import all_metrics, at_equal_number
 from churn.evaluation.paired import SMALLER_IS_BETTER, compare
 from tests.conftest import evaluate_at
 from tests.unit.test_metrics import AT_HALF, OF_CHURNERS
@@ -23,11 +23,36 @@ def two_models(rows, seed=0, noise=(0.3, 0.3), shift=0.0, ties=False):
     return (labels, main.round(1), branch.round(1)) if ties else (labels, main, branch)
 
 
+def predicted(scores, threshold=0.5):
+    return int((scores >= threshold).sum())
+
+
+def test_a_model_that_predicts_fewer_churners_and_ranks_them_as_well_has_lost_no_recall():
+    labels, main, _ = two_models(4_000)
+    found = compare(labels, main, expit(logit(main) - 0.5), AT_HALF)
+    for name in AT_EQUAL_NUMBER:
+        assert found[name].branch == pytest.approx(found[name].main, abs=1e-12)
+    assert found["brier_score"].verdict == "worse"
+
+
+def test_recall_at_an_equal_number_is_that_of_the_highest_scores_also_in_a_slice():
+    labels, main, branch = two_models(3_000)
+    inside = np.arange(len(labels)) % 3 == 0
+    highest = np.argsort(-branch)[: predicted(main)]
+    chosen = np.isin(np.arange(len(labels)), highest)
+    for rows in (None, inside):
+        here = np.ones(len(labels), dtype=bool) if rows is None else rows
+        found = compare(labels, main, branch, AT_HALF, rows)["recall"]
+        assert found.branch == pytest.approx(labels[here & chosen].sum() / labels[here].sum())
+        assert found.main == pytest.approx(labels[here & (main >= 0.5)].sum() / labels[here].sum())
+
+
 @pytest.mark.parametrize("ties", [False, True])
 def test_values_are_those_of_evaluate_and_the_difference_is_branch_minus_main(ties):
     labels, main, branch = two_models(2_000, ties=ties)
     found = compare(labels, main, branch, evaluate_at(0.4))
     of_main, of_branch = all_metrics(labels, main, evaluate_at(0.4)), all_metrics(labels, branch, evaluate_at(0.4))
+    of_branch |= at_equal_number(labels, (main, branch), 0.4, labels >= 0)[1]
     assert tuple(found) == METRICS
     for name, difference in found.items():
         assert difference.main == pytest.approx(of_main[name].value, abs=1e-12)
@@ -44,6 +69,7 @@ def test_intervals_are_those_of_the_paired_bootstrap(ties):
     for _ in range(800):
         rows = random.integers(0, len(labels), len(labels))
         before, after = (all_metrics(labels[rows], scores[rows], AT_HALF) for scores in (main, branch))
+        after |= at_equal_number(labels[rows], (main[rows], branch[rows]), 0.5, rows >= 0)[1]
         for name in METRICS:
             drawn[name].append(after[name].value - before[name].value)
     for name, difference in compare(labels, main, branch, AT_HALF).items():
@@ -114,11 +140,9 @@ def test_accuracy_is_called_better_only_where_mcnemars_test_agrees():
 def test_the_better_side_is_the_metrics_own(name):
     labels, main, branch = two_models(5_000, noise=(0.0, 1.5), shift=0.2)
     worse, better = compare(labels, main, branch, AT_HALF)[name], compare(labels, branch, main, AT_HALF)[name]
-    if name == "recall":  # who scores everybody higher finds more of the churners
-        worse, better = better, worse
     assert (worse.verdict, better.verdict) == ("worse", "better")
     assert (worse.difference > 0) == (name in SMALLER_IS_BETTER)
-    assert better.difference == -worse.difference
+    assert name in AT_EQUAL_NUMBER or better.difference == -worse.difference  # else of another number of customers
 
 
 def test_the_same_scores_differ_by_nothing():
@@ -138,8 +162,9 @@ def test_another_scale_of_the_same_order_changes_no_area():
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_metric_that_one_side_lacks_is_undefined_and_the_others_value_is_shown(side):
     labels, *scores = two_models(500)
-    scores[side] = scores[side] * 0.4  # nobody is predicted to churn
-    found = compare(labels, *scores, AT_HALF)["precision"]
+    slice_ = np.arange(500) < 200
+    scores[side] = np.where(slice_, 0.0, scores[side])  # nobody in the slice is predicted to churn
+    found = compare(labels, *scores, AT_HALF, slice_)["precision"]
     shown = (found.main, found.branch)
     assert shown[side] is None
     assert 0 < shown[1 - side] < 1
