@@ -30,6 +30,7 @@ from churn.lock import ORDER, locked, stages_of
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange, OtherKeys
+from report.flips import flips, flips_by_seed
 from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
 from report.selection import easier_holdout
@@ -239,7 +240,11 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
     own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
     differences = compare(y, scores, ours, one.evaluate)
-    return Comparison(len(y), len(one.predictions), differences, slices, easier_holdout(own, here))
+    by_seed = flips_by_seed(one.features[both], ours, load_params().train, one.evaluate, one.contract)
+    return Comparison(
+        *(len(y), len(one.predictions), differences, slices, easier_holdout(own, here)),
+        *(flips(scores, ours, one.evaluate), by_seed),
+    )
 
 
 def picture_alone(picture: Path) -> None:

@@ -149,31 +149,19 @@ class Slices(StrictModel):
     conditions: Mapping[Text, Text]
 
 
-class Campaign(StrictModel):
-    """The share of customers that a retention campaign contacts, and what that is worth; see docs/metrics.md.
+class Profit(StrictModel):
+    """What a churner who stays is worth, what each contact costs, and the share of contacted churners who stay."""
 
-    The values are given together, or profit_per_customer is None.
-    """
+    retained_value: Annotated[float, Field(gt=0), Stricter.MAINS]
+    offer_cost: Annotated[float, Field(ge=0), Stricter.MAINS]
+    success_rate: Annotated[float, Field(gt=0, le=1), Stricter.MAINS]
+
+
+class Campaign(StrictModel):
+    """The share of customers that a retention campaign contacts, and what that is worth; see docs/metrics.md."""
 
     capacity: Annotated[Share, Stricter.MAINS]
-    retained_value: Annotated[float | None, Field(gt=0), Stricter.MAINS] = None
-    offer_cost: Annotated[float | None, Field(ge=0), Stricter.MAINS] = None
-    success_rate: Annotated[float | None, Field(gt=0, le=1), Stricter.MAINS] = None
-
-    @property
-    def values(self) -> tuple[float, float, float] | None:
-        """The value of a retained customer, the cost of an offer and its success rate; None where they are left out."""
-        if self.retained_value is None or self.offer_cost is None or self.success_rate is None:
-            return None
-        return self.retained_value, self.offer_cost, self.success_rate
-
-    @model_validator(mode="after")
-    def _has_all_values_or_none(self) -> Self:
-        values = self.model_dump(exclude={"capacity"})
-        missing = [name for name, value in values.items() if value is None]
-        if 0 < len(missing) < len(values):
-            raise ValueError(f"lacks {' and '.join(missing)}: give all of {', '.join(values)}, or none")
-        return self
+    profit: Profit | None = None  # without it profit_per_customer is None
 
 
 class Evaluate(StrictModel):
@@ -260,11 +248,8 @@ class Params(StrictModel):
     @model_validator(mode="after")
     def _has_what_profit_needs(self) -> Self:
         rules = self.gate.model_dump()
-        if not self.evaluate.campaign.values and (key := next(_keys_of(rules, PROFIT), None)):
-            raise ValueError(
-                f"gate.{key}: needs evaluate.campaign.retained_value, offer_cost and success_rate: add them, or"
-                " remove the rule"
-            )
+        if not self.evaluate.campaign.profit and (key := next(_keys_of(rules, PROFIT), None)):
+            raise ValueError(f"gate.{key}: needs evaluate.campaign.profit: add it, or remove the rule")
         return self
 
 
