@@ -14,6 +14,7 @@ from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VA
 from churn.core.results import RuleOutcome, read_result
 from churn.gate.rules import root_causes
 from churn.lock import ORDER
+from report.anchor import vs_earlier
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
 from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
@@ -94,6 +95,9 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
                 data.same_model = model <= same
                 data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
                 data.rules, data.faults = judged(main, ours, data.comparison, labels, approved)
+                if data.comparison:
+                    rules, data.memory = vs_earlier(main, commit, ours, data.comparison, data.account)
+                    data.rules += rules
                 data.faults += tuple(differences() if differences else ())
                 data.notes = tuple(same_under_other_names(ours.names, rekeyed))
     except StageError as error:

@@ -186,6 +186,14 @@ class VsBaseline(StrictModel):
     max_gain: Annotated[Margins, Stricter.SMALLER]
 
 
+class Anchor(StrictModel):
+    """How much worse, and better, than main's model of so many days ago a model may be; see churn/gate/anchor.py."""
+
+    days: Annotated[int, Field(gt=0, le=3_650), Stricter.MAINS]
+    margins: Annotated[Margins, Stricter.SMALLER]
+    max_gain: Annotated[Margins, Stricter.SMALLER]
+
+
 class Gate(StrictModel):
     """The rules that a model must pass, for all customers and for slices, and the least size of a slice."""
 
@@ -195,6 +203,7 @@ class Gate(StrictModel):
     slices: Mapping[Text, Bounds]
     every_slice: EverySlice
     vs_baseline: VsBaseline
+    anchor: Anchor
 
 
 class Register(StrictModel):

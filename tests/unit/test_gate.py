@@ -1,7 +1,7 @@
 import json
 import math
 
-from churn.config.params import Bound, EverySlice, Gate, VsBaseline
+from churn.config.params import Anchor, Bound, EverySlice, Gate, VsBaseline
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
@@ -24,8 +24,11 @@ AGAINST = VsBaseline(
 )
 
 
+ANCHOR = Anchor(days=90, margins={"roc_auc": 0.01}, max_gain={"roc_auc": 0.03})
+
+
 def gate(**rules):
-    return Gate(min_slice_rows=30, every_slice=EVERY, vs_baseline=AGAINST, **rules)
+    return Gate(min_slice_rows=30, every_slice=EVERY, vs_baseline=AGAINST, anchor=ANCHOR, **rules)
 
 
 def named(judged):
