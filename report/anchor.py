@@ -26,7 +26,7 @@ from churn.gate.rules import finite
 from churn.lock import stages_of
 from report.baseline import checked_out, fetched, scored_by_both
 from report.data import Comparison
-from report.filters import metric, signed
+from report.filters import METRIC_ORDER, metric, signed
 from report.identity import other_keys, refuse_other_names
 from report.judge import Candidate
 
@@ -168,8 +168,8 @@ def vs_earlier(
         sentence = f"{_capital(earlier.name)} is its model of today, so it is compared once."
     else:
         total, how = since_earlier(earlier, one)
-        rules = tuple(vs_anchor(total, step.overall, one.gate, f"{earlier.name} with"))
-        named = (name for name in METRICS if name in total and name in one.gate.anchor.margins)
+        rules = tuple(vs_anchor(total, step.overall, one.gate, earlier.name))
+        named = (name for name in METRIC_ORDER if name in total and name in one.gate.anchor.margins)
         listed = ", ".join(f"{metric(name)} {_words(total[name])}" for name in named)
         sentence = f"Against {earlier.name}, {how}: {listed}."
     (holdout,) = (account or {}).get("holdout_sha256", ("",))
@@ -179,9 +179,9 @@ def vs_earlier(
 def reuse(count: int) -> str:
     """Return a sentence on how often the holdout has judged; docs/ci.md has the measurement and the sources."""
     return (
-        f"This holdout has judged {number_of(count, 'models')} of main before, beside proposals that were not merged. A"
-        " holdout that judges often flatters: after 50 pull requests, each the best of four tries, by 0.003 of ROC AUC"
-        " (docs/ci.md). `python -m churn holdout renew` makes another."
+        f"This holdout has judged {number_of(count, 'models')} of main, and each proposal that was not merged. Reuse"
+        " flatters: after 50 pull requests, each the best of four tries, a ROC AUC was 0.003 too high (docs/ci.md)."
+        " `python -m churn holdout renew` makes another holdout."
     )
 
 

@@ -1,5 +1,7 @@
 """Compares a challenger with the anchor, an earlier model of main, because small losses and small leaks add up."""
 
+import re
+
 from churn.config.params import Gate
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference, Differences
@@ -19,7 +21,7 @@ def vs_anchor(total: Differences, step: Differences, rules: Gate, owner: str) ->
     rules : Gate
         `load_params().gate`.
     owner : str
-        Whose values the messages name, such as "main's model of 2026-08-29 (abc1234) with".
+        Whose values the messages name, such as "main's model of 2026-08-29 (abc1234)".
 
     Returns
     -------
@@ -34,7 +36,7 @@ def vs_anchor(total: Differences, step: Differences, rules: Gate, owner: str) ->
     >>> total = Difference(main=0.86, branch=0.845, difference=-0.015, low=-0.02, high=-0.01)
     >>> step = Difference(main=0.849, branch=0.845, difference=-0.004, low=-0.007, high=-0.001)
     >>> gate = load_params(Path("tests/sample/params.yaml")).gate
-    >>> rule, *_ = vs_anchor({"roc_auc": total}, {"roc_auc": step}, gate, "main's model of 2026-08-29 (abc1234) with")
+    >>> rule, *_ = vs_anchor({"roc_auc": total}, {"roc_auc": step}, gate, "main's model of 2026-08-29 (abc1234)")
     >>> rule.status, rule.limit
     ('failed', -0.01)
     """
@@ -69,4 +71,6 @@ def _beyond_main(rule: RuleOutcome, step: Difference | None, owner: str) -> Rule
                 own = round(sign * (before - reach), 6)
                 margin = round(sign * (rule.value - own), 6)
                 rule = rule.model_copy(update={"limit": own, "margin": margin, "status": "passed"})
-    return rule.model_copy(update={"kind": "vs_anchor", "message": rule.message.replace("main's", owner)})
+    message = re.sub("main's( ?)", lambda found: f"{owner} with " if found[1] else owner, rule.message)
+    message = message.replace("gate.vs_baseline.", "gate.anchor.")
+    return rule.model_copy(update={"kind": "vs_anchor", "message": message})
