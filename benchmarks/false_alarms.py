@@ -22,8 +22,8 @@ from benchmarks.holdout_noise import (
     two_hundred_rows,
     without_new_customers,
 )
-from churn.config.contract import load_contract
-from churn.config.params import Params, load_params
+from churn.config.contract import Contract, load_contract
+from churn.config.params import Params, Train, load_params
 from churn.core.paths import TEST, TRAIN
 from churn.core.results import RuleOutcome
 from churn.core.start import start_up
@@ -66,6 +66,11 @@ SPOILT = (
 MARGINS = (0.0001, 0.003, 0.005, 0.01)
 
 
+def trained(train: Train, contract: Contract, X: pd.DataFrame, y: pd.Series) -> Any:
+    """Return the model of `train` in params.yaml, trained on these rows."""
+    return fit(build_model(build_classifier(train), contract), X, y, len(X))
+
+
 class Bench:
     """The fetched customers, and what judges models of them."""
 
@@ -80,8 +85,7 @@ class Bench:
         """Train on `rows` with a seed, and return the scores of the rows of `holdout`."""
         train = self.params.train.model_copy(update={"seed": seed})
         X, y = spoil(self.X.iloc[rows].reset_index(drop=True), self.y.iloc[rows].reset_index(drop=True))
-        model = fit(build_model(build_classifier(train), self.contract), X, y, len(X))
-        return scores_of(model, self.X.iloc[holdout])
+        return scores_of(trained(train, self.contract, X, y), self.X.iloc[holdout])
 
     def judged(self, run: int, spoils: tuple[Spoil, ...]) -> Iterator[tuple[Rules, Difference]]:
         """Yield the outcomes of every rule on a challenger spoilt by each of `spoils`, and how its ROC AUC differs."""
@@ -98,13 +102,14 @@ class Bench:
             slices = compare_slices(masks, y, (theirs, ours), threshold, params.gate.min_slice_rows)
             evaluation = evaluation_of(features, y, ours, params.evaluate, self.contract)
             beside = compare(y, theirs, ours, threshold)
-            rules = [*evaluate_rules(evaluation, params.gate), *vs_baseline(beside, slices, params.gate.vs_baseline)]
+            rules = [*evaluate_rules(evaluation, params.gate), *vs_baseline(len(y), beside, slices, params.gate)]
             yield rules, beside["roc_auc"]
 
     def blocked_by_margin(self, margin: float, differences: list[Difference]) -> str:
         """Return how many of the differences in ROC AUC a margin alone would block, in percent."""
         rules = self.params.gate.vs_baseline.model_copy(update={"margins": {"roc_auc": margin}})
-        blocked = [vs_baseline({"roc_auc": one}, [], rules)[0].status == "failed" for one in differences]
+        gate = self.params.gate.model_copy(update={"vs_baseline": rules})
+        blocked = [vs_baseline(0, {"roc_auc": one}, [], gate)[0].status == "failed" for one in differences]
         return f"{sum(blocked) / len(blocked):8.1%}"
 
 

@@ -1,15 +1,18 @@
-"""Say which code owner has approved this very commit, so that its own rules may judge it.
+"""Say which faults of this very commit a code owner has approved, by the ids that the report gives them.
 
     python3 -P -m ci.approved --base COMMIT --head SHA --pull-request NUMBER    # on main: without a number
 
 An approval counts when it is the newest word of its author on the pull request, was given to the commit `head`, and
 comes from somebody else than the pull request's author, who may push and owns /.github/ by the CODEOWNERS of `base`:
-as @login, or on behalf of @org/team where the token sees teams. On main the pull request that was merged as `head`
-is asked, at its own head. The answer is the output `approved_by`; where GitHub cannot be asked, nobody has approved.
+as @login, or on behalf of @org/team where the token sees teams. Its text names the ids in a line of its own, such as
+`approve settings-3fa9c1 stages-91bc07`; a quoted line does not count. On main the pull request that was merged as
+`head` is asked, at its own head. The outputs are `approved_by`, the owners, and `approved`, the ids, each separated by
+blanks; where GitHub cannot be asked, nobody has approved.
 """
 
 import argparse
 import os
+import re
 import sys
 from typing import Any
 
@@ -17,8 +20,10 @@ from ci import github, shell
 
 QUERY = """query($owner: String!, $name: String!, $number: Int!) { repository(owner: $owner, name: $name) {
   pullRequest(number: $number) { author { login } reviews(last: 100) { nodes {
-    author { login } authorCanPushToRepository state commit { oid } onBehalfOf(first: 10) { nodes { combinedSlug } }
+    author { login } authorCanPushToRepository state body commit { oid }
+    onBehalfOf(first: 10) { nodes { combinedSlug } }
   } } } } }"""
+LINE = re.compile(r"[ \t`]*approve((?:[ \t,`]+[a-z]+-[0-9a-z]+)+)[ \t,.`]*", re.IGNORECASE)
 
 
 def owners(text: str) -> set[str]:
@@ -29,23 +34,30 @@ def owners(text: str) -> set[str]:
     return {name[1:].lower() for name in named[-1] if name.startswith("@")} if named else set()
 
 
-def approver(pull: Any, head: str, owning: set[str]) -> str | None:
-    """Return the first of `owning`, a login or a team, whose approval of the commit `head` counts."""
+def ids_in(text: str) -> list[str]:
+    """Return the ids in the lines of a review that are nothing but an approval of them."""
+    found = filter(None, map(LINE.fullmatch, text.splitlines()))
+    return [name.lower() for line in found for name in re.split(r"[ \t,`]+", line[1]) if name]
+
+
+def approvals(pull: Any, head: str, owning: set[str]) -> dict[str, list[str]]:
+    """Return the ids that each of `owning`, a login or a team, has approved, if its approval of `head` counts."""
     author, newest = ((pull["author"] or {}).get("login") or "").lower(), dict[str, Any]()
     for review in pull["reviews"]["nodes"]:  # oldest first; a comment takes nothing back
         if review["author"] and review["state"] in ("APPROVED", "CHANGES_REQUESTED", "DISMISSED"):
             newest[review["author"]["login"].lower()] = review
+    found: dict[str, list[str]] = {}
     for login, review in newest.items():
         teams = [str(team["combinedSlug"]).lower() for team in (review["onBehalfOf"] or {}).get("nodes") or [] if team]
         names = [name for name in (login, *teams) if name in owning]
         counts = review["state"] == "APPROVED" and (review["commit"] or {}).get("oid") == head
         if counts and names and review["authorCanPushToRepository"] and login != author:
-            return names[0]
-    return None
+            found[names[0]] = [*found.get(names[0], []), *ids_in(review["body"] or "")]
+    return found
 
 
-def approved_by(base: str, head: str, number: int | None) -> str | None:
-    """Return whose approval counts, or None. Raises FailedError, and the errors of JSON and missing keys."""
+def approved(base: str, head: str, number: int | None) -> dict[str, list[str]]:
+    """Return whose approval counts, and their ids. Raises FailedError, and the errors of JSON and missing keys."""
     owning = owners(shell.run("git", "show", f"{base}:.github/CODEOWNERS", check=False))
     owner, name = os.environ["GITHUB_REPOSITORY"].split("/")
     asked = [(number, head)] if number else []
@@ -56,9 +68,9 @@ def approved_by(base: str, head: str, number: int | None) -> str | None:
     for pull_request, commit in asked:
         fields = ("-f", f"owner={owner}", "-f", f"name={name}", "-F", f"number={pull_request}")
         answer = github.graphql(QUERY, *fields, check=False)  # an error and all the rest, where teams may not be seen
-        if found := approver(answer["data"]["repository"]["pullRequest"], commit, owning):
+        if found := approvals(answer["data"]["repository"]["pullRequest"], commit, owning):
             return found
-    return None
+    return {}
 
 
 def main(arguments: list[str]) -> None:
@@ -69,12 +81,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--pull-request", type=lambda text: int(text) if text else None)
     given = parser.parse_args(arguments)
     try:
-        found = approved_by(given.base, given.head, given.pull_request)
+        found = approved(given.base, given.head, given.pull_request)
     except (shell.FailedError, ValueError, LookupError, TypeError, AttributeError) as error:
         print(f"::warning::GitHub could not be asked for approvals, so none counts ({type(error).__name__}).")
-        found = None
-    print(f"Approved by {found}." if found else "No code owner has approved this commit: main's code judges it, too.")
-    github.output(approved_by=found or "")
+        found = {}
+    for name, ids in found.items():
+        print(f"Approved by {name}: {' '.join(ids) or 'no fault of the judge, since the review names no id'}.")
+    if not found:
+        print("No code owner has approved this commit.")
+    ids = list(dict.fromkeys(one for listed in found.values() for one in listed))
+    github.output(approved_by=" ".join(found), approved=" ".join(ids))
 
 
 if __name__ == "__main__":

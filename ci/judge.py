@@ -3,10 +3,12 @@
     python -m ci.judge --base COMMIT                   # by the code of this checkout
     python -P -m ci.judge --base COMMIT --clone DIR    # by the code of COMMIT, from DIR
 
-A branch could judge itself by its own code. So main's judges it, unless a code owner has approved (APPROVED_BY), or
-main has no judge (JUDGE). The branch's code has run in this checkout: its refs, settings, hooks and attributes may be
-anything by now. DIR is a clone without them. It holds the judge, and shows whether the files that are judged are still
-those of the commit. The output `written` is true when there is a report, also of what is blocked.
+A branch could judge itself by its own code. So main's judges it, unless main has no judge (JUDGE), or main's code finds
+that a code owner has approved the branch's code as the judge: that has an id, too, see APPROVED in `report --help`.
+
+The branch's code has run in this checkout: its refs, settings, hooks and attributes may be anything by now. DIR is a
+clone without them. It holds the judge, and shows whether the files that are judged are still those of the commit. The
+output `written` is true when there is a report, also of what is blocked.
 """
 
 import argparse
@@ -18,6 +20,8 @@ from pathlib import Path
 from ci import github, shell
 
 REPORT = Path("build/report/report.md")
+OWN_CODE = 3  # the exit status of the report where the checkout's own code is to judge
+OWN = {"PYTHONSAFEPATH": "", "PYTHONPATH": ""}
 RESULTS = (":!dvc.lock", ":!metrics", ":!plots")
 
 
@@ -30,8 +34,8 @@ def changed(clone: Path) -> list[str]:
 
 def judges_by(base: str, clone: Path | None) -> dict[str, str]:
     """Return the environment in which Python finds the code that judges; that of main is checked out first."""
-    if clone is None or os.environ["APPROVED_BY"] or os.environ["JUDGE"] == "own":
-        return {"PYTHONSAFEPATH": "", "PYTHONPATH": ""}
+    if clone is None or os.environ["JUDGE"] == "own":
+        return OWN
     shell.run("git", "-C", str(clone), "checkout", "--quiet", "--force", "--detach", base)
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(clone)}
 
@@ -46,7 +50,10 @@ def main(arguments: list[str]) -> int:
         named = ", ".join(files)
         print(f"::error::While the pipeline ran, files of the commit were changed, so nothing is judged: {named}")
         return 1
-    status = shell.call("python", "-m", "report", "--base", given.base, **judges_by(given.base, given.clone))
+    report = ("python", "-m", "report", "--base", given.base)
+    status = shell.call(*report, **judges_by(given.base, given.clone))
+    if status == OWN_CODE:
+        status = shell.call(*report, **OWN)
     if not REPORT.exists():
         return status or 1
     if number := os.environ.get("PULL_REQUEST"):

@@ -7,6 +7,7 @@ its headline, the stage that stopped it and each reason. No customer's key or va
 import argparse
 import os
 import shutil
+from pathlib import Path
 
 if __name__ == "__main__":
     from churn.core.start import start_up
@@ -16,19 +17,22 @@ if __name__ == "__main__":
 from churn.core.files import replacing, write_json
 from churn.core.git import default_branch
 from churn.core.runner import command
-from report.collect import collect
+from report.collect import collect, judges_itself
 from report.data import FOLDER
 from report.render import headline, markdown, terminal
 
+OWN_CODE = 3
 EXITS = """\
 exit status:
   0  the model may pass: every stage passed, and so did the judgement against the base
   1  it may not, also where there is no base to compare with, or the report failed
   2  usage error
+  3  nothing was judged: it is approved that this checkout's own code judges, and this is other code
 
 environment:
   BASE_NAME    what the report calls the base
-  APPROVED_BY  the code owner who approved what this checkout changes of its own judge
+  APPROVED     the ids of the faults that a code owner approved, separated by blanks
+  APPROVED_BY  who that is
 """
 
 
@@ -50,6 +54,9 @@ def main(asked: argparse.Namespace) -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     base = asked.base or default_branch()
+    if Path(__file__).resolve().parents[1] != Path.cwd() and judges_itself(base):
+        print("The code of this checkout judges, because a code owner approved that.")
+        return OWN_CODE
     data = collect(base, os.environ.get("BASE_NAME") or base)
     with replacing(FOLDER / "report.md") as tmp:
         tmp.write_text(markdown(data), encoding="utf-8")

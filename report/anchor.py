@@ -102,8 +102,8 @@ def _recorded(evaluation: str) -> dict[str, tuple[float, float]]:
     return found
 
 
-def since_earlier(earlier: Earlier, one: Candidate) -> tuple[Differences, str]:
-    """Return the differences from an earlier model to the candidate, and in words how they were found."""
+def since_earlier(earlier: Earlier, one: Candidate) -> tuple[int, Differences, str]:
+    """Return on how many customers an earlier model and the candidate differ, by how much, and how that was found."""
     label, threshold = one.contract.label, one.evaluate.threshold
     try:
         with checked_out(earlier.commit, CLONE) as folder:
@@ -113,12 +113,12 @@ def since_earlier(earlier: Earlier, one: Candidate) -> tuple[Differences, str]:
             is_same = sha256_of(folder / RAW) == sha256_of(RAW)
             _, predictions, scores = scored_by_both(folder, one, None if is_same else other_keys(folder, one.contract))
         found = compare(predictions[label], scores, predictions["score"], threshold)
-        return found, f"on {number_of(len(predictions), 'customers')}"
+        return len(predictions), found, f"on {number_of(len(predictions), 'customers')}"
     except StageError as error:
         why = str(error)
     except Exception as error:  # a commit of any age and shape
         why = f"its comparison fails with {type(error).__name__}"
-    return recorded_differences(earlier, one), f"by its recorded metrics, because {why}"
+    return len(one.predictions), recorded_differences(earlier, one), f"by its recorded metrics, because {why}"
 
 
 def recorded_differences(earlier: Earlier, one: Candidate) -> dict[str, Difference]:
@@ -167,8 +167,8 @@ def vs_earlier(
     elif earlier.model == _model((main / LOCK).read_text(encoding="utf-8")):
         sentence = f"{_capital(earlier.name)} is its model of today, so it is compared once."
     else:
-        total, how = since_earlier(earlier, one)
-        rules = tuple(vs_anchor(total, step.overall, one.gate, earlier.name))
+        rows, total, how = since_earlier(earlier, one)
+        rules = tuple(vs_anchor(rows, total, step.overall, one.gate, earlier.name))
         named = (name for name in METRIC_ORDER if name in total and name in one.gate.anchor.margins)
         listed = ", ".join(f"{metric(name)} {_words(total[name])}" for name in named)
         sentence = f"Against {earlier.name}, {how}: {listed}."

@@ -21,7 +21,7 @@ from churn.core.dvc_files import hash_of
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.git import git
-from churn.core.paths import CONTRACT, LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
+from churn.core.paths import LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
 from churn.data.split import among
 from churn.evaluation.curves import curves
 from churn.evaluation.metrics import Floats
@@ -35,6 +35,7 @@ from report.data import Comparison, DataChange, OtherKeys
 from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
 from report.selection import easier_holdout, label_changes
+from report.settings import mains_contract
 from report.state import dvc, logged_runs
 
 import numpy as np
@@ -208,7 +209,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     key, label = contract.key, contract.label
     if list(theirs.columns) == list(predictions.columns) and theirs[[key, label]].equals(predictions[[key, label]]):
         return theirs["score"]
-    their_contract = load_contract(main / CONTRACT)
+    their_contract = mains_contract(main)
     trained_on = pq.read_table(main / TRAIN, columns=[their_contract.key])[0].to_pandas()
     if rekeyed:
         trained_on = pd.concat([trained_on, rekeyed.trained_on])
@@ -285,6 +286,4 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
     if not prepared:
         return DataChange(rows, drift)
     rekeyed = other_keys(main, contract)
-    return DataChange(
-        rows, drift, label_changes(main, load_contract(main / CONTRACT), contract, rekeyed.pairs), rekeyed
-    )
+    return DataChange(rows, drift, label_changes(main, mains_contract(main), contract, rekeyed.pairs), rekeyed)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from churn.core.errors import StageError
-from churn.core.files import read_yaml
+from churn.core.files import read_yaml, sha256_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, PARAMS
 from churn.lock import first_difference, stages_of
 from churn.quality.profile import PROFILE
 from report.data import Change
+from report.faults import Fault
 from report.filters import value
 from report.settings import looser
 
@@ -122,6 +123,26 @@ def owned(file: str) -> str | None:
     if any(fnmatchcase(file, pattern) for pattern in FREE):
         return None
     return next((what for what, patterns in OWNED.items() if any(fnmatchcase(file, one) for one in patterns)), None)
+
+
+def own_judge(files: Sequence[str]) -> Fault | None:
+    """Return the fault whose approval lets this checkout's own code judge, if it changes churn/ or report/.
+
+    Its id covers the content of every changed file that judges, or that runs before the judge.
+    """
+    judging = [file for file in files if owned(file) and file.startswith(("churn/", "report/"))]
+    if not judging:
+        return None
+    code = {
+        file: sha256_of(Path(file)) if Path(file).is_file() else None
+        for file in files
+        if owned(file) in ("code that judges", "code and settings that run before the judge")
+    }
+    message = (
+        f"main's code cannot judge this branch, which changes the code that judges: {', '.join(judging[:5])}"
+        f"{' …' if len(judging) > 5 else ''}; once approved, that code judges with all checks on, so read it first"
+    )
+    return Fault(message, "judge", ("code",), code)
 
 
 def changed_files(base: str) -> list[str]:

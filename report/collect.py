@@ -3,22 +3,24 @@
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError, number_of
 from churn.core.git import git
-from churn.core.paths import EVALUATION, GATE, MODEL, RAW, ROWS, TEST, TRAIN, VALIDATION
+from churn.core.paths import CONTRACT, EVALUATION, GATE, MODEL, PARAMS, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
 from churn.gate.rules import root_causes
 from churn.lock import ORDER
 from report.anchor import vs_earlier
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
-from report.changes import changed_files, claim_notes, judge_notes, profile_changes, value_changes
+from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
 from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
-from report.identity import refuse_other_names
+from report.faults import Fault, given_approval, missing_comparison
+from report.identity import refuse_other_names, renamed_features
 from report.judge import candidate, judged
 from report.recompute import recomputing
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
@@ -42,13 +44,13 @@ def collect(base: str, name: str) -> ReportData:
         runs=runs,
     )
     done = {run.stage for run in runs if run.state in ("ran", "reused")}
-    approver = os.environ.get("APPROVED_BY", "")
+    data.approval, code = given_approval(), None
     if commit := base_commit(base):
         with suppress(StageError):  # the outcome already names a params.yaml that cannot be read
             data.changes = (*value_changes(commit), *profile_changes(commit))
-        notes = list(judge_notes(data.changes, changed_files(commit)))
-        missing = list(compare_with_main(data, commit, done, bool(approver)))
-        notes += missing
+        files = changed_files(commit)
+        notes, code = list(judge_notes(data.changes, files)), own_judge(files)
+        missing = compare_with_main(data, commit, done, own=code is not None and data.approval.covers(code))
         if data.comparison and data.comparison.easier:
             before, here = data.comparison.easier
             notes.append(
@@ -59,28 +61,46 @@ def collect(base: str, name: str) -> ReportData:
             with suppress(StageError, OSError):
                 notes += claim_notes()
     else:
-        missing = [f"Nothing to compare with: this clone does not know {name}; fetch it with its history"]
-        notes = list(missing)
-    if approver:
-        notes.append(f"{approver} approved this: it is judged by its own code and rules")
+        reason = f"Nothing to compare with: this clone does not know {name}; fetch it with its history"
+        # CI gives a hash, which is known there unless the branch's code has damaged the clone.
+        missing, notes = [Fault(reason) if HASH.fullmatch(base) else missing_comparison(reason)], []
     if outcome.passed or outcome.stage == "gate":
-        data.outcome = outcome_beside_main(data, missing, bool(approver))
+        notes += settle(data, missing, code)
+    else:
+        notes += [fault.message for fault in missing]
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
-        picture_alone(PICTURE)
+        with suppress(StageError):  # of settings that this code does not know
+            picture_alone(PICTURE)
     data.notes, data.has_picture = (*data.notes, *notes), PICTURE.exists()
     return data
 
 
-def compare_with_main(data: ReportData, commit: str, done: Collection[str], approved: bool) -> Iterator[str]:
+@contextmanager
+def noted(reasons: list[str]) -> Iterator[None]:
+    """Add to `reasons` why something of main's side cannot be made: it may be of any age and shape."""
+    try:
+        yield
+    except StageError as error:
+        reasons.append(f"The comparison with main is not whole: {error}")
+    except Exception as error:
+        reasons.append(f"The comparison with main is not whole: it fails with {type(error).__name__}")
+
+
+def compare_with_main(data: ReportData, commit: str, done: Collection[str], own: bool) -> list[Fault]:
     """Add the comparison with main's `commit`, and its judgement, to `data`, as far as the stages here are `done`.
 
-    Yield why a part is missing, if one is.
+    Return a fault for each part that is missing. A missing comparison of models can be approved, because the judgement
+    is made all the same. A missing judgement cannot, unless the branch's `own` code is approved as the judge.
     """
-    if "fetch" not in done:
-        return  # nothing to compare, so main need not be rebuilt
+    uncompared, unjudged = list[str](), list[str]()
     prepared, evaluated = "prepare" in done, "evaluate" in done
-    try:
-        with checked_out(commit) as main, recomputing() if evaluated else nullcontext() as differences:
+    if "fetch" not in done:
+        return []  # nothing to compare, so main need not be rebuilt
+    with noted(unjudged), checked_out(commit) as main, recomputing() if evaluated else nullcontext() as differences:
+        if not own:
+            load_params(main / PARAMS), load_contract(main / CONTRACT)
+        same, names, labels, rekeyed = set[Path](), dict[str, str](), None, None
+        with noted(uncompared):
             same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
             if not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
@@ -88,22 +108,24 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], appr
             refuse_other_names(main)
             with suppress(StageError, OSError):  # main's own code may have written another shape
                 data.base_account = read_result(main / ROWS)
-            data.data = None if tables <= same else data_change(main, prepared)
-            if evaluated:
-                ours = candidate(main, approved)
-                labels, rekeyed = (data.data.labels, data.data.rekeyed) if data.data else (None, None)
-                data.same_model = model <= same
-                data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
-                data.rules, data.faults = judged(main, ours, data.comparison, labels, approved)
-                if data.comparison:
-                    rules, data.memory = vs_earlier(main, commit, ours, data.comparison, data.account)
-                    data.rules += rules
-                data.faults += tuple(differences() if differences else ())
-                data.notes = tuple(same_under_other_names(ours.names, rekeyed))
-    except StageError as error:
-        yield f"The comparison with main is not whole: {error}"
-    except Exception as error:  # main's side may be of any age and shape; the branch is reported all the same
-        yield f"The comparison with main is not whole: it fails with {type(error).__name__}"
+            if not tables <= same and (found := data_change(main, prepared)):
+                data.data, labels, rekeyed = found, found.labels, found.rekeyed
+            names = renamed_features(main) if evaluated else {}
+        if evaluated:
+            since: tuple[RuleOutcome, ...] = ()
+            ours = candidate(main, names, data.approval)
+            if not uncompared:
+                with noted(uncompared):
+                    data.same_model = {MODEL, TEST} <= same
+                    data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
+                    if data.comparison:
+                        since, data.memory = vs_earlier(main, commit, ours, data.comparison, data.account)
+            data.rules, data.faults = judged(main, ours, data.comparison, labels)
+            data.rules += since
+            data.faults += tuple(map(Fault, differences() if differences else ()))
+            data.notes = tuple(same_under_other_names(ours.names, rekeyed))
+    missing = [missing_comparison(reason) for reason in uncompared]
+    return missing + [missing_comparison(reason) if own else Fault(reason) for reason in unjudged]
 
 
 def same_under_other_names(names: Mapping[str, str], rekeyed: OtherKeys | None) -> Iterator[str]:
@@ -117,21 +139,43 @@ def same_under_other_names(names: Mapping[str, str], rekeyed: OtherKeys | None) 
         )
 
 
-def outcome_beside_main(data: ReportData, missing: Sequence[str], approved: bool) -> Outcome:
-    """Return the outcome by main's judgement; where a part of it is `missing`, nothing passes without approval.
+def settle(data: ReportData, missing: list[Fault], code: Fault | None) -> list[str]:
+    """Set the outcome, and part the faults, with those of what is `missing`, into the approved ones and the others.
+
+    `code` is offered for approval where main's code could not judge, or finds a fault that has no id: the branch's own
+    code may know better. Return a note on ids that are approved, and that no fault has.
+    """
+    found, covers = (*data.faults, *missing), data.approval.covers
+    data.approved = tuple(fault for fault in (*([code] if code else []), *found) if covers(fault))
+    data.faults = tuple(fault for fault in found if not covers(fault))
+    data.outcome = outcome_beside_main(data)
+    unjudged = not data.outcome.passed and not data.outcome.reasons
+    if code and not covers(code) and (unjudged or any(fault.alone for fault in data.faults)):
+        data.own_judge = code
+    unknown = sorted(data.approval.ids - {fault.id for fault in (code, *found) if fault})
+    by = data.approval.by
+    return [f"{by} approved {', '.join(unknown)}, which no fault has as its id: compare the letters"] if unknown else []
+
+
+def outcome_beside_main(data: ReportData) -> Outcome:
+    """Return the outcome by main's judgement: nothing passes while a fault is left that nobody approved.
 
     What the gate has blocked stays its own, with the reasons of the judgement as well. The first reason is the likely
     cause of the others: other settings, rows or columns, then leakage, then a vanished slice, then metrics.
     """
-    outcome = data.outcome
-    if missing:
-        return blocked(missing, "comparison") if outcome.passed and not approved else outcome
-    failed = [rule for rule in data.rules if rule.status == "failed"]
+    outcome, failed = data.outcome, [rule for rule in data.rules if rule.status == "failed"]
     causes = [rule.message for kind in ROOT_CAUSES for rule in failed if rule.kind == kind]
     if failed and data.evaluation:
         causes += root_causes(data.evaluation)
-    faults = tuple(dict.fromkeys((*data.faults, *causes, *outcome.reasons, *(rule.message for rule in failed))))
-    return blocked(faults, outcome.stage or "comparison") if faults else outcome
+    reasons = [*(fault.message for fault in data.faults), *causes, *outcome.reasons, *(rule.message for rule in failed)]
+    return blocked(list(dict.fromkeys(reasons)), outcome.stage or "comparison") if reasons else outcome
+
+
+def judges_itself(base: str) -> bool:
+    """Return whether it is approved that this checkout's own code judges it against `base`."""
+    commit = base_commit(base)
+    code = own_judge(changed_files(commit)) if commit else None
+    return code is not None and given_approval().covers(code)
 
 
 def settings_fault() -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Differences, SliceDifferences
 from churn.quality.drift import FeatureDrift, RowChanges
+from report.faults import NOT_APPROVED, Approval, Fault
 
 import pandas as pd
 import pyarrow as pa
@@ -108,7 +109,10 @@ class ReportData:
     same_model: bool = False  # as on main, and the same holdout: there is nothing to compare
     evaluation: Mapping[str, Any] | None = None
     rules: tuple[RuleOutcome, ...] = ()
-    faults: tuple[str, ...] = ()  # beyond the rules
+    faults: tuple[Fault, ...] = ()  # beyond the rules
+    own_judge: Fault | None = None  # whose approval lets the branch's own code judge
+    approval: Approval = NOT_APPROVED
+    approved: tuple[Fault, ...] = ()
     broken: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[Change, ...] = ()
     data: DataChange | None = None

@@ -76,10 +76,11 @@ def limit(rule: RuleOutcome) -> str:
 
 
 def measured(rule: RuleOutcome) -> str:
-    """Return the value that a rule looked at."""
+    """Return the value that a rule looked at, and its noise."""
+    shown = number(rule.value)
     if rule.statistic == "gain" and rule.value is not None:
-        return f"{abs(rule.value):.4f} {'worse' if rule.value < 0 else 'better'}"
-    return number(rule.value)
+        shown = f"{abs(rule.value):.4f} {'worse' if rule.value < 0 else 'better'}"
+    return shown if rule.noise is None else f"{shown} ± {rule.noise:.4f}"
 
 
 def by_importance(rules: Iterable[RuleOutcome]) -> list[RuleOutcome]:

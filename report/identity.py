@@ -9,6 +9,7 @@ from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
 from churn.quality.drift import TURNOVER
 from report.data import OtherKeys
+from report.settings import mains_contract
 
 import pyarrow.parquet as pq
 
@@ -17,7 +18,7 @@ UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
 
 def refuse_other_names(main: Path) -> None:
     """Raise StageError where the key or the label has another name than on main: no customer could be compared."""
-    theirs, ours = load_contract(main / CONTRACT), load_contract()
+    theirs, ours = mains_contract(main), load_contract()
     for role, before, after in (("key", theirs.key, ours.key), ("label", theirs.label, ours.label)):
         if before != after:
             raise StageError(
@@ -31,7 +32,7 @@ def renamed_features(main: Path) -> dict[str, str]:
 
     Such a feature is declared alike, and has main's value for every customer that both have: more than half of main's.
     """
-    theirs, ours = load_contract(main / CONTRACT), load_contract()
+    theirs, ours = mains_contract(main), load_contract()
     pairs = [
         (before, after)
         for before in theirs.features

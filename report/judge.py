@@ -2,17 +2,18 @@
 
 Taken from the checkout are its snapshot, its tables and its model. The split, the evaluation and the verdict are made
 anew by this code (in CI that of main's commit) and by the stricter of main's rules and the checkout's. Whatever loosens
-what judges is a fault, until a code owner has approved it: then the checkout's own rules count.
+what judges is a fault with an id. Where a code owner has approved that id, the checkout's value of that setting counts.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, Evaluate, Gate, Prepare, load_params
 from churn.core.errors import number_of
+from churn.core.files import read_json
 from churn.core.paths import EVALUATION, MODEL, RAW, TEST, TRAIN
 from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
@@ -27,7 +28,7 @@ from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
 from report.data import Comparison, LabelChanges
-from report.identity import renamed_features
+from report.faults import Approval, Fault
 from report.selection import selection_faults, vanished_slices
 from report.settings import (
     BY_APPROVAL,
@@ -43,6 +44,9 @@ from report.settings import (
 import pandas as pd
 import pyarrow.parquet as pq
 
+TABLES = {"train": TRAIN, "test": TEST}
+UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -50,40 +54,57 @@ class Candidate:
 
     gate: Gate
     evaluate: Evaluate
-    contract: Contract
+    prepare: Prepare  # main's, but for what is approved
+    contract: Contract  # the checkout's
+    strict: Contract
+    lenient: Contract | None  # if settings are not approved: the contract as it would be if they were
+    loosened: tuple[Fault, ...]  # settings, also those approved
     features: pd.DataFrame
     predictions: pd.DataFrame  # key, label, score
     rows_seen: int | None  # that the model was trained on, as its file has it
     names: Mapping[str, str]  # of features that main has under another name, by main's
 
 
-def pipeline_faults(main: Stages, branch: Stages) -> Iterator[str]:
-    """Yield a sentence for each stage of dvc.yaml that runs something else than on main, or is frozen."""
+def pipeline_faults(main: Stages, branch: Stages) -> Iterator[Fault]:
+    """Yield a fault for each stage of dvc.yaml that runs something else than on main, or is frozen."""
     for stage in (*ORDER, "register"):
         for key in ("cmd", "frozen"):
             before, after = (stages.get(stage, {}).get(key) for stages in (main, branch))
             if before != after:
-                yield f"dvc.yaml: {stage}.{key} is {shown(after)}, on main {shown(before)}: {BY_APPROVAL}"
+                message = f"dvc.yaml: {stage}.{key} is {shown(after)}, on main {shown(before)}: {BY_APPROVAL}"
+                yield Fault(message, "stages", (stage, key), after)
 
 
-def candidate(main: Path, approved: bool) -> Candidate:
-    """Return what is judged, by the stricter rules or, where the branch's are `approved`, by its own.
+def candidate(main: Path, names: Mapping[str, str], approval: Approval) -> Candidate:
+    """Return what is judged, by the stricter rules or, where the branch's setting is approved, by that.
 
-    Raises StageError when the model or the holdout cannot be read, or the scores are none.
+    `names` are those of features that have another name here, by main's. Raises StageError when the settings, the model
+    or the holdout cannot be read, or the scores are none.
     """
     params, contract = load_params(), load_contract()
     features, labels, keys = read_table(TEST, contract)
     model = load_model(MODEL)
     scores, seen = scores_of(model, features), rows_seen(model)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
-    if approved:
-        return Candidate(params.gate, params.evaluate, contract, features, predictions, seen, {})
-    names = renamed_features(main)
-    theirs, _ = mains_settings(main, names)
-    evaluate = merged(theirs.evaluate, params.evaluate)
-    slices = possible_slices(evaluate.slices, contract)
-    evaluate = evaluate.model_copy(update={"threshold": theirs.evaluate.threshold, "slices": slices})
-    return Candidate(merged(theirs.gate, params.gate), evaluate, contract, features, predictions, seen, names)
+    theirs, their_contract = mains_settings(main, names)
+    loosened = tuple(loosened_settings(theirs, params, their_contract, contract))
+    approved = {fault.place for fault in loosened if approval.covers(fault)}
+    evaluate = merged(theirs.evaluate, params.evaluate, "evaluate", approved=approved)
+    own = {section: value for section, value in params.prepare if ("prepare", section) in approved}
+    places = {fault.place for fault in loosened}
+    return Candidate(
+        gate=merged(theirs.gate, params.gate, "gate", approved=approved),
+        evaluate=evaluate.model_copy(update={"slices": possible_slices(evaluate.slices, contract)}),
+        prepare=theirs.prepare.model_copy(update=own),
+        contract=contract,
+        strict=stricter_contract(their_contract, contract, approved),
+        lenient=stricter_contract(their_contract, contract, places) if places > approved else None,
+        loosened=loosened,
+        features=features,
+        predictions=predictions,
+        rows_seen=seen,
+        names=names,
+    )
 
 
 def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
@@ -122,17 +143,26 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
                 yield f"{name} gives {number_of(wrong, 'customers')} another {label} than the snapshot"
 
 
-def contract_faults(contract: Contract, main: Path, names: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each rule of the stricter contract that a table breaks, or both, against main's profile."""
+def row_faults(contract: Contract) -> Iterator[str]:
+    """Yield a sentence for each rule of a contract that a table breaks."""
+    with parquet_views(TABLES, UNREADABLE) as database:
+        for name in TABLES:
+            yield from (finding.sentence for finding in table_findings(database, name, contract))
+
+
+def contract_faults(contract: Contract, main: Path, names: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each rule of the stricter contract that a table breaks, or both, against main's profile.
+
+    Only the latter can be approved: a looser contract is a setting, and a table that breaks it contradicts validate.
+    """
     theirs, ours = load_profile(main / PROFILE), load_profile()
     features = ours.features | {names.get(name, name): one for name, one in theirs.features.items()}
     reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
-    tables = {"train": TRAIN, "test": TEST}
-    with parquet_views(tables, "cannot be read; run `dvc repro`, which makes it first") as database:
-        for name in tables:
-            yield from (finding.sentence for finding in table_findings(database, name, contract))
+    yield from map(Fault, row_faults(contract))
+    with parquet_views(TABLES, UNREADABLE) as database:
         now = profile_of(database, contract, reference)
-        yield from (finding.sentence for finding in profile_findings(contract, reference, now))
+        for finding in profile_findings(contract, reference, now):
+            yield Fault(finding.sentence, "profile", (finding.rule, finding.column))
 
 
 def evaluation_faults(recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> Iterator[str]:
@@ -163,9 +193,9 @@ def _number(value: object) -> str:
 
 
 def judged(
-    main: Path, one: Candidate, compared: Comparison | None, labels: LabelChanges | None, approved: bool
-) -> tuple[tuple[RuleOutcome, ...], tuple[str, ...]]:
-    """Return the outcome of every rule on the candidate, and a sentence for each fault beyond the rules.
+    main: Path, one: Candidate, compared: Comparison | None, labels: LabelChanges | None
+) -> tuple[tuple[RuleOutcome, ...], tuple[Fault, ...]]:
+    """Return the outcome of every rule on the candidate, and each fault beyond the rules, also those approved.
 
     `compared` is the comparison with main's model, None where the candidate is that model; `labels` is None where the
     customers are main's. Raises StageError when a table or main's evaluation cannot be read.
@@ -178,30 +208,31 @@ def judged(
 
     evaluation = evaluated(params.evaluate)
     # protection: the evaluation is made anew
-    faults = list(evaluation_faults(read_result(EVALUATION), evaluation))
+    evidence = list(evaluation_faults(read_result(EVALUATION), evaluation))
     rows = pq.read_metadata(TRAIN).num_rows
     # protection: the model knows how many rows it has seen
     if one.rows_seen not in (None, rows):
-        faults.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
-    if not approved:  # else main's settings may be of another shape
-        theirs, contract = mains_settings(main, one.names)
-        strict = stricter_contract(contract, one.contract)
-        faults = [
-            # protection: settings are main's or stricter
-            *loosened_settings(theirs, params, contract, one.contract),
-            # protection: stages run what main's run
-            *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
-            # protection: the split is main's
-            *table_faults(theirs.prepare, contract),
-            *(selection_faults(labels, strict.rules.profile, contract.label) if labels else ()),
-            # protection: no slice loses its churners
-            *vanished_slices(read_result(main / EVALUATION), evaluation, slice_names(contract, one.names)),
-            # protection: the contract is checked anew
-            *contract_faults(strict, main, one.names),
-            *faults,
-        ]
+        evidence.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
+    before = read_json(main / EVALUATION) if (main / EVALUATION).exists() else {"slices": ()}  # main is not rebuilt
+    faults = [
+        # protection: settings are main's or stricter
+        *one.loosened,
+        # protection: stages run what main's run
+        *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
+        # protection: the split is main's
+        *map(Fault, table_faults(one.prepare, one.strict)),
+        *(selection_faults(labels, one.strict.rules.profile, one.strict.label) if labels else ()),
+        # protection: no slice loses its churners
+        *vanished_slices(before, evaluation, slice_names(one.strict, one.names)),
+        # protection: the contract is checked anew
+        *contract_faults(one.strict, main, one.names),
+        *map(Fault, evidence),
+    ]
+    if one.lenient:
+        stay = {*table_faults(params.prepare, one.lenient), *row_faults(one.lenient), *evidence}
+        faults = [replace(fault, follows=fault.id is None and fault.message not in stay) for fault in faults]
     # protection: the verdict is made anew
     rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if compared:
-        rules += vs_baseline(compared.overall, compared.slices, one.gate.vs_baseline)
+        rules += vs_baseline(compared.rows, compared.overall, compared.slices, one.gate)
     return tuple(rules), tuple(faults)

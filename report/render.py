@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from churn.gate.rules import OVERALL
 from report import filters
 from report.changes import loosened
 from report.data import ReportData
+from report.faults import Fault, to_approve
 from report.filters import METRIC_ORDER, SLICE_METRICS, escaped, metric, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -60,7 +62,8 @@ def markdown(data: ReportData) -> str:
         return text
 
     worse = data.comparison and any(one.verdict == "worse" for one in data.comparison.overall.values())
-    warned = worse or (data.comparison and data.comparison.easier) or any(map(loosened, data.changes))
+    easier = data.comparison and data.comparison.easier
+    warned = worse or easier or data.approved or any(map(loosened, data.changes))
     mark = "⛔" if not data.outcome.passed else "⚠️" if warned else "✅"
     text = _rendered("report.md.j2", escaped, data, mark=mark, section=section, left_out=left_out)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
@@ -68,10 +71,14 @@ def markdown(data: ReportData) -> str:
 
 def terminal(data: ReportData) -> str:
     """Return what a terminal has room for: the verdict, what must not be missed, the metrics, and failed rules."""
-    findings = [f"refused: {fault}" for fault in data.faults]
+    findings = [f"refused: {fault.mark}: {fault.message}" for fault in _refused(data)]
     findings += [f"failed: {one['sentence']}" for one in data.broken]
     findings += [f"failed: {rule.message}" for rule in data.rules if rule.status == "failed"]
     return _rendered("terminal.txt.j2", plain, data, findings=findings)
+
+
+def _refused(data: ReportData) -> tuple[Fault, ...]:
+    return (*data.faults, data.own_judge) if data.own_judge else data.faults
 
 
 def _rendered(template: str, escape: Callable[[object], str], data: ReportData, **values: Any) -> str:
@@ -87,5 +94,6 @@ def _rendered(template: str, escape: Callable[[object], str], data: ReportData, 
         lstrip_blocks=True,
     )
     environment.filters |= {one.__name__: one for one in filters.FILTERS}
-    values |= {"headline": headline(data), "METRICS": METRIC_ORDER, "SLICE_METRICS": SLICE_METRICS}
+    values |= {"headline": headline(data), "METRICS": METRIC_ORDER, "SLICE_METRICS": SLICE_METRICS, "OVERALL": OVERALL}
+    values |= {"refused": _refused(data), "to_approve": to_approve(_refused(data))}
     return environment.get_template(template).render(vars(data), **values)

@@ -17,6 +17,7 @@ from churn.data.duckdb_helpers import cast, parquet_views
 from churn.evaluation.metrics import roc_auc
 from churn.quality.profile_checks import label_tolerance
 from report.data import LabelChanges
+from report.faults import Fault
 
 import pandas as pd
 import pyarrow as pa
@@ -60,8 +61,8 @@ def label_changes(main: Path, theirs: Contract, ours: Contract, rekeyed: pa.Tabl
     return LabelChanges(*map(int, counts))
 
 
-def selection_faults(found: LabelChanges, rules: ProfileRules, label: str) -> Iterator[str]:
-    """Yield a sentence where customers disappeared by their outcome, or where churners are no churners any more."""
+def selection_faults(found: LabelChanges, rules: ProfileRules, label: str) -> Iterator[Fault]:
+    """Yield a fault where customers disappeared by their outcome, or where churners are no churners any more."""
     churners, stayed = found.kept_churners, found.kept - found.kept_churners
     gone = (found.removed_churners, found.removed - found.removed_churners)
     if found.removed and found.kept:
@@ -70,22 +71,26 @@ def selection_faults(found: LabelChanges, rules: ProfileRules, label: str) -> It
         by_chance = fisher_exact([gone, (churners, stayed)]).pvalue >= ALPHA
         # protection: customers that disappear churned like those that stay
         if not by_chance and abs(rate - before) > label_tolerance(before, overall, rules):
-            yield (
+            yield Fault(
                 f"{number_of(found.removed, 'customers')} of main disappeared, of whom {rate:.1%} churned, against"
                 f" {before:.1%} of those still here: look for a condition on the outcome in the query and in {PARAMS}:"
-                f" prepare.drop, {APPROVAL}"
+                f" prepare.drop, {APPROVAL}",
+                "selection",
+                ("disappeared",),
             )
     allowed = ceil(REVERSED * churners)
     # protection: a churner stays a churner
     if found.turned_off > allowed:
-        yield (
+        yield Fault(
             f"{label} turned from 1 to 0 for {found.turned_off:,} of main's {number_of(churners, 'churners')}, where"
-            f" {allowed:,} may: look for labels that are late or overwritten in the source, {APPROVAL}"
+            f" {allowed:,} may: look for labels that are late or overwritten in the source, {APPROVAL}",
+            "labels",
+            (label,),
         )
 
 
-def vanished_slices(before: Mapping[str, Any], after: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each slice that lost all of its churners; both are evaluations of a holdout.
+def vanished_slices(before: Mapping[str, Any], after: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each slice that lost all of its churners; both are evaluations of a holdout.
 
     `names` are those of slices that have another name here, by main's.
     """
@@ -93,9 +98,11 @@ def vanished_slices(before: Mapping[str, Any], after: Mapping[str, Any], names: 
     for part in before["slices"]:
         name = names.get(part["name"], part["name"])
         if part["churners"] >= VANISHED and churners.get(name) == 0:
-            yield (
+            yield Fault(
                 f"{name}: the slice has no churner in the holdout, and {part['churners']:,} on main: look for a"
-                f" condition in the query, for a filled value, and for late labels, {APPROVAL}"
+                f" condition in the query, for a filled value, and for late labels, {APPROVAL}",
+                "slices",
+                (name,),
             )
 
 

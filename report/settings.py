@@ -4,17 +4,22 @@ Order, names, and the reasons after `because:` are not rules. Texts that DuckDB 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Column, Contract, Relation, Rules, load_contract
-from churn.config.params import Gate, Model, Params, Slices, load_params
+from churn.config.params import Gate, Model, Params, Slices, load_params, read_settings
 from churn.config.stricter import Stricter, directions
 from churn.core.errors import StageError
+from churn.core.files import read_yaml
 from churn.core.paths import CONTRACT, PARAMS
 from churn.data.conditions import relation_condition, renamed_in, slice_condition, tree_of
+from report.faults import Fault, Place
 from report.relations import implies
+
+from pydantic import ValidationError
 
 DIRECTIONS = directions(Gate, Rules)
 BY_APPROVAL = "that takes a code owner's approval"
@@ -23,8 +28,8 @@ BY_APPROVAL = "that takes a code owner's approval"
 def stricter(main: Any, branch: Any, key: str = "") -> Any:
     """Return of two settings, as JSON has them, what lets less through; what only one side has counts as well.
 
-    Of two numbers that is the one that the innermost field in the dotted `key` declares, see churn/config/stricter.py;
-    of two lists all that is in either; of anything else, and of an unknown field, main's.
+    Of two numbers or choices that is the one that the innermost field in the dotted `key` declares, see
+    churn/config/stricter.py; of two lists all that is in either; of anything else, and of an unknown field, main's.
     """
     if branch is None or main is None:
         return branch if main is None else main
@@ -33,16 +38,37 @@ def stricter(main: Any, branch: Any, key: str = "") -> Any:
         return {name: stricter(main.get(name), branch.get(name), f"{key}.{name}") for name in names}
     if isinstance(main, list) and isinstance(branch, list):
         return [*main, *(one for one in branch if one not in main)]
+    declared = _declared(key)
+    if declared is Stricter.BLOCK:
+        return declared.value if declared.value in (main, branch) else main
     if all(isinstance(side, int | float) for side in (main, branch)):
-        declared = next((DIRECTIONS[part] for part in reversed(key.split(".")) if part in DIRECTIONS), Stricter.MAINS)
         return {Stricter.LARGER: max(main, branch), Stricter.SMALLER: min(main, branch)}.get(declared, main)
     return main
 
 
-def merged(main: Model, branch: Model) -> Model:
-    """Return the stricter of two sections."""
-    both = stricter(main.model_dump(mode="json"), branch.model_dump(mode="json"))
+def _declared(key: str) -> Stricter:
+    return next((DIRECTIONS[part] for part in reversed(key.split(".")) if part in DIRECTIONS), Stricter.MAINS)
+
+
+def merged(main: Model, branch: Model, *where: str, approved: Collection[Place] = ()) -> Model:
+    """Return the stricter of two sections, which are at `where`; at the `approved` places in it the branch's counts."""
+    ours = branch.model_dump(mode="json")
+    both = stricter(main.model_dump(mode="json"), ours)
+    for place in approved:
+        if place[: len(where)] == where:
+            *sections, name = place[len(where) :]
+            there, here = _at(both, sections), _at(ours, sections)
+            if name in here:
+                there[name] = here[name]
+            else:
+                del there[name]
     return type(main).model_validate_json(json.dumps(both))
+
+
+def _at(values: Any, place: Iterable[str | int]) -> Any:
+    for name in place:
+        values = values[name]
+    return values
 
 
 def looser(key: str, main: Any, branch: Any) -> bool:
@@ -51,20 +77,29 @@ def looser(key: str, main: Any, branch: Any) -> bool:
         return False
     if isinstance(main, list):
         return any(one not in (branch or []) for one in main)
-    if isinstance(main, str) and isinstance(branch, str):
+    if isinstance(main, str) and isinstance(branch, str) and _declared(key) is Stricter.MAINS:
         return main != branch and tree_of(main) != tree_of(branch)
     return bool(stricter(main, branch, key) != branch)
 
 
-def loosened(where: str, main: Any, branch: Any) -> Iterator[str]:
-    """Yield a sentence for each value of `branch` that lets more through than `main`, both as JSON has them."""
+def loosened(kind: str, place: Place, main: Any, branch: Any) -> Iterator[Fault]:
+    """Yield a fault for each value of `branch` that lets more through than `main`, both as JSON has them."""
     if isinstance(main, Mapping) and isinstance(branch, Mapping):
         for name in main:
-            yield from loosened(f"{where}.{name}", main[name], branch.get(name))
-    elif looser(where, main, branch):
+            yield from loosened(kind, (*place, name), main[name], branch.get(name))
+    elif looser(".".join(place), main, branch):
         lost = [one for one in main if one not in (branch or [])] if isinstance(main, list) else []
         change = f"lacks {', '.join(map(str, lost))}" if lost else f"is {shown(branch)}, on main {shown(main)}"
-        yield f"{where} {change}: {BY_APPROVAL}"
+        yield loose(kind, place, change, sorted(lost) or branch)
+
+
+def loose(kind: str, place: Place, change: str, value: Any, *within: str) -> Fault:
+    """Return the fault that a setting of params.yaml (`settings`) or of the contract lets more through.
+
+    Its place is `within` the one that the sentence names.
+    """
+    file = PARAMS if kind == "settings" else CONTRACT
+    return Fault(f"{file}: {'.'.join(place)} {change}: {BY_APPROVAL}", kind, (*place, *within), value)
 
 
 def shown(value: Any) -> str:
@@ -72,37 +107,39 @@ def shown(value: Any) -> str:
     return "absent" if value is None else str(value)
 
 
-def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Contract) -> Iterator[str]:
-    """Yield a sentence for each setting of the gate, slices, split or contract that is looser than on main."""
-    yield from loosened(f"{PARAMS}: gate", main.gate.model_dump(mode="json"), branch.gate.model_dump(mode="json"))
+def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Contract) -> Iterator[Fault]:
+    """Yield a fault for each setting of the gate, slices, split or contract that is looser than on main."""
+    settings, contract = "settings", "contract"
+    yield from loosened(settings, ("gate",), *(one.gate.model_dump(mode="json") for one in (main, branch)))
     slices = (one.evaluate.slices.model_dump(mode="json") for one in (main, branch))
-    yield from loosened(f"{PARAMS}: evaluate.slices", *slices)
-    if main.evaluate.threshold != branch.evaluate.threshold:
-        yield (
-            f"{PARAMS}: evaluate.threshold is {branch.evaluate.threshold:g}, on main {main.evaluate.threshold:g}:"
-            f" {BY_APPROVAL}"
-        )
+    yield from loosened(settings, ("evaluate", "slices"), *slices)
+    score, now = main.evaluate.threshold, branch.evaluate.threshold
+    if score != now:
+        yield loose(settings, ("evaluate", "threshold"), f"is {now:g}, on main {score:g}", now)
     for name, before in main.prepare.model_dump(mode="json").items():
         after = branch.prepare.model_dump(mode="json")[name]
         if before != after and not (name == "drop" and _conditions(before) == _conditions(after)):
-            yield f"{PARAMS}: prepare.{name} is {after}, on main {before}: the holdout is another; {BY_APPROVAL}"
-    before, after = (one.rules.model_dump(mode="json", exclude={"relations"}) for one in (theirs, ours))
-    before["ranges"] = {name: one for name, one in before["ranges"].items() if name in ours.columns}
-    yield from loosened(f"{CONTRACT}: rules", before, after)
+            yield Fault(
+                f"{PARAMS}: prepare.{name} is {after}, on main {before}: the holdout is another; {BY_APPROVAL}",
+                *(settings, ("prepare", name), _conditions(after) if name == "drop" else after),
+            )
+    rules, here = (one.rules.model_dump(mode="json", exclude={"relations"}) for one in (theirs, ours))
+    rules["ranges"] = {name: one for name, one in rules["ranges"].items() if name in ours.columns}
+    yield from loosened(contract, ("rules",), rules, here)
     for name, relation in _unimplied(theirs, ours).items():
-        now = ours.rules.relations.get(name)
-        what = f"is `{now.holds}`" if now else "is absent"
-        yield (
-            f"{CONTRACT}: rules.relations.{name} {what}, and may let more through than main's `{relation.holds}`:"
-            f" {BY_APPROVAL}"
-        )
+        new = ours.rules.relations.get(name)
+        what = f"is `{new.holds}`" if new else "is absent"
+        change = f"{what}, and may let more through than main's `{relation.holds}`"
+        yield loose(contract, ("rules", "relations", name), change, new and new.holds)
     for name, column in theirs.columns.items():
-        if (here := ours.columns.get(name)) and here.nullable and not column.nullable:
-            yield f"{CONTRACT}: columns.{name} allows nulls, on main it does not: {BY_APPROVAL}"
-        if here and (more := sorted(set(here.values or ()) - set(column.values or ()))) and column.values:
-            yield f"{CONTRACT}: columns.{name} has the new values {', '.join(more)}: {BY_APPROVAL}"
-        if (here is None or here.role != column.role) and column.role != "feature":
-            yield f"{CONTRACT}: columns.{name} is no {column.role} any more: {BY_APPROVAL}"
+        mine = ours.columns.get(name)
+        if mine and mine.nullable and not column.nullable:
+            yield loose(contract, ("columns", name), "allows nulls, on main it does not", mine.nulls, "nulls")
+        if mine and (more := sorted(set(mine.values or ()) - set(column.values or ()))) and column.values:
+            yield loose(contract, ("columns", name), f"has the new values {', '.join(more)}", more, "values")
+        if (mine is None or mine.role != column.role) and column.role != "feature":
+            change = f"is no {column.role} any more"
+            yield loose(contract, ("columns", name), change, mine and mine.role, "role")
 
 
 def _conditions(drop: Mapping[str, str]) -> list[str]:
@@ -120,8 +157,8 @@ def _unimplied(main: Contract, branch: Contract) -> dict[str, Relation]:
     }
 
 
-def stricter_contract(main: Contract, branch: Contract) -> Contract:
-    """Return the branch's contract with the stricter rules, nulls and values of both.
+def stricter_contract(main: Contract, branch: Contract, approved: Collection[Place] = ()) -> Contract:
+    """Return the branch's contract with the stricter rules, nulls and values of both, except at `approved` places.
 
     A relation of main's over a column that the branch lacks cannot be checked; `loosened_settings` names it.
     """
@@ -130,15 +167,18 @@ def stricter_contract(main: Contract, branch: Contract) -> Contract:
         there = main.columns.get(name)
         if there is None:
             return here
-        nulls = here.nulls if there.nullable else there.nulls
-        values = tuple(one for one in here.values if one in (there.values or here.values)) if here.values else None
+        nulls = here.nulls if there.nullable or ("columns", name, "nulls") in approved else there.nulls
+        known = (("columns", name, "values") not in approved and there.values) or here.values or ()
+        values = tuple(one for one in here.values if one in known) if here.values else None
         return here.model_copy(update={"nulls": nulls, "values": values})
 
-    rules: Rules = merged(main.rules, branch.rules)
+    rules: Rules = merged(main.rules, branch.rules, "rules", approved=approved)
     theirs = {
         name: one
         for name, one in _unimplied(main, branch).items()
-        if one.column in branch.columns and _readable(relation_condition, name, one.holds, branch)
+        if ("rules", "relations", name) not in approved
+        and one.column in branch.columns
+        and _readable(relation_condition, name, one.holds, branch)
     }
     relations = {**branch.rules.relations, **theirs}
     columns = {name: column(name, here) for name, here in branch.columns.items()}
@@ -165,14 +205,48 @@ def possible_slices(slices: Slices, contract: Contract) -> Slices:
     )
 
 
+def mains_params(main: Path) -> Params:
+    """Return params.yaml in `main`."""
+    return _by_this_code(main / PARAMS, load_params())
+
+
+def mains_contract(main: Path) -> Contract:
+    """Return contract.yaml in `main`."""
+    return _by_this_code(main / CONTRACT, load_contract())
+
+
+def _by_this_code(path: Path, ours: Model) -> Model:
+    """Read main's file by this code, which may be of another version where a code owner has approved that it judges.
+
+    A key that main's file lacks has the value of this checkout, and one that this code does not know is left out.
+    """
+    try:
+        return read_settings(path, type(ours))
+    except StageError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        faults, unreadable = error.__cause__.errors(), error
+    values, here = read_yaml(path.read_text(encoding="utf-8"), str(path)), ours.model_dump(mode="json", by_alias=True)
+    for fault in faults:
+        *sections, name = fault["loc"]
+        with suppress(LookupError, TypeError):  # a section that this checkout lacks, which stays a fault
+            if fault["type"] == "extra_forbidden":
+                del _at(values, sections)[name]
+            elif fault["type"] == "missing":
+                _at(values, sections)[name] = _at(here, fault["loc"])
+    try:
+        return type(ours).model_validate_json(json.dumps(values, default=str))
+    except ValidationError:
+        raise unreadable from None
+
+
 def mains_settings(main: Path, names: Mapping[str, str]) -> tuple[Params, Contract]:
     """Return params.yaml and contract.yaml in `main`, with the `names` that features of main's have here.
 
     A condition of evaluate.slices that has another name here, and the same text, gets that name.
     """
     params, contract = (
-        one.model_dump(mode="json", by_alias=True)
-        for one in (load_params(main / PARAMS), load_contract(main / CONTRACT))
+        one.model_dump(mode="json", by_alias=True) for one in (mains_params(main), mains_contract(main))
     )
     contract["columns"] = _renamed(contract["columns"], names)
     rules = contract["rules"]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from churn.config.stricter import Stricter
 from churn.core.errors import StageError
@@ -183,6 +183,7 @@ class VsBaseline(StrictModel):
 
     margins: Annotated[Margins, Stricter.SMALLER]
     slice_margins: Annotated[Margins, Stricter.SMALLER]
+    tolerance: Annotated[float, Field(ge=1), Stricter.SMALLER]  # in margins: a smaller loss is to be shown
     familywise_alpha: Annotated[Share, Stricter.LARGER]
     max_gain: Annotated[Margins, Stricter.SMALLER]
 
@@ -195,6 +196,13 @@ class Anchor(StrictModel):
     max_gain: Annotated[Margins, Stricter.SMALLER]
 
 
+class WhenInconclusive(StrictModel):
+    """What becomes of a comparison with main's model that shows neither a loss nor that there is none."""
+
+    overall: Literal["block", "pass"]
+    slices: Literal["block", "pass"]
+
+
 class Gate(StrictModel):
     """The rules that a model must pass, for all customers and for slices, and the least size of a slice."""
 
@@ -205,6 +213,7 @@ class Gate(StrictModel):
     every_slice: EverySlice
     vs_baseline: VsBaseline
     anchor: Anchor
+    when_inconclusive: Annotated[WhenInconclusive, Stricter.BLOCK]
 
 
 class Register(StrictModel):

@@ -1,27 +1,28 @@
-"""The stricter of two settings: each numeric field of a rule declares whether that is the larger or the smaller one."""
+"""The stricter of two settings: each number and each choice of a rule declares which of two that is."""
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 
 class Stricter(Enum):
-    """Of main's and the branch's number, the one that counts."""
+    """Of main's and the branch's value, the one that counts."""
 
     LARGER = "the larger"
     SMALLER = "the smaller"
+    BLOCK = "block"
     MAINS = "main's"  # neither is stricter
 
 
 def directions(*sections: type[BaseModel]) -> dict[str, Stricter]:
-    """Return which number is stricter for each numeric field of the sections, and of the sections in them.
+    """Return which value is stricter for each number and choice of the sections, and of the sections in them.
 
     Parameters
     ----------
     *sections : type of BaseModel
-        Classes whose numeric fields have a `Stricter` among their annotations.
+        Classes whose numbers and choices have a `Stricter` among their annotations.
 
     Returns
     -------
@@ -31,7 +32,7 @@ def directions(*sections: type[BaseModel]) -> dict[str, Stricter]:
     Raises
     ------
     TypeError
-        When a numeric field declares nothing, or another direction than a field of the same name.
+        When such a field declares nothing, or another direction than a field of the same name.
 
     Examples
     --------
@@ -43,10 +44,10 @@ def directions(*sections: type[BaseModel]) -> dict[str, Stricter]:
     for section in sections:
         for name, field in section.model_fields.items():
             kinds = {*_kinds(field.annotation)}
-            below = directions(*(kind for kind in kinds if issubclass(kind, BaseModel)))
-            own = next((one for one in field.metadata if isinstance(one, Stricter)), None)
-            if kinds & {int, float} and not own:
-                raise TypeError(f"{section.__name__}.{name} is a number of a rule, and declares no Stricter.")
+            own = next((one for one in field.metadata if isinstance(one, Stricter)), None)  # also for all fields below
+            below = {} if own else directions(*(kind for kind in kinds if issubclass(kind, BaseModel)))
+            if (kinds & {int, float} or get_origin(field.annotation) is Literal) and not own:
+                raise TypeError(f"{section.__name__}.{name} is a value of a rule, and declares no Stricter.")
             for key, direction in [*below.items(), *([(name, own)] if own else [])]:
                 if found.setdefault(key, direction) is not direction:
                     raise TypeError(f"{section.__name__}.{name}: {key} is declared otherwise elsewhere.")

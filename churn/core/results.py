@@ -106,7 +106,11 @@ class RuleOutcome(Result):
     A rule is a bound of params.yaml, one for every slice, the least size of a slice, or a loss or a gain against the
     baseline or the anchor. `scope` is all customers or a slice. `statistic` is what of the metric is compared: its
     value, an end of its 95 % interval, or the gain over the baseline's. `margin` is how far the value lies inside the
-    limit, in the metric's unit: negative, or None where there is no value, when the rule failed.
+    limit, in the metric's unit: None where there is no value, when the rule failed.
+
+    `noise` is how far chance alone moves the value, half the width of its interval. `detects` is the smallest true loss
+    that would fail the rule with 80 % power, and `needed` the number of customers that the declared margin would need
+    for it; docs/gate.md has the formulas. Each is None where the rule has none.
     """
 
     kind: Literal["bound", "every_slice", "slice_size", "vs_baseline", "max_gain", "vs_anchor"]
@@ -117,7 +121,10 @@ class RuleOutcome(Result):
     limit: Number
     value: Number | None
     margin: Number | None
-    status: Literal["passed", "failed", "skipped"]
+    noise: Number | None = None
+    detects: Number | None = None
+    needed: Count | None = None
+    status: Literal["passed", "failed", "inconclusive", "skipped"]
     message: str
 
     @property

@@ -1,56 +1,69 @@
 """Compares a challenger with the baseline, main's model: not worse in any slice, and not implausibly better.
 
-Both scored the same rows. Worse means beyond the margin and significant; docs/decisions.md has the false alarms of
-either condition alone. Intervals of slices have Bonferroni's correction, because one of many looks worse by chance.
+Both scored the same rows. A comparison fails where the loss is beyond the margin and significant, and passes where the
+loss is shown to be below a tolerance (non-inferiority, Piaggio et al. 2012). Else it is inconclusive. docs/gate.md has
+the statistics. In slices significance has Bonferroni's correction, because one of many looks worse by chance.
 """
 
 from collections.abc import Iterable, Iterator
+from math import ceil
 from statistics import NormalDist
+from typing import NamedTuple
 
-from churn.config.params import SMALLER_IS_BETTER, VsBaseline
+from churn.config.params import SMALLER_IS_BETTER, Gate, VsBaseline
 from churn.core.results import RuleOutcome
 from churn.evaluation.metrics import Z
 from churn.evaluation.paired import Difference, Differences, SliceDifferences
-from churn.gate.rules import OVERALL, check_limit, finite, shown
+from churn.gate.rules import OVERALL, POWER, check_limit, finite, shown
+
+MOST_CUSTOMERS = 10**12  # that a message names
 
 
-def vs_baseline(overall: Differences, slices: Iterable[SliceDifferences], rules: VsBaseline) -> list[RuleOutcome]:
+def vs_baseline(rows: int, overall: Differences, slices: Iterable[SliceDifferences], gate: Gate) -> list[RuleOutcome]:
     """Return the outcomes of the comparison with main's model.
 
     Parameters
     ----------
+    rows : int
+        The number of customers whom both models scored.
     overall : mapping of str to Difference
-        By the metric's name, on all customers. A metric of a rule without a difference fails it.
+        By the metric's name, on all of them. A metric of a rule without a difference fails it.
     slices : iterable of SliceDifferences
         A slice's metric without an interval is skipped.
-    rules : VsBaseline
-        `load_params().gate.vs_baseline`.
+    gate : Gate
+        `load_params().gate`.
 
     Returns
     -------
     list of RuleOutcome
         The rules for all customers, for each slice, and against implausible gains. The value is the gain in the
         metric's unit, positive where the challenger is better; the limit is the least, or the greatest, gain allowed.
+        An inconclusive comparison has that status, or has failed where `gate.when_inconclusive` blocks it.
 
     Examples
     --------
-    >>> metric = {"roc_auc": 0.005}
-    >>> rules = VsBaseline(margins=metric, slice_margins=metric, familywise_alpha=0.01, max_gain=metric)
+    >>> from pathlib import Path
+    >>> from churn.config.params import load_params
+    >>> gate = load_params(Path("tests/sample/params.yaml")).gate
     >>> loss = Difference(main=0.86, branch=0.84, difference=-0.02, low=-0.03, high=-0.01)
-    >>> [(rule.kind, rule.limit, rule.value, rule.status) for rule in vs_baseline({"roc_auc": loss}, [], rules)]
-    [('vs_baseline', -0.01, -0.02, 'failed'), ('max_gain', 0.005, -0.02, 'passed')]
+    >>> rule, *_ = vs_baseline(1_452, {"roc_auc": loss}, [], gate)
+    >>> rule.limit, rule.value, rule.noise, rule.status
+    (-0.005, -0.02, 0.01, 'failed')
     """
+    rules, when = gate.vs_baseline, gate.when_inconclusive
+    everyone, test = SliceDifferences(OVERALL, rows, overall), _Test(Z, rules.tolerance, when.overall == "block")
     # protection: not worse than main
-    outcomes = [_not_worse(OVERALL, metric, overall.get(metric), rules.margins[metric], Z) for metric in rules.margins]
+    outcomes = [_not_worse(everyone, metric, margin, test) for metric, margin in rules.margins.items()]
     # protection: not worse than main in any slice
-    tests = [
-        (name, metric, differences[metric])
-        for name, _, differences in slices
-        for metric in rules.slice_margins
-        if differences.get(metric, Difference()).low is not None
+    compared = [
+        (part, metric, margin)
+        for part in slices
+        for metric, margin in rules.slice_margins.items()
+        if part.differences.get(metric, Difference()).low is not None
     ]
-    reach = NormalDist().inv_cdf(1 - rules.familywise_alpha / (2 * max(len(tests), 1)))
-    outcomes += [_not_worse(name, metric, one, rules.slice_margins[metric], reach) for name, metric, one in tests]
+    reach = NormalDist().inv_cdf(1 - rules.familywise_alpha / (2 * max(len(compared), 1)))
+    test = _Test(reach, rules.tolerance, when.slices == "block")
+    outcomes += [_not_worse(*one, test) for one in compared]
     # protection: too good to be true
     return [*outcomes, *_plausible(overall, rules)]
 
@@ -62,19 +75,44 @@ def gain(metric: str, one: Difference) -> float | None:
     return round(-one.difference if metric in SMALLER_IS_BETTER else one.difference, 6)
 
 
-def _not_worse(scope: str, metric: str, one: Difference | None, margin: float, reach: float) -> RuleOutcome:
-    """Return the outcome of non-inferiority, its interval `reach` standard errors wide to either side."""
+class _Test(NamedTuple):
+    """The standard errors beyond which a loss is significant, the tolerance in margins, and whether doubt blocks."""
+
+    reach: float
+    tolerance: float
+    block: bool
+
+
+def _not_worse(part: SliceDifferences, metric: str, margin: float, test: _Test) -> RuleOutcome:
+    """Return the outcome of the comparison in one metric."""
+    scope, rows, one = part.name, part.rows, part.differences.get(metric, Difference())
     rule = {"kind": "vs_baseline", "scope": scope, "metric": metric, "statistic": "gain"}
-    value, low, high = (None, None, None) if one is None else map(finite, (gain(metric, one), one.low, one.high))
-    if one is None or value is None or low is None or high is None:
+    value, low, high = map(finite, (gain(metric, one), one.low, one.high))
+    if value is None or low is None or high is None:
         message = f"{metric} of {scope} cannot be compared with main's"
         return check_limit(("min", -margin), None, message, **rule)
-    allowed = max(margin, (high - low) / 2 * reach / Z)
-    message = (
-        f"{metric} of {scope} is {shown(one.branch)} against main's {shown(one.main)}: {abs(value):.4f} worse, where"
-        f" {allowed:.4f} is allowed"
-    )
-    return check_limit(("min", -round(allowed, 6)), value, message, **rule)
+    half, tolerated = (high - low) / 2, test.tolerance * margin
+    noise, largest = test.reach / Z * half, half - value
+    least = max(margin, noise)  # the observed loss that is blocked
+    if test.block:
+        least = min(least, tolerated - half)
+    detects = max(least + POWER * half, 0.0)
+    needed = min(ceil(rows * ((test.reach / Z + POWER) * half / margin) ** 2), MOST_CUSTOMERS)
+    power = {"noise": round(noise, 6), "detects": round(detects, 6), "needed": needed}
+    message = f"{metric} of {scope} is {shown(one.branch)} against main's {shown(one.main)}: "
+    passed = check_limit(("min", -margin), value, "", **rule, **power)
+    if -value > max(margin, noise):
+        message += f"{-value:.4f} worse, where {margin:.4f} is allowed"
+        return passed.model_copy(update={"status": "failed", "message": message})
+    # protection: a loss that the holdout is too small to show
+    if largest >= tolerated:
+        message += (
+            f"the loss may be as large as {largest:.4f}, and it is to be shown below {tolerated:.4f};"
+            f" {rows:,} customers are too few, about {needed:,} would do"
+        )
+        return passed.model_copy(update={"status": "failed" if test.block else "inconclusive", "message": message})
+    message += f"a loss of {tolerated:.4f} or more is ruled out"
+    return passed.model_copy(update={"status": "passed", "message": message})
 
 
 def _plausible(overall: Differences, rules: VsBaseline) -> Iterator[RuleOutcome]:

@@ -15,6 +15,7 @@ Values = Mapping[str, Any]
 LEAST_OUTCOMES = 20  # churners, and stayers: with fewer, the interval of a ROC AUC is too narrow
 CHANCE = 0.55  # a ROC AUC below it, whose interval includes 0.5, is called chance
 OVERALL = "all customers"
+POWER = 0.4294  # a true value fails a limit with 80 % power if it is beyond by this part of a half 95 % interval
 
 
 def finite(value: object) -> float | None:
@@ -50,7 +51,25 @@ def evaluate_bounds(scope: str, values: Values, bounds: Mapping[str, Bound]) -> 
             if limit is not None:
                 value = finite(values.get(metric))
                 message = f"{metric} of {scope} is {shown(value)}, {kind}imum {limit:g}"
-                yield check_limit((kind, limit), value, message, kind="bound", scope=scope, metric=metric)
+                rule = check_limit((kind, limit), value, message, kind="bound", scope=scope, metric=metric)
+                yield _with_power(rule, values)
+
+
+def _ends(values: Values, metric: str) -> tuple[float | None, float | None]:
+    """Return the ends of a metric's 95 % interval."""
+    interval = (values.get("intervals") or {}).get(metric)
+    low, high = interval if isinstance(interval, list | tuple) and len(interval) == 2 else (None, None)
+    return finite(low), finite(high)
+
+
+def _with_power(rule: RuleOutcome, values: Values) -> RuleOutcome:
+    """Return the outcome of a rule on a metric of `values`, with its noise and the loss that it would detect."""
+    low, high = _ends(values, rule.metric)
+    if low is None or high is None or rule.margin is None:
+        return rule
+    noise = (high - low) / 2
+    detects = max(rule.margin + POWER * noise, 0.0)
+    return rule.model_copy(update={"noise": round(noise, 6), "detects": round(detects, 6)})
 
 
 def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int) -> Iterator[RuleOutcome]:
@@ -71,13 +90,9 @@ def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: 
         yield small.model_copy(update={"status": "failed" if gone else "skipped", "message": message})
         return
 
-    def end(metric: str, which: int) -> float | None:
-        interval = (part.get("intervals") or {}).get(metric)
-        return finite(interval[which]) if isinstance(interval, list) and len(interval) == 2 else None
-
     rule = {"kind": "every_slice", "scope": name}
     churners, predicted = finite(part.get("churners")), finite(part.get("predicted"))
-    whole, area = finite(everyone.get("roc_auc")), end("roc_auc", 1)
+    whole, area = finite(everyone.get("roc_auc")), _ends(part, "roc_auc")[1]
     # protection: no slice far behind
     if churners is not None and LEAST_OUTCOMES <= churners <= rows - LEAST_OUTCOMES:
         least = round((1.0 if whole is None else whole) - rules.max_roc_auc_gap, 6)
@@ -85,12 +100,13 @@ def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: 
             f"roc_auc of {name} is at most {shown(area)}, more than {rules.max_roc_auc_gap:g} behind that of {OVERALL},"
             f" {shown(whole)}"
         )
-        yield check_limit(("min", least), area, message, **rule, metric="roc_auc", statistic="high")
-    error = end("expected_calibration_error", 0)
+        yield _with_power(check_limit(("min", least), area, message, **rule, metric="roc_auc", statistic="high"), part)
+    error = _ends(part, "expected_calibration_error")[0]
     message = f"expected_calibration_error of {name} is at least {shown(error)}, maximum {rules.calibration_error:g}"
     limit = ("max", rules.calibration_error)
     # protection: calibration of each slice
-    yield check_limit(limit, error, message, **rule, metric="expected_calibration_error", statistic="low")
+    behind = check_limit(limit, error, message, **rule, metric="expected_calibration_error", statistic="low")
+    yield _with_power(behind, part)
     rate = (finite(everyone.get("churners")) or 0) / (finite(everyone.get("rows")) or 1)
     # protection: predictions of each slice
     if churners is None or churners >= rate * rows:
@@ -153,8 +169,7 @@ def root_causes(evaluation: Values) -> Iterator[str]:
     >>> list(root_causes({"rows": 1452, "churners": 385, "predicted": 0, "threshold": 0.5}))
     ['the model predicts that nobody churns: none of 1,452 customers has a score of 0.5 or more']
     """
-    area, interval = finite(evaluation.get("roc_auc")), (evaluation.get("intervals") or {}).get("roc_auc")
-    low, high = map(finite, interval) if isinstance(interval, list) and len(interval) == 2 else (None, None)
+    area, (low, high) = finite(evaluation.get("roc_auc")), _ends(evaluation, "roc_auc")
     if area is not None and low is not None and high is not None and low <= 0.5 and area < CHANCE:
         what = "ranks stayers above churners" if high < 0.5 else "ranks customers no better than chance"
         yield f"the model {what}: its ROC AUC is {area:.3f} ({low:.3f} to {high:.3f}), and chance has 0.5"

@@ -156,9 +156,11 @@ def not_worse(features: pd.DataFrame, scores: pd.DataFrame, params: Params, cont
     overall = compare(y, theirs, ours, threshold)
     masks = slice_masks(features, params.evaluate.slices, contract)
     slices = compare_slices(masks, y, (theirs, ours), threshold, params.gate.min_slice_rows)
-    outcomes = [one for one in vs_baseline(overall, slices, params.gate.vs_baseline) if one.kind == "vs_baseline"]
+    outcomes = [one for one in vs_baseline(len(y), overall, slices, params.gate) if one.kind == "vs_baseline"]
     if failed := [one for one in outcomes if one.status == "failed"]:
-        return False, f"worse in {'; '.join(map(_loss, failed))}"
+        lost = [one for one in failed if one.value is None or -one.value > max(-one.limit, one.noise or 0.0)]
+        what = "worse" if lost else "the customers are too few to tell whether it is worse"
+        return False, f"{what} in {'; '.join(map(_loss, lost or failed))}"
     area = overall["roc_auc"].difference
     return True, f"not worse, ROC AUC {area:+.4f}" if area is not None else "not worse"
 

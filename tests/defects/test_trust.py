@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+from tests.defects.cases_data import some_of_the_holdout_in_training
 from tests.defects.cases_model import TRUST_CASES, weak
 from tests.defects.harness import judged, refuse, reported
 
@@ -81,6 +82,43 @@ def test_forged_numbers_of_a_good_model_are_gone(branch, record_property):
     assert "not what was computed here" in said
     assert json.loads(branch.text("metrics/evaluation.json")) == evaluation
     assert "0.9999" not in report
+
+
+def all_ids(clone):
+    """Return the ids in the line of the report that approves all that have one."""
+    return re.search(r"^approve (.+)$", clone.text("build/report/report.md"), re.MULTILINE)[1]
+
+
+def test_who_approves_a_looser_rule_approves_no_moved_holdout(branch, told):
+    some_of_the_holdout_in_training(branch)
+    branch.replace("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.81}")
+    moved = "the training table has .* whom main's split holds out"
+    found = judged(branch)
+    assert re.search(r"roc_auc.min is 0.81.*approval", found.says)
+    assert re.search(moved, found.says)
+    found = reported(branch, "", approved=all_ids(branch))
+    told("defects", "trust: the holdout moved behind a looser rule, which is approved", found)
+    assert found.verdict == "blocked"
+    assert not re.search(r"roc_auc.min is 0.81", found.says)
+    assert re.search(moved, found.says)
+
+
+def test_a_new_key_of_the_gate_passes_once_its_code_is_approved_and_a_looser_rule_beside_it_does_not(branch):
+    branch.replace("params.yaml", "  min_slice_rows: 100", "  patience: 3\n  min_slice_rows: 100")
+    key = "    patience: Annotated[int, Stricter.SMALLER]\n"
+    branch.replace("churn/config/params.py", "    overall: Bounds\n", f"{key}    overall: Bounds\n")
+    found = judged(branch)
+    assert found.sentence == "The comparison with main is not whole: params.yaml: gate.patience: is not a known key."
+    code = all_ids(branch)
+    assert code.startswith("judge-")
+    assert " " not in code
+    assert reported(branch, "", by_main=False).verdict == "blocked", "its own code does not approve itself"
+    assert reported(branch, "", approved=code).verdict == "passed"
+    assert f"| {code} | main's code cannot judge this branch" in branch.text("build/report/report.md")
+    branch.replace("params.yaml", "  min_slice_rows: 100", "  min_slice_rows: 90")
+    printed = branch.run("dvc", "repro", "gate").stdout
+    found = reported(branch, printed, approved=code)
+    assert found.reasons == ("params.yaml: gate.min_slice_rows is 90, on main 100: that takes a code owner's approval",)
 
 
 @pytest.mark.parametrize("with_hash", [False, True], ids=["alone", "and its hash"])

@@ -6,7 +6,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from churn.config.params import METRICS, VsBaseline
+from churn.config.params import METRICS, VsBaseline, load_params
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference, SliceDifferences
 from churn.gate.baseline import vs_baseline
@@ -14,6 +14,7 @@ from churn.gate.rules import check_limit
 from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
 from report.data import Change, Comparison, DataChange, LabelChanges, Outcome, ReportData, Run
+from report.faults import Approval, Fault
 from report.render import markdown, terminal
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -60,14 +61,24 @@ PASSING = ReportData(
 EVALUATION = dict.fromkeys(METRICS, 0.8) | {"intervals": {metric: [0.78, None] for metric in METRICS}}
 SENTENCE = "total_charges has 11 nulls that the contract does not allow"
 BROKEN = {"table": "train", "rule": "nulls", "column": "total_charges", "count": 11, "share": 0.00197}
-LOOSER = "params.yaml: gate.overall.roc_auc.min is 0.6, on main 0.82: that takes a code owner's approval"
+LOOSER = Fault(
+    "params.yaml: gate.overall.roc_auc.min is 0.6, on main 0.82: that takes a code owner's approval",
+    "settings",
+    ("gate", "overall", "roc_auc", "min"),
+    0.6,
+)
+ELSEWHERE = "metrics/evaluation.json says roc_auc of all customers is 0.9900, but evaluated anew it is 0.7000"
+UNKNOWN = "The comparison with main is not whole: params.yaml: gate.patience: is not a known key."
+FOLLOWS = Fault("train has 3 rows in which tenure_months is above 72", follows=True)
 SPOILT = differences(-0.2, "worse")
 RULES = VsBaseline(
     margins={"roc_auc": 0.005, "brier_score": 0.003},
     slice_margins={"recall": 0.1},
+    tolerance=3,
     familywise_alpha=0.01,
     max_gain={"roc_auc": 0.02},
 )
+GATE = load_params(Path("tests/sample/params.yaml")).gate.model_copy(update={"vs_baseline": RULES})
 STOPPED = ReportData(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
 
 CASES = {
@@ -118,15 +129,30 @@ CASES = {
     ),
     "worse_than_main": replace(
         PASSING,
-        outcome=Outcome(False, f"Blocked: {LOOSER} (and 2 more)", "comparison"),
+        outcome=Outcome(False, f"Blocked: {LOOSER.message} (and 3 more)", "comparison"),
         comparison=Comparison(1452, 1452, differences(-0.1, "worse"), SLICES),
-        faults=(LOOSER,),
+        faults=(LOOSER, Fault(ELSEWHERE), FOLLOWS),
         rules=(
             rule("all customers", "roc_auc", 0.6, 0.7),
-            *vs_baseline(differences(-0.1, "worse"), [SliceDifferences("new_customers", 289, SPOILT)], RULES),
+            *vs_baseline(1452, differences(-0.1, "worse"), [SliceDifferences("new_customers", 289, SPOILT)], GATE),
             rule("total_charges is missing", "rows", 100, 3).model_copy(update={"status": "skipped"}),
         ),
     ),
+    "own_judge": replace(
+        PASSING,
+        outcome=Outcome(False, f"Blocked: {UNKNOWN}", "comparison"),
+        comparison=None,
+        has_picture=False,
+        faults=(Fault(UNKNOWN),),
+        own_judge=Fault(
+            "main's code cannot judge this branch, which changes the code that judges: churn/config/params.py; once"
+            " approved, that code judges with all checks on, so read it first",
+            "judge",
+            ("code",),
+            {"churn/config/params.py": "0" * 64},
+        ),
+    ),
+    "approved": replace(PASSING, approved=(LOOSER,), approval=Approval("olga", frozenset({"settings-000000"}))),
     "worse_in_one_metric": replace(
         PASSING,
         comparison=replace(

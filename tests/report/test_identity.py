@@ -133,4 +133,4 @@ def test_customers_that_disappear_by_their_outcome_are_found_under_other_keys_to
     assert found.kept == len(left)
     assert found.removed == found.removed_churners == len(customers) - len(left) > 50
     (fault,) = selection_faults(found, contract.rules.profile, "churn")
-    assert "of main disappeared, of whom 100.0% churned" in fault
+    assert "of main disappeared, of whom 100.0% churned" in fault.message

@@ -1,7 +1,7 @@
 """By whose rules a change is judged, and what of its own words is checked."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from churn.config.contract import Rules
 from churn.config.params import METRICS, Gate, StrictModel
@@ -9,6 +9,7 @@ from churn.config.stricter import Stricter, directions
 from churn.core.results import RuleOutcome
 from report.collect import outcome_beside_main
 from report.data import Outcome, ReportData
+from report.faults import Fault
 from report.judge import evaluation_faults
 from report.settings import loosened_settings, merged, stricter, stricter_contract
 
@@ -27,6 +28,9 @@ import pytest
         ("familywise_alpha", 0.01, 0.001, 0.01),
         ("min_slice_rows", 100, 1000, 100),
         ("min_slice_rows", 100, 10, 100),
+        ("when_inconclusive", "block", "pass", "block"),
+        ("when_inconclusive", "pass", "block", "block"),
+        ("when_inconclusive", "pass", "pass", "pass"),
         ("columns", ["a", "b"], ["b", "c"], ["a", "b", "c"]),
         ("holds", "a < b", "true", "a < b"),
     ],
@@ -40,6 +44,9 @@ def test_every_number_of_a_rule_declares_which_is_stricter():
     class Undeclared(StrictModel):
         rate: float
 
+    class Choice(StrictModel):
+        when: Literal["block", "pass"]
+
     class Outer(StrictModel):
         inner: Mapping[str, Undeclared]
 
@@ -49,8 +56,10 @@ def test_every_number_of_a_rule_declares_which_is_stricter():
     declared = directions(Gate, Rules)
     assert set(declared.values()) == set(Stricter)
     assert declared["slice_margins"] is Stricter.SMALLER
-    with pytest.raises(TypeError, match=r"Undeclared\.rate is a number of a rule, and declares no Stricter"):
+    with pytest.raises(TypeError, match=r"Undeclared\.rate is a value of a rule, and declares no Stricter"):
         directions(Gate, Outer)
+    with pytest.raises(TypeError, match=r"Choice\.when is a value of a rule, and declares no Stricter"):
+        directions(Gate, Choice)
     with pytest.raises(TypeError, match=r"Other\.min: min is declared otherwise elsewhere"):
         directions(Gate, Other)
     assert stricter(1, 2, "gate.unheard_of") == stricter(1, 0, "gate.unheard_of") == 1
@@ -86,6 +95,7 @@ def settings_faults(params, contract, ours=None, our_contract=None):
 def test_the_same_and_stricter_settings_are_no_fault(params, contract, branch_params, branch_contract):
     def tighten(values):
         values["gate"]["overall"]["roc_auc"]["min"] = 0.83
+        values["gate"]["when_inconclusive"]["slices"] = "block"
         values["gate"]["slices"]["contract=One year"] = {"roc_auc": {"min": 0.6}}
         values["evaluate"]["slices"]["conditions"]["loyal"] = "tenure_months > 48"
 
@@ -106,13 +116,17 @@ def test_the_same_and_stricter_settings_are_no_fault(params, contract, branch_pa
         ({"prepare": {"holdout_share": 0.1}}, "prepare.holdout_share is 0.1"),
         ({"prepare": {"drop": {"young": "tenure_months < 3"}}}, "prepare.drop is {'young': 'tenure_months < 3'}"),
         ({"gate": {"min_slice_rows": 1000}}, "gate.min_slice_rows is 1000, on main 100"),
+        (
+            {"gate": {"when_inconclusive": {"overall": "pass", "slices": "pass"}}},
+            "gate.when_inconclusive.overall is pass, on main block",
+        ),
     ],
 )
 def test_who_is_judged_and_from_which_score_takes_an_approval(change, said, same, branch_params):
     ((section, value),) = change.items()
     (fault,) = settings_faults(*same, branch_params(lambda values: values[section].update(value)))
-    assert said in fault
-    assert fault.endswith("that takes a code owner's approval")
+    assert said in fault.message
+    assert fault.message.endswith("that takes a code owner's approval")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +139,7 @@ def test_who_is_judged_and_from_which_score_takes_an_approval(change, said, same
 def test_a_contract_that_lets_more_through_takes_an_approval(column, change, said, same, branch_contract):
     ours, contract = branch_contract(lambda values: values["columns"][column].update(change)), same[1]
     (fault,) = settings_faults(*same, our_contract=ours)
-    assert said in fault
+    assert said in fault.message
     judged = stricter_contract(contract, ours).columns[column]
     assert (judged.nullable, judged.values) == (contract.columns[column].nullable, contract.columns[column].values)
 
@@ -165,9 +179,9 @@ def test_the_first_reason_is_the_cause_of_the_others():
     gate = Outcome(False, "Blocked: recall is 0", "gate", ("recall is 0",))
     everything = {"threshold": 0.5, "rows": 100, "predicted": 0}
     data = ReportData(
-        (), "main", gate, rules=rules, faults=("12 customers are in neither table",), evaluation=everything
+        (), "main", gate, rules=rules, faults=(Fault("12 customers are in neither table"),), evaluation=everything
     )
-    outcome = outcome_beside_main(data, (), approved=False)
+    outcome = outcome_beside_main(data)
     assert outcome.stage == "gate"
     assert outcome.sentence == "Blocked: 12 customers are in neither table (and 5 more)"
     assert outcome.reasons == (

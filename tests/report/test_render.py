@@ -14,7 +14,7 @@ from tests.report.cases import CASES, GOLDEN, HOSTILE, PASSING, differences, rul
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
 
-BUILT_IN = {"format", "join", "length", "list", "map", "max", "min", "rejectattr", "select", "selectattr", "sum"}
+BUILT_IN = {"abs", "format", "join", "length", "list", "map", "max", "min", "rejectattr", "select", "selectattr", "sum"}
 
 
 @pytest.mark.parametrize("name", CASES)

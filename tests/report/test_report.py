@@ -31,6 +31,11 @@ def reported(clone, base="main", **environment):
     return done.stdout, clone.text("build/report/report.md"), outcome
 
 
+def all_ids(text):
+    """Return the ids in the line of a report that approves all that have one."""
+    return re.search(r"^approve (.+)$", text, re.MULTILINE)[1]
+
+
 def test_a_change_within_noise_passes_and_says_so(clone):
     change(clone, ("params.yaml", "seed: 42", "seed: 43"))
     shown, text, outcome = reported(clone)
@@ -123,10 +128,10 @@ def test_a_base_that_the_clone_does_not_know_is_said_and_the_rest_reported(clone
     assert outcome["headline"] == f"Blocked: {fault}"
     assert outcome["stage"] == "comparison"
     assert "| ROC AUC | 0.8619 |" in text
-    _, text, outcome = reported(clone, base="origin/main", APPROVED_BY="an-owner")
+    _, text, outcome = reported(clone, base="origin/main", APPROVED=all_ids(text), APPROVED_BY="an-owner")
     assert outcome["headline"] == "Passes the gate: ROC AUC 0.862, not compared with main"
     assert fault in text
-    assert "an-owner approved this: it is judged by its own code and rules" in text
+    assert "### Approved by an-owner\n" in text
 
 
 def test_a_base_without_a_pipeline_is_said(clone):
@@ -269,11 +274,12 @@ def test_a_weakened_judge_is_the_first_thing_that_is_said(clone):
     _, text, _ = reported(clone)
     fault = "gate.overall.roc_auc.min is 0.5, on main 0.82: that takes a code owner's approval"
     assert text.startswith(f"## ⛔ Blocked: params.yaml: {fault}")
-    assert f"### Refused by main's judge\n\n- params.yaml: {fault}" in text
-    _, text, outcome = reported(clone, APPROVED_BY="an-owner")
+    assert f"| {all_ids(text)} | params.yaml: {fault} |" in text.partition("### Refused by main's judge")[2]
+    assert reported(clone, APPROVED_BY="an-owner")[2]["verdict"] == "blocked", "without an id nothing is approved"
+    _, text, outcome = reported(clone, APPROVED=all_ids(text), APPROVED_BY="an-owner")
     assert outcome["verdict"] == "passed"
     assert text.startswith("## ⚠️ Passes the gate")
-    assert "an-owner approved this: it is judged by its own code and rules" in text
+    assert "### Approved by an-owner\n" in text
     assert "changes the gate rules, 1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.5" in text
     assert "changes the code that judges: stages/gate.py" in text
     assert "changes the workflows: .github/é.yml" in text

@@ -60,8 +60,10 @@ def test_a_table_of_main_that_cannot_be_read_is_one_sentence(found, customers, c
 @pytest.mark.parametrize(("removed", "churners"), [(215, 215), (20, 20), (300, 0), (150, 90)])
 def test_customers_that_disappeared_by_their_outcome_are_refused(contract, removed, churners):
     (fault,) = faults(contract, removed=removed, removed_churners=churners)
-    assert fault.startswith(f"{removed} customers of main disappeared, of whom {churners / removed:.1%} churned")
-    assert "against 26.5% of those still here: look for a condition" in fault
+    assert fault.message.startswith(
+        f"{removed} customers of main disappeared, of whom {churners / removed:.1%} churned"
+    )
+    assert "against 26.5% of those still here: look for a condition" in fault.message
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,9 @@ def test_where_hardly_anybody_churns_a_removed_churner_says_nothing_and_ten_do(c
 def test_labels_may_turn_to_1_but_only_a_hundredth_of_the_churners_to_0(contract):
     assert faults(contract, turned_on=300, turned_off=19) == []
     (fault,) = faults(contract, turned_off=20)
-    assert fault.startswith("churn turned from 1 to 0 for 20 of main's 1,869 churners, where 19 may: look for labels")
+    assert fault.message.startswith(
+        "churn turned from 1 to 0 for 20 of main's 1,869 churners, where 19 may: look for labels"
+    )
 
 
 def test_random_removals_are_refused_as_rarely_as_stated(contract):
@@ -102,9 +106,9 @@ def slices(**churners):
 def test_a_slice_that_lost_all_of_its_twenty_churners_has_vanished():
     before = slices(loyal=20, small=19, kept=40, renamed=30)
     (fault,) = vanished_slices(before, slices(loyal=0, small=0, kept=1), {})
-    assert fault.startswith("loyal: the slice has no churner in the holdout, and 20 on main: look for")
+    assert fault.message.startswith("loyal: the slice has no churner in the holdout, and 20 on main: look for")
     (fault,) = vanished_slices(slices(loyal=20), slices(faithful=0), {"loyal": "faithful"})
-    assert fault.startswith("faithful: the slice has no churner in the holdout, and 20 on main: look for")
+    assert fault.message.startswith("faithful: the slice has no churner in the holdout, and 20 on main: look for")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import json
 import math
 
-from churn.config.params import Anchor, Bound, EverySlice, Gate, VsBaseline
+from churn.config.params import Anchor, Bound, EverySlice, Gate, VsBaseline, WhenInconclusive
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
@@ -19,6 +19,7 @@ EVERY = EverySlice(max_roc_auc_gap=0.2, calibration_error=0.05, predicted_to_act
 AGAINST = VsBaseline(
     margins={"roc_auc": 0.005},
     slice_margins={"roc_auc": 0.02},
+    tolerance=3,
     familywise_alpha=0.01,
     max_gain={"roc_auc": 0.02},
 )
@@ -28,7 +29,9 @@ ANCHOR = Anchor(days=90, margins={"roc_auc": 0.01}, max_gain={"roc_auc": 0.03})
 
 
 def gate(**rules):
-    return Gate(min_slice_rows=30, every_slice=EVERY, vs_baseline=AGAINST, anchor=ANCHOR, **rules)
+    doubt = WhenInconclusive(overall="block", slices="pass")
+    rules |= {"every_slice": EVERY, "vs_baseline": AGAINST, "anchor": ANCHOR, "when_inconclusive": doubt}
+    return Gate(min_slice_rows=30, **rules)
 
 
 def named(judged):
@@ -56,6 +59,15 @@ def test_a_value_passes_up_to_its_bound():
     assert outcomes({"roc_auc": 1}) == [("passed", 0.2)]
     assert outcomes({"log_loss": 0.4}, {"log_loss": Bound(max=0.45)}) == [("passed", 0.05)]
     assert outcomes({"log_loss": 0.5}, {"log_loss": Bound(max=0.45)}) == [("failed", -0.05)]
+
+
+def test_a_bound_says_which_loss_it_would_detect():
+    values = {"roc_auc": 0.85, "intervals": {"roc_auc": [0.83, 0.87]}}
+    (rule,) = evaluate_bounds("all customers", values, FLOOR)
+    assert rule.noise == 0.02
+    assert rule.detects == pytest.approx(0.05 + 0.8416 * 0.02 / 1.96, abs=1e-4)
+    (rule,) = evaluate_bounds("all customers", {"roc_auc": 0.85}, FLOOR)
+    assert (rule.noise, rule.detects) == (None, None)
 
 
 def test_min_and_max_are_two_rules():

@@ -18,6 +18,7 @@ def holdout(contract):
     customers = make_customers(contract, 4_000)
     random = np.random.default_rng(1)
     chance = 0.1 + 0.5 * (customers["contract"] == "Month-to-month") * (customers["tenure_months"] < 30)
+    chance += 0.2 * customers["monthly_charges"].rank(pct=True)
     noisy = [np.clip(chance + random.normal(0, 0.02, len(chance)), 0, 1) for _ in range(2)]
     return customers, pd.DataFrame({"label": customers["churn"], "theirs": noisy[0], "ours": noisy[1]})
 
@@ -43,6 +44,15 @@ def test_a_model_that_is_worse_for_one_slice_does_not(holdout, params, contract)
     wins, why = not_worse(features, spoilt, params, contract)
     assert not wins
     assert "of new_customers by" in why
+
+
+def test_with_too_few_customers_to_tell_the_champion_stays(holdout, params, contract):
+    features, scored = holdout
+    few = scored.assign(ours=np.random.default_rng(3).permutation(scored["ours"]))[:200]
+    few = few.assign(theirs=np.random.default_rng(5).permutation(few["theirs"]))
+    wins, why = not_worse(features[:200], few, params, contract)
+    assert not wins
+    assert why.startswith("the customers are too few to tell whether it is worse in roc_auc of all customers")
 
 
 def test_a_much_better_model_follows_since_leakage_is_the_gates_business(holdout, params, contract):

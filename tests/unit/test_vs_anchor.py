@@ -23,13 +23,13 @@ def by(roc_auc, reach=0.001):
 
 
 def failed(rules, total, step):
-    return [rule for rule in vs_anchor(total, step, rules, OWNER) if rule.status == "failed"]
+    return [rule for rule in vs_anchor(1_452, total, step, rules, OWNER) if rule.status == "failed"]
 
 
 def merged(rules, step, steps, reach=0.001):
     """Return how many of `steps` equal steps are merged, by both comparisons."""
     for number in range(1, steps + 1):
-        alone = [one for one in vs_baseline(by(step, reach), (), rules.vs_baseline) if one.status == "failed"]
+        alone = [one for one in vs_baseline(1_452, by(step, reach), (), rules) if one.status == "failed"]
         if alone or failed(rules, by(number * step, reach), by(step, reach)):
             return number - 1
     return steps
@@ -72,7 +72,7 @@ def test_where_main_itself_is_beyond_a_limit_by_approval_only_a_further_step_bey
     assert abs(rule.limit) == (0.01 if sign < 0 else 0.03)
     (passed,) = [
         one
-        for one in vs_anchor(by(total), by(sign * 0.001, 0.002), rules, OWNER)
+        for one in vs_anchor(1_452, by(total), by(sign * 0.001, 0.002), rules, OWNER)
         if one.metric == "roc_auc" and (one.bound == "max") == (sign > 0)
     ]
     assert passed.limit == pytest.approx(sign * 0.041), "main's own total, and the noise of the step"
@@ -91,6 +91,6 @@ def test_the_noise_of_two_samples_widens_both_limits(rules):
 
 def test_a_metric_that_was_not_recorded_is_not_compared_and_one_without_a_value_fails(rules):
     only = {"roc_auc": by(0.0)["roc_auc"]}
-    assert {rule.metric for rule in vs_anchor(only, by(0.0), rules, OWNER)} == {"roc_auc"}
+    assert {rule.metric for rule in vs_anchor(1_452, only, by(0.0), rules, OWNER)} == {"roc_auc"}
     (rule, _) = failed(rules, {"roc_auc": Difference(0.8)}, by(0.0))
     assert rule.message == "roc_auc of all customers cannot be compared with main's model of 2026-08-29 (abc1234)"

@@ -20,13 +20,13 @@ def slice_of(name, **changed):
 
 
 def broken(overall, slices, rules):
-    outcomes = vs_baseline(overall, slices, rules)
+    outcomes = vs_baseline(1_452, overall, slices, rules)
     return {(one.scope, one.label) for one in outcomes if one.status == "failed"}
 
 
 @pytest.fixture
 def rules(params):
-    return params.gate.vs_baseline
+    return params.gate
 
 
 def test_an_equal_model_breaks_nothing(rules):
@@ -34,20 +34,70 @@ def test_an_equal_model_breaks_nothing(rules):
 
 
 def test_a_loss_beyond_margin_and_noise_is_named(rules):
-    (outcome,) = [one for one in vs_baseline(all_equal(roc_auc=difference(-0.02)), [], rules) if one.status == "failed"]
+    outcomes = vs_baseline(1_452, all_equal(roc_auc=difference(-0.02)), [], rules)
+    (outcome,) = [one for one in outcomes if one.status == "failed"]
     assert outcome.message == (
         "roc_auc of all customers is 0.7800 against main's 0.8000: 0.0200 worse, where 0.0050 is allowed"
     )
     assert outcome.margin == pytest.approx(-0.015)
 
 
+def only(differences, rules, rows=1_452):
+    """The outcome of the comparison of the ROC AUC of all customers."""
+    (outcome,) = [one for one in vs_baseline(rows, differences, [], rules) if one.label == "roc_auc against main"]
+    return outcome
+
+
+def in_doubt(rules, **decided):
+    return rules.model_copy(update={"when_inconclusive": rules.when_inconclusive.model_copy(update=decided)})
+
+
 @pytest.mark.parametrize(
-    ("by", "reach"),
-    [(-0.02, 0.03), (-0.004, 0.001)],
-    ids=["beyond the margin, but within noise", "beyond noise, but within the margin"],
+    ("by", "reach", "status"),
+    [(-0.02, 0.03, "inconclusive"), (-0.004, 0.001, "passed"), (0.0, 0.02, "inconclusive"), (0.01, 0.02, "passed")],
+    ids=[
+        "beyond the margin, but within noise",
+        "beyond noise, but within the margin",
+        "equal, as far as so few customers show",
+        "better, so that a loss is ruled out",
+    ],
 )
-def test_neither_noise_nor_the_margin_alone_is_a_loss(by, reach, rules):
-    assert broken(all_equal(roc_auc=difference(by, reach)), [], rules) == set()
+def test_neither_noise_nor_the_margin_alone_is_a_loss(by, reach, status, rules):
+    differences = all_equal(roc_auc=difference(by, reach))
+    assert only(differences, in_doubt(rules, overall="pass")).status == status
+    assert only(differences, rules).status == ("failed" if status == "inconclusive" else status)
+
+
+def test_a_loss_that_cannot_be_ruled_out_names_the_customers_that_it_would_take(rules):
+    outcome = only(all_equal(roc_auc=difference(-0.004, 0.02)), rules, rows=100)
+    assert outcome.message == (
+        "roc_auc of all customers is 0.7960 against main's 0.8000: the loss may be as large as 0.0240, and it is to be"
+        " shown below 0.0150; 100 customers are too few, about 3,270 would do"
+    )
+    assert (outcome.limit, outcome.noise) == (-0.005, 0.02)
+
+
+def test_slices_in_doubt_pass_unless_they_are_to_block(rules):
+    doubtful = slice_of("doubtful", roc_auc=difference(-0.03, 0.06))
+    statuses = [
+        [one.status for one in vs_baseline(1_452, all_equal(), [doubtful], each) if one.scope == "doubtful"]
+        for each in (rules, in_doubt(rules, slices="block"))
+    ]
+    assert statuses == [["inconclusive", "passed", "passed"], ["failed", "passed", "passed"]]
+
+
+@pytest.mark.parametrize("error", [0.001, 0.004, 0.01])
+@pytest.mark.parametrize("overall", ["block", "pass"])
+def test_the_stated_loss_is_blocked_with_80_percent_power(error, overall, rules):
+    rules, random = in_doubt(rules, overall=overall), np.random.default_rng(0)
+
+    def blocked(loss):
+        return only(all_equal(roc_auc=difference(-loss, 1.959964 * error)), rules).status == "failed"
+
+    stated = only(all_equal(roc_auc=difference(0.0, 1.959964 * error)), rules).detects
+    share = np.mean([blocked(loss) for loss in random.normal(stated, error, 500)])
+    # A holdout that is too small for the margins blocks an equal model more often than that.
+    assert share == pytest.approx(0.8, abs=0.05) or (stated == 0 and share > 0.8)
 
 
 def test_a_loss_that_is_better_when_smaller_has_the_other_sign(rules):
@@ -61,7 +111,7 @@ def test_what_cannot_be_compared_is_broken(rules):
     nan = Difference(0.8, float("nan"), float("nan"), float("nan"), float("nan"))
     assert ("all customers", "roc_auc against main") in broken(all_equal(roc_auc=nan), [], rules)
     nothing = dict.fromkeys(METRICS, Difference())
-    assert len(broken(nothing, [], rules)) == len(rules.margins) + len(rules.max_gain)
+    assert len(broken(nothing, [], rules)) == len(rules.vs_baseline.margins) + len(rules.vs_baseline.max_gain)
 
 
 def test_a_slice_that_is_too_small_to_compare_is_not_judged(rules):

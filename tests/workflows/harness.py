@@ -212,11 +212,11 @@ class GitHub(FakeGitHub):
         }
         return number
 
-    def review(self, number, login, state="APPROVED"):
+    def review(self, number, login, state="APPROVED", body=""):
         """Review a pull request as it is now, as somebody with write access does at the website."""
         pull = self.pulls[number]
         review = {"author": {"login": login}, "authorCanPushToRepository": True, "onBehalfOf": {"nodes": []}}
-        pull["reviews"].append(review | {"state": state, "commit": {"oid": pull["head"]["sha"]}})
+        pull["reviews"].append(review | {"state": state, "body": body, "commit": {"oid": pull["head"]["sha"]}})
 
     def merge(self, number):
         """Squash a pull request into main, as the button does, and return main's former commit."""

@@ -161,12 +161,15 @@ def test_a_loosened_rule_is_blocked_until_an_owner_approves_the_very_commit_and_
     assert run.summary.startswith("## ⛔ Blocked: ")
     assert (run.artifacts / "results" / "metrics" / "gate.json").exists()
 
-    github.review(number, "mallory")
+    report = run.artifact("results", "build/report/report.md").splitlines()
+    (line,) = [line for line in report if line.startswith("approve ")]
+    github.review(number, "mallory", body=line)
     assert github.run_pull(number).jobs["pipeline"] == "failure"
-    github.review(number, "olga")
+    github.review(number, "olga", body=f"Agreed.\n\n{line}\n")
     approved = github.run_pull(number)
     assert approved.jobs == PULL
-    assert "Approved by olga." in approved.logs["pipeline"]
+    said = f"Approved by olga: {line.removeprefix('approve ')}."
+    assert said in approved.logs["pipeline"]
     main = github.run_push(github.merge(number))
     assert main.jobs == MAIN
-    assert "Approved by olga." in main.logs["pipeline"]
+    assert said in main.logs["pipeline"]

@@ -15,11 +15,12 @@ CODEOWNERS = """# who must be asked
 """
 
 
-def review(login, state="APPROVED", commit=HEAD, teams=(), can_push=True):
+def review(login, state="APPROVED", commit=HEAD, *, teams=(), can_push=True, body=""):
     return {
         "author": login and {"login": login},
         "authorCanPushToRepository": can_push,
         "state": state,
+        "body": body,
         "commit": {"oid": commit},
         "onBehalfOf": {"nodes": [{"combinedSlug": team} for team in teams]},
     }
@@ -50,7 +51,9 @@ def ask(monkeypatch, tmp_path, capsys):
         monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
         where = ("--head", MERGE, "--pull-request", "") if on_main else ("--head", HEAD, "--pull-request", "7")
         approved.main(["--base", "main", *where])
-        return (tmp_path / "output").read_text().splitlines()[-1].removeprefix("approved_by=")
+        by, ids = (tmp_path / "output").read_text().splitlines()[-2:]
+        asked.ids = ids.removeprefix("approved=")
+        return by.removeprefix("approved_by=")
 
     return asked
 
@@ -103,6 +106,45 @@ def test_a_comment_after_it_takes_no_approval_back(ask):
     assert ask(review("olga"), review("olga", "COMMENTED", commit=OLDER)) == "olga"
 
 
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        ("", ""),
+        ("Looks good.", ""),
+        ("approve settings-0c3e20", "settings-0c3e20"),
+        (
+            "Fine, since the market changed.\r\n\r\nApprove settings-0c3e20  stages-91bc07\r\n",
+            "settings-0c3e20 stages-91bc07",
+        ),
+        ("```text\napprove settings-0c3e20 stages-91bc07\n```", "settings-0c3e20 stages-91bc07"),
+        ("`approve settings-0c3e20, stages-91bc07`.", "settings-0c3e20 stages-91bc07"),
+        ("approve settings-0c3e20\napprove settings-0c3e20 labels-000000", "settings-0c3e20 labels-000000"),
+        ("> approve settings-0c3e20\n\nWhy?", ""),
+        (" >approve settings-0c3e20", ""),
+        ("I do not approve settings-0c3e20", ""),
+        ("approve settings-0c3e20 as soon as the test is green", ""),
+        ("approve", ""),
+        ("approve settings-0c3e20; $(reboot)", ""),
+    ],
+)
+def test_the_ids_of_a_review_are_in_lines_of_their_own_that_are_no_quotation(ask, body, ids):
+    assert ask(review("olga", body=body)) == "olga"
+    assert ask.ids == ids
+
+
+def test_only_the_newest_review_of_an_owner_names_ids_and_those_of_two_owners_add_up(ask):
+    first, second = review("olga", body="approve labels-000000"), review("olga", body="approve stages-91bc07")
+    ask(first, second, review("mallory", body="approve settings-0c3e20"))
+    assert ask.ids == "stages-91bc07"
+    ask(first, review("olga", "CHANGES_REQUESTED", body="approve stages-91bc07"))
+    assert ask.ids == ""
+    ask(review("olga", commit=OLDER, body="approve stages-91bc07"))
+    assert ask.ids == ""
+    both = "/.github/ @olga @tim\n"
+    assert ask(first, review("tim", body="approve stages-91bc07"), codeowners=both) == "olga tim"
+    assert ask.ids == "labels-000000 stages-91bc07"
+
+
 def test_nobody_approves_what_is_their_own(ask):
     assert ask(review("olga"), author="Olga") == ""
 
@@ -117,7 +159,7 @@ def test_a_github_that_answers_nonsense_approves_nothing_and_says_so(ask, monkey
     ask()
     monkeypatch.setattr(shell, "run", lambda *_, **__: json.dumps(answer))
     approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
-    assert (tmp_path / "output").read_text() == "approved_by=\napproved_by=\n"
+    assert (tmp_path / "output").read_text() == "approved_by=\napproved=\n" * 2
     assert "::warning::GitHub could not be asked for approvals" in capsys.readouterr().out
 
 
@@ -132,7 +174,7 @@ def test_an_answer_that_comes_with_an_error_since_teams_are_hidden_counts(ask, m
     monkeypatch.setattr(shell, "run", REAL_RUN)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
-    assert (tmp_path / "output").read_text().endswith("approved_by=olga\n")
+    assert (tmp_path / "output").read_text().endswith("approved_by=olga\napproved=\n")
 
 
 def test_a_github_cli_that_is_not_there_approves_nothing_and_says_so(monkeypatch, tmp_path, capsys):
@@ -140,5 +182,5 @@ def test_a_github_cli_that_is_not_there_approves_nothing_and_says_so(monkeypatch
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     monkeypatch.setenv("PATH", "/nowhere")
     approved.main(["--base", "main", "--head", HEAD, "--pull-request", "7"])
-    assert (tmp_path / "output").read_text() == "approved_by=\n"
+    assert (tmp_path / "output").read_text() == "approved_by=\napproved=\n"
     assert capsys.readouterr().out.startswith("::warning::GitHub could not be asked")

@@ -23,6 +23,7 @@ esac
 mkdir -p build/report && touch build/report/report.md
 echo "$@" > "$RUNNER_TEMP/called"
 cat "${{PYTHONPATH:-.}}/report/judge.py" > "$RUNNER_TEMP/judged_by"
+[ -z "$PYTHONPATH" ] || exit "${{MAINS_STATUS:-0}}"
 """
 DVC = '#!/bin/sh\necho "dvc $*"\n'
 
@@ -46,6 +47,7 @@ def runner(tmp_path):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     environment = {
+        "APPROVED": "",
         "APPROVED_BY": "",
         "BEFORE": "",
         "PATH": f"{programs}:{os.environ['PATH']}",
@@ -84,12 +86,13 @@ def runner(tmp_path):
     return SimpleNamespace(bash=bash, step=step, outputs=outputs, main=main, temporary=temporary, programs=programs)
 
 
-def judged(runner, code):
+def judged(runner, code, **environment):
     """Return what came of the judge after the branch's code has run."""
     runner.step("pipeline", "pipeline", "Base")
     found = runner.outputs()
     runner.bash(code)
     given = {"BASE_NAME": found.pop("name"), "PULL_REQUEST": "7"} | {key.upper(): found[key] for key in found}
+    given |= environment
     return runner.step("pipeline", "pipeline", "Judge and report", check=False, **given)
 
 
@@ -122,6 +125,13 @@ def test_whatever_a_branch_does_to_its_clone_mains_judge_judges_it_against_mains
     assert done.returncode == 0, done.stderr
     assert (runner.temporary / "called").read_text() == f"-m report --base {runner.main}\n"
     assert (runner.temporary / "judged_by").read_text() == "main's judge\n"
+
+
+@pytest.mark.parametrize(("status", "judge"), [("0", "main's judge"), ("1", "main's judge"), ("3", "its own judge")])
+def test_an_approval_leaves_mains_code_judge_unless_it_finds_that_the_branchs_code_is_approved(runner, status, judge):
+    done = judged(runner, "true", APPROVED="settings-0c3e20", APPROVED_BY="olga", MAINS_STATUS=status)
+    assert done.returncode == (status == "1")
+    assert (runner.temporary / "judged_by").read_text() == f"{judge}\n"
 
 
 UNDO = "sed -i s/0.7/0.82/ params.yaml"

@@ -1,0 +1,126 @@
+"""Which true losses the comparison with main blocks, by the holdout's size; and what many small losses add up to.
+
+All customers are scored by models that did not learn from them. A challenger's scores are main's with more noise, so
+its true loss is known: the mean fall of the ROC AUC on all customers. Holdouts are drawn from them with replacement,
+and judged as `python -m report` does, for all customers. Beside it stand the fixed floors of the ROC AUC and the
+accuracy in params.yaml, which is what a tutorial checks. Usage: python -m benchmarks.power [RUNS]
+"""
+
+import argparse
+from typing import Any, NamedTuple
+
+from benchmarks.false_alarms import Bench
+from benchmarks.holdout_noise import honest
+from churn.core.results import RuleOutcome
+from churn.core.start import start_up
+from churn.data.split import in_holdout
+from churn.evaluation.metrics import Floats, all_metrics, as_json, roc_auc
+from churn.evaluation.paired import compare
+from churn.gate.baseline import vs_baseline
+from churn.gate.rules import evaluate_bounds
+
+import numpy as np
+from tqdm import tqdm
+
+FOLDS = 5
+LOSSES = (0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.03, 0.04)  # of the ROC AUC
+SIZES = (100, 400, 1_452, 6_000)  # customers in the holdout; the sample has 1,452
+DISAGREEMENT = 0.25  # SD of an honest model's log odds; two differ as if they learned from other customers
+FLOORS = ("roc_auc", "accuracy")
+STEPS, STEP = 40, 0.004  # proposals, one after the other, and what each would lose
+HALF = 0.019  # of a leak; gate.vs_baseline.max_gain allows 0.02
+
+
+class Judged(NamedTuple):
+    """The rule on the ROC AUC, whether any rule of the comparison blocked, and whether a fixed floor did."""
+
+    area: RuleOutcome
+    blocked: bool
+    by_floors: bool
+
+
+class Pool:
+    """All customers' labels, and log odds of models that did not learn from them."""
+
+    def __init__(self) -> None:
+        bench = Bench()
+        self.params, self.random = bench.params, np.random.default_rng(0)
+        fold = np.full(len(bench.keys), FOLDS - 1)
+        for number in range(FOLDS - 1):
+            fold[(fold == FOLDS - 1) & in_holdout(bench.keys, f"fold {number}", 1 / (FOLDS - number))] = number
+        scores = np.empty(len(fold))
+        for number in range(FOLDS):
+            inside, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+            scores[inside] = bench.scores(honest, bench.params.train.seed, others, inside)
+        self.labels: Floats = bench.y.to_numpy(np.float64)
+        self.odds: Floats = np.log(scores / (1 - scores))
+
+    def noise(self) -> Floats:
+        """Return a standard normal number for each customer."""
+        return self.random.normal(size=len(self.odds))
+
+    def area(self, odds: Floats) -> float:
+        """Return the ROC AUC of all customers."""
+        value = roc_auc(self.labels, odds).value
+        return np.nan if value is None else value
+
+    def spread(self, odds: Floats, loss: float, least: float = 0.0) -> float:
+        """Return the SD of the noise on `odds` that loses so much more of the ROC AUC than `least` does."""
+        low, high, noises = least, 5.0, [self.noise() for _ in range(20)]
+
+        def mean(spread: float) -> float:
+            return float(np.mean([self.area(odds + spread * noise) for noise in noises]))
+
+        wanted = mean(least) - loss
+        for _ in range(20):
+            middle = (low + high) / 2
+            low, high = (middle, high) if mean(middle) > wanted else (low, middle)
+        return low
+
+    def judged(self, main: Floats, branch: Floats, rows: Any) -> Judged:
+        """Judge a challenger by its log odds on a holdout."""
+        evaluate, gate, y = self.params.evaluate, self.params.gate, self.labels[rows]
+        theirs, ours = (1 / (1 + np.exp(-odds[rows])) for odds in (main, branch))
+        outcomes = vs_baseline(len(y), compare(y, theirs, ours, evaluate.threshold), [], gate)
+        evaluation = as_json(all_metrics(y, ours, evaluate.threshold))
+        floors = list(evaluate_bounds("all", evaluation, {name: gate.overall[name] for name in FLOORS}))
+        area = next(one for one in outcomes if one.kind == "vs_baseline" and one.metric == "roc_auc")
+        return Judged(area, *(any(one.status == "failed" for one in rules) for rules in (outcomes, floors)))
+
+
+def power(pool: Pool, runs: int) -> None:
+    """Print the share of challengers that is blocked, by true loss and holdout size, and that at the stated loss."""
+    spreads = [pool.spread(pool.odds, loss, DISAGREEMENT) for loss in LOSSES]
+    print("challengers that the comparison with main blocks (and a fixed floor), by their true loss of ROC AUC")
+    print(f"{'holdout':>9}" + "".join(f"{loss:14g}" for loss in LOSSES) + f"{'stated':>10}{'blocked':>9}")
+    for size in SIZES:
+        cells, stated, by_area = [], [], []
+        for spread in tqdm(spreads, desc=f"{size:,}", leave=False, disable=None):
+            found = []
+            for _ in range(runs):
+                main, branch = (pool.odds + one * pool.noise() for one in (DISAGREEMENT, spread))
+                found.append(pool.judged(main, branch, pool.random.integers(len(pool.odds), size=size)))
+            blocked, by_floors = (np.mean([getattr(one, name) for one in found]) for name in ("blocked", "by_floors"))
+            cells.append(f"{blocked:7.0%} ({by_floors:4.0%})")
+            stated.append(float(np.mean([one.area.detects or 0.0 for one in found])))
+            by_area.append(float(np.mean([one.area.status == "failed" for one in found])))
+        # The loss that is also the one that its own holdouts state; the share of its challengers that the rule blocks.
+        gaps = np.array(stated) - np.array(LOSSES)
+        cross = float(np.interp(0.0, -gaps, LOSSES))
+        print(f"{size:9,}" + "".join(f"{one:>14}" for one in cells), end="")
+        print(f"{cross:10.4f}{np.interp(cross, LOSSES, by_area):9.0%}")
+
+
+def main(runs: int) -> None:
+    """Print the power."""
+    power(Pool(), runs)
+
+
+if __name__ == "__main__":
+    start_up()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.power", description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", nargs="?", type=int, default=200, help="at least 10; %(default)s by default")
+    asked = parser.parse_args()
+    if asked.runs < 10:
+        parser.error("runs: at least 10")
+    main(asked.runs)
