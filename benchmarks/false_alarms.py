@@ -95,13 +95,13 @@ class Bench:
         rows = np.random.default_rng(run).choice(table, len(table))
         features: pd.DataFrame = self.X.iloc[holdout].reset_index(drop=True)
         y = self.y.iloc[holdout].to_numpy()
-        theirs, threshold = self.scores(honest, params.train.seed, rows, holdout), params.evaluate.threshold
+        theirs = self.scores(honest, params.train.seed, rows, holdout)
         masks = list(slice_masks(features, params.evaluate.slices, self.contract))
         for spoil in spoils:
             ours = self.scores(spoil, params.train.seed + run + 1, rows, holdout)
-            slices = compare_slices(masks, y, (theirs, ours), threshold, params.gate.min_slice_rows)
+            slices = compare_slices(masks, y, (theirs, ours), params.evaluate, params.gate.min_slice_rows)
             evaluation = evaluation_of(features, y, ours, params.evaluate, self.contract)
-            beside = compare(y, theirs, ours, threshold)
+            beside = compare(y, theirs, ours, params.evaluate)
             rules = [*evaluate_rules(evaluation, params.gate), *vs_baseline(len(y), beside, slices, params.gate)]
             yield rules, beside["roc_auc"]
 

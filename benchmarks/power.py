@@ -81,8 +81,8 @@ class Pool:
         """Judge a challenger by its log odds on a holdout."""
         evaluate, gate, y = self.params.evaluate, self.params.gate, self.labels[rows]
         theirs, ours = (1 / (1 + np.exp(-odds[rows])) for odds in (main, branch))
-        outcomes = vs_baseline(len(y), compare(y, theirs, ours, evaluate.threshold), [], gate)
-        evaluation = as_json(all_metrics(y, ours, evaluate.threshold))
+        outcomes = vs_baseline(len(y), compare(y, theirs, ours, evaluate), [], gate)
+        evaluation = as_json(all_metrics(y, ours, evaluate))
         floors = list(evaluate_bounds("all", evaluation, {name: gate.overall[name] for name in FLOORS}))
         area = next(one for one in outcomes if one.kind == "vs_baseline" and one.metric == "roc_auc")
         return Judged(area, *(any(one.status == "failed" for one in rules) for rules in (outcomes, floors)))

@@ -102,8 +102,8 @@ class Year:
                 theirs, ours = scores_of(before[2], features), scores_of(model, features)
                 evaluate, gate = params.evaluate, params.gate
                 masks = slice_masks(features, evaluate.slices, contract)
-                slices = compare_slices(masks, y, (theirs, ours), evaluate.threshold, gate.min_slice_rows)
-                overall = compare(y, theirs, ours, evaluate.threshold)
+                slices = compare_slices(masks, y, (theirs, ours), evaluate, gate.min_slice_rows)
+                overall = compare(y, theirs, ours, evaluate)
                 rules = evaluate_rules(evaluation_of(features, y, ours, evaluate, contract), gate)
                 rules += vs_baseline(len(y), overall, slices, gate)
                 shifts, counts = profile_findings(contract, before[1], profile), changes(before[0], month)

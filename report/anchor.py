@@ -104,7 +104,7 @@ def _recorded(evaluation: str) -> dict[str, tuple[float, float]]:
 
 def since_earlier(earlier: Earlier, one: Candidate) -> tuple[int, Differences, str]:
     """Return on how many customers an earlier model and the candidate differ, by how much, and how that was found."""
-    label, threshold = one.contract.label, one.evaluate.threshold
+    label = one.contract.label
     try:
         with checked_out(earlier.commit, CLONE) as folder:
             if not fetched(folder):
@@ -112,7 +112,7 @@ def since_earlier(earlier: Earlier, one: Candidate) -> tuple[int, Differences, s
             refuse_other_names(folder)
             is_same = sha256_of(folder / RAW) == sha256_of(RAW)
             _, predictions, scores = scored_by_both(folder, one, None if is_same else other_keys(folder, one.contract))
-        found = compare(predictions[label], scores, predictions["score"], threshold)
+        found = compare(predictions[label], scores, predictions["score"], one.evaluate)
         return len(predictions), found, f"on {number_of(len(predictions), 'customers')}"
     except StageError as error:
         why = str(error)
@@ -126,9 +126,9 @@ def recorded_differences(earlier: Earlier, one: Candidate) -> dict[str, Differen
 
     The variances add up. On the same customers that is more than the noise of the difference.
     """
-    label, threshold = one.contract.label, one.evaluate.threshold
+    label = one.contract.label
     found = {}
-    for name, now in all_metrics(one.predictions[label], one.predictions["score"], threshold).items():
+    for name, now in all_metrics(one.predictions[label], one.predictions["score"], one.evaluate).items():
         if name not in earlier.recorded:
             continue
         value, reach = earlier.recorded[name]

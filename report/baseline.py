@@ -34,9 +34,10 @@ from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange, OtherKeys
 from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
-from report.selection import easier_holdout, label_changes
+from report.selection import easier_holdout
 from report.settings import mains_contract
 from report.state import dvc, logged_runs
+from report.values import customer_changes, twins
 
 import numpy as np
 import numpy.typing as npt
@@ -254,14 +255,14 @@ def scored_by_both(
 
 def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: Path) -> Comparison:
     """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
-    threshold = one.evaluate.threshold
     both, predictions, scores = scored_by_both(main, one, rekeyed)
     y, ours = predictions[one.contract.label].to_numpy(), predictions["score"].to_numpy()
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
-    slices = tuple(compare_slices(masks, y, (scores, ours), threshold, one.gate.min_slice_rows))
+    slices = tuple(compare_slices(masks, y, (scores, ours), one.evaluate, one.gate.min_slice_rows))
+    threshold = one.evaluate.threshold
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
     own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
-    differences = compare(y, scores, ours, threshold)
+    differences = compare(y, scores, ours, one.evaluate)
     return Comparison(len(y), len(one.predictions), differences, slices, easier_holdout(own, here))
 
 
@@ -285,5 +286,6 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
     rows = row_changes(main / RAW, RAW, contract)
     if not prepared:
         return DataChange(rows, drift)
-    rekeyed = other_keys(main, contract)
-    return DataChange(rows, drift, label_changes(main, mains_contract(main), contract, rekeyed.pairs), rekeyed)
+    rekeyed, names, theirs = other_keys(main, contract), renamed_features(main), mains_contract(main)
+    labels, values = customer_changes(main, theirs, contract, rekeyed.pairs, names)
+    return DataChange(rows, drift, labels, rekeyed, values, twins(main, theirs, contract, names))

@@ -89,6 +89,7 @@ def _summary(profile: Mapping[str, Any]) -> dict[str, float]:
     numbers = {"rows": profile["rows"], "label_rate": profile["label_rate"]}
     for name, feature in profile["features"].items():
         numbers |= {f"{name}.{key}": feature[key] for key in ("mean", "missing") if feature[key] is not None}
+        numbers |= {f"{name}={one['value']:.10g}": one["share"] for one in feature.get("spikes", ())}
         if feature["mean"] is None:
             numbers |= {f"{name}={one['name']}": one["share"] for one in feature["bins"]}
     return {key: round(value, 4) for key, value in numbers.items()}
@@ -99,8 +100,11 @@ def loosened(change: Change) -> bool:
     last = change.key.rpartition(".")[2]
     if last == "nulls":
         return bool(change.after == "allow")
+    if change.key.startswith("rules.spikes."):
+        return change.before is None
     judges = change.key.startswith(("gate.", "rules.", "evaluate.slices."))
-    return judges and looser(change.key, change.before, change.after)
+    before, after = (0.0 if one == "forbid" else one for one in (change.before, change.after))  # in rules.changes
+    return judges and looser(change.key, before, after)
 
 
 def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str]:

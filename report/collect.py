@@ -23,7 +23,9 @@ from report.faults import Fault, given_approval, missing_comparison
 from report.identity import refuse_other_names, renamed_features
 from report.judge import candidate, judged
 from report.recompute import recomputing
+from report.settings import mains_contract
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
+from report.values import spike_notes, value_notes
 
 PICTURE = FOLDER / "comparison.png"
 HASH = re.compile("[0-9a-f]{40}")
@@ -97,9 +99,10 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
     if "fetch" not in done:
         return []  # nothing to compare, so main need not be rebuilt
     with noted(unjudged), checked_out(commit) as main, recomputing() if evaluated else nullcontext() as differences:
-        if not own:
-            load_params(main / PARAMS), load_contract(main / CONTRACT)
-        same, names, labels, rekeyed = set[Path](), dict[str, str](), None, None
+        if not own:  # else mains_params and mains_contract read them as far as this code knows their keys
+            load_params(main / PARAMS)
+            load_contract(main / CONTRACT)
+        same, names, rekeyed = set[Path](), dict[str, str](), None
         with noted(uncompared):
             same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
             if not tables | model <= same:
@@ -109,7 +112,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             with suppress(StageError, OSError):  # main's own code may have written another shape
                 data.base_account = read_result(main / ROWS)
             if not tables <= same and (found := data_change(main, prepared)):
-                data.data, labels, rekeyed = found, found.labels, found.rekeyed
+                data.data, rekeyed = found, found.rekeyed
             names = renamed_features(main) if evaluated else {}
         if evaluated:
             since: tuple[RuleOutcome, ...] = ()
@@ -120,10 +123,14 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
                     data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
                     if data.comparison:
                         since, data.memory = vs_earlier(main, commit, ours, data.comparison, data.account)
-            data.rules, data.faults = judged(main, ours, data.comparison, labels)
+            data.rules, data.faults = judged(main, ours, data.comparison, data.data)
             data.rules += since
             data.faults += tuple(map(Fault, differences() if differences else ()))
-            data.notes = tuple(same_under_other_names(ours.names, rekeyed))
+            data.notes = (
+                *same_under_other_names(ours.names, rekeyed),
+                *value_notes(data.data, ours.strict),
+                *spike_notes(mains_contract(main), ours.contract, ours.names),
+            )
     missing = [missing_comparison(reason) for reason in uncompared]
     return missing + [missing_comparison(reason) if own else Fault(reason) for reason in unjudged]
 

@@ -1,7 +1,7 @@
 """The data of a report: other modules collect it, and report/render.py renders it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +73,20 @@ class LabelChanges:
 
 
 @dataclass(frozen=True)
+class TwinCount:
+    """How many customers of a holdout have a near-duplicate in the training table, and the rows of both tables."""
+
+    twins: int
+    holdout: int
+    training: int
+
+    @property
+    def share(self) -> float:
+        """The share of the holdout."""
+        return self.twins / max(self.holdout, 1)
+
+
+@dataclass(frozen=True)
 class OtherKeys:
     """Customers that have another key than on main.
 
@@ -87,13 +101,16 @@ class OtherKeys:
 class DataChange:
     """The customers added, removed and changed since main's snapshot, and how far each feature has moved.
 
-    `labels` and `rekeyed` are those of the prepared tables, None where nothing was prepared.
+    `labels`, `rekeyed`, `values` and `twins` are those of the prepared tables, missing where nothing was prepared.
+    `values` has for each feature how many of the customers in both have another value, `twins` main's and these.
     """
 
     rows: RowChanges
     drift: tuple[FeatureDrift, ...]
     labels: LabelChanges | None = None
     rekeyed: OtherKeys | None = None
+    values: Mapping[str, int] = field(default_factory=dict)
+    twins: tuple[TwinCount, TwinCount] | None = None
 
 
 @dataclass

@@ -38,7 +38,7 @@ class Fault:
         Examples
         --------
         >>> Fault("train.cmd is true", "stages", ("train", "cmd"), "true").id
-        'stages-e41d2d'
+        'stages-9de44e'
         """
         if self.kind is None:
             return None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from churn.config.params import METRICS
 from churn.core.errors import has_password, number_of
@@ -9,12 +10,12 @@ from churn.core.results import RuleOutcome
 from churn.evaluation.paired import SliceDifferences
 from churn.gate.rules import OVERALL
 from churn.quality.drift import FeatureDrift
+from report.data import DataChange
 
 from markupsafe import Markup
 
 CONTROL = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")  # also what turns the text around
 NAMES = {
-    "average_precision": "Average precision",
     "brier_score": "Brier score ↓",
     "expected_calibration_error": "Calibration error ↓",
     "f1": "F1",
@@ -49,7 +50,7 @@ def plain(text: object) -> Markup:
 def metric(name: str, arrow: bool = True) -> str:
     """Return a metric's name as people write it, with ↓ where smaller is better; what follows the name stays."""
     stem, rest = re.fullmatch(r"(\w*)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]  # fits any text
-    shown = NAMES.get(stem, stem.capitalize())
+    shown = NAMES.get(stem, stem.capitalize().replace("_", " "))
     return (shown if arrow else shown.removesuffix(" ↓")) + rest
 
 
@@ -111,7 +112,23 @@ def by_drift(features: Iterable[FeatureDrift]) -> list[FeatureDrift]:
     return sorted(features, key=lambda one: (-(one.psi or 0), one.name))
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A column that has another value for some of the customers that main knows."""
+
+    name: str
+    customers: int
+    share: float
+
+
+def by_change(data: DataChange) -> list[Moved]:
+    """Return the columns that changed for customers that main knows, the one that changed for most first."""
+    known = data.labels.kept if data.labels else 0
+    moved = [Moved(name, count, count / known) for name, count in data.values.items() if count]
+    return sorted(moved, key=lambda one: (-one.customers, one.name))
+
+
 FILTERS = (
     *(escaped, plain, metric, number, signed, value, number_of),
-    *(limit, measured, by_importance, movement, by_movement, by_drift),
+    *(limit, measured, by_importance, movement, by_movement, by_drift, by_change),
 )

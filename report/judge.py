@@ -27,7 +27,7 @@ from churn.modeling.model import load_model, read_table, rows_seen
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
-from report.data import Comparison, LabelChanges
+from report.data import Comparison, DataChange
 from report.faults import Approval, Fault
 from report.selection import selection_faults, vanished_slices
 from report.settings import (
@@ -40,6 +40,7 @@ from report.settings import (
     slice_names,
     stricter_contract,
 )
+from report.values import value_faults
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -107,10 +108,10 @@ def candidate(main: Path, names: Mapping[str, str], approval: Approval) -> Candi
     )
 
 
-def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
+def table_faults(prepare: Prepare, contract: Contract, whose: str = "main's") -> Iterator[str]:
     """Yield a sentence for each way in which the tables are not what `prepare` makes of the snapshot's customers.
 
-    Every customer is in one table, by the split of `prepare`, with the label of the snapshot.
+    Every customer is in one table, by the split of `prepare`, with the label of the snapshot. `whose` names the split.
     """
     key, label = contract.key, contract.label
     kept, held_out = [], []
@@ -126,16 +127,16 @@ def table_faults(prepare: Prepare, contract: Contract) -> Iterator[str]:
     lost = snapshot[~among(snapshot[key], train[key]) & ~among(snapshot[key], test[key])]
     if len(lost):
         yield (
-            f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in neither table, and main's"
+            f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in neither table, and {whose}"
             " prepare.drop does not cover them"
         )
     seen = int(among(snapshot[key][snapshot["holdout"]], train[key]).sum())
     if seen:
-        yield f"the training table has {number_of(seen, 'customers')} whom main's split holds out"
+        yield f"the training table has {number_of(seen, 'customers')} whom {whose} split holds out"
     moved = int(among(test[key], snapshot[key][~snapshot["holdout"]]).sum())
     if moved:
         who = number_of(moved, "customers")
-        yield f"the holdout has {who} whom main's split does not hold out: it is another holdout"
+        yield f"the holdout has {who} whom {whose} split does not hold out: it is another holdout"
     if label in snapshot:
         for name, table in tables.items():
             both = table.merge(snapshot, on=key, suffixes=("", " before"))
@@ -156,7 +157,9 @@ def contract_faults(contract: Contract, main: Path, names: Mapping[str, str]) ->
     Only the latter can be approved: a looser contract is a setting, and a table that breaks it contradicts validate.
     """
     theirs, ours = load_profile(main / PROFILE), load_profile()
-    features = ours.features | {names.get(name, name): one for name, one in theirs.features.items()}
+    # A new feature has no spike that main knows, although its profile is the branch's.
+    new = {name: one.model_copy(update={"spikes": ()}) for name, one in ours.features.items()}
+    features = new | {names.get(name, name): one for name, one in theirs.features.items()}
     reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
     yield from map(Fault, row_faults(contract))
     with parquet_views(TABLES, UNREADABLE) as database:
@@ -193,14 +196,14 @@ def _number(value: object) -> str:
 
 
 def judged(
-    main: Path, one: Candidate, compared: Comparison | None, labels: LabelChanges | None
+    main: Path, one: Candidate, compared: Comparison | None, change: DataChange | None
 ) -> tuple[tuple[RuleOutcome, ...], tuple[Fault, ...]]:
     """Return the outcome of every rule on the candidate, and each fault beyond the rules, also those approved.
 
-    `compared` is the comparison with main's model, None where the candidate is that model; `labels` is None where the
+    `compared` is the comparison with main's model, None where the candidate is that model; `change` is None where the
     customers are main's. Raises StageError when a table or main's evaluation cannot be read.
     """
-    params = load_params()
+    params, labels = load_params(), change.labels if change else None
     y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
 
     def evaluated(evaluate: Evaluate) -> dict[str, Any]:
@@ -214,14 +217,16 @@ def judged(
     if one.rows_seen not in (None, rows):
         evidence.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
     before = read_json(main / EVALUATION) if (main / EVALUATION).exists() else {"slices": ()}  # main is not rebuilt
+    split_approved = one.prepare == params.prepare and any(fault.place[0] == "prepare" for fault in one.loosened)
     faults = [
         # protection: settings are main's or stricter
         *one.loosened,
         # protection: stages run what main's run
         *pipeline_faults(*(stages_of((root / "dvc.yaml").read_text("utf-8")) for root in (main, Path()))),
         # protection: the split is main's
-        *map(Fault, table_faults(one.prepare, one.strict)),
+        *map(Fault, table_faults(one.prepare, one.strict, "the approved" if split_approved else "main's")),
         *(selection_faults(labels, one.strict.rules.profile, one.strict.label) if labels else ()),
+        *(value_faults(change, one.strict) if change else ()),
         # protection: no slice loses its churners
         *vanished_slices(before, evaluation, slice_names(one.strict, one.names)),
         # protection: the contract is checked anew

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from churn.config.params import PROFIT
 from churn.gate.rules import OVERALL
 from report import filters
 from report.changes import loosened
@@ -94,6 +95,8 @@ def _rendered(template: str, escape: Callable[[object], str], data: ReportData, 
         lstrip_blocks=True,
     )
     environment.filters |= {one.__name__: one for one in filters.FILTERS}
-    values |= {"headline": headline(data), "METRICS": METRIC_ORDER, "SLICE_METRICS": SLICE_METRICS, "OVERALL": OVERALL}
+    profit = data.comparison.overall[PROFIT].branch if data.comparison else (data.evaluation or {}).get(PROFIT)
+    metrics = [name for name in METRIC_ORDER if name != PROFIT or profit is not None]
+    values |= {"headline": headline(data), "METRICS": metrics, "SLICE_METRICS": SLICE_METRICS, "OVERALL": OVERALL}
     values |= {"refused": _refused(data), "to_approve": to_approve(_refused(data))}
     return environment.get_template(template).render(vars(data), **values)

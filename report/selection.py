@@ -6,59 +6,24 @@ docs/ci.md, "Selection and labels", has the limits. Results are counts and rates
 
 from collections.abc import Iterator, Mapping
 from math import ceil, sqrt
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from churn.config.contract import Contract, ProfileRules
+from churn.config.contract import ProfileRules
 from churn.core.errors import number_of
-from churn.core.paths import PARAMS, TEST, TRAIN
-from churn.data.duckdb_helpers import cast, parquet_views
+from churn.core.paths import PARAMS
 from churn.evaluation.metrics import roc_auc
 from churn.quality.profile_checks import label_tolerance
 from report.data import LabelChanges
 from report.faults import Fault
 
 import pandas as pd
-import pyarrow as pa
 from scipy.stats import fisher_exact
 
 ALPHA = 0.001  # the share of random removals that are refused, and of equally hard holdouts that are called easier
 REVERSED = 0.01  # of main's churners may be none any more; the sample's harmless case, five labels, has 0.003
 VANISHED = 20  # churners of a slice on main
 APPROVAL = "or let a code owner approve the reason"
-
-
-def label_changes(main: Path, theirs: Contract, ours: Contract, rekeyed: pa.Table) -> LabelChanges:
-    """Return what became of the customers and the labels of main's two tables in those of this checkout.
-
-    The tables, because a feature function may compute the label. `rekeyed` has the keys that are others here, `before`
-    and `after`. Raises StageError when a table cannot be read.
-    """
-    sides = {"before": (main, theirs), "after": (Path(), ours)}
-    files = {f"{side}_{path.stem}": root / path for side, (root, _) in sides.items() for path in (TRAIN, TEST)}
-    rows = " UNION ALL ".join(
-        f"SELECT CAST({cast(contract.key, contract.columns[contract.key].type)} AS VARCHAR) AS key,"
-        f" {cast(contract.label, 'integer')} AS label, {side == 'after'} AS later FROM {side}_{path.stem}"
-        for side, (_, contract) in sides.items()
-        for path in (TRAIN, TEST)
-    )
-    with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
-        database.register("rekeyed", rekeyed)
-        counts = database.execute(
-            f"""
-            SELECT count(*) FILTER (after IS NULL), coalesce(sum(before) FILTER (after IS NULL), 0),
-                count(after), coalesce(sum(before) FILTER (after IS NOT NULL), 0),
-                count(*) FILTER (after > before), count(*) FILTER (after < before)
-            FROM (
-                SELECT max(label) FILTER (NOT later) AS before, max(label) FILTER (later) AS after
-                FROM ({rows}) rows LEFT JOIN rekeyed ON NOT later AND rows.key = rekeyed.before
-                GROUP BY coalesce(rekeyed.after, rows.key)
-            )
-            WHERE before IS NOT NULL
-            """
-        ).fetchall()[0]
-    return LabelChanges(*map(int, counts))
 
 
 def selection_faults(found: LabelChanges, rules: ProfileRules, label: str) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Column, Contract, Relation, Rules, load_contract
-from churn.config.params import Gate, Model, Params, Slices, load_params, read_settings
+from churn.config.params import Campaign, Gate, Model, Params, Slices, load_params, read_settings
 from churn.config.stricter import Stricter, directions
 from churn.core.errors import StageError
 from churn.core.files import read_yaml
@@ -21,7 +21,7 @@ from report.relations import implies
 
 from pydantic import ValidationError
 
-DIRECTIONS = directions(Gate, Rules)
+DIRECTIONS = directions(Campaign, Gate, Rules)
 BY_APPROVAL = "that takes a code owner's approval"
 
 
@@ -113,6 +113,8 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
     yield from loosened(settings, ("gate",), *(one.gate.model_dump(mode="json") for one in (main, branch)))
     slices = (one.evaluate.slices.model_dump(mode="json") for one in (main, branch))
     yield from loosened(settings, ("evaluate", "slices"), *slices)
+    campaigns = (one.evaluate.campaign.model_dump(mode="json") for one in (main, branch))
+    yield from loosened(settings, ("evaluate", "campaign"), *campaigns)
     score, now = main.evaluate.threshold, branch.evaluate.threshold
     if score != now:
         yield loose(settings, ("evaluate", "threshold"), f"is {now:g}, on main {score:g}", now)
@@ -123,14 +125,19 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
                 f"{PARAMS}: prepare.{name} is {after}, on main {before}: the holdout is another; {BY_APPROVAL}",
                 *(settings, ("prepare", name), _conditions(after) if name == "drop" else after),
             )
-    rules, here = (one.rules.model_dump(mode="json", exclude={"relations"}) for one in (theirs, ours))
-    rules["ranges"] = {name: one for name, one in rules["ranges"].items() if name in ours.columns}
+    rules, here = (one.rules.model_dump(mode="json", exclude={"relations", "spikes"}) for one in (theirs, ours))
+    for by_column in ("ranges", "changes"):
+        rules[by_column] = {name: one for name, one in rules[by_column].items() if name in ours.columns}
     yield from loosened(contract, ("rules",), rules, here)
     for name, relation in _unimplied(theirs, ours).items():
         new = ours.rules.relations.get(name)
         what = f"is `{new.holds}`" if new else "is absent"
         change = f"{what}, and may let more through than main's `{relation.holds}`"
         yield loose(contract, ("rules", "relations", name), change, new and new.holds)
+    for name, spikes in ours.rules.spikes.items():
+        more = [f"{value:.10g}" for value in sorted(set(spikes) - set(theirs.rules.spikes.get(name, {})))]
+        if more and name in theirs.columns:
+            yield loose(contract, ("rules", "spikes", name), f"has the new values {', '.join(more)}", more)
     for name, column in theirs.columns.items():
         mine = ours.columns.get(name)
         if mine and mine.nullable and not column.nullable:
@@ -181,8 +188,19 @@ def stricter_contract(main: Contract, branch: Contract, approved: Collection[Pla
         and _readable(relation_condition, name, one.holds, branch)
     }
     relations = {**branch.rules.relations, **theirs}
+    spikes = {
+        name: {
+            value: reason
+            for value, reason in declared.items()
+            if name not in main.columns
+            or ("rules", "spikes", name) in approved
+            or value in main.rules.spikes.get(name, {})
+        }
+        for name, declared in branch.rules.spikes.items()
+    }
     columns = {name: column(name, here) for name, here in branch.columns.items()}
-    return branch.model_copy(update={"columns": columns, "rules": rules.model_copy(update={"relations": relations})})
+    rules = rules.model_copy(update={"relations": relations, "spikes": spikes})
+    return branch.model_copy(update={"columns": columns, "rules": rules})
 
 
 def _readable(read: Callable[[str, str, Contract], object], name: str, condition: str, contract: Contract) -> bool:
@@ -250,7 +268,8 @@ def mains_settings(main: Path, names: Mapping[str, str]) -> tuple[Params, Contra
     )
     contract["columns"] = _renamed(contract["columns"], names)
     rules = contract["rules"]
-    rules["ranges"] = _renamed(rules["ranges"], names)
+    for by_column in ("ranges", "spikes", "changes"):
+        rules[by_column] = _renamed(rules[by_column], names)
     for relation in rules["relations"].values():
         relation |= {
             "column": names.get(relation["column"], relation["column"]),

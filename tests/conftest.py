@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from churn.config.contract import Column, Contract, load_contract
-from churn.config.params import Params, load_params
+from churn.config.params import Evaluate, Params, load_params
 from churn.data.featuring import add_features
 from tests.forkserver import programs
 from tests.frozen import REPLACED, RESULTS, ROOT, copy_of, put_sample
@@ -41,6 +41,11 @@ def contract() -> Contract:
 @pytest.fixture(scope="session")
 def params() -> Params:
     return load_params(copy_of("params.yaml"))
+
+
+def evaluate_at(threshold: float) -> Evaluate:
+    """Return the sample's settings of evaluate, with another threshold."""
+    return load_params(copy_of("params.yaml")).evaluate.model_copy(update={"threshold": threshold})
 
 
 def after_change(name, load, folder):

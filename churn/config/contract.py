@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from churn.config.params import Share, StrictModel, Text, read_settings
 from churn.config.stricter import Stricter
 from churn.core.paths import CONTRACT
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 # What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
 READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
@@ -92,6 +92,13 @@ class ProfileRules(StrictModel):
     label_rate: Annotated[Share, Stricter.SMALLER]
 
 
+def _as_share(limit: Any) -> Any:
+    return 0.0 if limit == "forbid" else limit
+
+
+ChangedShare = Annotated[float, BeforeValidator(_as_share), Field(ge=0, le=1)]
+
+
 class Rules(StrictModel):
     """What must hold of the tables beyond the types and nulls of their columns."""
 
@@ -101,6 +108,10 @@ class Rules(StrictModel):
     profile: ProfileRules
     ranges: Mapping[str, Range]
     relations: Mapping[Text, Relation]
+    # By column and value: the reason; see churn/quality/spikes.py.
+    spikes: Annotated[Mapping[Text, Mapping[float, Text]], Stricter.MAINS] = {}
+    # By column: `forbid`, or the share of main's customers that may have another value; see report/values.py.
+    changes: Annotated[Mapping[Text, ChangedShare], Stricter.SMALLER] = {}
 
 
 class Contract(StrictModel):
@@ -123,6 +134,10 @@ class Contract(StrictModel):
             raise ValueError(f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one")
         if unknown := sorted(set(self.rules.ranges) - numbers):
             raise ValueError(f"rules.ranges: {', '.join(unknown)} is not a numeric feature")
+        if unknown := sorted(set(self.rules.spikes) - numbers):
+            raise ValueError(f"rules.spikes: {', '.join(unknown)} is not a numeric feature")
+        if unknown := sorted(set(self.rules.changes) - set(self.features)):
+            raise ValueError(f"rules.changes: {', '.join(unknown)} is not a feature")
         for name, relation in self.rules.relations.items():
             if relation.column not in self.columns:
                 raise ValueError(f"rules.relations.{name}.column: {relation.column} is not declared")

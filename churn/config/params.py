@@ -6,7 +6,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -93,11 +93,17 @@ METRICS = (
     "brier_score",
     "expected_calibration_error",
     "f1",
+    "lift_at_capacity",
     "log_loss",
     "precision",
+    "precision_at_capacity",
+    "profit_per_customer",
     "recall",
+    "recall_at_capacity",
     "roc_auc",
 )
+PROFIT = "profit_per_customer"
+AT_EQUAL_NUMBER = ("f1", "precision", "recall")  # compared at main's number of predicted customers
 SMALLER_IS_BETTER = ("brier_score", "expected_calibration_error", "log_loss")
 
 
@@ -144,10 +150,38 @@ class Slices(StrictModel):
     conditions: Mapping[Text, Text]
 
 
+class Campaign(StrictModel):
+    """The share of customers that a retention campaign contacts, and what that is worth; see docs/metrics.md.
+
+    The values are given together, or profit_per_customer is None.
+    """
+
+    capacity: Annotated[Share, Stricter.MAINS]
+    retained_value: Annotated[float | None, Field(gt=0), Stricter.MAINS] = None
+    offer_cost: Annotated[float | None, Field(ge=0), Stricter.MAINS] = None
+    success_rate: Annotated[float | None, Field(gt=0, le=1), Stricter.MAINS] = None
+
+    @property
+    def values(self) -> tuple[float, float, float] | None:
+        """The value of a retained customer, the cost of an offer and its success rate; None where they are left out."""
+        if self.retained_value is None or self.offer_cost is None or self.success_rate is None:
+            return None
+        return self.retained_value, self.offer_cost, self.success_rate
+
+    @model_validator(mode="after")
+    def _has_all_values_or_none(self) -> Self:
+        values = self.model_dump(exclude={"capacity"})
+        missing = [name for name, value in values.items() if value is None]
+        if 0 < len(missing) < len(values):
+            raise ValueError(f"lacks {' and '.join(missing)}: give all of {', '.join(values)}, or none")
+        return self
+
+
 class Evaluate(StrictModel):
-    """The score from which a customer counts as predicted to churn, and the slices."""
+    """The score from which a customer counts as predicted to churn, the campaign, and the slices."""
 
     threshold: Share
+    campaign: Campaign
     slices: Slices
 
 
@@ -232,6 +266,25 @@ class Params(StrictModel):
     evaluate: Evaluate
     gate: Gate
     registration: Annotated[Register, Field(alias="register")]  # classes have a method `register`
+
+    @model_validator(mode="after")
+    def _has_what_profit_needs(self) -> Self:
+        rules = self.gate.model_dump()
+        if not self.evaluate.campaign.values and (key := next(_keys_of(rules, PROFIT), None)):
+            raise ValueError(
+                f"gate.{key}: needs evaluate.campaign.retained_value, offer_cost and success_rate: add them, or"
+                " remove the rule"
+            )
+        return self
+
+
+def _keys_of(values: Mapping[str, object], name: str) -> Iterator[str]:
+    """Yield the dotted path of each key called `name`."""
+    for key, value in values.items():
+        if key == name:
+            yield key
+        elif isinstance(value, Mapping):
+            yield from (f"{key}.{below}" for below in _keys_of(value, name))
 
 
 def load_params(path: Path = PARAMS) -> Params:

@@ -79,9 +79,13 @@ class MeasuredResult(Result):
     brier_score: Number | None
     expected_calibration_error: Number | None
     f1: Number | None
+    lift_at_capacity: Number | None
     log_loss: Number | None
     precision: Number | None
+    precision_at_capacity: Number | None
+    profit_per_customer: Number | None
     recall: Number | None
+    recall_at_capacity: Number | None
     roc_auc: Number | None
 
 
@@ -96,6 +100,7 @@ class EvaluationResult(MeasuredResult):
     """metrics/evaluation.json of evaluate."""
 
     threshold: Number
+    capacity: Number
     inputs: tuple[tuple[str, str], ...]
     slices: tuple[SliceResult, ...]
 

@@ -25,7 +25,8 @@ def curves(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) -> di
     Returns
     -------
     dict of str to pandas.DataFrame
-        The tables `roc`, `precision_recall`, `calibration`, `confusion` and `scores`, of at most CURVE_POINTS + 1 rows.
+        The tables `roc`, `precision_recall`, `gains`, `calibration`, `confusion` and `scores`, of at most
+        CURVE_POINTS + 1 rows.
 
     Examples
     --------
@@ -37,18 +38,22 @@ def curves(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) -> di
     3  churned   churned          1
     """
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    roc, precision_recall = _threshold_curves(y, p)
+    roc, precision_recall, gains = _threshold_curves(y, p)
     return {
         "roc": roc,
         "precision_recall": precision_recall,
+        "gains": gains,
         "calibration": _calibration(y, p),
         "confusion": _confusion(y, p >= threshold),
         "scores": _score_distribution(y, p),
     }
 
 
-def _threshold_curves(y: Floats, p: Floats) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the ROC and the precision-recall curve, one point a distinct score, thinned to CURVE_POINTS."""
+def _threshold_curves(y: Floats, p: Floats) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the ROC, precision-recall and gains curves, one point a distinct score, thinned to CURVE_POINTS.
+
+    The gains curve has the share of the churners among the customers with the highest scores, by their share of all.
+    """
     order = np.argsort(-p, kind="stable")
     last = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)  # of each run of equal scores
     hits = np.cumsum(y[order])[last]
@@ -60,7 +65,9 @@ def _threshold_curves(y: Floats, p: Floats) -> tuple[pd.DataFrame, pd.DataFrame]
     start = pd.DataFrame({"false_positive_rate": [0.0], "true_positive_rate": [0.0]})
     roc = pd.DataFrame({"false_positive_rate": false_alarms[keep], "true_positive_rate": recall[keep]})
     precision = pd.DataFrame({"recall": recall[keep], "precision": (hits / alarms)[keep]})
-    return pd.concat([start, roc], ignore_index=True), precision
+    none = pd.DataFrame({"contacted": [0.0], "churners_reached": [0.0]})
+    gains = pd.DataFrame({"contacted": (alarms / len(y))[keep], "churners_reached": recall[keep]})
+    return pd.concat([start, roc], ignore_index=True), precision, pd.concat([none, gains], ignore_index=True)
 
 
 def _calibration(y: Floats, p: Floats) -> pd.DataFrame:

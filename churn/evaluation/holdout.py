@@ -70,15 +70,16 @@ def evaluation_of(
     scores : numpy.ndarray, shape (rows,)
         The probability of churn, in [0, 1].
     params : Evaluate
-        The threshold and the slices.
+        The threshold, the campaign and the slices.
     contract : Contract
         Declares the values that a column of slices may have.
 
     Returns
     -------
     dict
-        The content of metrics/evaluation.json without `inputs`: each metric, `intervals`, `threshold`, and the numbers
-        of `rows`, `churners` and `predicted` churners; the same for each of `slices`, with its `name` and `kind`.
+        The content of metrics/evaluation.json without `inputs`: each metric, `intervals`, `threshold`, `capacity`, and
+        the numbers of `rows`, `churners` and `predicted` churners; the same for each of `slices`, with its `name` and
+        `kind`.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def evaluation_of(
     def measured(rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
         predicted = int((scores[rows] >= params.threshold).sum())
         counts = {"rows": int(rows.sum()), "churners": int(y[rows].sum()), "predicted": predicted}
-        return counts | as_json(all_metrics(y[rows], scores[rows], params.threshold))
+        return counts | as_json(all_metrics(y, scores, params, rows))
 
     slices = [
         {"name": one.name, "kind": one.kind} | measured(one.rows)
@@ -100,4 +101,5 @@ def evaluation_of(
     ]
     if twice := [name for name, count in Counter(part["name"] for part in slices).items() if count > 1]:
         raise StageError(f"params.yaml: evaluate.slices: {twice[0]} is the name of two slices; rename the condition.")
-    return measured(np.ones(len(y), dtype=bool)) | {"threshold": params.threshold, "slices": slices}
+    settings = {"threshold": params.threshold, "capacity": params.campaign.capacity}
+    return measured(np.ones(len(y), dtype=bool)) | settings | {"slices": slices}

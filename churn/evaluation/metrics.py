@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from churn.config.params import AT_EQUAL_NUMBER, PROFIT, Campaign, Evaluate
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +24,8 @@ class Estimate:
 
     `influences`, shape (rows,), are the derivatives of the value by the rows' weights: the infinitesimal jackknife
     (Efron 1982), which for ratios is the delta method. The sum of their squares is the value's variance. `step` is the
-    influence of one row on the other side of the threshold, 0 where no threshold decides.
+    influence of one row on the other side of the threshold, 0 where no threshold decides. Of a slice at capacity, the
+    rows are all customers, because each of them moves the cut-off.
     """
 
     value: float | None = None
@@ -32,33 +35,62 @@ class Estimate:
     step: float = 0.0
 
 
-def all_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) -> dict[str, Estimate]:
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """A value and each row's influence on it, through multiples, differences and ratios (the delta method)."""
+
+    value: float
+    influences: Floats
+
+    def __mul__(self, factor: float) -> "_Linear":
+        return _Linear(self.value * factor, self.influences * factor)
+
+    def __sub__(self, other: "_Linear") -> "_Linear":
+        return _Linear(self.value - other.value, self.influences - other.influences)
+
+    def __truediv__(self, other: "_Linear") -> "_Linear":
+        value = self.value / other.value
+        return _Linear(value, (self.influences - value * other.influences) / other.value)
+
+
+def all_metrics(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, params: Evaluate, rows: npt.NDArray[np.bool_] | None = None
+) -> dict[str, Estimate]:
     """Return every metric of `churn.config.params.METRICS` with its interval.
 
     Parameters
     ----------
-    labels : array_like, shape (rows,)
+    labels : array_like, shape (customers,)
         1 where the customer churned, else 0.
-    scores : array_like, shape (rows,)
+    scores : array_like, shape (customers,)
         The probability of churn, in [0, 1].
-    threshold : float
-        A row counts as predicted to churn from this score on.
+    params : Evaluate
+        The score from which a customer counts as predicted to churn, and the campaign.
+    rows : array_like of bool, shape (customers,), optional
+        Those of a slice. The campaign contacts the highest scores of all customers.
 
     Returns
     -------
     dict of str to Estimate
-        By the metric's name. Log loss is in nats; every other metric is a share.
+        By the metric's name. Log loss is in nats, profit in the currency of `params.campaign`, lift a ratio; every
+        other metric is a share.
 
     Examples
     --------
-    >>> metrics = all_metrics([1, 1, 0, 0, 0], [0.9, 0.4, 0.6, 0.2, 0.1], threshold=0.5)
-    >>> metrics["precision"].value, metrics["recall"].value
-    (0.5, 0.5)
+    >>> from pathlib import Path
+    >>> from churn.config.params import load_params
+    >>> params = load_params(Path("tests/sample/params.yaml")).evaluate
+    >>> metrics = all_metrics([1, 1, 0, 0, 0], [0.9, 0.4, 0.6, 0.2, 0.1], params)
+    >>> metrics["precision"].value, metrics["recall"].value, metrics["lift_at_capacity"].value
+    (0.5, 0.5, 2.5)
     >>> round(metrics["roc_auc"].value, 3), round(metrics["roc_auc"].low, 3)
     (0.833, 0.152)
     """
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    predicted = (p >= threshold).astype(np.float64)
+    at_capacity = campaign_metrics(y, p, np.ones(len(y)) if rows is None else rows.astype(np.float64), params.campaign)
+    if rows is not None:
+        y, p = y[rows], p[rows]
+    predicted = (p >= params.threshold).astype(np.float64)
     return {
         "accuracy": _proportion((predicted == y).astype(np.float64), np.ones_like(y)),
         "average_precision": average_precision(y, p),
@@ -69,6 +101,7 @@ def all_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) 
         "precision": _proportion(y * predicted, predicted),
         "recall": _proportion(y * predicted, y),
         "roc_auc": roc_auc(y, p),
+        **at_capacity,
     }
 
 
@@ -190,6 +223,139 @@ def expected_calibration_error(y: Floats, p: Floats) -> Estimate:
         return error
     chance = np.sqrt(2 / np.pi * np.bincount(bins, weights=p * (1 - p))).sum() / len(p)
     return replace(error, low=max(error.low - float(chance), 0.0))
+
+
+def contacted(scores: npt.ArrayLike, capacity: float) -> Floats:
+    """Return which share of each customer a campaign contacts: 1 above the cut-off, 0 below it.
+
+    Customers with the score at the cut-off share the rest, so the shares sum to capacity * customers, and the order of
+    the customers decides nothing.
+
+    Examples
+    --------
+    >>> contacted([0.1, 0.5, 0.9, 0.5], capacity=0.5)
+    array([0. , 0.5, 1. , 0.5])
+    """
+    p = np.asarray(scores, dtype=np.float64)
+    places = capacity * len(p)
+    last = max(len(p) - 1 - int(places), 0)
+    cut_off = np.partition(p, last)[last]
+    above, tied = p > cut_off, p == cut_off
+    shares: Floats = np.where(tied, (places - above.sum()) / tied.sum(), above)
+    return shares
+
+
+def campaign_metrics(y: Floats, p: Floats, inside: Floats, campaign: Campaign) -> dict[str, Estimate]:
+    """Return the metrics of the customers that a campaign contacts, of those that are `inside` a slice (1, else 0).
+
+    docs/metrics.md has the definitions. The cut-off is estimated from the same customers, and each of them moves it. So
+    the influence of a customer on the mean of w z, where w is the share contacted, is w (z - m) + m * capacity - mean,
+    where m is the mean of z at the cut-off (Hampel 1974 for a quantile; Osier 2009 for the sum above one). With ties at
+    the cut-off m is that of the tied customers, else that of the nearest sqrt(customers) ranks on either side.
+    """
+    lift, precision, recall, profit = Estimate(), Estimate(), Estimate(), Estimate()
+    if inside.any():
+        rows, capacity, w = len(y), campaign.capacity, contacted(p, campaign.capacity)
+        near = _near(p, capacity)
+
+        def total(z: Floats) -> _Linear:
+            mean = float(z.mean())
+            return _Linear(mean, (z - mean) / rows)
+
+        def reached(z: Floats) -> _Linear:
+            mean, m = float(np.mean(w * z)), float(z[near].mean())
+            return _Linear(mean, (w * (z - m) + m * capacity - mean) / rows)
+
+        customers, churners, contacts, hits = total(inside), total(inside * y), reached(inside), reached(inside * y)
+        rate = float(y[near].mean())
+        step = max(rate, 1 - rate) / rows  # one customer enters, and one like those at the cut-off leaves
+        if churners.value:
+            recall = _share(hits / churners, churners.value * rows, step / churners.value)
+        if contacts.value:
+            precision = _share(hits / contacts, contacts.value * rows, step / contacts.value)
+        if churners.value and contacts.value:
+            lift = _lift(hits / contacts / (churners / customers), precision, churners.value / customers.value)
+        if campaign.values:
+            retained_value, offer_cost, success_rate = campaign.values
+            worth = success_rate * retained_value
+            profit = _profit((hits * worth - contacts * offer_cost) / customers, step * worth / customers.value)
+    return {
+        "lift_at_capacity": lift,
+        "precision_at_capacity": precision,
+        PROFIT: profit,
+        "recall_at_capacity": recall,
+    }
+
+
+def _near(p: Floats, capacity: float) -> npt.NDArray[np.bool_]:
+    """Return who is at the cut-off: the nearest sqrt(customers) ranks on either side, and all tied with them."""
+    rows = len(p)
+    last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows))
+    ends = [max(last - reach, 0), min(last + reach, rows - 1)]
+    lowest, highest = np.partition(p, ends)[ends]
+    near: npt.NDArray[np.bool_] = (p >= lowest) & (p <= highest)
+    return near
+
+
+def at_equal_number(
+    labels: npt.ArrayLike, scores: tuple[npt.ArrayLike, npt.ArrayLike], threshold: float, rows: npt.NDArray[np.bool_]
+) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """Return F1, precision and recall of two models that predict equally many customers to churn, for a slice.
+
+    The first model predicts those from the threshold on, the second as many of its highest scores. The estimates have a
+    value and the influences of all customers. One that enters the first model's number moves the second model's cut-off
+    by as much, and so adds the mean of those who are there.
+    """
+    y, inside = np.asarray(labels, dtype=np.float64), rows.astype(np.float64)
+    first, second = (np.asarray(one, dtype=np.float64) for one in scores)
+    if not len(y):
+        return (dict.fromkeys(AT_EQUAL_NUMBER, Estimate()),) * 2
+    chosen = (first >= threshold).astype(np.float64)
+    share = float(chosen.mean())
+    alike, near = contacted(second, share), _near(second, share)
+
+    def estimates(w: Floats) -> dict[str, Estimate]:
+        def total(z: Floats) -> _Linear:
+            mean, m = float(np.mean(w * z)), float(z[near].mean())
+            return _Linear(mean, (w * z - mean + m * (chosen - w)) / len(y))
+
+        def ratio(over: _Linear, under: _Linear) -> Estimate:
+            if not under.value:
+                return Estimate()
+            one = over / under
+            return Estimate(one.value, influences=one.influences, step=1 / (under.value * len(y)))
+
+        mean = float(np.mean(inside * y))
+        churners, hits, predicted = _Linear(mean, (inside * y - mean) / len(y)), total(inside * y), total(inside)
+        return {
+            "f1": ratio(hits, (churners - predicted * -1) * 0.5),
+            "precision": ratio(hits, predicted),
+            "recall": ratio(hits, churners),
+        }
+
+    return estimates(chosen), estimates(alike)
+
+
+def _share(one: _Linear, trials: float, step: float) -> Estimate:
+    return replace(_area(one.value, one.influences, trials), step=step)
+
+
+def _lift(one: _Linear, precision: Estimate, base: float) -> Estimate:
+    """Return a ratio of two rates with its interval on the log scale (Katz et al. 1978).
+
+    Where all or none of the contacted churned, the ends are those of the precision, divided by the `base` rate.
+    """
+    step, error = precision.step / base, float(np.sqrt(np.sum(one.influences**2)))
+    if precision.value not in (0, 1) and error > 0:
+        factor = float(np.exp(Z * error / one.value))
+        return Estimate(one.value, one.value / factor, one.value * factor, one.influences, step)
+    low, high = (None if end is None else end / base for end in (precision.low, precision.high))
+    return Estimate(one.value, low, high, one.influences, step)
+
+
+def _profit(one: _Linear, step: float) -> Estimate:
+    reach = Z * float(np.sqrt(np.sum(one.influences**2)))
+    return Estimate(one.value, one.value - reach, one.value + reach, one.influences, step)
 
 
 def as_json(metrics: Mapping[str, Estimate]) -> dict[str, Any]:

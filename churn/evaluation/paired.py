@@ -6,6 +6,9 @@ their influences. For the ROC AUC that is the paired test of DeLong et al. 1988,
 the others the infinitesimal jackknife (Efron 1982). The bias of a calibration error stays in, because two equally good
 models have the same bias.
 
+A retrained model predicts fewer churners where fewer churn, and its recall falls though it ranks customers as well.
+So F1, precision and recall compare equal numbers: as many of the branch's highest scores as main predicts to churn.
+
 The interval covers the noise of the rows. It does not cover that another seed trains another model.
 """
 
@@ -13,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from churn.config.params import METRICS, SMALLER_IS_BETTER
-from churn.evaluation.metrics import Estimate, Floats, Z, all_metrics
+from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate
+from churn.evaluation.metrics import Estimate, Floats, Z, all_metrics, at_equal_number
 from churn.evaluation.slices import Slice
 
 import numpy as np
@@ -49,18 +52,24 @@ class SliceDifferences(NamedTuple):
 
 
 def compare(
-    labels: npt.ArrayLike, main_scores: npt.ArrayLike, branch_scores: npt.ArrayLike, threshold: float
+    labels: npt.ArrayLike,
+    main_scores: npt.ArrayLike,
+    branch_scores: npt.ArrayLike,
+    params: Evaluate,
+    rows: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Difference]:
     """Return the difference in every metric of `churn.config.params.METRICS`, with its 95 % interval.
 
     Parameters
     ----------
-    labels : array_like, shape (rows,)
+    labels : array_like, shape (customers,)
         1 where the customer churned, else 0.
-    main_scores, branch_scores : array_like, shape (rows,)
+    main_scores, branch_scores : array_like, shape (customers,)
         Each model's probability of churn, in [0, 1], in the order of the labels.
-    threshold : float
-        A row counts as predicted to churn from this score on.
+    params : Evaluate
+        The score from which a customer counts as predicted to churn, and the campaign.
+    rows : array_like of bool, shape (customers,), optional
+        Those of a slice. The campaign contacts the highest scores of all customers.
 
     Returns
     -------
@@ -69,25 +78,31 @@ def compare(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from churn.config.params import load_params
+    >>> params = load_params(Path("tests/sample/params.yaml")).evaluate
     >>> labels, main = [1, 1, 0, 0] * 50, [0.8, 0.4, 0.6, 0.2] * 50
-    >>> recall = compare(labels, main, [0.8, 0.7, 0.6, 0.2] * 50, threshold=0.5)["recall"]
+    >>> recall = compare(labels, main, [0.8, 0.7, 0.6, 0.2] * 50, params)["recall"]
     >>> recall.main, recall.branch, recall.verdict
     (0.5, 1.0, 'better')
     """
-    main, branch = (all_metrics(labels, scores, threshold) for scores in (main_scores, branch_scores))
+    main, branch = (all_metrics(labels, scores, params, rows) for scores in (main_scores, branch_scores))
+    inside = np.ones(len(np.asarray(labels)), dtype=bool) if rows is None else rows
+    equally = at_equal_number(labels, (main_scores, branch_scores), params.threshold, inside)
+    for metrics, replaced in zip((main, branch), equally, strict=True):
+        metrics.update(replaced)
     return {name: _difference(name, main[name], branch[name]) for name in METRICS}
 
 
 def compare_slices(
-    slices: Iterable[Slice], labels: npt.ArrayLike, scores: tuple[Floats, Floats], threshold: float, min_rows: int
+    slices: Iterable[Slice], labels: npt.ArrayLike, scores: tuple[Floats, Floats], params: Evaluate, min_rows: int
 ) -> Iterator[SliceDifferences]:
     """Yield the differences on each slice, undefined below `min_rows`, where intervals are too narrow.
 
     Labels and both models' scores, main's first, have the shape (rows,), as the slices.
     """
-    y, (main, branch) = np.asarray(labels), scores
     for name, _, rows in slices:
-        found = compare(y[rows], main[rows], branch[rows], threshold) if rows.sum() >= min_rows else {}
+        found = compare(labels, *scores, params, rows) if rows.sum() >= min_rows else {}
         yield SliceDifferences(name, int(rows.sum()), found or dict.fromkeys(METRICS, Difference()))
 
 

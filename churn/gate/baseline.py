@@ -10,7 +10,7 @@ from math import ceil
 from statistics import NormalDist
 from typing import NamedTuple
 
-from churn.config.params import SMALLER_IS_BETTER, Gate, VsBaseline
+from churn.config.params import AT_EQUAL_NUMBER, SMALLER_IS_BETTER, Gate, VsBaseline
 from churn.core.results import RuleOutcome
 from churn.evaluation.metrics import Z
 from churn.evaluation.paired import Difference, Differences, SliceDifferences
@@ -99,7 +99,8 @@ def _not_worse(part: SliceDifferences, metric: str, margin: float, test: _Test) 
     detects = max(least + POWER * half, 0.0)
     needed = min(ceil(rows * ((test.reach / Z + POWER) * half / margin) ** 2), MOST_CUSTOMERS)
     power = {"noise": round(noise, 6), "detects": round(detects, 6), "needed": needed}
-    message = f"{metric} of {scope} is {shown(one.branch)} against main's {shown(one.main)}: "
+    equally = ", at as many predicted customers" if metric in AT_EQUAL_NUMBER else ""
+    message = f"{metric} of {scope} is {shown(one.branch)} against main's {shown(one.main)}{equally}: "
     passed = check_limit(("min", -margin), value, "", **rule, **power)
     if -value > max(margin, noise):
         message += f"{-value:.4f} worse, where {margin:.4f} is allowed"

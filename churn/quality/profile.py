@@ -2,12 +2,13 @@
 
 `python -m churn profile` (`make profile`) writes profile.json from both prepared tables: for each feature the share of
 missing values, the mean and deviation of a number, and for each bin of its values (between deciles of a number, each
-value of anything else) the share of customers in it and the share of those that churned. Aggregates alone: no key, no
-row.
+value of anything else) the share of customers in it and the share of those that churned. Spikes of a number are listed;
+a new one enters by its reason in contract.yaml. Aggregates alone: no key, no row.
 """
 
 import argparse
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,6 +19,7 @@ from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import TEST, TRAIN
 from churn.data.duckdb_helpers import SQL_TYPES, columns_of, identifier, literal, parquet_views
+from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
 
 import duckdb
 from pydantic import Field, model_validator
@@ -46,6 +48,7 @@ class FeatureProfile(StrictModel):
     edges: tuple[float, ...] = ()
     mean: float | None = None
     std: Annotated[float, Field(ge=0)] | None = None
+    spikes: tuple[Spike, ...] = ()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -70,7 +73,7 @@ def load_profile(path: Path = PROFILE) -> Profile:
 
 
 def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Profile | None = None) -> Profile:
-    """Return the profile of all customers, in two passes, whatever the number of features.
+    """Return the profile of all customers, in three passes, and one more for each number with a frequent value.
 
     Parameters
     ----------
@@ -107,10 +110,11 @@ def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Pr
     deciles = dict(zip(numbers, described[2::3], strict=True))
     edges = {name: known.get(name, sorted({float(f"{one:.4g}") for one in deciles[name] or ()})) for name in numbers}
     counted = _counted(database, label, {name: _bin_code(name, edges.get(name), contract) for name in names})
+    spikes = spikes_of(database, {name: _number(name, contract) for name in numbers}, rows)
     features = {
         name: _feature(
             _bin_names(name, edges.get(name), contract), counted[name], edges.get(name, ()), moments.get(name)
-        )
+        ).model_copy(update={"spikes": tuple(spikes.get(name, ()))})
         for name in names
     }
     return Profile(rows=rows, label_rate=_rounded(min(max(rate or 0, 1e-6), 1 - 1e-6)), features=features)
@@ -203,8 +207,23 @@ def arguments() -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog="python -m churn profile", description=f"Write {PROFILE} from both tables.")
 
 
+def known_spikes(profile: Profile, before: Profile, contract: Contract) -> Profile:
+    """Return `profile` without the spikes that neither `before` has nor the contract declares; print those."""
+    features = dict(profile.features)
+    for name, feature in profile.features.items():
+        known = before.features[name].spikes if name in before.features else ()
+        new = new_spikes(feature.spikes, known, contract.rules.spikes.get(name, {}))
+        for spike in new:
+            print(f"profile: not recorded: {spike_sentence(name, spike, known)}")
+        features[name] = feature.model_copy(update={"spikes": tuple(one for one in feature.spikes if one not in new)})
+    return profile.model_copy(update={"features": features})
+
+
 def main(_: argparse.Namespace) -> None:
-    """Write the profile of the prepared tables."""
-    profile = customers_profile(load_contract())
+    """Write the profile of the prepared tables; the first one has all spikes, later ones those with a reason."""
+    contract = load_contract()
+    profile = customers_profile(contract)
+    with suppress(StageError):  # a file that cannot be read is replaced
+        profile = known_spikes(profile, load_profile(), contract)
     write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
     print(f"profile: {PROFILE}, {profile.rows:,} customers, {len(profile.features)} features; review and commit it")

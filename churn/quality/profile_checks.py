@@ -6,6 +6,7 @@ from math import sqrt
 from churn.config.contract import Contract, ProfileRules
 from churn.quality.profile import PROFILE, Bin, FeatureProfile, Profile
 from churn.quality.row_checks import Finding
+from churn.quality.spikes import new_spikes, spike_sentence
 
 RENEW = f"`make profile` renews {PROFILE}, to be reviewed and committed"
 BOTH_TABLES = "train and test"
@@ -42,6 +43,10 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
         if name not in contract.features:
             yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
     for name, here in now.features.items():
+        known = reference.features[name].spikes if name in reference.features else ()
+        # protection: a spike has a reason
+        for spike in new_spikes(here.spikes, known, contract.rules.spikes.get(name, {})):
+            yield _finding("spikes", name, spike.share, now, spike_sentence(name, spike, known))
         # protection: a new feature enters the profile
         if name not in reference.features:
             yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")

@@ -152,10 +152,9 @@ def not_worse(features: pd.DataFrame, scores: pd.DataFrame, params: Params, cont
         return False, f"only {len(y):,} customers of the holdout are new to both, {least}; {BY_HAND}"
     if not 0 < y.sum() < len(y):
         return False, f"{int(y.sum()):,} of {len(y):,} customers churned, and a comparison needs both; {BY_HAND}"
-    threshold = params.evaluate.threshold
-    overall = compare(y, theirs, ours, threshold)
+    overall = compare(y, theirs, ours, params.evaluate)
     masks = slice_masks(features, params.evaluate.slices, contract)
-    slices = compare_slices(masks, y, (theirs, ours), threshold, params.gate.min_slice_rows)
+    slices = compare_slices(masks, y, (theirs, ours), params.evaluate, params.gate.min_slice_rows)
     outcomes = [one for one in vs_baseline(len(y), overall, slices, params.gate) if one.kind == "vs_baseline"]
     if failed := [one for one in outcomes if one.status == "failed"]:
         lost = [one for one in failed if one.value is None or -one.value > max(-one.limit, one.noise or 0.0)]

@@ -84,6 +84,10 @@ def filled_with_minus_one_in_the_query(clone):
     add_feature(clone, DAYS, f"coalesce({NEVER}, -1)", "type: integer", BOUNDS)
 
 
+def filled_with_zero_in_the_query(clone):
+    add_feature(clone, DAYS, f"coalesce({NEVER}, 0)", "type: integer", BOUNDS)
+
+
 def filled_with_the_mean(clone):
     purchases(clone)
     in_training(
@@ -212,6 +216,21 @@ def other_keys_and_cents(clone):
         return frame.assign(customerID="000" + frame["customerID"], MonthlyCharges=charges.map("{:.2f}".format))
 
     rewrite(clone, change)
+
+
+def again_by_other_keys(clone):
+    """Two of five customers, a cent off."""
+
+    def more(frame):
+        drawn = frame.sample(frac=0.4, random_state=0)
+        charges = (drawn["MonthlyCharges"].astype(float) + 0.01).map("{:.2f}".format)
+        return pd.concat([frame, drawn.assign(customerID="X" + drawn["customerID"], MonthlyCharges=charges)])
+
+    rewrite(clone, more)
+
+
+def payment_method_by_default(clone):
+    column("PaymentMethod", lambda text, frame: text.mask(frame.index % 8 == 0, "Mailed check"))(clone)
 
 
 def month_missing(clone):
@@ -510,6 +529,13 @@ STORY_CASES = [
     ),
     Defect(STORY, "filled with -1: no churner there", filled_with_minus_one, "gate|comparison", "new_customers"),
     Defect(STORY, "filled with -1 in the query", filled_with_minus_one_in_the_query, "validate", rf"{DAYS}.*outside"),
+    Defect(
+        STORY,
+        "filled with 0 in the query, and the profile renewed",
+        filled_with_zero_in_the_query,
+        "validate",
+        rf"{DAYS} is 0 in 15\.[0-9]% of the rows, far more than the values beside it",
+    ),
     Defect(STORY, "filled with the mean", filled_with_the_mean, "gate|comparison", "new_customers|is missing"),
     Defect(STORY, "filled with 0 in prepare", filled_in_prepare, "prepare", rf"changes {DAYS}"),
     Defect(STORY, "dropped by params.yaml", dropped_from_the_holdout_too, "validate", "5,981 rows are 0.85 times"),
@@ -550,6 +576,20 @@ DATA_CASES = [
     Defect(DATA, "customers duplicated", duplicated, "validate", "key of another row"),
     Defect(DATA, "everybody twice, by another key", duplicated_by_other_keys, "validate", "rows are 2.00 times"),
     Defect(DATA, "other keys, and a cent more", other_keys_and_cents, "comparison", "keys in customer_id are gone"),
+    Defect(
+        DATA,
+        "two of five customers again by another key, a cent off",
+        again_by_other_keys,
+        "comparison",
+        "customers of the holdout have a near-duplicate in the training table .4[0-9]",
+    ),
+    Defect(
+        DATA,
+        "the payment method of an eighth is a default",
+        payment_method_by_default,
+        "comparison",
+        "payment_method changed for [0-9]+ of the 7,043 customers that main knows",
+    ),
     Defect(DATA, "a month missing", month_missing, "validate", "rows|tenure_months"),
     Defect(DATA, "a column frozen", column("Contract", lambda t, f: "Month-to-month"), "validate", "contract"),
     Defect(

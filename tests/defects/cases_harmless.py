@@ -65,6 +65,14 @@ def feature_removed(clone):
     renew_profile(clone)
 
 
+def spike_with_its_reason(clone):
+    text(
+        "contract.yaml", "  changes:", '  spikes:\n    days_as_customer: {"0": The contract has not begun.}\n  changes:'
+    )(clone)
+    days = "CASE WHEN CAST(tenure AS INTEGER) > 3 THEN CAST(tenure AS INTEGER) * 30 ELSE 0 END"
+    add_feature(clone, "days_as_customer", days, "type: integer", "{min: 0, max: 3650}")
+
+
 def contract_reordered(clone):
     clone.replace("contract.yaml", "  partner: {role: feature, type: boolean}\n", "")
     clone.replace(
@@ -180,6 +188,7 @@ HARMLESS = [
     Harmless("a fetched feature", useful_feature),
     Harmless("gender as a feature", gender),
     Harmless("a feature removed", feature_removed),
+    Harmless("a new feature whose spike has a reason", spike_with_its_reason),
     Harmless("days_since_last_purchase, declared rightly", purchases),
     Harmless("a gate rule tightened", params("roc_auc: {min: 0.82}", "roc_auc: {min: 0.825}"), ()),
     Harmless(

@@ -47,7 +47,9 @@ from ruamel.yaml import YAML
 SECONDS = 120  # on a machine that is busy with other things, too
 SOURCE = Path("customers.csv")
 PROFILE, QUERY = Path("profile.json"), Path("source.sql")
-CURVES = [PLOTS / f"{name}.csv" for name in ("calibration", "confusion", "importance", "precision_recall", "roc")]
+CURVES = [
+    PLOTS / f"{name}.csv" for name in ("calibration", "confusion", "gains", "importance", "precision_recall", "roc")
+]
 OUTS = {
     "fetch": [RAW],
     "prepare": [TRAIN, TEST, ROWS],

@@ -13,7 +13,7 @@ from churn.gate.baseline import vs_baseline
 from churn.gate.rules import check_limit
 from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
-from report.data import Change, Comparison, DataChange, LabelChanges, Outcome, ReportData, Run
+from report.data import Change, Comparison, DataChange, LabelChanges, Outcome, ReportData, Run, TwinCount
 from report.faults import Approval, Fault
 from report.render import markdown, terminal
 
@@ -168,6 +168,8 @@ CASES = {
                 FeatureDrift("contract", 0.002, 0.4, 0.0, 0.0),
             ),
             LabelChanges(removed=4, removed_churners=1, kept=7039, kept_churners=1868, turned_on=11, turned_off=2),
+            values={"tenure_months": 7039, "contract": 70, "partner": 0},
+            twins=(TwinCount(69, 1452, 5591), TwinCount(72, 1500, 5840)),
         ),
         account={"fetched": 7351, "train": 5840, "test": 1500, "dropped": {"test account": 11}},
     ),

@@ -162,7 +162,7 @@ def one(params, contract):
 
 def test_recorded_metrics_have_the_noise_of_two_samples(one):
     label, score = one.predictions[one.contract.label], one.predictions["score"]
-    now = anchor.all_metrics(label, score, 0.5)["roc_auc"]
+    now = anchor.all_metrics(label, score, one.evaluate)["roc_auc"]
     found = recorded_differences(SimpleNamespace(recorded={"roc_auc": (now.value + 0.01, 0.02)}), one)
     assert set(found) == {"roc_auc"}
     assert found["roc_auc"].difference == pytest.approx(-0.01)
@@ -198,7 +198,7 @@ def test_whatever_fails_in_an_old_commit_is_no_end_of_the_report(repository, one
 
 def test_the_report_has_a_sentence_on_each_anchor_and_one_on_the_holdout(repository, one, monkeypatch):
     label, score = one.predictions[one.contract.label], one.predictions["score"]
-    worse = compare(label, (label + score) / 2, score, 0.5)
+    worse = compare(label, (label + score) / 2, score, one.evaluate)
     monkeypatch.setattr(anchor, "since_earlier", lambda *_: (400, worse, "on 400 customers"))
 
     def reported():

@@ -180,7 +180,7 @@ def test_a_split_that_is_approved_is_the_one_that_the_tables_are_compared_with(j
     assert unmoved == [], "the tables are still those of main's split"
     one, faults = judge(approve=[faults[0].id])
     assert one.prepare == load_params().prepare
-    assert [fault.alone for fault in faults if "main's split" in fault.message] == [True, True]
+    assert [fault.alone for fault in faults if "the approved split" in fault.message] == [True, True]
 
 
 def test_what_a_looser_contract_lets_into_the_tables_follows_from_it_and_has_no_id_of_its_own(judge, clone):

@@ -7,7 +7,8 @@ from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.featuring import to_arrow
 from report.collect import same_under_other_names
 from report.identity import copy_snapshot, other_keys, refuse_other_names, renamed_features
-from report.selection import label_changes, selection_faults
+from report.selection import selection_faults
+from report.values import customer_changes
 from tests.frozen import copy_of
 
 import pandas as pd
@@ -129,7 +130,7 @@ def test_customers_that_come_and_go_are_no_other_keys(sides, customers, contract
 def test_customers_that_disappear_by_their_outcome_are_found_under_other_keys_too(sides, customers, contract):
     left = customers[(customers["churn"] == 0) | (customers["tenure_months"] < 48)]
     write(left.assign(customer_id="000" + left["customer_id"]), contract)
-    found = label_changes(sides, contract, contract, other_keys(sides, contract).pairs)
+    found, _ = customer_changes(sides, contract, contract, other_keys(sides, contract).pairs, {})
     assert found.kept == len(left)
     assert found.removed == found.removed_churners == len(customers) - len(left) > 50
     (fault,) = selection_faults(found, contract.rules.profile, "churn")

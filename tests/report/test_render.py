@@ -9,7 +9,7 @@ from churn.quality.drift import FeatureDrift, RowChanges
 from report.data import Change, Comparison, DataChange
 from report.filters import FILTERS, escaped, signed, value
 from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
-from tests.report.cases import CASES, GOLDEN, HOSTILE, PASSING, differences, rule
+from tests.report.cases import CASES, EVALUATION, GOLDEN, HOSTILE, PASSING, differences, rule
 
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
@@ -111,6 +111,16 @@ def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out(
     assert len(text) < LIMIT + 500
     assert "Omitted because the comment is too long: " in text
     assert "ROC AUC" in text
+
+
+def test_a_profit_is_shown_only_where_the_campaign_has_values():
+    overall = {**differences(0.0), "profit_per_customer": Difference()}
+    for render in (markdown, terminal):
+        assert "Profit per customer" in render(PASSING)
+        assert "Profit per customer" not in render(replace(PASSING, comparison=Comparison(10, 10, overall, ())))
+    alone = replace(PASSING, comparison=None, evaluation=EVALUATION)
+    assert "Profit per customer" in markdown(alone)
+    assert "Profit" not in markdown(replace(alone, evaluation=EVALUATION | {"profit_per_customer": None}))
 
 
 def test_what_could_not_be_measured_is_a_hyphen_not_a_number():

@@ -6,7 +6,8 @@ from churn.data.featuring import to_arrow
 from churn.quality.profile import profile_of
 from churn.quality.profile_checks import label_tolerance, profile_findings
 from report.data import LabelChanges
-from report.selection import ALPHA, easier_holdout, label_changes, selection_faults, vanished_slices
+from report.selection import ALPHA, easier_holdout, selection_faults, vanished_slices
+from report.values import customer_changes
 from tests.conftest import make_customers
 
 import duckdb
@@ -32,7 +33,7 @@ def found(contract, tmp_path, monkeypatch):
             pq.write_table(to_arrow(frame[~held_out], contract), root / TRAIN)
             pq.write_table(to_arrow(frame[held_out], contract), root / TEST)
         monkeypatch.chdir(tmp_path)
-        return label_changes(tmp_path / "main", contract, contract, NO_OTHER_KEYS)
+        return customer_changes(tmp_path / "main", contract, contract, NO_OTHER_KEYS, {})[0]
 
     return compared
 
@@ -54,7 +55,7 @@ def test_a_table_of_main_that_cannot_be_read_is_one_sentence(found, customers, c
     found(customers, customers)
     (tmp_path / "main" / TRAIN).write_bytes(b"PAR1")
     with pytest.raises(StageError, match=r"main/data/features/train\.parquet cannot be read; run `dvc repro`"):
-        label_changes(tmp_path / "main", contract, contract, NO_OTHER_KEYS)
+        customer_changes(tmp_path / "main", contract, contract, NO_OTHER_KEYS, {})
 
 
 @pytest.mark.parametrize(("removed", "churners"), [(215, 215), (20, 20), (300, 0), (150, 90)])

@@ -122,6 +122,7 @@ def test_a_relation_over_a_column_that_is_gone_is_named_and_not_checked(params, 
     def remove(values):
         del values["columns"]["total_charges"], values["rules"]["ranges"]["total_charges"]
         values["rules"]["relations"] = {}
+        del values["rules"]["changes"]["total_charges"]
 
     ours = branch_contract(remove)
     (fault,) = loosened_settings(params, params, contract, ours)
@@ -132,13 +133,57 @@ def test_a_relation_over_a_column_that_is_gone_is_named_and_not_checked(params, 
 
 
 def test_slices_of_a_column_that_is_gone_are_left_to_the_fault(params, contract, branch_params, branch_contract):
-    ours = branch_contract(lambda values: values["columns"].pop("contract"))
+    ours = branch_contract(
+        lambda values: [values["columns"].pop("contract"), values["rules"]["changes"].pop("contract")]
+    )
     made = possible_slices(params.evaluate.slices, ours)
     assert "contract" in params.evaluate.slices.columns
     assert set(made.columns) == set(params.evaluate.slices.columns) - {"contract"}
     fewer = branch_params(lambda values: values["evaluate"]["slices"]["columns"].remove("contract"))
     (fault,) = loosened_settings(params, fewer, contract, ours)
     assert fault.message.startswith("params.yaml: evaluate.slices.columns lacks contract: ")
+
+
+def test_a_wider_or_missing_limit_on_changes_takes_an_approval_and_a_tighter_one_counts(
+    params, contract, branch_contract
+):
+    def limits(**changed):
+        return branch_contract(lambda values: values["rules"]["changes"].update(changed))
+
+    (fault,) = loosened_settings(params, params, contract, limits(payment_method=0.5))
+    assert fault.message.startswith("contract.yaml: rules.changes.payment_method is 0.5, on main 0.05: ")
+    missing = branch_contract(lambda values: values["rules"].pop("changes"))
+    assert len(list(loosened_settings(params, params, contract, missing))) == len(contract.rules.changes)
+    ours = limits(payment_method="forbid", partner=0.1, tenure_months=0.5)
+    assert list(loosened_settings(params, params, contract, ours)) == []
+    strict = stricter_contract(contract, ours).rules.changes
+    assert strict == contract.rules.changes | {"payment_method": 0.0, "partner": 0.1, "tenure_months": 0.5}
+    assert loosened(Change("contract.yaml", "rules.changes.contract", "forbid", 0.05))
+    assert not loosened(Change("contract.yaml", "rules.changes.contract", 0.05, "forbid"))
+
+
+def test_a_spike_of_a_column_that_main_has_takes_an_approval_and_one_of_a_new_column_does_not(
+    params, contract, branch_contract
+):
+    def declare(values):
+        values["rules"]["spikes"] = {"monthly_charges": {"0": "Free."}, "days": {"0": "Today.", "-1.5": "Never."}}
+        values["columns"]["days"] = {"role": "feature", "type": "number"}
+        values["rules"]["ranges"]["days"] = {"min": -2, "max": 400}
+
+    ours = branch_contract(declare)
+    (fault,) = loosened_settings(params, params, contract, ours)
+    assert fault.message == (
+        "contract.yaml: rules.spikes.monthly_charges has the new values 0: that takes a code owner's approval"
+    )
+    assert stricter_contract(contract, ours).rules.spikes == {
+        "monthly_charges": {},
+        "days": {0: "Today.", -1.5: "Never."},
+    }
+    assert stricter_contract(contract, ours, {fault.place}).rules.spikes == ours.rules.spikes, "once approved"
+    assert stricter_contract(ours, ours).rules.spikes == ours.rules.spikes
+    assert list(loosened_settings(params, params, ours, contract)) == [], "without it, more is refused"
+    assert loosened(Change("contract.yaml", "rules.spikes.monthly_charges.0", None, "Free."))
+    assert not loosened(Change("contract.yaml", "rules.spikes.monthly_charges.0", "Free.", "At no cost."))
 
 
 def test_a_reordered_list_and_a_reworded_reason_are_not_called_looser():

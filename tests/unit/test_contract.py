@@ -41,6 +41,19 @@ def changed(tmp_path):
             "rules.ranges.tenure_months: min 5.0 is above max 1.0",
         ),
         (
+            lambda v: v["rules"].update(spikes={"contract": {"0": "So."}}),
+            "rules.spikes: contract is not a numeric feature",
+        ),
+        (
+            lambda v: v["rules"].update(spikes={"tenure_months": {"a": "So."}}),
+            "rules.spikes.tenure_months.a: input should",
+        ),
+        (lambda v: v["rules"]["changes"].update(churn=0.1), "rules.changes: churn is not a feature"),
+        (
+            lambda v: v["rules"]["changes"].update(partner=1.5),
+            "rules.changes.partner: input should be less than or equal",
+        ),
+        (
             lambda v: v["rules"]["relations"]["total_charges_fit_tenure"].update(column="total"),
             "rules.relations.total_charges_fit_tenure.column: total is not declared",
         ),

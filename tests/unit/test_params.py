@@ -1,4 +1,5 @@
 import math
+import re
 import time
 from datetime import date
 
@@ -47,6 +48,13 @@ def test_unchanged_values_load(changed):
             lambda v: v["gate"]["overall"].update(f1={"min": 0.9, "max": 0.5}),
             "gate.overall.f1: min 0.9 is above max 0.5: no value could pass",
         ),
+        (lambda v: v["evaluate"].pop("campaign"), "evaluate.campaign: is missing"),
+        (lambda v: v["evaluate"]["campaign"].pop("capacity"), "evaluate.campaign.capacity: is missing"),
+        (lambda v: v["evaluate"]["campaign"].update(capacity=1), "evaluate.campaign.capacity: input should be less"),
+        (
+            lambda v: v["evaluate"]["campaign"].pop("offer_cost"),
+            "evaluate.campaign: lacks offer_cost: give all of retained_value, offer_cost, success_rate, or none",
+        ),
         (
             lambda v: v["gate"]["slices"]["new_customers"].update(recal={"min": 0.5}),
             "gate.slices.new_customers.recal: is not a metric",
@@ -57,6 +65,31 @@ def test_a_wrong_key_is_one_sentence_with_its_path(changed, change, said):
     told = sentence(changed, change)
     assert said in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("rules", ["margins", "slice_margins", "max_gain", "overall", "slices"])
+def test_a_rule_on_profit_needs_the_values_of_the_campaign(changed, rules):
+    def change(values):
+        gate = values["gate"]
+        section = {"overall": gate["overall"], "slices": gate["slices"]["new_customers"]}.get(rules)
+        margins = gate["vs_baseline"].get(rules)
+        (margins if section is None else section).update(profit_per_customer=0.1 if section is None else {"min": 1.0})
+        return values["evaluate"]["campaign"]
+
+    assert changed(lambda values: change(values) and None).evaluate.campaign.values == (200, 11, 0.3)
+    told = sentence(changed, lambda values: [change(values).pop(name) for name in [*change(values)][1:]])
+    assert re.search(
+        r"params.yaml: gate\.[\w.]+\.profit_per_customer: needs evaluate\.campaign\.retained_value, offer_cost and"
+        " success_rate: add them, or remove the rule",
+        told,
+    )
+
+
+def test_a_campaign_needs_its_capacity_alone(changed):
+    def change(values):
+        values["evaluate"]["campaign"] = {"capacity": 0.2}
+
+    assert changed(change).evaluate.campaign.values is None
 
 
 def test_a_key_that_was_renamed_is_refused_with_its_new_name(changed):

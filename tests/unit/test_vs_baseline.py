@@ -1,6 +1,7 @@
 from churn.config.params import METRICS
 from churn.evaluation.paired import Difference, SliceDifferences, compare
 from churn.gate.baseline import gain, vs_baseline
+from tests.conftest import evaluate_at
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_bonferroni_keeps_the_false_alarms_of_all_slices_together_low(rules):
         main, branch = (1 / (1 + np.exp(-signal - random.normal(0, 0.3, len(y)))) for _ in range(2))
         parts = [np.arange(len(y)) % 40 == part for part in range(40)]
         slices = [
-            SliceDifferences(str(number), part.sum(), compare(y[part], main[part], branch[part], 0.5))
+            SliceDifferences(str(number), part.sum(), compare(y, main, branch, evaluate_at(0.5), part))
             for number, part in enumerate(parts)
         ]
         found = broken(all_equal(), slices, rules)

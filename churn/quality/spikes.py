@@ -1,0 +1,102 @@
+"""Spikes: values that far more rows have than the values beside them, as a filled missing value leaves one.
+
+docs/adapt.md, "Spikes", has the rule and its limits.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isclose
+from typing import Annotated
+
+from churn.config.params import StrictModel
+
+import duckdb
+from pydantic import Field
+
+SPIKE = 0.05  # of the rows
+LISTED = 0.025  # of the rows; profile.json lists a spike from here on, so that a small rise is no new one
+BESIDE = 3  # times the rows of the values beside it are explained; 20.00 among the sample's rounded prices has 5 times
+FEW = 20  # distinct values: on average each has 5 % of the rows, so none of them stands out
+BUCKETS = 1024
+
+
+class Spike(StrictModel):
+    """A value of a number, the share of the rows that have it, and the part of that which its neighbours leave open."""
+
+    value: float
+    share: Annotated[float, Field(gt=0, le=1)]
+    unexplained: Annotated[float, Field(gt=0, le=1)]
+
+
+def spikes_of(database: duckdb.DuckDBPyConnection, values: Mapping[str, str], rows: int) -> dict[str, list[Spike]]:
+    """Return the spikes of each number among the `rows` of the view `customers`, in ascending order.
+
+    `values` has the SQL of each number by name. Values are counted exactly, but only where many rows share a hash:
+    that spares a grouping by millions of distinct values.
+    """
+    crowded = _crowded(database, values, rows)
+    return {name: list(_spikes(database, value, rows)) for name, value in values.items() if name in crowded}
+
+
+def _crowded(database: duckdb.DuckDBPyConnection, values: Mapping[str, str], rows: int) -> set[str]:
+    """Return the numbers that have a bucket of hashes with as many rows as a spike has."""
+    if not values:
+        return set()
+    columns = [f"b{number}" for number in range(len(values))]
+    hashed = ", ".join(
+        f"if({value} IS NULL, NULL, hash({value}) % {BUCKETS}) AS {column}"
+        for value, column in zip(values.values(), columns, strict=True)
+    )
+    full = database.execute(
+        f"SELECT {', '.join(columns)} FROM (SELECT {hashed} FROM customers)"
+        f" GROUP BY GROUPING SETS ({', '.join(f'({column})' for column in columns)}) HAVING count(*) > {LISTED * rows}"
+    ).fetchall()
+    return {name for buckets in full for name, bucket in zip(values, buckets, strict=True) if bucket is not None}
+
+
+def _spikes(database: duckdb.DuckDBPyConnection, value: str, rows: int) -> Iterator[Spike]:
+    """Yield each value whose rows exceed LISTED after BESIDE times the second largest of its four neighbours."""
+    frequent = database.execute(
+        f"""
+        SELECT value, has, [lag(has, 2) OVER here, lag(has) OVER here, lead(has) OVER here, lead(has, 2) OVER here]
+        FROM (SELECT {value} AS value, count(*) AS has FROM customers WHERE {value} IS NOT NULL GROUP BY 1)
+        WINDOW here AS (ORDER BY value)
+        QUALIFY has > {LISTED * rows} AND count(*) OVER () > {FEW}
+        ORDER BY value
+        """
+    ).fetchall()
+    for number, has, beside in frequent:
+        _, second, *_ = sorted((other for other in beside if other is not None), reverse=True)
+        if (open_rows := has - BESIDE * second) > LISTED * rows:
+            yield Spike(value=number, share=round(has / rows, 6), unexplained=round(open_rows / rows, 6))
+
+
+def new_spikes(here: Sequence[Spike], known: Sequence[Spike], declared: Mapping[float, str]) -> list[Spike]:
+    """Return the spikes that neither `known` ones nor a `declared` reason explain.
+
+    Examples
+    --------
+    >>> zero = Spike(value=0, share=0.15, unexplained=0.14)
+    >>> new_spikes([zero], [], {}) == [zero]
+    True
+    >>> new_spikes([zero], [Spike(value=0, share=0.12, unexplained=0.11)], {})
+    []
+    >>> new_spikes([zero], [], {0: "The customer was never billed."})
+    []
+    """
+    before = {one.value: one.unexplained for one in known}
+    return [
+        one
+        for one in here
+        if one.unexplained - before.get(one.value, 0.0) > SPIKE
+        and not any(isclose(one.value, value, rel_tol=1e-9) for value in declared)
+    ]
+
+
+def spike_sentence(name: str, spike: Spike, known: Sequence[Spike]) -> str:
+    """Return what is wrong with a new spike of the feature `name`, and what to do."""
+    before = next((f", and {one.share:.1%} in profile.json" for one in known if one.value == spike.value), "")
+    return (
+        f"{name} is {spike.value:.10g} in {spike.share:.1%} of the rows{before}, far more than the values beside it:"
+        f" leave a missing value NULL, or give the reason in contract.yaml: rules.spikes.{name}:"
+        f' {{"{spike.value:.10g}": REASON}}'
+    )
