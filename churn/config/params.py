@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from churn.config.stricter import Stricter
 from churn.core.errors import StageError
-from churn.core.files import YAML_LENGTH, read_json, read_text, read_yaml
+from churn.core.files import YAML_LENGTH, read_json, read_text, read_yaml, replacing
 from churn.core.paths import PARAMS
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -209,6 +210,14 @@ class VsBaseline(StrictModel):
     max_gain: Annotated[Margins, Stricter.SMALLER]
 
 
+class Anchor(StrictModel):
+    """How much worse, and better, than main's model of so many days ago a model may be; see churn/gate/anchor.py."""
+
+    days: Annotated[int, Field(gt=0, le=3_650), Stricter.MAINS]
+    margins: Annotated[Margins, Stricter.SMALLER]
+    max_gain: Annotated[Margins, Stricter.SMALLER]
+
+
 class WhenInconclusive(StrictModel):
     """What becomes of a comparison with main's model that shows neither a loss nor that there is none."""
 
@@ -225,6 +234,7 @@ class Gate(StrictModel):
     slices: Mapping[Text, Bounds]
     every_slice: EverySlice
     vs_baseline: VsBaseline
+    anchor: Anchor
     when_inconclusive: Annotated[WhenInconclusive, Stricter.BLOCK]
 
 
@@ -282,3 +292,27 @@ def load_params(path: Path = PARAMS) -> Params:
     (0.5, 0.82)
     """
     return read_settings(path, Params)
+
+
+def write_value(section: str, key: str, value: date | str, path: Path = PARAMS) -> None:
+    """Write a value to its line of params.yaml, and keep the line's comment.
+
+    Raises StageError, and leaves the file, when the key has no line of its own.
+    """
+    params = load_params(path)
+    wanted = params.model_copy(update={section: getattr(params, section).model_copy(update={key: value})})
+    # The key, its value if there is one (DVC writes a null as nothing), and a comment.
+    line = re.compile(rf"""^( +(["']?){key}\2 *:)(?: +[^#\s][^#\n]*?)?( *(?: #.*)?)$""", re.MULTILINE)
+    new = json.dumps(value, default=str)  # in quotes, because DVC takes no date
+    text, found = line.subn(lambda one: f"{one[1]} {new}{one[3]}", path.read_text(encoding="utf-8"))
+    with replacing(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+        if found != 1 or not _holds(tmp, wanted):
+            raise StageError(f"{path} has {section}.{key} not on a line of its own: write it as `  {key}: VALUE`.")
+
+
+def _holds(path: Path, wanted: Params) -> bool:
+    try:
+        return load_params(path) == wanted
+    except StageError:
+        return False
