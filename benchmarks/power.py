@@ -15,7 +15,8 @@ from churn.core.results import RuleOutcome
 from churn.core.start import start_up
 from churn.data.split import in_holdout
 from churn.evaluation.metrics import Floats, all_metrics, as_json, roc_auc
-from churn.evaluation.paired import compare
+from churn.evaluation.paired import Differences, compare
+from churn.gate.anchor import vs_anchor
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_bounds
 
@@ -27,7 +28,8 @@ LOSSES = (0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.03, 0.04)  # of the ROC AUC
 SIZES = (100, 400, 1_452, 6_000)  # customers in the holdout; the sample has 1,452
 DISAGREEMENT = 0.25  # SD of an honest model's log odds; two differ as if they learned from other customers
 FLOORS = ("roc_auc", "accuracy")
-STEPS, STEP = 40, 0.004  # proposals, one after the other, and what each would lose
+PROPOSALS, EACH = 40, (0.002, 0.004)  # a week one after the other, and what each would lose of the ROC AUC
+WEEKS = 13  # that the anchor lies back
 HALF = 0.019  # of a leak; gate.vs_baseline.max_gain allows 0.02
 
 
@@ -77,11 +79,18 @@ class Pool:
             low, high = (middle, high) if mean(middle) > wanted else (low, middle)
         return low
 
-    def judged(self, main: Floats, branch: Floats, rows: Any) -> Judged:
-        """Judge a challenger by its log odds on a holdout."""
-        evaluate, gate, y = self.params.evaluate, self.params.gate, self.labels[rows]
+    def compared(self, main: Floats, branch: Floats, rows: Any) -> Differences:
+        """Compare two models by their log odds on a holdout."""
         theirs, ours = (1 / (1 + np.exp(-odds[rows])) for odds in (main, branch))
-        outcomes = vs_baseline(len(y), compare(y, theirs, ours, evaluate), [], gate)
+        return compare(self.labels[rows], theirs, ours, self.params.evaluate)
+
+    def judged(self, main: Floats, branch: Floats, rows: Any, anchor: Floats | None = None) -> Judged:
+        """Judge a challenger by its log odds on a holdout, also against an anchor if there is one."""
+        evaluate, gate, y = self.params.evaluate, self.params.gate, self.labels[rows]
+        step, ours = self.compared(main, branch, rows), 1 / (1 + np.exp(-branch[rows]))
+        outcomes = vs_baseline(len(y), step, [], gate)
+        if anchor is not None:
+            outcomes += vs_anchor(len(y), self.compared(anchor, branch, rows), step, gate, "the anchor with")
         evaluation = as_json(all_metrics(y, ours, evaluate))
         floors = list(evaluate_bounds("all", evaluation, {name: gate.overall[name] for name in FLOORS}))
         area = next(one for one in outcomes if one.kind == "vs_baseline" and one.metric == "roc_auc")
@@ -111,9 +120,58 @@ def power(pool: Pool, runs: int) -> None:
         print(f"{cross:10.4f}{np.interp(cross, LOSSES, by_area):9.0%}")
 
 
+def small_steps(pool: Pool, holdouts: int) -> None:
+    """Print what proposals that each lose a little add up to, and how far a leak in two halves comes."""
+    grid = np.linspace(DISAGREEMENT, 4.0, 40)
+    noises = [pool.noise() for _ in range(10)]
+    areas = np.array([np.mean([pool.area(pool.odds + spread * noise) for noise in noises]) for spread in grid])
+
+    def year(each: float, rows: Any, gated: bool, anchored: bool) -> tuple[int, float]:
+        spread, merged = DISAGREEMENT, 0
+        mains = [pool.odds + spread * pool.noise()]
+        for _ in range(PROPOSALS):
+            wider = float(np.interp(np.interp(spread, grid, areas) - each, areas[::-1], grid[::-1]))
+            proposal = mains[-1] + np.sqrt(wider**2 - spread**2) * pool.noise()
+            anchor = mains[max(len(mains) - WEEKS, 0)] if anchored and len(mains) > 1 else None
+            passes = not gated or not pool.judged(mains[-1], proposal, rows, anchor).blocked
+            mains.append(proposal if passes else mains[-1])
+            spread, merged = (wider, merged + 1) if passes else (spread, merged)
+        return merged, pool.area(mains[0]) - pool.area(mains[-1])
+
+    places = [pool.random.permutation(len(pool.odds))[: SIZES[2]] for _ in range(holdouts)]
+    for each in EACH:
+        print(f"{PROPOSALS} weekly proposals that each lose {each:g} of ROC AUC: merged, and the total loss")
+        for name, gated, anchored in (("none", False, False), ("main", True, False), ("main and anchor", True, True)):
+            found = [year(each, rows, gated, anchored) for rows in tqdm(places, desc=name, leave=False, disable=None)]
+            merged, lost = np.mean(found, axis=0)
+            print(f"    {name:16}{merged:6.1f}{lost:9.4f}")
+    knows = pool.labels - pool.labels.mean()
+
+    def leaked(odds: Floats) -> Floats:
+        low, high, wanted = 0.0, 10.0, pool.area(odds) + HALF
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (low, middle) if pool.area(odds + middle * knows) > wanted else (middle, high)
+        shifted: Floats = odds + low * knows
+        return shifted
+
+    honest_one = pool.odds + DISAGREEMENT * pool.noise()
+    first = leaked(honest_one)
+    second = leaked(first)
+    print(f"a leak in two halves of {HALF:g} each: blocked")
+    for name, main, branch, anchor in (
+        ("the first", honest_one, first, None),
+        ("the second, by main", first, second, None),
+        ("the second, by main and anchor", first, second, honest_one),
+    ):
+        print(f"    {name:32}{np.mean([pool.judged(main, branch, rows, anchor).blocked for rows in places]):6.0%}")
+
+
 def main(runs: int) -> None:
-    """Print the power."""
-    power(Pool(), runs)
+    """Print the power, and what small steps add up to."""
+    pool = Pool()
+    power(pool, runs)
+    small_steps(pool, max(runs // 10, 5))
 
 
 if __name__ == "__main__":
