@@ -154,7 +154,7 @@ def one(params, contract):
     """A candidate on 400 customers."""
     random = np.random.default_rng(0)
     y = (random.random(400) < 0.3).astype(int)
-    scores = np.clip(0.3 + 0.3 * y + random.normal(0, 0.2, 400), 0, 1)
+    scores = np.clip(0.3 + 0.3 * y + random.normal(0, 0.3, 400), 0, 1)
     keys = [f"k{number}" for number in range(400)]
     predictions = pd.DataFrame({contract.key: keys, contract.label: y, "score": scores})
     return SimpleNamespace(gate=params.gate, evaluate=params.evaluate, contract=contract, predictions=predictions)
