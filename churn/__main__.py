@@ -15,6 +15,7 @@ COMMANDS = {
     "drift": ("churn.quality.drift", "compare the customers with those of a commit"),
     "profile": ("churn.quality.profile", "write profile.json from the prepared customers"),
     "as-of": ("churn.data.as_of", "set the day that the query takes"),
+    "holdout": ("churn.data.renewal", "renew the holdout by the next salt of the split"),
     "lock": ("churn.lock", "set dvc.lock to what a run starts from, compare it, or resolve a conflict in it"),
     "registry": ("churn.registry.champion", "show the versions, or roll champion back"),
 }

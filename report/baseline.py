@@ -7,6 +7,7 @@ without the rows that main has trained on.
 """
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from churn.core.git import git
 from churn.core.paths import LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
 from churn.data.split import among
 from churn.evaluation.curves import curves
+from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.plots import draw
 from churn.evaluation.slices import slice_masks
@@ -30,6 +32,7 @@ from churn.lock import ORDER, locked, stages_of
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange, OtherKeys
+from report.flips import flips, flips_by_seed
 from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
 from report.selection import easier_holdout
@@ -37,6 +40,8 @@ from report.settings import mains_contract
 from report.state import dvc, logged_runs
 from report.values import customer_changes, twins
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,19 +51,19 @@ CONFIG, LOCAL_CONFIG = Path(".dvc/config"), Path(".dvc/config.local")
 
 
 @contextmanager
-def checked_out(commit: str) -> Iterator[Path]:
-    """Yield a folder with the pipeline of `commit` as Git has it; it is gone afterwards."""
+def checked_out(commit: str, clone: Path = CLONE) -> Iterator[Path]:
+    """Yield a folder with the pipeline of `commit` as Git has it; `clone`, in which it lies, is gone afterwards."""
     with suppress(OSError):
-        CLONE.unlink()  # a link, to a folder that may hold anything
-    shutil.rmtree(CLONE, ignore_errors=True)  # what a killed run left
+        clone.unlink()  # a link, to a folder that may hold anything
+    shutil.rmtree(clone, ignore_errors=True)  # what a killed run left
     try:
-        CLONE.mkdir(parents=True)
+        clone.mkdir(parents=True)
     except OSError as error:
-        raise StageError(f"{CLONE} cannot be made: delete it, then make the report again") from error
+        raise StageError(f"{clone} cannot be made: delete it, then make the report again") from error
     try:
-        yield _check_out(commit)
+        yield _check_out(commit, clone)
     finally:
-        shutil.rmtree(CLONE, ignore_errors=True)
+        shutil.rmtree(clone, ignore_errors=True)
 
 
 @contextmanager
@@ -97,6 +102,16 @@ def unchanged(folder: Path) -> set[Path]:
     outs = locked(folder, _upto("evaluate")) or {}
     here = [path for path in (RAW, TRAIN, TEST, MODEL) if path.is_file()]  # DVC deletes the outputs of a failed stage
     return {path for path in here if str(path) in outs and hash_of(path) == outs[str(path)].md5}
+
+
+def fetched(folder: Path) -> bool:
+    """Copy the results that dvc.lock in `folder` names from DVC's cache or remote; return whether all are there.
+
+    Unlike `build` it makes none again.
+    """
+    if _restored(folder, "evaluate"):
+        return True
+    return _configure(folder) and not dvc("fetch", folder=folder).returncode and _restored(folder, "evaluate")
 
 
 def _restored(folder: Path, stage: str) -> bool:
@@ -140,21 +155,21 @@ def _configure(folder: Path) -> bool:
     return bool(settings.get("core.remote"))
 
 
-def _check_out(commit: str) -> Path:
-    """Check the pipeline of `commit` out into CLONE and return its folder there, which a larger repository may hold.
+def _check_out(commit: str, clone: Path) -> Path:
+    """Check the pipeline of `commit` out into `clone` and return its folder there, which a larger repository may hold.
 
     It is no worktree of this clone, whose settings, hooks and attributes may change what is checked out: in CI the
     branch's code has run here. Raises StageError where the commit has no pipeline in this folder.
     """
     prefix = git("rev-parse", "--show-prefix") or ""
-    git("init", "--quiet", str(CLONE))
+    git("init", "--quiet", str(clone))
     objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects")
-    (CLONE / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")  # also of a shallow clone
-    if (pipeline := git("-C", str(CLONE), "ls-tree", "--name-only", commit, f"{prefix}.dvc")) == "":
+    (clone / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")  # also of a shallow clone
+    if (pipeline := git("-C", str(clone), "ls-tree", "--name-only", commit, f"{prefix}.dvc")) == "":
         raise StageError(f"{commit[:8]} has no pipeline in {prefix or 'its root'}")
-    if not pipeline or git("-C", str(CLONE), "checkout", "--quiet", commit, "--", prefix or ".") is None:
+    if not pipeline or git("-C", str(clone), "checkout", "--quiet", commit, "--", prefix or ".") is None:
         raise StageError(f"git cannot check {commit[:8]} out")
-    return CLONE / prefix
+    return clone / prefix
 
 
 def refuse_damaged(folder: Path) -> None:
@@ -203,9 +218,9 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     names = renamed_features(main)
     (main / RAW).unlink()
     copy_snapshot(main / RAW, names)
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.prepare"], cwd=main, capture_output=True, text=True, check=False
-    )
+    environment = os.environ | {"PYTHONPATH": str(main.resolve()), "PYTHONSAFEPATH": "1"}  # its own code alone
+    command = [sys.executable, "-m", "stages.prepare"]
+    done = subprocess.run(command, cwd=main, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         messages = [line for line in done.stderr.splitlines() if line.startswith("prepare: ")] or ["prepare crashes"]
         raise StageError(f"its code cannot prepare this branch's data: {messages[-1]}")
@@ -224,22 +239,36 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     return predictions[key].map(pd.concat(scores))
 
 
-def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: Path) -> Comparison:
-    """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
-    label = one.contract.label
+def scored_by_both(
+    main: Path, one: Candidate, rekeyed: OtherKeys | None
+) -> tuple[npt.NDArray[np.bool_], pd.DataFrame, Floats]:
+    """Return which rows of the holdout both models can score, and these rows' predictions and scores by main's model.
+
+    Raises StageError when none can be scored, or when they do not hold both outcomes.
+    """
     theirs = main_scores(main, one.predictions, one.contract, rekeyed)
     both = theirs.notna().to_numpy()
     predictions = one.predictions[both]
-    y, ours, scores = predictions[label].to_numpy(), predictions["score"].to_numpy(), theirs.to_numpy()[both]
-    if not 0 < y.sum() < len(y):
-        raise StageError(f"of the {len(y):,} customers that both models can score, all or none churned")
+    if predictions[one.contract.label].nunique() < 2:
+        raise StageError(f"of the {len(predictions):,} customers that both models can score, all or none churned")
+    return both, predictions, theirs.to_numpy()[both]
+
+
+def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: Path) -> Comparison:
+    """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
+    both, predictions, scores = scored_by_both(main, one, rekeyed)
+    y, ours = predictions[one.contract.label].to_numpy(), predictions["score"].to_numpy()
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
     slices = tuple(compare_slices(masks, y, (scores, ours), one.evaluate, one.gate.min_slice_rows))
     threshold = one.evaluate.threshold
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
     own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
     differences = compare(y, scores, ours, one.evaluate)
-    return Comparison(len(y), len(one.predictions), differences, slices, easier_holdout(own, here))
+    by_seed = flips_by_seed(one.features[both], ours, load_params().train, one.evaluate, one.contract)
+    return Comparison(
+        *(len(y), len(one.predictions), differences, slices, easier_holdout(own, here)),
+        *(flips(scores, ours, one.evaluate), by_seed),
+    )
 
 
 def picture_alone(picture: Path) -> None:

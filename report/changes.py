@@ -36,7 +36,7 @@ OWNED = {
 FREE = ("churn/features.py", "benchmarks/*", "tests/*")
 JUDGING = {  # settings, as the beginnings of their keys
     "gate rules": (PARAMS, ("gate.",)),
-    "slices or threshold": (PARAMS, ("evaluate.",)),
+    "slices, threshold or campaign": (PARAMS, ("evaluate.",)),
     "rows that count": (PARAMS, ("prepare.",)),
     "source of the customers": (PARAMS, ("fetch.source", "fetch.query")),
     "registration": (PARAMS, ("register.",)),

@@ -15,6 +15,7 @@ from churn.core.paths import CONTRACT, EVALUATION, GATE, MODEL, PARAMS, RAW, ROW
 from churn.core.results import RuleOutcome, read_result
 from churn.gate.rules import root_causes
 from churn.lock import ORDER
+from report.anchor import vs_earlier
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
 from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
@@ -114,12 +115,16 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
                 data.data, rekeyed = found, found.rekeyed
             names = renamed_features(main) if evaluated else {}
         if evaluated:
+            since: tuple[RuleOutcome, ...] = ()
             ours = candidate(main, names, data.approval)
             if not uncompared:
                 with noted(uncompared):
                     data.same_model = {MODEL, TEST} <= same
                     data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
+                    if data.comparison:
+                        since, data.memory = vs_earlier(main, commit, ours, data.comparison, data.account)
             data.rules, data.faults = judged(main, ours, data.comparison, data.data)
+            data.rules += since
             data.faults += tuple(map(Fault, differences() if differences else ()))
             data.notes = (
                 *same_under_other_names(ours.names, rekeyed),

@@ -37,10 +37,20 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Flips:
+    """How many customers two models decide differently, and how many whom one has contacted the other replaces."""
+
+    decisions: int
+    contacts: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The branch's model and main's on `rows` of the `holdout` rows: those that main was not trained on.
 
     `easier` is the ROC AUC of main's model on its own holdout and on this one, where that is higher beyond noise.
+    `flips` are those against main's model, and `by_seed` those of the branch's model with another seed, if one was
+    trained.
     """
 
     rows: int
@@ -48,6 +58,8 @@ class Comparison:
     overall: Differences
     slices: tuple[SliceDifferences, ...]
     easier: tuple[float, float] | None = None
+    flips: Flips | None = None
+    by_seed: Flips | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,7 @@ class ReportData:
     outcome: Outcome
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
+    memory: tuple[str, ...] = ()  # main's earlier model, and the verdicts that the holdout has given
     same_model: bool = False  # as on main, and the same holdout: there is nothing to compare
     evaluation: Mapping[str, Any] | None = None
     rules: tuple[RuleOutcome, ...] = ()

@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from churn.config.stricter import Stricter
 from churn.core.errors import StageError
-from churn.core.files import YAML_LENGTH, read_json, read_text, read_yaml
+from churn.core.files import YAML_LENGTH, read_json, read_text, read_yaml, replacing
 from churn.core.paths import PARAMS
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -149,31 +150,19 @@ class Slices(StrictModel):
     conditions: Mapping[Text, Text]
 
 
-class Campaign(StrictModel):
-    """The share of customers that a retention campaign contacts, and what that is worth; see docs/metrics.md.
+class Profit(StrictModel):
+    """What a churner who stays is worth, what each contact costs, and the share of contacted churners who stay."""
 
-    The values are given together, or profit_per_customer is None.
-    """
+    retained_value: Annotated[float, Field(gt=0), Stricter.MAINS]
+    offer_cost: Annotated[float, Field(ge=0), Stricter.MAINS]
+    success_rate: Annotated[float, Field(gt=0, le=1), Stricter.MAINS]
+
+
+class Campaign(StrictModel):
+    """The share of customers that a retention campaign contacts, and what that is worth; see docs/metrics.md."""
 
     capacity: Annotated[Share, Stricter.MAINS]
-    retained_value: Annotated[float | None, Field(gt=0), Stricter.MAINS] = None
-    offer_cost: Annotated[float | None, Field(ge=0), Stricter.MAINS] = None
-    success_rate: Annotated[float | None, Field(gt=0, le=1), Stricter.MAINS] = None
-
-    @property
-    def values(self) -> tuple[float, float, float] | None:
-        """The value of a retained customer, the cost of an offer and its success rate; None where they are left out."""
-        if self.retained_value is None or self.offer_cost is None or self.success_rate is None:
-            return None
-        return self.retained_value, self.offer_cost, self.success_rate
-
-    @model_validator(mode="after")
-    def _has_all_values_or_none(self) -> Self:
-        values = self.model_dump(exclude={"capacity"})
-        missing = [name for name, value in values.items() if value is None]
-        if 0 < len(missing) < len(values):
-            raise ValueError(f"lacks {' and '.join(missing)}: give all of {', '.join(values)}, or none")
-        return self
+    profit: Profit | None = None  # without it profit_per_customer is None
 
 
 class Evaluate(StrictModel):
@@ -221,6 +210,14 @@ class VsBaseline(StrictModel):
     max_gain: Annotated[Margins, Stricter.SMALLER]
 
 
+class Anchor(StrictModel):
+    """How much worse, and better, than main's model of so many days ago a model may be; see churn/gate/anchor.py."""
+
+    days: Annotated[int, Field(gt=0, le=3_650), Stricter.MAINS]
+    margins: Annotated[Margins, Stricter.SMALLER]
+    max_gain: Annotated[Margins, Stricter.SMALLER]
+
+
 class WhenInconclusive(StrictModel):
     """What becomes of a comparison with main's model that shows neither a loss nor that there is none."""
 
@@ -237,6 +234,7 @@ class Gate(StrictModel):
     slices: Mapping[Text, Bounds]
     every_slice: EverySlice
     vs_baseline: VsBaseline
+    anchor: Anchor
     when_inconclusive: Annotated[WhenInconclusive, Stricter.BLOCK]
 
 
@@ -260,11 +258,8 @@ class Params(StrictModel):
     @model_validator(mode="after")
     def _has_what_profit_needs(self) -> Self:
         rules = self.gate.model_dump()
-        if not self.evaluate.campaign.values and (key := next(_keys_of(rules, PROFIT), None)):
-            raise ValueError(
-                f"gate.{key}: needs evaluate.campaign.retained_value, offer_cost and success_rate: add them, or"
-                " remove the rule"
-            )
+        if not self.evaluate.campaign.profit and (key := next(_keys_of(rules, PROFIT), None)):
+            raise ValueError(f"gate.{key}: needs evaluate.campaign.profit: add it, or remove the rule")
         return self
 
 
@@ -297,3 +292,27 @@ def load_params(path: Path = PARAMS) -> Params:
     (0.5, 0.82)
     """
     return read_settings(path, Params)
+
+
+def write_value(section: str, key: str, value: date | str, path: Path = PARAMS) -> None:
+    """Write a value to its line of params.yaml, and keep the line's comment.
+
+    Raises StageError, and leaves the file, when the key has no line of its own.
+    """
+    params = load_params(path)
+    wanted = params.model_copy(update={section: getattr(params, section).model_copy(update={key: value})})
+    # The key, its value if there is one (DVC writes a null as nothing), and a comment.
+    line = re.compile(rf"""^( +(["']?){key}\2 *:)(?: +[^#\s][^#\n]*?)?( *(?: #.*)?)$""", re.MULTILINE)
+    new = json.dumps(value, default=str)  # in quotes, because DVC takes no date
+    text, found = line.subn(lambda one: f"{one[1]} {new}{one[3]}", path.read_text(encoding="utf-8"))
+    with replacing(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+        if found != 1 or not _holds(tmp, wanted):
+            raise StageError(f"{path} has {section}.{key} not on a line of its own: write it as `  {key}: VALUE`.")
+
+
+def _holds(path: Path, wanted: Params) -> bool:
+    try:
+        return load_params(path) == wanted
+    except StageError:
+        return False

@@ -109,16 +109,16 @@ class RuleOutcome(Result):
     """What a rule of the gate says of a model.
 
     A rule is a bound of params.yaml, one for every slice, the least size of a slice, or a loss or a gain against the
-    baseline. `scope` is all customers or a slice. `statistic` is what of the metric is compared: its value, an end of
-    its 95 % interval, or the gain over the baseline's. `margin` is how far the value lies inside the limit, in the
-    metric's unit: None where there is no value, when the rule failed.
+    baseline or the anchor. `scope` is all customers or a slice. `statistic` is what of the metric is compared: its
+    value, an end of its 95 % interval, or the gain over the baseline's. `margin` is how far the value lies inside the
+    limit, in the metric's unit: None where there is no value, when the rule failed.
 
     `noise` is how far chance alone moves the value, half the width of its interval. `detects` is the smallest true loss
     that would fail the rule with 80 % power, and `needed` the number of customers that the declared margin would need
     for it; docs/gate.md has the formulas. Each is None where the rule has none.
     """
 
-    kind: Literal["bound", "every_slice", "slice_size", "vs_baseline", "max_gain"]
+    kind: Literal["bound", "every_slice", "slice_size", "vs_baseline", "max_gain", "vs_anchor"]
     scope: str
     metric: str
     statistic: Literal["value", "low", "high", "gain"] = "value"
@@ -136,8 +136,8 @@ class RuleOutcome(Result):
     def label(self) -> str:
         """The metric and what of it is compared, for people."""
         end = {"low": ", lower end", "high": ", upper end"}.get(self.statistic, "")
-        beside = {"vs_baseline": " against main", "max_gain": " too good to be true"}.get(self.kind, "")
-        return f"{self.metric}{end}{beside}"
+        beside = {"vs_baseline": " against main", "max_gain": " too good to be true", "vs_anchor": " since the anchor"}
+        return f"{self.metric}{end}{beside.get(self.kind, '')}"
 
 
 class GateResult(Result):

@@ -5,18 +5,14 @@ knows it: `python -m churn as-of 2026-11-24`, or `yesterday`, writes the date to
 """
 
 import argparse
-import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from churn.config.params import load_params
+from churn.config.params import load_params, write_value
 from churn.core.errors import StageError
-from churn.core.files import replacing
 from churn.core.paths import PARAMS
 from churn.data.duckdb_helpers import tokens
 
-# The key, its value if there is one (DVC writes a null as nothing), and a comment.
-LINE = re.compile(r"""^( +(["']?)as_of\2 *:)(?: +[^#\s][^#\n]*?)?( *(?: #.*)?)$""", re.MULTILINE)
 YESTERDAY = "yesterday"
 
 
@@ -68,20 +64,8 @@ def set_as_of(day: date, path: Path = PARAMS) -> bool:
     """
     if not uses_as_of(read_query(load_params(path).fetch.query)):
         return False
-    text, found = LINE.subn(rf'\g<1> "{day}"\g<3>', path.read_text(encoding="utf-8"))
-    with replacing(path) as tmp:
-        tmp.write_text(text, encoding="utf-8")
-        if found != 1 or _day_in(tmp) != day:
-            raise StageError(f"{path} has fetch.as_of not on a line of its own: write it as `  as_of: null`.")
+    write_value("fetch", "as_of", day, path)
     return True
-
-
-def _day_in(path: Path) -> date | None:
-    """Return fetch.as_of of a file that this module wrote, None where it is no params.yaml any more."""
-    try:
-        return load_params(path).fetch.as_of
-    except StageError:
-        return None
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -275,10 +275,9 @@ def campaign_metrics(y: Floats, p: Floats, inside: Floats, campaign: Campaign) -
             precision = _share(hits / contacts, contacts.value * rows, step / contacts.value)
         if churners.value and contacts.value:
             lift = _lift(hits / contacts / (churners / customers), precision, churners.value / customers.value)
-        if campaign.values:
-            retained_value, offer_cost, success_rate = campaign.values
-            worth = success_rate * retained_value
-            profit = _profit((hits * worth - contacts * offer_cost) / customers, step * worth / customers.value)
+        if money := campaign.profit:
+            worth = money.success_rate * money.retained_value
+            profit = _profit((hits * worth - contacts * money.offer_cost) / customers, step * worth / customers.value)
     return {
         "lift_at_capacity": lift,
         "precision_at_capacity": precision,

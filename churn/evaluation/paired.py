@@ -119,8 +119,12 @@ def _difference(name: str, main: Estimate, branch: Estimate) -> Difference:
         variance += 2 * max(main.step, branch.step) ** 2
         if not variance > 0:
             return Difference(main.value, branch.value, difference)
-    reach = Z * float(np.sqrt(variance))
-    low, high = difference - reach, difference + reach
+    return difference_within(name, main.value, branch.value, Z * float(np.sqrt(variance)))
+
+
+def difference_within(name: str, main: float, branch: float, reach: float) -> Difference:
+    """Return the difference of two values of a metric, whose 95 % interval has half the width `reach`."""
+    low, high = branch - main - reach, branch - main + reach
     gain_low, gain_high = (-high, -low) if name in SMALLER_IS_BETTER else (low, high)
     verdict: Literal["better", "worse", "noise"] = "better" if gain_low > 0 else "worse" if gain_high < 0 else "noise"
-    return Difference(main.value, branch.value, difference, low, high, verdict)
+    return Difference(main, branch, branch - main, low, high, verdict)

@@ -2,7 +2,7 @@
 
 Both scored the same rows. A comparison fails where the loss is beyond the margin and significant, and passes where the
 loss is shown to be below a tolerance (non-inferiority, Piaggio et al. 2012). Else it is inconclusive. docs/gate.md has
-the statistics. In slices significance has Bonferroni's correction, because one of many looks worse by chance.
+the statistics. Significance has Bonferroni's correction, because of many metrics and slices one looks worse by chance.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,6 +16,7 @@ from churn.evaluation.metrics import Z
 from churn.evaluation.paired import Difference, Differences, SliceDifferences
 from churn.gate.rules import OVERALL, POWER, check_limit, finite, shown
 
+FAMILY = 0.05  # two-sided, for all metrics of all customers together; slices have rules.familywise_alpha
 MOST_CUSTOMERS = 10**12  # that a message names
 
 
@@ -48,10 +49,15 @@ def vs_baseline(rows: int, overall: Differences, slices: Iterable[SliceDifferenc
     >>> loss = Difference(main=0.86, branch=0.84, difference=-0.02, low=-0.03, high=-0.01)
     >>> rule, *_ = vs_baseline(1_452, {"roc_auc": loss}, [], gate)
     >>> rule.limit, rule.value, rule.noise, rule.status
-    (-0.005, -0.02, 0.01, 'failed')
+    (-0.005, -0.02, 0.013142, 'failed')
     """
     rules, when = gate.vs_baseline, gate.when_inconclusive
-    everyone, test = SliceDifferences(OVERALL, rows, overall), _Test(Z, rules.tolerance, when.overall == "block")
+
+    def reach(alpha: float, tests: int) -> float:
+        return NormalDist().inv_cdf(1 - alpha / (2 * max(tests, 1)))
+
+    everyone = SliceDifferences(OVERALL, rows, overall)
+    test = _Test(reach(FAMILY, len(rules.margins)), rules.tolerance, when.overall == "block")
     # protection: not worse than main
     outcomes = [_not_worse(everyone, metric, margin, test) for metric, margin in rules.margins.items()]
     # protection: not worse than main in any slice
@@ -61,8 +67,7 @@ def vs_baseline(rows: int, overall: Differences, slices: Iterable[SliceDifferenc
         for metric, margin in rules.slice_margins.items()
         if part.differences.get(metric, Difference()).low is not None
     ]
-    reach = NormalDist().inv_cdf(1 - rules.familywise_alpha / (2 * max(len(compared), 1)))
-    test = _Test(reach, rules.tolerance, when.slices == "block")
+    test = _Test(reach(rules.familywise_alpha, len(compared)), rules.tolerance, when.slices == "block")
     outcomes += [_not_worse(*one, test) for one in compared]
     # protection: too good to be true
     return [*outcomes, *_plausible(overall, rules)]

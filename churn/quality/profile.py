@@ -73,7 +73,7 @@ def load_profile(path: Path = PROFILE) -> Profile:
 
 
 def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Profile | None = None) -> Profile:
-    """Return the profile of all customers, in three passes, and one more for each number with a frequent value.
+    """Return the profile of all customers, in two passes and one or two for the spikes of each number.
 
     Parameters
     ----------

@@ -30,44 +30,43 @@ class Spike(StrictModel):
 def spikes_of(database: duckdb.DuckDBPyConnection, values: Mapping[str, str], rows: int) -> dict[str, list[Spike]]:
     """Return the spikes of each number among the `rows` of the view `customers`, in ascending order.
 
-    `values` has the SQL of each number by name. Values are counted exactly, but only where many rows share a hash:
-    that spares a grouping by millions of distinct values.
+    `values` has the SQL of each number by name. The values of a number are counted where many rows share a hash, which
+    spares grouping by millions of distinct values where no value is frequent.
     """
     crowded = _crowded(database, values, rows)
     return {name: list(_spikes(database, value, rows)) for name, value in values.items() if name in crowded}
 
 
 def _crowded(database: duckdb.DuckDBPyConnection, values: Mapping[str, str], rows: int) -> set[str]:
-    """Return the numbers that have a bucket of hashes with as many rows as a spike has."""
+    """Return the numbers of which a bucket of hashes has as many rows as a spike has."""
     if not values:
         return set()
-    columns = [f"b{number}" for number in range(len(values))]
-    hashed = ", ".join(
-        f"if({value} IS NULL, NULL, hash({value}) % {BUCKETS}) AS {column}"
-        for value, column in zip(values.values(), columns, strict=True)
-    )
-    full = database.execute(
-        f"SELECT {', '.join(columns)} FROM (SELECT {hashed} FROM customers)"
-        f" GROUP BY GROUPING SETS ({', '.join(f'({column})' for column in columns)}) HAVING count(*) > {LISTED * rows}"
-    ).fetchall()
-    return {name for buckets in full for name, bucket in zip(values, buckets, strict=True) if bucket is not None}
+    buckets = [
+        f"SELECT {number} FROM (SELECT hash({value}) % {BUCKETS} AS bucket FROM customers WHERE {value} IS NOT NULL)"
+        f" GROUP BY bucket HAVING count(*) > {LISTED * rows}"
+        for number, value in enumerate(values.values())
+    ]
+    names = list(values)
+    return {names[number] for (number,) in database.execute(" UNION ".join(buckets)).fetchall()}
 
 
 def _spikes(database: duckdb.DuckDBPyConnection, value: str, rows: int) -> Iterator[Spike]:
     """Yield each value whose rows exceed LISTED after BESIDE times the second largest of its four neighbours."""
     frequent = database.execute(
         f"""
-        SELECT value, has, [lag(has, 2) OVER here, lag(has) OVER here, lead(has) OVER here, lead(has, 2) OVER here]
-        FROM (SELECT {value} AS value, count(*) AS has FROM customers WHERE {value} IS NOT NULL GROUP BY 1)
-        WINDOW here AS (ORDER BY value)
-        QUALIFY has > {LISTED * rows} AND count(*) OVER () > {FEW}
-        ORDER BY value
+        WITH counted AS MATERIALIZED (
+            SELECT {value} AS value, count(*) AS has FROM customers WHERE {value} IS NOT NULL GROUP BY 1
+        )
+        SELECT one.value, one.has, max_by(other.has, other.value, 2) FILTER (other.value < one.value),
+            min_by(other.has, other.value, 2) FILTER (other.value > one.value)
+        FROM (FROM counted WHERE has > {LISTED * rows}) one, counted other
+        GROUP BY ALL HAVING count(*) > {FEW} ORDER BY 1
         """
     ).fetchall()
-    for number, has, beside in frequent:
-        _, second, *_ = sorted((other for other in beside if other is not None), reverse=True)
-        if (open_rows := has - BESIDE * second) > LISTED * rows:
-            yield Spike(value=number, share=round(has / rows, 6), unexplained=round(open_rows / rows, 6))
+    for number, has, below, above in frequent:
+        _, second, *_ = sorted([*(below or ()), *(above or ())], reverse=True)
+        if (left := has - BESIDE * second) > LISTED * rows:
+            yield Spike(value=number, share=round(has / rows, 6), unexplained=round(left / rows, 6))
 
 
 def new_spikes(here: Sequence[Spike], known: Sequence[Spike], declared: Mapping[float, str]) -> list[Spike]:

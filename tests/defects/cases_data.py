@@ -1,7 +1,17 @@
 """Bad changes of the data, and those that let the model know the answer."""
 
 from churn.data.split import in_holdout
-from tests.defects.harness import SOURCE, Defect, add_feature, append, declare, in_training, renew_profile, rewrite
+from tests.defects.harness import (
+    SOURCE,
+    Defect,
+    add_feature,
+    append,
+    declare,
+    in_training,
+    merge,
+    renew_profile,
+    rewrite,
+)
 
 import pandas as pd
 
@@ -352,6 +362,13 @@ def noisy_label(clone):
     add_feature(clone, "winback_call", sql, "type: boolean")
 
 
+def leak_in_two_halves(clone):
+    """Know a tenth of the churners by one column, and another tenth by the next, after the first was merged."""
+    known = "Churn = 'Yes' AND hash(customerID) % 100 BETWEEN"
+    merge(clone, lambda clone: add_feature(clone, "winback_call", f"{known} 0 AND 8", "type: boolean"))
+    add_feature(clone, "retention_mail", f"{known} 9 AND 17", "type: boolean")
+
+
 def post_churn_column(clone):
     sql = "CASE WHEN Churn = 'Yes' AND hash(customerID) % 10 < 9 THEN CAST(hash(customerID) % 30 AS INTEGER) END"
     nulls = "type: integer, nulls: allow, because: The contract was not cancelled."
@@ -656,6 +673,13 @@ LEAKAGE_CASES = [
     Defect(LEAKAGE, "the label as a feature", label_as_feature, "validate", "has_left alone"),
     Defect(LEAKAGE, "computed from the label", computed_from_the_label, "validate", "risk_score alone"),
     Defect(LEAKAGE, "the label with noise", noisy_label, "gate|comparison", "too good to be true"),
+    Defect(
+        LEAKAGE,
+        "a leak in two halves",
+        leak_in_two_halves,
+        "comparison",
+        "against main's first model of .*: a gain of more than 0.03 is too good to be true",
+    ),
     Defect(LEAKAGE, "a column of after the churn", post_churn_column, "validate", "days_to_final_bill alone"),
     Defect(
         LEAKAGE, "the label within a group", label_within_a_group, "validate|comparison", "called_retention|too good"

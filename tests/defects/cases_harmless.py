@@ -2,7 +2,7 @@
 
 from tests.defects.cases_data import purchases
 from tests.defects.cases_model import params
-from tests.defects.harness import Harmless, add_feature, append, declare, renew_profile, rewrite
+from tests.defects.harness import Harmless, add_feature, append, declare, merge, renew_profile, rewrite
 
 import pandas as pd
 
@@ -154,9 +154,17 @@ def keys_of_another_system(clone):
     )
 
 
+def after_two_merges(clone):
+    """Retrain where main has an earlier model, and that one an earlier one."""
+    merge(clone, params("seed: 42", "seed: 7"))
+    merge(clone, params("seed: 7", "seed: 2026"))
+    params("seed: 2026", "seed: 43")(clone)
+
+
 HARMLESS = [
     Harmless("another seed", params("seed: 42", "seed: 7"), ("train",)),
     Harmless("a third seed", params("seed: 42", "seed: 2026"), ("train",)),
+    Harmless("another seed, after two merges of one", after_two_merges, ("train",)),
     Harmless("a few more trees", params("max_iter: 200", "max_iter: 220"), ("train",)),
     Harmless("a little slower learning", params("learning_rate: 0.05", "learning_rate: 0.045"), ("train",)),
     Harmless(

@@ -59,6 +59,7 @@ PROTECTIONS = [
     ("not worse than main", "training: half of the rows lost, and not counted", "[]"),
     ("not worse than main in any slice", "training: who pays by card never predicted", "[]"),
     ("too good to be true", "leakage: the label with noise", "outcomes"),
+    ("small steps add up", "leakage: a leak in two halves", "[]"),
     ("settings are main's or stricter", "trust: a gate rule weakened"),
     ("stages run what main's run", "trust: gate cannot fail, the model is good"),
     ("the split is main's", "leakage: a tenth of the holdout moved"),

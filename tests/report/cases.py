@@ -13,7 +13,7 @@ from churn.gate.baseline import vs_baseline
 from churn.gate.rules import check_limit
 from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
-from report.data import Change, Comparison, DataChange, LabelChanges, Outcome, ReportData, Run, TwinCount
+from report.data import Change, Comparison, DataChange, Flips, LabelChanges, Outcome, ReportData, Run, TwinCount
 from report.faults import Approval, Fault
 from report.render import markdown, terminal
 
@@ -50,7 +50,7 @@ PASSING = ReportData(
     reproduce=("git fetch origin && git switch --detach 4dd13c7a", "python -m report --base origin/main"),
     base="main",
     outcome=Outcome(True, "Passes the gate"),
-    comparison=Comparison(1452, 1452, differences(0.003), SLICES),
+    comparison=Comparison(1452, 1452, differences(0.003), SLICES, flips=Flips(12, 5), by_seed=Flips(9, 7)),
     rules=(rule("all customers", "roc_auc", 0.82, 0.849), rule("new_customers", "recall", 0.6, 0.61)),
     changes=(Change("params.yaml", "train.seed", 42, 43),),
     account={"fetched": 7043, "train": 5591, "test": 1452, "dropped": {}},

@@ -108,15 +108,25 @@ def test_the_same_and_stricter_settings_are_no_fault(params, contract, branch_pa
     assert settings_faults(params, contract, branch_params(tighten), branch_contract(tighten_contract)) == []
 
 
-CAMPAIGN = {"capacity": 0.1, "retained_value": 200, "offer_cost": 11, "success_rate": 0.3}
+PROFIT = {"retained_value": 200, "offer_cost": 11, "success_rate": 0.3}
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"evaluate": {"threshold": 0.4}}, "evaluate.threshold is 0.4, on main 0.5"),
-        ({"evaluate": {"campaign": CAMPAIGN | {"capacity": 0.9}}}, "evaluate.campaign.capacity is 0.9, on main 0.1"),
-        ({"evaluate": {"campaign": CAMPAIGN | {"offer_cost": 1.0}}}, "evaluate.campaign.offer_cost is 1.0, on main 11"),
+        (
+            {"evaluate": {"campaign": {"capacity": 0.9, "profit": PROFIT}}},
+            "evaluate.campaign.capacity is 0.9, on main 0.1",
+        ),
+        (
+            {"evaluate": {"campaign": {"capacity": 0.1}}},
+            "evaluate.campaign.profit is absent, on main {'retained_value': ",
+        ),
+        (
+            {"evaluate": {"campaign": {"capacity": 0.1, "profit": PROFIT | {"offer_cost": 1.0}}}},
+            "evaluate.campaign.profit.offer_cost is 1.0, on main 11",
+        ),
         ({"prepare": {"salt": "another"}}, "prepare.salt is another, on main churn: the holdout is another"),
         ({"prepare": {"holdout_share": 0.1}}, "prepare.holdout_share is 0.1"),
         ({"prepare": {"drop": {"young": "tenure_months < 3"}}}, "prepare.drop is {'young': 'tenure_months < 3'}"),

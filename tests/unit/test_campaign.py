@@ -1,8 +1,11 @@
 """Lift, precision, recall and profit among the customers that a campaign can contact."""
 
-from churn.config.params import PROFIT
+from churn.config.params import PROFIT, Campaign, Profit
 from churn.evaluation.metrics import all_metrics, contacted
+from churn.evaluation.paired import compare
+from churn.gate.baseline import vs_baseline
 from tests.unit.test_metrics import AT_HALF, sample
+from tests.unit.test_paired import two_models
 
 import numpy as np
 import pytest
@@ -10,10 +13,12 @@ import pytest
 NAMES = ("lift_at_capacity", "precision_at_capacity", PROFIT, "recall_at_capacity")
 
 
-def at_capacity(capacity, **values):
+MONEY = Profit(retained_value=500, offer_cost=20, success_rate=0.25)
+
+
+def at_capacity(capacity, profit=MONEY):
     """Return the sample's settings with another campaign."""
-    campaign = AT_HALF.campaign.model_copy(update={"capacity": capacity, **values})
-    return AT_HALF.model_copy(update={"campaign": campaign})
+    return AT_HALF.model_copy(update={"campaign": Campaign(capacity=capacity, profit=profit)})
 
 
 def values_of(y, p, params, rows=None):
@@ -26,7 +31,7 @@ def test_values_are_those_of_the_sorted_list_of_customers(capacity, old_customer
     y, p = sample(2_000)
     rows = np.arange(2_000) % 3 == 0 if old_customers_alone else np.ones(2_000, dtype=bool)
     top = np.isin(np.arange(2_000), np.argsort(-p)[: round(capacity * 2_000)])
-    found = values_of(y, p, at_capacity(capacity, retained_value=500, offer_cost=20, success_rate=0.25), rows)
+    found = values_of(y, p, at_capacity(capacity), rows)
     precision = y[top & rows].mean()
     assert found == pytest.approx(
         {
@@ -70,10 +75,9 @@ def test_a_slice_of_which_nobody_is_contacted_has_no_precision_and_reaches_no_ch
     assert stayers[PROFIT] < 0
 
 
-def test_without_the_values_of_the_campaign_there_is_no_profit_and_all_else_is_the_same():
+def test_without_the_values_of_a_contact_there_is_no_profit_and_all_else_is_the_same():
     y, p = sample(1_000)
-    without = values_of(y, p, at_capacity(0.1, retained_value=None, offer_cost=None, success_rate=None))
-    assert without == values_of(y, p, AT_HALF) | {PROFIT: None}
+    assert values_of(y, p, at_capacity(0.1, None)) == values_of(y, p, AT_HALF) | {PROFIT: None}
 
 
 def test_a_few_customers_and_a_perfect_order_have_wide_intervals():
@@ -100,3 +104,23 @@ def test_the_intervals_of_a_slice_hold_the_truth_nineteen_times_in_twenty(capaci
     for name in NAMES:
         held = np.mean([one[name].low <= truth[name].value <= one[name].high for one in samples])
         assert 0.92 <= held <= 0.985, (name, held)
+
+
+def test_a_worse_top_at_an_equal_roc_auc_is_blocked_and_an_equal_top_passes(params):
+    """The order of the top fifth is lost, and that of the others is better than main's, so the ROC AUC is equal."""
+    labels, main, _ = two_models(6_000, noise=(0.3, 0.3))
+    _, _, exact = two_models(6_000, noise=(0.3, 0.1))
+    top = main >= np.quantile(main, 0.8)
+    mixed = np.where(top, main, exact)
+    mixed[top] = np.random.default_rng(1).permutation(main[top])
+
+    def outcomes(branch):
+        found = compare(labels, main, branch, params.evaluate)
+        rules = {one.metric: one.status for one in vs_baseline(len(labels), found, [], params.gate) if one.margin}
+        return found, rules
+
+    found, rules = outcomes(mixed)
+    assert abs(found["roc_auc"].difference) < 0.002, found["roc_auc"]
+    assert (found["lift_at_capacity"].verdict, rules["lift_at_capacity"]) == ("worse", "failed")
+    _, rules = outcomes(np.where(top, main, main * 0.999))
+    assert rules["lift_at_capacity"] == "passed"

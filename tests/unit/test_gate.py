@@ -1,7 +1,7 @@
 import json
 import math
 
-from churn.config.params import Bound, EverySlice, Gate, VsBaseline, WhenInconclusive
+from churn.config.params import Anchor, Bound, EverySlice, Gate, VsBaseline, WhenInconclusive
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
@@ -25,9 +25,13 @@ AGAINST = VsBaseline(
 )
 
 
+ANCHOR = Anchor(days=90, margins={"roc_auc": 0.01}, max_gain={"roc_auc": 0.03})
+
+
 def gate(**rules):
     doubt = WhenInconclusive(overall="block", slices="pass")
-    return Gate(min_slice_rows=30, every_slice=EVERY, vs_baseline=AGAINST, when_inconclusive=doubt, **rules)
+    rules |= {"every_slice": EVERY, "vs_baseline": AGAINST, "anchor": ANCHOR, "when_inconclusive": doubt}
+    return Gate(min_slice_rows=30, **rules)
 
 
 def named(judged):

@@ -52,8 +52,8 @@ def test_unchanged_values_load(changed):
         (lambda v: v["evaluate"]["campaign"].pop("capacity"), "evaluate.campaign.capacity: is missing"),
         (lambda v: v["evaluate"]["campaign"].update(capacity=1), "evaluate.campaign.capacity: input should be less"),
         (
-            lambda v: v["evaluate"]["campaign"].pop("offer_cost"),
-            "evaluate.campaign: lacks offer_cost: give all of retained_value, offer_cost, success_rate, or none",
+            lambda v: v["evaluate"]["campaign"]["profit"].pop("offer_cost"),
+            "evaluate.campaign.profit.offer_cost: is missing",
         ),
         (
             lambda v: v["gate"]["slices"]["new_customers"].update(recal={"min": 0.5}),
@@ -76,11 +76,10 @@ def test_a_rule_on_profit_needs_the_values_of_the_campaign(changed, rules):
         (margins if section is None else section).update(profit_per_customer=0.1 if section is None else {"min": 1.0})
         return values["evaluate"]["campaign"]
 
-    assert changed(lambda values: change(values) and None).evaluate.campaign.values == (200, 11, 0.3)
-    told = sentence(changed, lambda values: [change(values).pop(name) for name in [*change(values)][1:]])
+    assert changed(lambda values: change(values) and None).evaluate.campaign.profit.success_rate == 0.3
+    told = sentence(changed, lambda values: change(values).pop("profit"))
     assert re.search(
-        r"params.yaml: gate\.[\w.]+\.profit_per_customer: needs evaluate\.campaign\.retained_value, offer_cost and"
-        " success_rate: add them, or remove the rule",
+        r"params.yaml: gate\.[\w.]+\.profit_per_customer: needs evaluate\.campaign\.profit: add it, or remove the rule",
         told,
     )
 
@@ -89,7 +88,7 @@ def test_a_campaign_needs_its_capacity_alone(changed):
     def change(values):
         values["evaluate"]["campaign"] = {"capacity": 0.2}
 
-    assert changed(change).evaluate.campaign.values is None
+    assert changed(change).evaluate.campaign.profit is None
 
 
 def test_a_key_that_was_renamed_is_refused_with_its_new_name(changed):

@@ -73,7 +73,7 @@ def test_a_loss_that_cannot_be_ruled_out_names_the_customers_that_it_would_take(
     outcome = only(all_equal(roc_auc=difference(-0.004, 0.02)), rules, rows=100)
     assert outcome.message == (
         "roc_auc of all customers is 0.7960 against main's 0.8000: the loss may be as large as 0.0240, and it is to be"
-        " shown below 0.0150; 100 customers are too few, about 3,270 would do"
+        " shown below 0.0200; 100 customers are too few, about 4,865 would do"
     )
     assert (outcome.limit, outcome.noise) == (-0.005, 0.02)
 
