@@ -6,7 +6,9 @@ from html import unescape
 
 from churn.evaluation.paired import Difference, SliceDifferences
 from churn.quality.drift import FeatureDrift, RowChanges
+from ci.artifact import neutral
 from report.data import Change, Comparison, DataChange
+from report.faults import to_approve
 from report.filters import FILTERS, escaped, signed, value
 from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
 from tests.report.cases import CASES, EVALUATION, GOLDEN, HOSTILE, PASSING, differences, rule
@@ -52,6 +54,12 @@ def test_a_change_that_lets_more_through_is_marked_although_the_model_passes():
 def test_a_blocked_headline_is_the_reason_alone():
     message = headline(CASES["blocked_by_contract"])
     assert message == "Blocked: total_charges has 11 nulls that the contract does not allow"
+
+
+def test_the_line_that_approves_is_the_same_in_the_comment():
+    """ci/comment.py makes Markdown harmless by invisible characters, which nobody could type."""
+    lines = neutral(markdown(CASES["worse_than_main"])).splitlines()
+    assert to_approve(CASES["worse_than_main"].faults) in lines
 
 
 def test_names_from_a_branch_do_nothing_in_markdown():
