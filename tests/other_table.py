@@ -59,7 +59,8 @@ FEATURES: Sequence[Callable[[pd.DataFrame], pd.DataFrame]] = (add_fee_per_visit,
 '''
 SETTINGS = {  # what replaces the sections of the sample's params.yaml
     "fetch": f"fetch:\n  source: {SOURCE}\n  query: members.sql\n  as_of: null\n  timeout_minutes: 30\n",
-    "evaluate": "evaluate:\n  threshold: 0.5\n  slices: {columns: [tier], conditions: {absent: visits < 2}}\n",
+    "evaluate": "evaluate:\n  threshold: 0.5\n  campaign: {capacity: 0.2}\n"
+    "  slices: {columns: [tier], conditions: {absent: visits < 2}}\n",
     "gate": """\
 gate:
   overall: {roc_auc: {min: 0.55}}
@@ -69,8 +70,11 @@ gate:
   vs_baseline:
     margins: {roc_auc: 0.01}
     slice_margins: {roc_auc: 0.05}
+    tolerance: 10
     familywise_alpha: 0.01
     max_gain: {roc_auc: 0.05}
+  when_inconclusive: {overall: block, slices: pass}
+  anchor: {days: 90, margins: {roc_auc: 0.02}, max_gain: {roc_auc: 0.1}}
 """,
 }
 

@@ -73,6 +73,17 @@ def small_losses(clone):
     clone.replace("params.yaml", "max_iter: 200", "max_iter: 400")
 
 
+def on_a_small_holdout(clone):
+    """Train another kind of model, where main has a holdout of about 210 customers."""
+
+    def shrink(clone):
+        clone.replace("params.yaml", "holdout_share: 0.2", "holdout_share: 0.03")
+        clone.replace("params.yaml", "min_slice_rows: 100", "min_slice_rows: 20")
+
+    merge(clone, shrink)
+    estimator("sklearn.linear_model.LogisticRegression", "{C: 0.1, max_iter: 2000}")(clone)
+
+
 def luckiest_seed(clone):
     in_training(
         clone,
@@ -443,6 +454,13 @@ TRAINING_CASES = [
     ),
 ]
 EVALUATION_CASES = [
+    Defect(
+        EVALUATION,
+        "on so few customers that a loss cannot be seen",
+        on_a_small_holdout,
+        "gate|comparison",
+        "2[0-9]{2} customers are too few, about [0-9,]+ would do",
+    ),
     Defect(EVALUATION, "on the training table", on_the_training_table, "evaluate", "does not hold the customers"),
     Defect(
         EVALUATION,

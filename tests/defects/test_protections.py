@@ -58,6 +58,10 @@ PROTECTIONS = [
     ("no slice vanishes", "data: a category declared that nobody has", "False"),
     ("not worse than main", "training: half of the rows lost, and not counted", "[]"),
     ("not worse than main in any slice", "training: who pays by card never predicted", "[]"),
+    (
+        "a loss that the holdout is too small to show",
+        "evaluation: on so few customers that a loss cannot be seen",
+    ),
     ("too good to be true", "leakage: the label with noise", "outcomes"),
     ("small steps add up", "leakage: a leak in two halves", "[]"),
     ("settings are main's or stricter", "trust: a gate rule weakened"),
