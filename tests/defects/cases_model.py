@@ -79,6 +79,7 @@ def on_a_small_holdout(clone):
     def shrink(clone):
         clone.replace("params.yaml", "holdout_share: 0.2", "holdout_share: 0.03")
         clone.replace("params.yaml", "min_slice_rows: 100", "min_slice_rows: 20")
+        clone.replace("params.yaml", "expected_calibration_error: {max: 0.05}", "expected_calibration_error: {max: 0.1}")
 
     merge(clone, shrink)
     estimator("sklearn.linear_model.LogisticRegression", "{C: 0.1, max_iter: 2000}")(clone)
