@@ -68,7 +68,7 @@ def main(_: argparse.Namespace) -> None:
     )
     print(
         f"holdout: until main has a model of this split, the report compares with main on these {before:,} alone, and a"
-        " code owner has to approve the split"
+        " code owner has to approve the split; if they are too few, see docs/operate.md"
     )
     print("holdout: next:")
     for command in (
