@@ -99,25 +99,29 @@ class Pool:
 
 def power(pool: Pool, runs: int) -> None:
     """Print the share of challengers that is blocked, by true loss and holdout size, and that at the stated loss."""
-    spreads = [pool.spread(pool.odds, loss, DISAGREEMENT) for loss in LOSSES]
-    print("challengers that the comparison with main blocks (and a fixed floor), by their true loss of ROC AUC")
+
+    def judged(loss: float, size: int) -> list[Judged]:
+        """Judge challengers with this true loss, each on a holdout of its own."""
+        spread, found = pool.spread(pool.odds, loss, DISAGREEMENT), []
+        for _ in range(runs):
+            main, branch = (pool.odds + one * pool.noise() for one in (DISAGREEMENT, spread))
+            found.append(pool.judged(main, branch, pool.random.integers(len(pool.odds), size=size)))
+        return found
+
+    print("challengers that the comparison with main blocks (and a fixed floor), by their true loss of ROC AUC;")
+    print("and the loss that the rule on the ROC AUC states to block in 80 of 100 holdouts, and how many it blocks")
     print(f"{'holdout':>9}" + "".join(f"{loss:14g}" for loss in LOSSES) + f"{'stated':>10}{'blocked':>9}")
     for size in SIZES:
-        cells, stated, by_area = [], [], []
-        for spread in tqdm(spreads, desc=f"{size:,}", leave=False, disable=None):
-            found = []
-            for _ in range(runs):
-                main, branch = (pool.odds + one * pool.noise() for one in (DISAGREEMENT, spread))
-                found.append(pool.judged(main, branch, pool.random.integers(len(pool.odds), size=size)))
+        cells, stated = [], []
+        for loss in tqdm(LOSSES, desc=f"{size:,}", leave=False, disable=None):
+            found = judged(loss, size)
             blocked, by_floors = (np.mean([getattr(one, name) for one in found]) for name in ("blocked", "by_floors"))
             cells.append(f"{blocked:7.0%} ({by_floors:4.0%})")
             stated.append(float(np.mean([one.area.detects or 0.0 for one in found])))
-            by_area.append(float(np.mean([one.area.status == "failed" for one in found])))
-        # The loss that is also the one that its own holdouts state; the share of its challengers that the rule blocks.
-        gaps = np.array(stated) - np.array(LOSSES)
-        cross = float(np.interp(0.0, -gaps, LOSSES))
-        print(f"{size:9,}" + "".join(f"{one:>14}" for one in cells), end="")
-        print(f"{cross:10.4f}{np.interp(cross, LOSSES, by_area):9.0%}")
+        # The loss that holdouts of challengers with this loss state.
+        cross = float(np.interp(0.0, np.array(LOSSES) - np.array(stated), LOSSES))
+        by_area = np.mean([one.area.status == "failed" for one in judged(cross, size)])
+        print(f"{size:9,}" + "".join(f"{one:>14}" for one in cells) + f"{cross:10.4f}{by_area:9.0%}")
 
 
 def small_steps(pool: Pool, holdouts: int) -> None:

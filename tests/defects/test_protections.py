@@ -71,7 +71,7 @@ PROTECTIONS = [
     ("the contract is checked anew", "trust: validate's code hollow"),
     ("the evaluation is made anew", "evaluation: half of the loss", "[]"),
     ("the model knows how many rows it has seen", "training: a tenth of the rows lost within the fit"),
-    ("the features are computed again", "skew: filled with 0 after the feature functions"),
+    ("the features are computed again", "skew: a column mended in the holdout alone"),
     ("feature functions read what prepare depends on", "skew: computed from a file that is no dep"),
     ("the verdict is made anew", "trust: gate's code hollow", "[]"),
     ("what a stage reads is what the one before wrote", "trust: a model put in before evaluate"),
