@@ -33,7 +33,7 @@ from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import Difference, compare, compare_slices
 from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
-from churn.gate.rules import evaluate_rules
+from churn.gate.rules import OVERALL, evaluate_rules
 from churn.modeling.model import read_table
 from stages.train import build_classifier, build_model, fit
 
@@ -130,6 +130,11 @@ def main(runs: int) -> None:
     print(f"honest retrainings blocked: {sum(map(bool, blocked))} of {runs}")
     for name, count in Counter(f"{rule.scope} {rule.label}" for rules in blocked for rule in rules).most_common():
         print(f"    {name}: {count}")
+    print("honest differences from main's model: SD")
+    overall = [rule for rules, _ in judged for rule in rules if rule.kind == "vs_baseline" and rule.scope == OVERALL]
+    for metric in bench.params.gate.vs_baseline.margins:
+        gains = [np.nan if rule.value is None else rule.value for rule in overall if rule.metric == metric]
+        print(f"    {metric}: {np.std(gains):.4f}")
     some = max(runs // 10, 10)
     found = [list(bench.judged(run, SPOILT)) for run in tqdm(range(some), desc="spoilt", leave=False, disable=None)]
     differences = {"honest": [difference for _, difference in judged]}

@@ -14,19 +14,20 @@ from benchmarks.holdout_noise import honest
 from churn.core.results import RuleOutcome
 from churn.core.start import start_up
 from churn.data.split import in_holdout
-from churn.evaluation.metrics import Floats, all_metrics, as_json, roc_auc
+from churn.evaluation.metrics import Floats, Z, all_metrics, as_json, roc_auc
 from churn.evaluation.paired import Differences, compare
 from churn.gate.anchor import vs_anchor
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_bounds
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 FOLDS = 5
 LOSSES = (0.0, 0.004, 0.008, 0.012, 0.016, 0.02, 0.03, 0.04)  # of the ROC AUC
 SIZES = (100, 400, 1_452, 6_000)  # customers in the holdout; the sample has 1,452
-DISAGREEMENT = 0.25  # SD of an honest model's log odds; two differ as if they learned from other customers
+DISAGREEMENT = 0.25  # SD of the noise on an honest model's log odds
 FLOORS = ("roc_auc", "accuracy")
 PROPOSALS, EACH = 40, (0.002, 0.004)  # a week one after the other, and what each would lose of the ROC AUC
 WEEKS = 13  # that the anchor lies back
@@ -45,17 +46,22 @@ class Pool:
     """All customers' labels, and log odds of models that did not learn from them."""
 
     def __init__(self) -> None:
-        bench = Bench()
-        self.params, self.random = bench.params, np.random.default_rng(0)
-        fold = np.full(len(bench.keys), FOLDS - 1)
+        self.bench = Bench()
+        self.params, self.random = self.bench.params, np.random.default_rng(0)
+        self.labels: Floats = self.bench.y.to_numpy(np.float64)
+        self.odds = self.learned_from(np.ones(len(self.labels), dtype=bool))
+
+    def learned_from(self, some: npt.NDArray[np.bool_]) -> Floats:
+        """Return each customer's log odds by a model that learned from `some` of the others."""
+        bench, scores = self.bench, np.empty(len(some))
+        fold = np.full(len(some), FOLDS - 1)
         for number in range(FOLDS - 1):
             fold[(fold == FOLDS - 1) & in_holdout(bench.keys, f"fold {number}", 1 / (FOLDS - number))] = number
-        scores = np.empty(len(fold))
         for number in range(FOLDS):
-            inside, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+            inside, others = np.flatnonzero(fold == number), np.flatnonzero((fold != number) & some)
             scores[inside] = bench.scores(honest, bench.params.train.seed, others, inside)
-        self.labels: Floats = bench.y.to_numpy(np.float64)
-        self.odds: Floats = np.log(scores / (1 - scores))
+        odds: Floats = np.log(scores / (1 - scores))
+        return odds
 
     def noise(self) -> Floats:
         """Return a standard normal number for each customer."""
@@ -124,6 +130,22 @@ def power(pool: Pool, runs: int) -> None:
         print(f"{size:9,}" + "".join(f"{one:>14}" for one in cells) + f"{cross:10.4f}{by_area:9.0%}")
 
 
+def disagreement(pool: Pool, runs: int) -> None:
+    """Print how far two honest models differ on a holdout of the sample's size, and with which standard error."""
+    half = in_holdout(pool.bench.keys, "half", 0.5)
+    noisy = tuple(pool.odds + DISAGREEMENT * pool.noise() for _ in range(2))
+    print(f"two honest models on {SIZES[2]:,} customers: SD of the difference, and mean standard error")
+    for name, (one, other) in (
+        ("trained on disjoint halves", tuple(map(pool.learned_from, (half, ~half)))),
+        (f"noise {DISAGREEMENT:g} on the log odds", noisy),
+    ):
+        found = [pool.compared(one, other, pool.random.integers(len(half), size=SIZES[2])) for _ in range(runs)]
+        for metric in pool.params.gate.vs_baseline.margins:
+            values = [each[metric].difference for each in found]
+            errors = [(each[metric].high - each[metric].low) / 2 / Z for each in found]  # type: ignore[operator]
+            print(f"    {name:30}{metric:20}{np.std(np.array(values, float)):9.4f}{np.mean(errors):9.4f}")
+
+
 def small_steps(pool: Pool, holdouts: int) -> None:
     """Print what proposals that each lose a little add up to, and how far a leak in two halves comes."""
     grid = np.linspace(DISAGREEMENT, 4.0, 40)
@@ -175,6 +197,7 @@ def main(runs: int) -> None:
     """Print the power, and what small steps add up to."""
     pool = Pool()
     power(pool, runs)
+    disagreement(pool, runs)
     small_steps(pool, max(runs // 10, 5))
 
 

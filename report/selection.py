@@ -1,7 +1,7 @@
 """Compares main's customers and labels with those of the branch: a selection by outcome makes the holdout easier.
 
 Both models score the branch's holdout, so the comparison of models cannot see who left it, or whose label changed.
-docs/ci.md, "Selection and labels", has the limits. Results are counts and rates: no key.
+docs/gate.md, "Selection and labels", has the limits. Results are counts and rates: no key.
 """
 
 from collections.abc import Iterator, Mapping

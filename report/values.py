@@ -1,6 +1,6 @@
 """Compares the values of customers that main knows, and counts near-duplicates across the training table and holdout.
 
-docs/ci.md, "Values", has the limits. Results are counts and shares: no key, no value.
+docs/gate.md, "Values", has the limits. Results are counts and shares: no key, no value.
 """
 
 from collections.abc import Iterator, Mapping
