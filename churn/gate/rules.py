@@ -104,9 +104,9 @@ def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: 
     error = _ends(part, "expected_calibration_error")[0]
     message = f"expected_calibration_error of {name} is at least {shown(error)}, maximum {rules.calibration_error:g}"
     limit = ("max", rules.calibration_error)
+    calibrated = check_limit(limit, error, message, **rule, metric="expected_calibration_error", statistic="low")
     # protection: calibration of each slice
-    behind = check_limit(limit, error, message, **rule, metric="expected_calibration_error", statistic="low")
-    yield _with_power(behind, part)
+    yield _with_power(calibrated, part)
     rate = (finite(everyone.get("churners")) or 0) / (finite(everyone.get("rows")) or 1)
     # protection: predictions of each slice
     if churners is None or churners >= rate * rows:
