@@ -63,7 +63,7 @@ SPOILT = (
     two_hundred_rows,
     labels_shuffled,
 )
-MARGINS = (0.0001, 0.003, 0.005, 0.01)
+MARGINS = (0.003, 0.005, 0.01)
 
 
 def trained(train: Train, contract: Contract, X: pd.DataFrame, y: pd.Series) -> Any:
