@@ -147,7 +147,7 @@ def slice_left_out_by_code(clone):
         "churn/evaluation/slices.py", "    for name in slices.columns:", "    for name in slices.columns[:2]:"
     )
     clone.replace(
-        "params.yaml", "    senior_citizen=true:\n      roc_auc: {min: 0.68}\n      recall: {min: 0.38}\n", ""
+        "params.yaml", "    senior_citizen=true:\n      roc_auc: {min: 0.68}\n      recall: {min: 0.39}\n", ""
     )
 
 
