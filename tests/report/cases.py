@@ -79,6 +79,7 @@ RULES = VsBaseline(
     max_gain={"roc_auc": 0.02},
 )
 GATE = load_params(Path("tests/sample/params.yaml")).gate.model_copy(update={"vs_baseline": RULES})
+IN_DOUBT = {metric: Difference(0.8, 0.7, -0.1, -0.5, 0.3, "noise") for metric in METRICS}
 STOPPED = ReportData(PASSING.reproduce, "main", Outcome(False, f"Blocked: {SENTENCE}", "validate"))
 
 CASES = {
@@ -93,6 +94,10 @@ CASES = {
         notes=(
             "This branch changes the gate rules, 1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.7",
         ),
+    ),
+    "inconclusive_slices": replace(
+        PASSING,
+        rules=tuple(vs_baseline(1452, differences(0.003), [SliceDifferences("new_customers", 289, IN_DOUBT)], GATE)),
     ),
     "nothing_changed": replace(
         PASSING,
