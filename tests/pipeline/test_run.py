@@ -327,9 +327,17 @@ def test_dvc_shows_the_metrics_and_draws_every_plot(finished, tmp_path):
     assert "sha256" not in shown
     finished.ok("dvc", "plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots" / "index.html").read_text()
-    for title in ("ROC", "Precision and recall", "Calibration", "Confusion", "Scores", "Permutation importance"):
+    for title in (
+        "ROC",
+        "Precision and recall",
+        "Calibration",
+        "Confusion",
+        "Scores",
+        "Cumulative gains",
+        "Permutation importance",
+    ):
         assert f'"{title}"' in page
-    assert page.count("vega-lite/v5.json") == 6
+    assert page.count("vega-lite/v5.json") == 7
 
 
 def test_dvc_draws_the_difference_to_another_commit(clone, tmp_path):
