@@ -8,11 +8,11 @@ margin of the ROC AUC would do alone. Drawing the holdout anew as well would cou
 draw. Usage: python -m benchmarks.false_alarms [RUNS]
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.command import repetitions
 from benchmarks.holdout_noise import (
     Spoil,
     contract_lost,
@@ -26,7 +26,6 @@ from churn.config.contract import Contract, load_contract
 from churn.config.params import Params, Train, load_params
 from churn.core.paths import TEST, TRAIN
 from churn.core.results import RuleOutcome
-from churn.core.start import start_up
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.evaluation.metrics import Floats
@@ -87,6 +86,15 @@ class Bench:
         X, y = spoil(self.X.iloc[rows].reset_index(drop=True), self.y.iloc[rows].reset_index(drop=True))
         return scores_of(trained(train, self.contract, X, y), self.X.iloc[holdout])
 
+    def rules(self, features: pd.DataFrame, y: Floats, scores: tuple[Floats, Floats]) -> tuple[Rules, Difference]:
+        """Return the outcomes of every rule on a challenger, and how its ROC AUC differs; main's scores come first."""
+        evaluate, gate = self.params.evaluate, self.params.gate
+        masks = slice_masks(features, evaluate.slices, self.contract)
+        slices = compare_slices(masks, y, scores, evaluate, gate.min_slice_rows)
+        evaluation = evaluation_of(features, y, scores[1], evaluate, self.contract)
+        beside = compare(y, *scores, evaluate)
+        return [*evaluate_rules(evaluation, gate), *vs_baseline(len(y), beside, slices, gate)], beside["roc_auc"]
+
     def judged(self, run: int, spoils: tuple[Spoil, ...]) -> Iterator[tuple[Rules, Difference]]:
         """Yield the outcomes of every rule on a challenger spoilt by each of `spoils`, and how its ROC AUC differs."""
         params: Params = self.params
@@ -96,14 +104,9 @@ class Bench:
         features: pd.DataFrame = self.X.iloc[holdout].reset_index(drop=True)
         y = self.y.iloc[holdout].to_numpy()
         theirs = self.scores(honest, params.train.seed, rows, holdout)
-        masks = list(slice_masks(features, params.evaluate.slices, self.contract))
         for spoil in spoils:
             ours = self.scores(spoil, params.train.seed + run + 1, rows, holdout)
-            slices = compare_slices(masks, y, (theirs, ours), params.evaluate, params.gate.min_slice_rows)
-            evaluation = evaluation_of(features, y, ours, params.evaluate, self.contract)
-            beside = compare(y, theirs, ours, params.evaluate)
-            rules = [*evaluate_rules(evaluation, params.gate), *vs_baseline(len(y), beside, slices, params.gate)]
-            yield rules, beside["roc_auc"]
+            yield self.rules(features, y, (theirs, ours))
 
     def blocked_by_margin(self, margin: float, differences: list[Difference]) -> str:
         """Return how many of the differences in ROC AUC a margin alone would block, in percent."""
@@ -150,10 +153,4 @@ def main(runs: int) -> None:
 
 
 if __name__ == "__main__":
-    start_up()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.false_alarms", description=__doc__.partition("\n")[0])
-    parser.add_argument("runs", nargs="?", type=int, default=200, help="at least 10; %(default)s by default")
-    asked = parser.parse_args()
-    if asked.runs < 10:
-        parser.error("runs: at least 10")
-    main(asked.runs)
+    main(repetitions("false_alarms", __doc__, "runs", default=200, least=10))

@@ -6,13 +6,12 @@ the far end of the honest values, how many spreads lie between, and how many hon
 same rules judge models that were spoilt on purpose. Usage: python -m benchmarks.holdout_noise [RUNS]
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 
+from benchmarks.command import repetitions
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Params, load_params
 from churn.core.paths import TEST, TRAIN
-from churn.core.start import start_up
 from churn.data.split import in_holdout
 from churn.evaluation.holdout import evaluation_of, scores_of
 from churn.gate.rules import evaluate_rules
@@ -105,10 +104,4 @@ def main(runs: int) -> None:
 
 
 if __name__ == "__main__":
-    start_up()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.holdout_noise", description=__doc__.partition("\n")[0])
-    parser.add_argument("runs", nargs="?", type=int, default=150, help="at least 10; %(default)s by default")
-    asked = parser.parse_args()
-    if asked.runs < 10:
-        parser.error("runs: at least 10")
-    main(asked.runs)
+    main(repetitions("holdout_noise", __doc__, "runs", default=150, least=10))

@@ -6,13 +6,12 @@ and judged as `python -m report` does, for all customers. Beside it stand the fi
 accuracy in params.yaml, which is what a tutorial checks. Usage: python -m benchmarks.power [RUNS]
 """
 
-import argparse
 from typing import Any, NamedTuple
 
+from benchmarks.command import repetitions
 from benchmarks.false_alarms import Bench
 from benchmarks.holdout_noise import honest
 from churn.core.results import RuleOutcome
-from churn.core.start import start_up
 from churn.data.split import in_holdout
 from churn.evaluation.metrics import Floats, Z, all_metrics, as_json, roc_auc
 from churn.evaluation.paired import Differences, compare
@@ -202,10 +201,4 @@ def main(runs: int) -> None:
 
 
 if __name__ == "__main__":
-    start_up()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.power", description=__doc__.partition("\n")[0])
-    parser.add_argument("runs", nargs="?", type=int, default=200, help="at least 10; %(default)s by default")
-    asked = parser.parse_args()
-    if asked.runs < 10:
-        parser.error("runs: at least 10")
-    main(asked.runs)
+    main(repetitions("power", __doc__, "runs", default=200, least=10))

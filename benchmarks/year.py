@@ -7,20 +7,15 @@ the profile, selection and labels, the rules of the gate, and the comparison wit
 drawn for training in every month, or for the holdout in every month. Usage: python -m benchmarks.year [YEARS]
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from benchmarks.command import repetitions
 from benchmarks.false_alarms import Bench, trained
 from churn.core.paths import TEST, TRAIN
-from churn.core.start import start_up
 from churn.data.split import in_holdout
-from churn.evaluation.holdout import evaluation_of, scores_of
-from churn.evaluation.paired import compare, compare_slices
-from churn.evaluation.slices import slice_masks
-from churn.gate.baseline import vs_baseline
-from churn.gate.rules import evaluate_rules
+from churn.evaluation.holdout import scores_of
 from churn.quality.profile import Profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from report.data import LabelChanges
@@ -99,13 +94,7 @@ class Year:
             profile = self.profile(month, before and before[1])
             if before:
                 features, y = X.iloc[test].reset_index(drop=True), month.labels[held_out].astype(float)
-                theirs, ours = scores_of(before[2], features), scores_of(model, features)
-                evaluate, gate = params.evaluate, params.gate
-                masks = slice_masks(features, evaluate.slices, contract)
-                slices = compare_slices(masks, y, (theirs, ours), evaluate, gate.min_slice_rows)
-                overall = compare(y, theirs, ours, evaluate)
-                rules = evaluate_rules(evaluation_of(features, y, ours, evaluate, contract), gate)
-                rules += vs_baseline(len(y), overall, slices, gate)
+                rules, _ = self.bench.rules(features, y, (scores_of(before[2], features), scores_of(model, features)))
                 shifts, counts = profile_findings(contract, before[1], profile), changes(before[0], month)
                 yield [
                     *(f"profile: {one.rule} of {one.column}" for one in shifts),
@@ -137,10 +126,4 @@ def main(years: int) -> None:
 
 
 if __name__ == "__main__":
-    start_up()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.year", description=__doc__.partition("\n")[0])
-    parser.add_argument("years", nargs="?", type=int, default=10, help="at least 1; %(default)s by default")
-    asked = parser.parse_args()
-    if asked.years < 1:
-        parser.error("years: at least 1")
-    main(asked.years)
+    main(repetitions("year", __doc__, "years", default=10, least=1))
