@@ -9,12 +9,15 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # uv leaves compiling to the first import. If nothing kept the result, every stage would compile its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro resolve test quick defects check profile audit format ui registry rollback remote pull push lock bench
+.PHONY: help setup init repro resolve test quick defects check profile bounds audit format ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: .venv/.runtime ## create .venv from requirements.txt
+
+init: .venv/.runtime ## put your own table in the place of the sample: make init SOURCE=data/customers.csv
+	@python -m churn init $(if $(SOURCE),'$(SOURCE)',--help) $(OPTIONS)
 
 repro: .venv/.runtime ## run the pipeline: fetch to register, only what changed
 	@! grep -qs '^<<<<<<< ' dvc.lock || { echo "dvc.lock has a merge conflict: run \`make resolve\` first." >&2; exit 1; }
@@ -44,6 +47,9 @@ check: .venv/.dev ## lint, format, types, workflows
 
 profile: .venv/.runtime ## describe the prepared customers anew, for the contract to compare with
 	@python -m churn profile
+
+bounds: .venv/.runtime ## measure the noise of your customers, and write the gate's bounds into params.yaml
+	@python -m churn bounds
 
 audit: .venv/.dev ## look for known vulnerabilities in the locked packages
 	@python -m ci.audit
