@@ -6,7 +6,7 @@ or columns. A guess that two readings fit, such as 1,234 or 03/04/2026, is left 
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -185,9 +185,9 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
         one for (one,) in all_rows(database, f"SELECT DISTINCT t FROM {texts} ORDER BY t LIMIT {MOST_CATEGORIES + 1}")
     ]
     if {one.lower() for one in values} in SPELLINGS:
-        return described(database, replace(column, kind="boolean"))
-    if fitting := list(_fitting(database, column, texts)):
-        return described(database, replace(fitting[0], other=_ambiguity(fitting)))
+        return described(database, replace(column, kind="boolean", lower=len(values) > 2))
+    if read := _read(database, column, texts):
+        return described(database, read)
     if len(values) > MOST_CATEGORIES:
         return described(database, replace(column, kind="text"))
     lower = len({one.lower() for one in values}) < len(values)
@@ -197,26 +197,36 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
     return described(database, replace(column, kind="category", values=tuple(sorted({*spelled.values()} - missing))))
 
 
-def _fitting(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Iterator[Column]:
-    """Yield the column by each reading that all `texts` fit; a sample of them chooses the readings to try."""
+def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Column | None:
+    """Return the column by the first reading that all `texts` fit; a sample of them chooses the readings to try."""
     nothing = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"
-    like_dates = one_row(
-        database, f"SELECT bool_and(regexp_matches(t, '{DATE_LIKE}') OR {nothing}) FROM (FROM {texts} LIMIT {SAMPLED})"
-    )
-    readings = [*(_numbers()), *(_dates() if like_dates[0] else ())]
+    sample = f"(FROM {texts} LIMIT {SAMPLED})"
+    like = f"SELECT bool_and(regexp_matches(t, '{DATE_LIKE}') OR {nothing}) FROM {sample}"
+    readings = [*_numbers(), *(_dates() if one_row(database, like)[0] else ())]
     fit = ", ".join(f"bool_and({fits} OR {nothing})" for _, _, fits in readings)
-    chosen = one_row(database, f"SELECT {fit} FROM (FROM {texts} LIMIT {SAMPLED})")
-    for (kind, details, fits), fitted in zip(readings, chosen, strict=True):
-        if not fitted:
+    found: Column | None = None
+    for (kind, details, fits), fitted in zip(readings, one_row(database, f"SELECT {fit} FROM {sample}"), strict=True):
+        one = replace(column, kind=kind, **details)
+        if not fitted or (found and not _differ(found, one)):
             continue
-        wrong, right = one_row(
-            database, f"SELECT count(*) FILTER (NOT ({fits}) AND NOT {nothing}), count(*) FILTER ({fits}) FROM {texts}"
-        )
-        if right and not wrong:
-            unfit = [
-                one for (one,) in all_rows(database, f"SELECT DISTINCT t FROM {texts} WHERE NOT ({fits}) ORDER BY t")
-            ]
-            yield replace(column, kind=kind, markers=(*column.markers, *unfit), **details)
+        # A reading with separators needs one: without any, the number is read as it is.
+        needed = " OR ".join(f"contains(t, {literal(sign)})" for sign in one.separators or ()) or "true"
+        wrong, right = f"NOT ({fits}) AND NOT {nothing}", f"({fits}) AND ({needed})"
+        wrong, right = one_row(database, f"SELECT count_if({wrong}), count_if({right}) FROM {texts}")
+        if wrong or not right:
+            continue
+        if found:
+            return replace(found, other=replace(one, markers=found.markers))
+        unfit = all_rows(database, f"SELECT DISTINCT t FROM {texts} WHERE NOT ({fits}) ORDER BY t")
+        found = replace(one, markers=(*column.markers, *(text for (text,) in unfit)))
+    return found
+
+
+def _differ(first: Column, one: Column) -> bool:
+    """Return whether two readings of one text may give other values: 1,234 or 1.234, the day or the month first."""
+    signs = {*(first.separators or ",."), *(one.separators or ",.")}
+    numbers = first.kind == one.kind == "number" and first.decimal != one.decimal and signs == {",", "."}
+    return numbers or (first.kind == one.kind == "date" and bool(first.day and one.day))
 
 
 def _numbers() -> Iterator[tuple[Kind, dict[str, Any], str]]:
@@ -236,17 +246,6 @@ def _dates() -> Iterator[tuple[Kind, dict[str, Any], str]]:
     for day, clock in product(DAYS, CLOCKS):
         year = f"year(try_strptime(t, {literal(day + clock)}))"  # %Y also takes 26
         yield "date", {"day": day + clock}, f"coalesce({year} BETWEEN 1800 AND 2199, false)"
-
-
-def _ambiguity(fitting: Sequence[Column]) -> Column | None:
-    """Return a second reading of `fitting` that gives other values: 1,234 or 1.234, the day or the month first."""
-    first, *others = fitting
-    for one in others:
-        numbers = first.kind == one.kind == "number" and first.decimal != one.decimal
-        dates = first.kind == one.kind == "date" and first.day and one.day
-        if (numbers and {*(first.separators or ",."), *(one.separators or "")} == {",", "."}) or dates:
-            return one
-    return None
 
 
 def described(database: duckdb.DuckDBPyConnection, column: Column) -> Column:

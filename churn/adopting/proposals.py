@@ -21,10 +21,11 @@ WORDS = {  # of a column's name, by what it holds
     "integer": "phone mobile telephone tel fax iban ssn passport telefon handy",
     "date": "birth birthday birthdate dob geburt geburtstag geburtsdatum",
 }
+STREET = r"(stra(ß|ss)e|str\.|weg|platz|allee|gasse|street|st\.|avenue|ave|road|rd|lane|drive|rue|via|calle)"
 SHAPES = {  # of nearly all values
     "e-mail addresses": r"[^@\s]+@[^@\s]+\.[^@\s]+",
     "telephone numbers": r"(\+|00)[1-9][\d ()/.-]{6,}|\(\d+\)[\d -]{6,}|\d{3}[ .-]\d{3}[ .-]\d{4}|0\d+[ /-][\d -]{5,}",
-    "addresses": r"\p{L}[\p{L} .'-]+ \d+ ?[a-z]?|\d+ \p{L}[\p{L} .'-]+",
+    "addresses": rf"(?i).*{STREET}.*\d.*|\d.*{STREET}.*",
     "names": r"(\p{Lu}[\p{L}.'-]*,? )+\p{Lu}[\p{L}'-]+",
 }
 BORN = 365 * 16  # days before the newest date: dates that are all older, over some decades, are birth dates

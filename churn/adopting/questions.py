@@ -70,6 +70,8 @@ class Answers:
 
 def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple[str, Dialect, str]) -> Plan:
     """Return what is to be written, after all questions. Raises StageError where the table is no base for a model."""
+    if not answers.given or not answers.given[0].rows:
+        raise StageError(f"{source[0]} gives no rows: name another source.")
     key = _key(answers, database)
     label, churned, stayed = _label(answers, database, key)
     is_churner = f"({_text(label)} = {literal(churned)})::INT"
