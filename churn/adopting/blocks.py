@@ -30,11 +30,13 @@ def replace_blocks(path: Path, blocks: Mapping[str, Sequence[str]]) -> None:
 
     Raises StageError, and leaves the file, when a key is missing or shares its line with another.
     """
+    from ruamel.yaml import YAML
+
     lines = read_text(path, YAML_LENGTH).splitlines()
-    before = read_yaml("\n".join(lines), str(path))
-    for key, block in blocks.items():
-        start, end, indent = _place(lines, key, path)
-        lines[start:end] = [f"{' ' * indent}{line}" for line in block]
+    before, mapping = read_yaml("\n".join(lines), str(path)), YAML().load("\n".join(lines))
+    places = {key: _place(lines, mapping, key, path) for key in blocks}
+    for key, (start, end, indent) in sorted(places.items(), key=lambda one: -one[1][0]):
+        lines[start:end] = [f"{' ' * indent}{line}" for line in blocks[key]]
     text = "\n".join(lines) + "\n"
     if _without(read_yaml(text, str(path)), blocks) != _without(before, blocks):
         raise StageError(f"{path} cannot be written: write each key of {', '.join(blocks)} on a line of its own.")
@@ -42,11 +44,8 @@ def replace_blocks(path: Path, blocks: Mapping[str, Sequence[str]]) -> None:
         tmp.write_text(text, encoding="utf-8")
 
 
-def _place(lines: Sequence[str], key: str, path: Path) -> tuple[int, int, int]:
+def _place(lines: Sequence[str], mapping: Any, key: str, path: Path) -> tuple[int, int, int]:
     """Return the first line of a key, the line after its value, and its indentation."""
-    from ruamel.yaml import YAML
-
-    mapping: Any = YAML().load("\n".join(lines))
     *parents, last = key.split(".")
     for parent in parents:
         mapping = mapping.get(parent) if hasattr(mapping, "lc") and hasattr(mapping, "get") else None
