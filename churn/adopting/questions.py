@@ -23,7 +23,13 @@ from churn.gate.rules import LEAST_OUTCOMES
 import duckdb
 
 HOLDOUT = 0.2
+WORDS = ("churn", "exit", "attrition", "cancel", "left")  # in the name of a label, the surest first
 LIKELY = ("1", "1.0", "yes", "y", "true", "t", "churned", "left", "exited", "cancelled")  # as a churner's label
+
+
+def is_interactive() -> bool:
+    """Return whether a person can answer."""
+    return sys.stdin.isatty() and on_terminal()
 
 
 class Answers:
@@ -31,7 +37,7 @@ class Answers:
 
     def __init__(self, asked: argparse.Namespace, given: Sequence[Column]) -> None:
         self.asked, self.given = asked, given
-        self.on_terminal = sys.stdin.isatty() and on_terminal()
+        self.on_terminal = is_interactive()
 
     def ask(self, option: str, question: str, need: str, default: str = "") -> str:
         """Return an option's value, or what a person answers. Raises StageError, which says what is needed and how."""
@@ -86,6 +92,8 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
         print(f"init: {name} {how}; it is left out")
         left_out[name] = f"{how}: known after the churn alone"
     features = [_read_one_way(answers, database, one) for one in features if one.name not in left_out]
+    if source[1] == "sqlite" and (one := next((one for one in features if one.day), None)):
+        raise StageError(f"{one.name} has dates as {one.day}, which SQLite does not read: convert them by --query.")
     if not features:
         raise StageError("no column is left that could be a feature: take some of them back by --keep.")
     dates = [one for one in features if one.kind == "date"]
@@ -141,7 +149,7 @@ def _text(column: Column) -> str:
 def _label(answers: Answers, database: duckdb.DuckDBPyConnection, key: Column) -> tuple[Column, str, str]:
     """Return the label, and its values for a churner and a stayer. Raises StageError unless it has these two alone."""
     two = [one.source for one in answers.given if one.distinct == 2 and not one.missing]
-    likely = next((one for one in reversed(two) if re.search("churn|exit|cancel|left|attrition", one.lower())), "")
+    likely = next((one for word in WORDS for one in two if word in one.lower()), "")
     column = answers.column(
         answers.ask("--label", "Which column says who churned", "a column must say who churned", likely)
     )

@@ -11,6 +11,7 @@ from churn.data.duckdb_helpers import identifier, literal
 
 import duckdb
 
+POSTGRESQL = {"d": "DD", "m": "MM", "Y": "YYYY", "y": "YY", "H": "HH24", "M": "MI", "S": "SS"}  # of dates
 Dialect = Literal["duckdb", "sqlite", "postgresql"]
 
 
@@ -64,7 +65,8 @@ def feature_sql(column: Column, dialect: Dialect) -> str:
     if dialect == "sqlite":
         return f"CAST(julianday($as_of) - julianday(date({sql})) AS INTEGER)"
     if dialect == "postgresql":
-        return f"$as_of - CAST({sql} AS date)"
+        pattern = re.sub(r"%(\w)", lambda one: POSTGRESQL[one[1]], column.day)
+        return f"$as_of - {f'to_date({sql}, {literal(pattern)})' if pattern else f'CAST({sql} AS date)'}"
     day = f"strptime({sql}, {literal(column.day)})::DATE" if column.day else f"CAST({sql} AS DATE)"
     return f"date_diff('day', {day}, $as_of)"
 

@@ -1,5 +1,8 @@
 """init: what it guesses, asks, proposes to leave out and refuses, and the files that it writes."""
 
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from datetime import date
 
 from churn.adopting import init
@@ -9,9 +12,12 @@ from churn.adopting.questions import Answers, planned
 from churn.adopting.sql import source_sql
 from churn.adopting.texts import contract_text
 from churn.config.contract import load_contract
+from churn.config.params import load_params
 from churn.core.errors import StageError
 from churn.data.sources.stream import record_batches
+from tests.frozen import REPLACED, ROOT, copy_of
 
+import duckdb
 import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
@@ -333,3 +339,175 @@ def test_a_missing_value_has_the_meaning_that_is_said_or_stays_a_question(plan):
     assert (contract.columns["a"].because, contract.open_questions) == ("Never billed.", ["b"])
     assert contract.columns["b"].values == ("x", "y")
     assert [row["b"] for row in fetched(made)[:3]] == ["x", "y", None]
+
+
+@pytest.fixture
+def template(folder):
+    """The files of a clone of the template that init touches, with results of the sample."""
+    for name in REPLACED:
+        for target in (folder / name, folder / "tests" / "sample" / name.rpartition("/")[2]):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(copy_of(name).read_bytes())
+    (folder / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    for name in ("dvc.lock", "metrics/gate.json", "plots/roc.csv", "models/churn.skops", "data/raw/customers.parquet"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_the_sample_and_its_results_are_replaced_and_all_files_are_as_their_readers_want_them(plan, template):
+    assert init.refuse_to_overwrite(force=False)
+    made = plan(make_csv(charge=[1, 2, 3]))
+    init.write(made, is_first=True)
+    assert load_contract(init.CONTRACT).features == ["charge"]
+    assert load_params(init.PARAMS).fetch.source == "customers.csv"
+    assert "FEATURES: Sequence[Callable[[pd.DataFrame], pd.DataFrame]] = ()" in init.FUNCTIONS.read_text()
+    assert [
+        path
+        for path in ("dvc.lock", "metrics", "plots", "models", "data/raw", "profile.json")
+        if (template / path).exists()
+    ] == []
+    assert (template / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
+    assert (template / "tests/sample/contract.yaml").exists()
+
+
+def test_what_a_team_has_written_is_overwritten_by_force_alone(template):
+    (template / "contract.yaml").write_text("columns: {}\n")
+    with pytest.raises(
+        StageError, match=r"^contract\.yaml would be overwritten: commit what you need, then add --force\.$"
+    ):
+        init.refuse_to_overwrite(force=False)
+    assert not init.refuse_to_overwrite(force=True)
+
+
+def test_dvc_hashes_a_file_and_no_url(plan, template):
+    made, before = plan(make_csv(charge=[1, 2, 3])), (template / "dvc.yaml").read_text()
+    init.write(replace(made, place="s3://bucket/customers/"), is_first=False)
+    assert "${fetch.source}" not in (template / "dvc.yaml").read_text()
+    assert load_params(init.PARAMS).fetch.source == "s3://bucket/customers/"
+    init.write(made, is_first=False)
+    assert (template / "dvc.yaml").read_text() == before
+
+
+ROLES = ("--key", "id", "--label", "churn", "--churned", "1")
+TABLE = (
+    "SELECT 'c-' || n AS \"Id\", (n % 3 = 0)::INT AS churn, n % 7 AS \"Order\", DATE '2026-01-01' + (n % 5)::INT"
+    " AS signup, if(n % 4 = 0, NULL, n % 9 / 2) AS charge, n % 2 = 0 AS paperless, [n] AS many, n / 3.0 AS x"
+    " FROM range(420) t(n)"
+)
+
+
+def test_a_parquet_file_is_read_by_its_types(plan, folder):
+    duckdb.sql(f"COPY ({TABLE}) TO '{folder}/customers.parquet' (FORMAT parquet)")
+    made = plan(None, "--as-of", "2026-11-24", name="customers.parquet", roles=ROLES)
+    expected = {
+        "order": "integer",
+        "days_since_signup": "integer",
+        "charge": "number",
+        "paperless": "boolean",
+        "x": "number",
+    }
+    assert types(made) == expected
+    assert "has the type BIGINT[], which no feature has" in made.left_out["many"]
+    assert fetched(made)[1]["days_since_signup"] == 326
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
+def test_a_table_of_a_database_is_read_in_its_dialect(plan, folder, kind):
+    frame = duckdb.sql(TABLE.replace(", [n] AS many", "").replace("n % 2 = 0 AS", "(n % 2 = 0)::INT AS"))
+    if kind == "duckdb":
+        with closing(duckdb.connect("customers.db")) as database:
+            database.execute(f"CREATE TABLE customers AS {TABLE}")
+    else:
+        rows, columns = frame.fetchall(), ", ".join(f'"{name}"' for name in frame.columns)
+        with closing(sqlite3.connect("customers.db")) as database:
+            database.execute(f"CREATE TABLE customers ({columns})")
+            cells = [[str(one) if isinstance(one, date) else one for one in row] for row in rows]
+            database.executemany(f"INSERT INTO customers VALUES ({', '.join('?' * len(frame.columns))})", cells)
+            database.commit()
+    with pytest.raises(
+        StageError, match=r"customers\.db has several tables: write customers\.db#TABLE, or --query FILE"
+    ):
+        plan(None, name="customers.db", roles=ROLES)
+    made = plan(None, "--as-of", "2026-11-24", name="customers.db#customers", roles=ROLES)
+    assert made.place == "customers.db"
+    assert types(made)["order"] == "integer"
+    rows = {row["id"]: row for row in fetched(made)}
+    assert int(rows["c-1"]["days_since_signup"]) == 326
+    assert int(rows["c-3"]["churn"]) == 1
+
+
+def test_a_query_of_the_teams_own_is_what_init_begins_from(plan, folder):
+    (folder / "mine.sql").write_text(
+        "SELECT *, charge::INT * 2 AS twice FROM source WHERE charge <> '3' -- of 2026;\n;\n"
+    )
+    made = plan(make_csv(charge=[1, 2, 3, 4]), "--query", "mine.sql", "--keep", "twice")
+    assert (made.label.rows, set(types(made))) == (315, {"charge", "twice"})
+    assert [row["twice"] for row in fetched(made)[:3]] == [2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("gone.csv", r"^gone\.csv does not exist: name a CSV"),
+        ("/etc/hosts", r"^/etc/hosts is outside of this repository, .*copy it to data/ first"),
+        ("postgresql://me:secret@host/db#t", r"^SOURCE holds a password, which Git would keep"),
+        (
+            "postgresql://me@host/db",
+            r"^postgresql://me@host/db has several tables: write postgresql://me@host/db#TABLE",
+        ),
+    ],
+)
+def test_a_source_that_cannot_be_the_pipelines_is_refused(folder, source, said):
+    with pytest.raises(StageError, match=said):
+        init.origin(init.arguments().parse_args([source]))
+
+
+def test_the_sql_for_postgresql_is_in_its_dialect(plan):
+    made = plan(
+        make_csv("\t", **{"Charge EUR": ["1,5", "2"], "since": ["24.11.2025", "1.2.2026"]}), "--as-of=2026-11-24"
+    )
+    sql = source_sql(replace(made, dialect="postgresql", relation="public.customers"))
+    assert "replace(replace(\"Charge EUR\", '.', ''), ',', '.') AS charge_eur" in sql
+    assert "$as_of - to_date(since, 'DD.MM.YYYY') AS days_since_since" in sql
+    assert sql.endswith("FROM public.customers\n")
+
+
+@pytest.mark.parametrize("end", ["answers", "end of input"])
+def test_on_a_terminal_a_person_is_asked_with_defaults(plan, monkeypatch, capsys, end):
+    asked, answers = [], ["", "", "", "charge_usd", "why_left", "Not yet billed.", ""]
+
+    def answer(question):
+        asked.append(question)
+        if end != "answers":
+            raise EOFError
+        return answers.pop(0)
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("churn.adopting.questions.is_interactive", lambda: True)
+    content = make_csv(
+        charge=lambda row: row % 90 or "",
+        charge_usd=lambda row: row % 90 * 2 or "",
+        same=["x"],
+        why_left=["price", "other", "move"],
+        status=lambda row: "gone" if CHURNED[row] else "here",
+    )
+    if end != "answers":
+        with pytest.raises(
+            StageError, match=r"^no more answers; the options of `python -m churn init --help` take them"
+        ):
+            plan(content, roles=())
+        return
+    made = plan(content, roles=())
+    assert asked[:3] == [
+        "Which column names a customer [id]: ",
+        "Which column says who churned [churn]: ",
+        "Which of them is a churner, no or yes [yes]: ",
+    ]
+    assert (made.key.name, made.label.name, made.churned) == ("id", "churn", "yes")
+    assert set(types(made)) == {"charge", "charge_usd"}
+    assert made.meanings == {"charge": "Not yet billed."}
+    assert (
+        "status has no value that a churner and a stayer share: it equals the label; it is left out"
+        in capsys.readouterr().out
+    )
