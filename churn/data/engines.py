@@ -155,6 +155,8 @@ def _named(text: str, pattern: str, sql: str) -> tuple[bool, str | None]:
     if not (found := re.search(pattern, text)):
         return False, None
     known, name = identifiers(sql), next(filter(None, found.groups()), "")
+    if name.lower() in known and name in sql:  # an alias may spell it otherwise
+        return True, name
     parts = [known.get(part.strip('"`').lower()) for part in re.split("[.:]", name)]
     return True, known.get(name.lower()) or (".".join(map(str, parts)) if all(parts) else parts[-1])
 

@@ -74,9 +74,10 @@ def _rows(warehouse: Warehouse, source: str, query: Query) -> Generator[pa.Recor
     session, driver = warehouse.session(source, query), _driver(warehouse, source)
     # PostgreSQL streams by COPY, which takes no parameters.
     sql = with_as_of(query.sql, warehouse.day.format(query.as_of))
-    rows = 0
+    rows, connected = 0, False
     try:
         with driver.connect(**session.arguments) as server, _cursor(server, session) as cursor:
+            connected = True
             for statement in session.statements:
                 cursor.execute(statement)
             cursor.execute(f"{sql}\n")  # which may end in a comment
@@ -84,7 +85,10 @@ def _rows(warehouse: Warehouse, source: str, query: Query) -> Generator[pa.Recor
                 rows += batch.num_rows
                 yield _readable(batch)
     except (driver.Error, OSError, pa.ArrowException) as error:  # the latter two from within the stream
-        raise StageError(_message(warehouse.fault(error, query.sql), warehouse, source, query, rows)) from error
+        fault = warehouse.fault(error, query.sql)
+        if not connected and fault.kind == "query":
+            fault = Fault("unreachable", "the driver refuses the URL or the credentials")
+        raise StageError(_message(fault, warehouse, source, query, rows)) from error
 
 
 def _driver(warehouse: Warehouse, source: str) -> Any:

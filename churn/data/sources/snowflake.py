@@ -71,7 +71,7 @@ def _session(source: str, query: Query) -> Session:
     arguments |= _credentials(source) | {
         # The driver makes a parameter of the session of an option that it does not know.
         "TIMEZONE": "UTC",
-        f"{OPTION}client_option.use_high_precision": "enabled",
+        f"{OPTION}client_option.use_high_precision": "true",
         f"{OPTION}client_option.login_timeout": "30s",
         f"{OPTION}client_option.tracing": "fatal",  # its log may quote the query
     }
@@ -102,12 +102,11 @@ def _fault(error: Exception, sql: str) -> Fault:
         return Fault("unreachable", "the private key cannot be read, or its passphrase is wrong")
     if re.search(r"(?i)no such host|connection refused|i/o timeout|failed to auth|login.*timeout|HTTP: 40[34]", text):
         return Fault("unreachable", "the server does not answer; look at the account's name")
-    if re.search(r"(?i)unexpected EOF|connection reset|broken pipe|context deadline|use of closed", text):
+    if re.search(
+        r"(?i)unexpected EOF|connection reset|broken pipe|context deadline|use of closed|HTTP Status: 5", text
+    ):
         return Fault("lost")
-    state = str(getattr(error, "sqlstate", None) or "")
-    words = (name_fault(text, sql) if state.startswith("42") or number in (904, 1003, 2003, 2140, 2141) else None) or (
-        FAULTS.get(number)
-    )
+    words = name_fault(text, sql) or FAULTS.get(number)
     return Fault("query", words or (f"its error is {number}" if number else "it refuses it, or a value in it"))
 
 
