@@ -73,7 +73,8 @@ def collect(base: str, name: str) -> ReportData:
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
         with suppress(StageError):  # of settings that this code does not know
             picture_alone(PICTURE)
-    data.notes, data.has_picture = (*data.notes, *notes), PICTURE.exists()
+    validated = (result_of("validate", VALIDATION, runs) or {}).get("notes", ())
+    data.notes, data.has_picture = (*data.notes, *notes, *validated), PICTURE.exists()
     return data
 
 

@@ -5,7 +5,7 @@ data/raw/customers.parquet. Fails when the source is missing, unreachable or emp
 query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -14,14 +14,23 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import Contract, load_contract
+from churn.config.contract import MOST_VALUES, Contract, load_contract, too_many_values
 from churn.config.params import Fetch, load_params
 from churn.core.errors import StageError, number_of
 from churn.core.files import replacing
 from churn.core.paths import RAW
 from churn.core.runner import run, working
 from churn.data.as_of import read_query
-from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, literal, violations_sql
+from churn.data.duckdb_helpers import (
+    blank,
+    cast,
+    cast_error,
+    connection,
+    identifier,
+    in_chunks,
+    literal,
+    violations_sql,
+)
 from churn.data.engines import duckdb_fault
 from churn.data.sources.stream import record_batches, streaming
 
@@ -31,6 +40,7 @@ from tqdm import tqdm
 
 CAST_ERRORS = "__cast_errors"  # a column that the snapshot lacks: the columns whose value does not fit their type
 SEPARATOR = "\n"  # of these names
+TOGETHER = 100  # categories in a query
 
 
 def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
@@ -92,6 +102,9 @@ def _load(
             if name in counts
         ]
         raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.")
+    many = [f"{name}: {too_many_values(count, name)}" for name, count in _many_values(database, types)]
+    if many:
+        raise StageError(f"{params.query}: {'; '.join(many)}.")
     key, kind = next(iter(types.items()))
     blanks = f"SELECT count(*) FROM customers WHERE {blank(key)}"
     if kind == "string" and (count := database.execute(blanks).fetchall()[0][0]):
@@ -100,6 +113,18 @@ def _load(
             f" nobody can tell whose rows they are; write trim({key}) there, or leave these rows out."
         )
     return int(rows)
+
+
+def _many_values(database: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Yield each category with more values than a model takes, and their number; validate refuses unlisted ones."""
+    names = [name for name, kind in types.items() if kind == "category"]
+    for some in in_chunks(names, TOGETHER):
+        counts = ", ".join(f"approx_count_distinct({identifier(name)})" for name in some)
+        for name, about in zip(some, database.execute(f"SELECT {counts} FROM customers").fetchall()[0], strict=True):
+            if about > MOST_VALUES / 2:  # an estimate: counting exactly takes longer, and most categories have few
+                exact = f"SELECT count(DISTINCT {identifier(name)}) FROM customers"
+                if (count := database.execute(exact).fetchall()[0][0]) > MOST_VALUES:
+                    yield name, count
 
 
 def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:

@@ -65,6 +65,7 @@ class ValidationResult(Result):
     passed: bool
     tables: TablesResult
     broken: tuple[BrokenRule, ...]
+    notes: tuple[str, ...] = ()
 
 
 class MeasuredResult(Result):
