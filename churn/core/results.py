@@ -101,6 +101,7 @@ class EvaluationResult(MeasuredResult):
     """metrics/evaluation.json of evaluate."""
 
     threshold: Number
+    suitable_threshold: Number | None = None
     capacity: Number
     inputs: tuple[tuple[str, str], ...]
     slices: tuple[SliceResult, ...]
