@@ -13,7 +13,7 @@ from churn.core.errors import StageError, number_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, EVALUATION, GATE, MODEL, PARAMS, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
-from churn.gate.rules import root_causes
+from churn.gate.rules import root_causes, unexplained
 from churn.lock import ORDER
 from report.anchor import vs_earlier
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
@@ -75,7 +75,8 @@ def collect(base: str, name: str) -> ReportData:
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
         with suppress(StageError):  # of settings that this code does not know
             picture_alone(PICTURE)
-    data.notes, data.has_picture = (*data.notes, *notes), PICTURE.exists()
+    validated = (result_of("validate", VALIDATION, runs) or {}).get("notes", ())
+    data.notes, data.has_picture = (*data.notes, *notes, *validated), PICTURE.exists()
     return data
 
 
@@ -181,6 +182,7 @@ def outcome_beside_main(data: ReportData) -> Outcome:
     causes = [rule.message for kind in ROOT_CAUSES for rule in failed if rule.kind == kind]
     if failed and data.evaluation:
         causes += root_causes(data.evaluation)
+    failed = list(unexplained(failed, data.evaluation or {}))
     reasons = [*(fault.message for fault in data.faults), *causes, *outcome.reasons, *(rule.message for rule in failed)]
     return blocked(list(dict.fromkeys(reasons)), outcome.stage or "comparison") if reasons else outcome
 

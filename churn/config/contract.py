@@ -1,12 +1,13 @@
 """contract.yaml as typed, frozen objects: the columns of a customer, and the rules that every row must keep."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from churn.config.params import Share, StrictModel, Text, read_settings
 from churn.config.stricter import Stricter
+from churn.core.errors import nearest
 from churn.core.paths import CONTRACT
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -14,6 +15,18 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 # What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
 READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 READ_AS_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+
+
+MOST_VALUES = 255  # of a category, as gradient boosting on histograms takes them
+
+
+def too_many_values(count: int, name: str = "NAME") -> str:
+    """Return the sentence on a category with too many values, and the SQL that groups the rare ones."""
+    return (
+        f"a category has at most {MOST_VALUES} values, and this one {count:,}: group the rare ones in the query by CASE"
+        " WHEN x IS NULL OR x IN (SELECT x FROM source GROUP BY x ORDER BY count(*) DESC, x LIMIT 50) THEN x ELSE"
+        f" 'other' END AS {name}, where x is the source's column; then list these values, and other, in {CONTRACT}"
+    )
 
 
 class Column(StrictModel):
@@ -43,6 +56,8 @@ class Column(StrictModel):
             raise ValueError(f"a {self.role} has the type {' or '.join(types)}, not {self.type}")
         if (self.values is not None) != (self.type == "category"):
             raise ValueError("a category lists its values, and no other type does")
+        if self.values and len(self.values) > MOST_VALUES:
+            raise ValueError(too_many_values(len(self.values)))
         if self.values and len(set(self.values)) < len(self.values):
             raise ValueError("a value is listed twice")
         if missing := READ_AS_MISSING & set(self.values or ()):
@@ -163,19 +178,26 @@ class Contract(StrictModel):
             raise ValueError(f"columns.{reserved[0]}: names that begin with __ are the pipeline's own")
         if not self.features:
             raise ValueError("no column has the role feature")
+        if faults := list(self._faults_of_rules()):
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _faults_of_rules(self) -> Iterator[str]:
+        """Yield each rule on a column that is not there, or not of a type that the rule is for."""
         numbers = {name for name in self.features if self.columns[name].type in ("integer", "number")}
         if missing := sorted(numbers - set(self.rules.ranges)):
-            raise ValueError(f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one")
-        if unknown := sorted(set(self.rules.ranges) - numbers):
-            raise ValueError(f"rules.ranges: {', '.join(unknown)} is not a numeric feature")
-        if unknown := sorted(set(self.rules.spikes) - numbers):
-            raise ValueError(f"rules.spikes: {', '.join(unknown)} is not a numeric feature")
-        if unknown := sorted(set(self.rules.changes) - set(self.features)):
-            raise ValueError(f"rules.changes: {', '.join(unknown)} is not a feature")
+            yield f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one"
+        for rule, named, known, what in (
+            ("ranges", self.rules.ranges, numbers, "a numeric feature"),
+            ("spikes", self.rules.spikes, numbers, "a numeric feature"),
+            ("changes", self.rules.changes, {*self.features}, "a feature"),
+        ):
+            for name in sorted(set(named) - known):
+                yield f"rules.{rule}: {name} is not {what}{nearest(name, known)}"
         for name, relation in self.rules.relations.items():
             if relation.column not in self.columns:
-                raise ValueError(f"rules.relations.{name}.column: {relation.column} is not declared")
-        return self
+                there = nearest(relation.column, self.columns)
+                yield f"rules.relations.{name}.column: {relation.column} is not declared{there}"
 
     def _named(self, role: str) -> Sequence[str]:
         return [name for name, column in self.columns.items() if column.role == role]

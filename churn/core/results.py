@@ -65,6 +65,7 @@ class ValidationResult(Result):
     passed: bool
     tables: TablesResult
     broken: tuple[BrokenRule, ...]
+    notes: tuple[str, ...] = ()
 
 
 class MeasuredResult(Result):
@@ -100,6 +101,7 @@ class EvaluationResult(MeasuredResult):
     """metrics/evaluation.json of evaluate."""
 
     threshold: Number
+    suitable_threshold: Number | None = None
     capacity: Number
     inputs: tuple[tuple[str, str], ...]
     slices: tuple[SliceResult, ...]

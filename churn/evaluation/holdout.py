@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+FEW_PREDICTED = 0.1  # of the churners: below it, the threshold does not fit the churn rate
+
 
 def scores_of(model: Any, features: pd.DataFrame) -> Floats:
     """Return the model's probability of churn for each row.
@@ -79,7 +81,7 @@ def evaluation_of(
     dict
         The content of metrics/evaluation.json without `inputs`: each metric, `intervals`, `threshold`, `capacity`, and
         the numbers of `rows`, `churners` and `predicted` churners; the same for each of `slices`, with its `name` and
-        `kind`.
+        `kind`. Also `suitable_threshold`, if the threshold is not: hardly anybody or everybody is predicted.
 
     Raises
     ------
@@ -102,4 +104,19 @@ def evaluation_of(
     if twice := [name for name, count in Counter(part["name"] for part in slices).items() if count > 1]:
         raise StageError(f"params.yaml: evaluate.slices: {twice[0]} is the name of two slices; rename the condition.")
     settings = {"threshold": params.threshold, "capacity": params.campaign.capacity}
-    return measured(np.ones(len(y), dtype=bool)) | settings | {"slices": slices}
+    whole = measured(np.ones(len(y), dtype=bool))
+    if not FEW_PREDICTED * whole["churners"] <= whole["predicted"] < whole["rows"]:
+        settings |= suitable_threshold(y, scores)
+    return whole | settings | {"slices": slices}
+
+
+def suitable_threshold(y: npt.NDArray[np.integer], scores: Floats) -> dict[str, float]:
+    """Return the score from which on about as many customers are predicted as churned, unless it is 0 or 1.
+
+    Examples
+    --------
+    >>> suitable_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.12345, 0.02, 0.3]))
+    {'suitable_threshold': 0.123}
+    """
+    least = float(f"{np.sort(scores)[-int(y.sum())]:.3g}")
+    return {"suitable_threshold": least} if 0 < least < 1 else {}
