@@ -127,12 +127,29 @@ class Fetch(StrictModel):
     timeout_minutes: Annotated[float, Field(gt=0, le=10_080)]  # of the query, in a database server; a week at most
 
 
+class Time(StrictModel):
+    """The last days, by which a model is judged, and the days until a label is final; see churn/data/periods.py."""
+
+    holdout_days: Annotated[int, Field(gt=0, le=3_650)]
+    label_window_days: Annotated[int, Field(ge=0, le=3_650)]
+
+
+WINDOW_OPEN, AFTER_TRAINING = "label_window_open", "after_training"  # reasons for which `prepare.time` drops a row
+
+
 class Prepare(StrictModel):
-    """The split by hash of the key, and the reasons for which a row may be dropped."""
+    """The split by hash of the customer, and in time, and the reasons for which a row may be dropped."""
 
     holdout_share: Share
     salt: Text
     drop: Mapping[Text, Text]
+    time: Time | None = None  # with a column of the role time
+
+    @model_validator(mode="after")
+    def _has_no_reason_twice(self) -> Self:
+        if self.time and (taken := {WINDOW_OPEN, AFTER_TRAINING} & set(self.drop)):
+            raise ValueError(f"drop.{min(taken)}: this name is a reason of prepare.time; rename the condition")
+        return self
 
 
 class Train(StrictModel):
@@ -294,7 +311,7 @@ def load_params(path: Path = PARAMS) -> Params:
     return read_settings(path, Params)
 
 
-def write_value(section: str, key: str, value: date | str, path: Path = PARAMS) -> None:
+def write_value(section: str, key: str, value: date | str | None, path: Path = PARAMS) -> None:
     """Write a value to its line of params.yaml, and keep the line's comment.
 
     Raises StageError, and leaves the file, when the key has no line of its own.
