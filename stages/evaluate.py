@@ -119,7 +119,8 @@ def main() -> None:
     for name in measured["intervals"]:
         beside = f"  until {day}: {_shown(measured[EARLIER], name)}" if day else ""
         print(f"evaluate: {name:27}{_shown(measured, name)}{beside}")
-    print(f"evaluate: {len(labels):,} customers, {len(measured['slices'])} slices, threshold {params.threshold:g}")
+    slices = len(measured["slices"])
+    print(f"evaluate: {len(labels):,} {contract.unit}, {slices} slices, threshold {params.threshold:g}")
 
 
 if __name__ == "__main__":

@@ -174,6 +174,11 @@ class Contract(StrictModel):
         return self.group or self.key
 
     @property
+    def unit(self) -> str:
+        """What a row is called: customers, or rows where a customer has several."""
+        return "rows" if self.group else "customers"
+
+    @property
     def withheld(self) -> Sequence[str]:
         """The label, the group and the day: neither a feature function nor the model sees them, nor does scoring."""
         return [name for name, column in self.columns.items() if column.role in ("label", "group", "time")]

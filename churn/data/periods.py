@@ -65,7 +65,7 @@ def periods_of(raw: Path, prepare: Prepare, as_of: date | None, contract: Contra
         later = pc.sum(pc.greater(days, as_of)).as_py()
         raise StageError(
             f"{raw}: {number_of(later, 'rows')} have a day in {contract.time} after fetch.as_of, {as_of}: let the query"
-            f" stop there, with `WHERE {contract.time} <= $as_of`."
+            f" stop there, with `WHERE CAST({contract.time} AS DATE) <= $as_of`."
         )
     final_until = (as_of or newest) - timedelta(days=prepare.time.label_window_days)
     train_until = final_until - timedelta(days=prepare.time.holdout_days)

@@ -144,13 +144,18 @@ def _by_customer(influences: Floats, customers: Customers) -> Floats:
     return np.bincount(customers, weights=influences).astype(np.float64)
 
 
+def rows_each(customers: Customers) -> float:
+    """Return how many rows a customer has, on average; 1 where each row is one customer."""
+    return 1.0 if customers is None or not len(customers) else len(customers) / len(np.unique(customers))
+
+
 def _rows_worth_one(influences: Floats, customers: Customers) -> float:
     """Return how many rows are worth one customer: the design effect, 1 where each row is one customer (Kish 1965)."""
     if customers is None:
         return 1.0
     by_row = float(np.sum(influences**2))
     if not by_row:  # all rows are alike, so nothing shows how much the rows of a customer agree
-        return len(customers) / len(np.unique(customers))
+        return rows_each(customers)
     return float(np.sum(_by_customer(influences, customers) ** 2)) / by_row
 
 
@@ -314,7 +319,8 @@ def campaign_metrics(
     lift, precision, recall, profit = Estimate(), Estimate(), Estimate(), Estimate()
     if inside.any():
         rows, capacity, w = len(y), campaign.capacity, contacted(p, campaign.capacity)
-        near = _near(p, capacity)
+        each = rows_each(customers)
+        near = _near(p, capacity, each)
 
         def total(z: Floats) -> _Linear:
             mean = float(z.mean())
@@ -325,13 +331,12 @@ def campaign_metrics(
             return _Linear(mean, _by_customer((w * (z - m) + m * capacity - mean) / rows, customers))
 
         everybody, churners, contacts, hits = total(inside), total(inside * y), reached(inside), reached(inside * y)
-        mean_rows = 1 if customers is None else rows / len(np.unique(customers))
         rate = float(y[near].mean())
         step = max(rate, 1 - rate) / rows  # one customer enters, and one like those at the cut-off leaves
         if churners.value:
-            recall = _share(hits / churners, churners.value * rows / mean_rows, step / churners.value)
+            recall = _share(hits / churners, churners.value * rows / each, step / churners.value)
         if contacts.value:
-            precision = _share(hits / contacts, contacts.value * rows / mean_rows, step / contacts.value)
+            precision = _share(hits / contacts, contacts.value * rows / each, step / contacts.value)
         if churners.value and contacts.value:
             lift = _lift(hits / contacts / (churners / everybody), precision, churners.value / everybody.value)
         if money := campaign.profit:
@@ -345,10 +350,10 @@ def campaign_metrics(
     }
 
 
-def _near(p: Floats, capacity: float) -> npt.NDArray[np.bool_]:
-    """Return who is at the cut-off: the nearest sqrt(customers) ranks on either side, and all tied with them."""
+def _near(p: Floats, capacity: float, each: float) -> npt.NDArray[np.bool_]:
+    """Return who is at the cut-off: the nearest sqrt(customers), of `each` rows, on either side, and all tied with them."""
     rows = len(p)
-    last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows))
+    last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows / each) * each)
     ends = [max(last - reach, 0), min(last + reach, rows - 1)]
     lowest, highest = np.partition(p, ends)[ends]
     near: npt.NDArray[np.bool_] = (p >= lowest) & (p <= highest)
@@ -374,7 +379,7 @@ def at_equal_number(
         return (dict.fromkeys(AT_EQUAL_NUMBER, Estimate()),) * 2
     chosen = (first >= threshold).astype(np.float64)
     share = float(chosen.mean())
-    alike, near = contacted(second, share), _near(second, share)
+    alike, near = contacted(second, share), _near(second, share, rows_each(customers))
 
     def estimates(w: Floats) -> dict[str, Estimate]:
         def total(z: Floats) -> _Linear:

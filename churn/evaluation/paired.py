@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate
-from churn.evaluation.metrics import Estimate, Floats, Outcomes, Z, all_metrics, at_equal_number, outcomes
+from churn.evaluation.metrics import Estimate, Floats, Outcomes, Z, all_metrics, at_equal_number, outcomes, rows_each
 from churn.evaluation.slices import Slice
 
 import numpy as np
@@ -92,8 +92,8 @@ def compare(
     equally = at_equal_number(labels, (main_scores, branch_scores), params.threshold, inside)
     for metrics, replaced in zip((main, branch), equally, strict=True):
         metrics.update(replaced)
-    several = 1.0 if customers is None else len(customers) / max(len(np.unique(customers)), 1)
-    return {name: _difference(name, main[name], branch[name], several) for name in METRICS}
+    each = rows_each(customers)
+    return {name: _difference(name, main[name], branch[name], each) for name in METRICS}
 
 
 def compare_slices(
@@ -114,8 +114,8 @@ def compare_slices(
         yield SliceDifferences(name, int(rows.sum()), found or dict.fromkeys(METRICS, Difference()))
 
 
-def _difference(name: str, main: Estimate, branch: Estimate, several: float) -> Difference:
-    """Return the difference in a metric of customers who have `several` rows each, on average."""
+def _difference(name: str, main: Estimate, branch: Estimate, each: float) -> Difference:
+    """Return the difference in a metric of customers who have `each` rows, on average."""
     if main.value is None or branch.value is None:
         return Difference(main.value, branch.value)
     difference = branch.value - main.value
@@ -125,7 +125,7 @@ def _difference(name: str, main: Estimate, branch: Estimate, several: float) -> 
     if variance or difference:
         # Of a few rows decided differently, chance may have put all on one side: as Bonett & Price 2012 do for
         # proportions, count one more on either side. So accuracy's verdict is no bolder than McNemar's mid-p test.
-        variance += 2 * (max(main.step, branch.step) * several) ** 2
+        variance += 2 * (max(main.step, branch.step) * each) ** 2
         if not variance > 0:
             return Difference(main.value, branch.value, difference)
     return difference_within(name, main.value, branch.value, Z * float(np.sqrt(variance)))
