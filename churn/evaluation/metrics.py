@@ -351,7 +351,7 @@ def campaign_metrics(
 
 
 def _near(p: Floats, capacity: float, each: float) -> npt.NDArray[np.bool_]:
-    """Return who is at the cut-off: the nearest sqrt(customers), of `each` rows, on either side, and all tied with them."""
+    """Return who is at the cut-off: the nearest sqrt(customers), of `each` rows, on either side, and their ties."""
     rows = len(p)
     last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows / each) * each)
     ends = [max(last - reach, 0), min(last + reach, rows - 1)]
