@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -233,9 +233,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()
-        wanted = among(keys, predictions[key])
-        for name, trained in trained_on.items():
-            wanted &= ~among(table[name].to_pandas(), trained)
+        wanted = among(keys, predictions[key]) & unseen(table, trained_on)
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)
             try:
@@ -245,6 +243,14 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     if not scores:
         raise StageError("it has trained on every customer of this branch's holdout, or knows none of them")
     return predictions[key].map(pd.concat(scores))
+
+
+def unseen(table: pa.Table, trained_on: Mapping[str, pd.Series]) -> npt.NDArray[np.bool_]:
+    """Return the rows that share neither key nor customer with `trained_on`, which has the values by column."""
+    rows = np.ones(len(table), dtype=np.bool_)
+    for name, trained in trained_on.items():
+        rows &= ~among(table[name].to_pandas(), trained)
+    return rows
 
 
 def scored_by_both(

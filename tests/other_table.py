@@ -109,4 +109,4 @@ def put_table(folder: Path, settings: dict[str, str], files: dict[str, str]) -> 
     for name, text in (files | {"params.yaml": params}).items():
         (folder / name).write_text(text, encoding="utf-8")
     for name in ("source.sql", "profile.json"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
