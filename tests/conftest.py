@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from churn.config.contract import Column, Contract, load_contract
@@ -40,12 +40,17 @@ def contract() -> Contract:
 
 @pytest.fixture(scope="session")
 def params() -> Params:
+    return sample_params()
+
+
+@cache
+def sample_params() -> Params:
     return load_params(copy_of("params.yaml"))
 
 
 def evaluate_at(threshold: float) -> Evaluate:
     """Return the sample's settings of evaluate, with another threshold."""
-    return load_params(copy_of("params.yaml")).evaluate.model_copy(update={"threshold": threshold})
+    return sample_params().evaluate.model_copy(update={"threshold": threshold})
 
 
 def after_change(name, load, folder):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 from churn.config.params import load_params
@@ -469,6 +470,7 @@ def without_rights(job):
     return job["permissions"] == {"contents": "read"} and "secrets." not in str(job)
 
 
+@cache
 def code_of(module):
     return {str(file) for file in closure(module, ROOT)}
 
