@@ -19,7 +19,7 @@ from churn.core.files import sha256_of
 from churn.core.git import git
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, RAW, ROWS
 from churn.core.results import RuleOutcome
-from churn.evaluation.holdout import outcomes_of
+from churn.evaluation.holdout import judged_rows, outcomes_of
 from churn.evaluation.metrics import all_metrics
 from churn.evaluation.paired import Difference, Differences, compare, difference_within
 from churn.gate.anchor import vs_anchor
@@ -118,7 +118,11 @@ def since_earlier(earlier: Earlier, one: Candidate) -> tuple[int, Differences, s
         why = str(error)
     except Exception as error:  # a commit of any age and shape
         why = f"its comparison fails with {type(error).__name__}"
-    return int(one.rows.sum()), recorded_differences(earlier, one), f"by its recorded metrics, because {why}"
+    return (
+        int(judged_rows(one.predictions).sum()),
+        recorded_differences(earlier, one),
+        f"by its recorded metrics, because {why}",
+    )
 
 
 def recorded_differences(earlier: Earlier, one: Candidate) -> dict[str, Difference]:
@@ -126,7 +130,7 @@ def recorded_differences(earlier: Earlier, one: Candidate) -> dict[str, Differen
 
     The variances add up. On the same customers that is more than the noise of the difference.
     """
-    predictions, found = one.predictions[one.rows], {}
+    predictions, found = one.predictions[judged_rows(one.predictions)], {}
     outcomes = outcomes_of(predictions, one.contract)
     for name, now in all_metrics(outcomes, predictions["score"], one.evaluate).items():
         if name not in earlier.recorded:

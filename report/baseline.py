@@ -263,7 +263,7 @@ def scored_by_both(
     Raises StageError when none can be scored, or when they do not hold both outcomes.
     """
     theirs = main_scores(main, one.predictions, one.contract, rekeyed)
-    both = theirs.notna().to_numpy() & one.rows
+    both = theirs.notna().to_numpy() & judged_rows(one.predictions)
     predictions = one.predictions[both]
     if predictions[one.contract.label].nunique() < 2:
         raise StageError(f"of the {len(predictions):,} customers that both models can score, all or none churned")
@@ -285,7 +285,7 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
     differences = compare(outcomes, scores, ours, one.evaluate)
     by_seed = flips_by_seed(one.features[both], ours, load_params().train, one.evaluate, one.contract)
     return Comparison(
-        *(len(y), int(one.rows.sum()), differences, slices),
+        *(len(y), int(judged_rows(one.predictions).sum()), differences, slices),
         easier_holdout(own[judged_rows(own)][columns], here[columns]),
         *(flips(scores, ours, one.evaluate), by_seed),
     )

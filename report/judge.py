@@ -19,7 +19,7 @@ from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
 from churn.data.periods import excluded, periods_of, train_until
 from churn.data.split import among, drop_declared, in_holdout
-from churn.evaluation.holdout import EARLIER, evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
+from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, scores_of, with_groups
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules
 from churn.gate.rules import shown as metric_shown
@@ -44,7 +44,6 @@ from report.settings import (
 from report.values import value_faults
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -67,11 +66,6 @@ class Candidate:
     predictions: pd.DataFrame  # key, label, score, and the group and whether the row is late where they are declared
     rows_seen: int | None  # that the model was trained on, as its file has it
     names: Mapping[str, str]  # of features that main has under another name, by main's
-
-    @property
-    def rows(self) -> npt.NDArray[np.bool_]:
-        """The rows that are compared with main's model, shape (rows,): the late ones where rows have a day."""
-        return judged_rows(self.predictions)
 
 
 def pipeline_faults(main: Stages, branch: Stages) -> Iterator[Fault]:
