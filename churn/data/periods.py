@@ -112,9 +112,9 @@ def excluded(
     """
     days = np.asarray(customers[contract.time], dtype="datetime64[D]")
     held_out = in_holdout(customers[contract.customer], prepare.salt, prepare.holdout_share)
-    # protection: a label counts only after its window
+    # A label counts only after its window has closed.
     is_open = days > np.datetime64(periods.final_until)
-    # protection: no label of the evaluated time is trained on
+    # No label of the time that is evaluated is trained on.
     too_late = days + np.timedelta64(periods.window, "D") > np.datetime64(periods.train_until)
     return {WINDOW_OPEN: is_open, AFTER_TRAINING: too_late & ~held_out & ~is_open}
 

@@ -9,12 +9,13 @@ from churn.config.contract import load_contract
 from churn.config.params import METRICS, Prepare, Time
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
-from churn.data.split import in_holdout
+from churn.data.split import drop_declared, in_holdout
 from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, with_groups
 from churn.evaluation.metrics import Outcomes, all_metrics
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.slices import Slice
 from churn.gate.rules import evaluate_rules
+from churn.quality.row_checks import table_findings
 from churn.scoring import incoming_contract, read_incoming, scored_contract
 from stages.fetch import snapshot
 from stages.prepare import split
@@ -205,12 +206,21 @@ def test_a_time_alone_splits_by_key(raw, monthly):
     ],
 )
 def test_a_row_without_a_day_or_after_the_as_of_day_is_one_sentence(raw, monthly, change, as_of, says):
+    """Fault in the source: a row has no day in the column of the role time, or one after `fetch.as_of`.
+
+    prepare fails: `data/raw/customers.parquet: 300 rows have a day in month after fetch.as_of, 2025-11-30: let the
+    query stop there, …`
+    """
     change(rows_of()).to_parquet(raw, index=False)
     with pytest.raises(StageError, match=says):
         split_to(raw, monthly, as_of=as_of)
 
 
 def test_a_time_column_and_prepare_time_come_together(raw, monthly):
+    """Fault in the settings: a column has the role time, and `prepare.time` is missing, or the reverse.
+
+    prepare fails, and names the other one.
+    """
     with pytest.raises(StageError, match=r"prepare\.time is missing, and contract\.yaml gives month the role time"):
         split_to(raw, monthly, SETTINGS.model_copy(update={"time": None}))
     columns = {name: one for name, one in monthly.columns.items() if name != "month"}
@@ -232,6 +242,39 @@ def test_a_feature_function_sees_neither_the_customer_nor_the_day(raw, monthly, 
 
 
 # --- validate, and scoring ---
+
+
+def findings_of(contract, frame):
+    with connection() as database:
+        database.register("train", frame)
+        return [one.sentence for one in table_findings(database, "train", contract)]
+
+
+def test_duplicate_keys_are_told_of_the_group_and_the_time(monthly, contract):
+    copies = pd.DataFrame({"customer_id": ["a", "a", "b"]})
+    (found,) = (one for one in findings_of(contract, copies) if "key of another row" in one)
+    assert found == (
+        "customer_id has 1 row with the key of another row: leave copies out in the query; or if a customer has a row"
+        " for each day or month, declare a key of the row, `role: group` for the customer and `role: time` for the day"
+    )
+    found = findings_of(monthly, rows_of(2).assign(row_id="a"))
+    assert "row_id has 23 rows with the key of another row" in found
+
+
+def test_a_group_that_is_missing_or_padded_is_a_finding(monthly):
+    columns = dict(monthly.columns)
+    columns["customer"] = columns["customer"].model_copy(update={"type": "string"})
+    frame = rows_of(2).assign(customer=[" a", "b ", "", None, *["c"] * 20])
+    found = findings_of(monthly.model_copy(update={"columns": columns}), frame)
+    assert "customer has 3 groups that are empty, or begin or end with a blank" in found
+    assert "customer has 1 null that the contract does not allow" in found
+
+
+def test_a_condition_may_read_the_day(monthly):
+    drop = {"early": "month < '2025-03-01'"}
+    kept, dropped = drop_declared(rows_of(3), drop, monthly)
+    assert dropped == {"early": 6}
+    assert kept["month"].min() == date(2025, 3, 1)
 
 
 def test_validate_counts_the_customers_that_are_in_both_tables(monthly):
