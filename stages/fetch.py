@@ -155,9 +155,9 @@ def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
 
 def main() -> None:
     """Fetch what params.yaml names."""
-    params = load_params().fetch
-    rows = snapshot(params, load_contract(), RAW)
-    print(f"fetch: {rows:,} customers from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")
+    params, contract = load_params().fetch, load_contract()
+    rows = snapshot(params, contract, RAW)
+    print(f"fetch: {rows:,} {contract.unit} from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")
 
 
 if __name__ == "__main__":

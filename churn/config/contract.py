@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 # What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
 READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 READ_AS_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+# By role; a feature has any other type.
+TYPES = {"key": ("string", "integer"), "group": ("string", "integer"), "label": ("integer",), "time": ("date",)}
 
 
 MOST_VALUES = 255  # of a category, as gradient boosting on histograms takes them
@@ -32,12 +34,14 @@ def too_many_values(count: int, name: str = "NAME") -> str:
 class Column(StrictModel):
     """A column: its role, its type, whether it may be missing and why, and who makes it."""
 
-    role: Literal["key", "feature", "label"]
+    role: Literal["key", "feature", "label", "group", "time"]
     """What the column is for: the `key` names a row, the `label` is 1 for churn and 0 for none, a `feature` goes to
-    the model.
+    the model. Where a customer has several rows, the `group` names the customer. The `time` is the day of a row.
     """
-    type: Literal["string", "integer", "number", "boolean", "category"]
-    """The type of the values. A key is a string or an integer, a label an integer, a feature any type but string."""
+    type: Literal["string", "integer", "number", "boolean", "category", "date"]
+    """The type of the values. A key and a group are a string or an integer, a label an integer, a time a date, a
+    feature any type but string and date.
+    """
     values: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     """The categories, for the type `category` alone. A value that is not listed breaks the contract."""
     nulls: Literal["forbid", "allow"] = "forbid"
@@ -49,9 +53,7 @@ class Column(StrictModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        types = {"key": ("string", "integer"), "label": ("integer",)}.get(
-            self.role, ("integer", "number", "boolean", "category")
-        )
+        types = TYPES.get(self.role, ("integer", "number", "boolean", "category"))
         if self.type not in types:
             raise ValueError(f"a {self.role} has the type {' or '.join(types)}, not {self.type}")
         if (self.values is not None) != (self.type == "category"):
@@ -62,8 +64,8 @@ class Column(StrictModel):
             raise ValueError("a value is listed twice")
         if missing := READ_AS_MISSING & set(self.values or ()):
             raise ValueError(f"{min(missing)!r} is read as a missing value from a CSV file; rename the category")
-        if self.role == "key" and self.computed:
-            raise ValueError("a key is fetched, not computed")
+        if self.role in ("key", "group", "time") and self.computed:
+            raise ValueError(f"a {self.role} is fetched, not computed")
         if self.nullable and self.role != "feature":
             raise ValueError(f"a {self.role} cannot allow nulls")
         if self.nullable != (self.because is not None):
@@ -174,6 +176,9 @@ class Contract(StrictModel):
         for role in ("key", "label"):
             if (count := len(self._named(role))) != 1:
                 raise ValueError(f"exactly one column has the role {role}, not {count}")
+        for role in ("group", "time"):
+            if (count := len(self._named(role))) > 1:
+                raise ValueError(f"at most one column has the role {role}, not {count}")
         if reserved := [name for name in self.columns if name.startswith("__")]:
             raise ValueError(f"columns.{reserved[0]}: names that begin with __ are the pipeline's own")
         if not self.features:
@@ -208,8 +213,33 @@ class Contract(StrictModel):
 
     @property
     def key(self) -> str:
-        """The column that names a customer."""
+        """The column that names a row."""
         return self._named("key")[0]
+
+    @property
+    def group(self) -> str | None:
+        """The column that names the customer of a row, where a customer has several."""
+        return next(iter(self._named("group")), None)
+
+    @property
+    def time(self) -> str | None:
+        """The day of a row, if it has one."""
+        return next(iter(self._named("time")), None)
+
+    @property
+    def customer(self) -> str:
+        """The column that names a customer, by which the split goes: the group, else the key."""
+        return self.group or self.key
+
+    @property
+    def unit(self) -> str:
+        """What a row is called: customers, or rows where a customer has several."""
+        return "rows" if self.group else "customers"
+
+    @property
+    def withheld(self) -> Sequence[str]:
+        """The label, the group and the day: neither a feature function nor the model sees them, nor does scoring."""
+        return [name for name, column in self.columns.items() if column.role in ("label", "group", "time")]
 
     @property
     def label(self) -> str:

@@ -15,6 +15,10 @@ import duckdb
 
 ROWS_SHOWN = 5
 TOGETHER = 100  # rules in a query
+SEVERAL_ROWS = (
+    ": leave copies out in the query; or if a customer has a row for each day or month, declare a key of the row,"
+    " `role: group` for the customer and `role: time` for the day"
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,11 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             yield RowRule("nulls", name, "nulls that the contract does not allow", f"{sql} IS NULL")
         if column.role == "key":
             # protection: keys are unique
-            yield RowRule("unique", name, "rows with the key of another row", f"{sql} = __previous_key")
+            advice = "" if contract.group else SEVERAL_ROWS
+            yield RowRule("unique", name, f"rows with the key of another row{advice}", f"{sql} = __previous_key")
             yield RowRule("sorted", name, "rows out of the order of the key", f"{sql} < __previous_key")
-            if column.type == "string":
-                yield RowRule("blank", name, "keys that are empty, or begin or end with a blank", blank(name))
+        if column.role in ("key", "group") and column.type == "string":
+            yield RowRule("blank", name, f"{column.role}s that are empty, or begin or end with a blank", blank(name))
         if column.role == "label":
             yield RowRule("values", name, "values other than 0 and 1", f"{sql} NOT IN (0, 1)")
         if column.type == "number":
@@ -124,7 +129,7 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
     >>> with connection() as database:
     ...     _ = database.execute("CREATE VIEW train AS SELECT 'a' AS customer_id, 2 AS churn FROM range(3)")
     ...     found = list(table_findings(database, "train", load_contract(Path("tests/sample/contract.yaml"))))
-    >>> next((one.sentence, one.count) for one in found if one.rule == "unique")
+    >>> next((one.sentence.partition(":")[0], one.count) for one in found if one.rule == "unique")
     ('customer_id has 2 rows with the key of another row', 2)
     """
     types = columns_of(database, table)
