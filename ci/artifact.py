@@ -37,6 +37,21 @@ def read_text(path: Path, limit: int) -> str:
         raise RefusedError(f"{path.name} is not UTF-8") from error
 
 
+LEADING = re.compile(
+    r"""  (?<=\]) (?=[(\[:])                  # [text](address), [text][name], [name]: address
+        | (?<=:) (?=//) | \b www (?=\.)      # https://..., www....
+        | (?<=```|~~~) (?=\ *[a-z])          # ```mermaid
+        | \$ (?=[$`])                        # formulas
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def unverified(text: str) -> str:
+    """Return a stranger's Markdown as `neutral` does; no link in it leads anywhere, and no fence draws a diagram."""
+    return LEADING.sub(rf"\g<0>{INVISIBLE}", neutral(text))
+
+
 def neutral(text: str) -> str:
     """Return Markdown that looks the same on GitHub and can do nothing but be read."""
     return HARMFUL.sub(rf"\g<0>{INVISIBLE}", CONTROL.sub(" ", text))

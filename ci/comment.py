@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ci import github, shell
-from ci.artifact import INVISIBLE, RefusedError, neutral, read_bytes, read_text
+from ci.artifact import INVISIBLE, RefusedError, neutral, read_bytes, read_text, unverified
 
 SECONDS = 90  # for each command
 LONGEST = 65_000  # characters: GitHub refuses more than 65,536, and the watermark needs some
@@ -26,7 +26,12 @@ TITLE = "model-report"  # letters and hyphens: CML escapes some others, and then
 WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {TITLE}"\)')
 AUTHOR = "github-actions[bot]"  # of all that the token of a workflow writes
 SEEN_BY_CML = 30  # comments: it asks for the first page only
-PICTURE = re.compile(rf"^!{INVISIBLE}(\[[^\[\]\n]*\])\(comparison\.png\)$", re.MULTILINE)  # after neutral()
+PICTURE = re.compile(rf"^!{INVISIBLE}(\[[^\[\]\n]*\]){INVISIBLE}?\(comparison\.png\)$", re.MULTILINE)  # after neutral()
+UNVERIFIED = """> [!WARNING]
+> **Unverified:** the fork's own run wrote this, and the fork's code may have changed it. Its links lead nowhere. The
+> pipeline judges again after the merge, before anything is registered.
+
+"""
 
 
 def cml(*arguments: str, scratch: Path) -> str:
@@ -71,10 +76,11 @@ def published(picture: Path, scratch: Path) -> str:
     return address
 
 
-def comment_text(folder: Path, scratch: Path) -> str:
+def comment_text(folder: Path, scratch: Path, of_fork: bool) -> str:
     """Return what the comment says, without the watermark."""
     try:
-        text = neutral(read_text(folder / "report.md", 1_000_000))
+        written = read_text(folder / "report.md", 1_000_000)
+        text = UNVERIFIED + unverified(written) if of_fork else neutral(written)
     except RefusedError as refused:
         return f"There is no report of [this run]({run_url()}): {refused}."
     if PICTURE.search(text):
@@ -138,7 +144,8 @@ def main(arguments: list[str]) -> int:
     try:
         number = given.pull_request or fork_number(given.folder, given.expect_head)
         with tempfile.TemporaryDirectory() as scratch:
-            print(post(number, comment_text(given.folder, Path(scratch)), Path(scratch)))
+            text = comment_text(given.folder, Path(scratch), of_fork=bool(given.expect_head))
+            print(post(number, text, Path(scratch)))
     except (RefusedError, shell.FailedError) as error:
         fault = f"No comment was posted: {' '.join(str(error).split())}."
         print(fault, file=sys.stderr)

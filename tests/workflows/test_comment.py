@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -372,6 +373,23 @@ def test_neutral_takes_the_effect_from_a_token_and_leaves_how_it_looks(text, tok
 )
 def test_neutral_leaves_the_reports_own_marks_alone(text):
     assert artifact.neutral(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[the run](https://evil.example)",
+        "[the run] (x) [the run][1]\n\n[1]: https://evil.example",
+        "https://evil.example http://evil.example ftp://evil.example",
+        "www.evil.example WWW.evil.example",
+        "```mermaid\ngraph TD\n```\n~~~ geojson\n{}\n~~~\n````Mermaid\n````",
+        "$$\\text{Passed}$$ $`x`$",
+    ],
+)
+def test_a_strangers_text_leads_nowhere_and_draws_nothing(text):
+    harmless = artifact.unverified(text)
+    assert not re.search(r"\]\(|\]\[|\]:|://|www\.|(```|~~~) ?\w|\$[$`]", harmless, re.IGNORECASE)
+    assert harmless.replace(artifact.INVISIBLE, "") == text
 
 
 def test_neutral_is_what_the_comment_gets(github, folder, stand_in):

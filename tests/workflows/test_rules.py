@@ -141,6 +141,7 @@ TRIGGERS = {
     "pipeline": {
         "push": {"branches": ["main", "master"]},
         "pull_request": {"branches": ["main", "master"]},
+        "merge_group": None,
         "workflow_dispatch": {
             "inputs": {
                 "pull_request": {
@@ -153,10 +154,14 @@ TRIGGERS = {
     "register": {
         "workflow_call": {
             "outputs": {
+                "champion": {
+                    "description": "The version that became champion, for the alert, if ALERT_CHAMPION asks for that",
+                    "value": "${{ jobs.register.outputs.champion }}",
+                },
                 "fault": {
                     "description": "The reason of a failure, for the alert",
                     "value": "${{ jobs.register.outputs.fault }}",
-                }
+                },
             },
             "secrets": secrets(
                 "APP_PRIVATE_KEY",
@@ -398,7 +403,11 @@ def test_the_roles_trust_only_main_or_this_repositorys_pull_requests_and_branche
     for trust in (main, branch):
         assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
         assert trust["Condition"]["StringEquals"][audience] == "sts.amazonaws.com"
-    assert main["Condition"]["StringEquals"][subject] == "repo:OWNER/NAME:ref:refs/heads/main"
+    assert main["Condition"]["StringEquals"][subject] == [
+        "repo:OWNER/NAME:ref:refs/heads/main",
+        "repo:OWNER/NAME:environment:registry",
+        "repo:OWNER/NAME:environment:warehouse",
+    ]
     assert main["Condition"].keys() == {"StringEquals"}
     assert branch["Condition"]["StringLike"][subject] == [
         "repo:OWNER/NAME:pull_request",
@@ -426,11 +435,35 @@ def test_a_branch_may_write_nothing_that_main_or_another_branch_reads_but_by_its
     assert "format('{0}/branches/{1}', vars.DVC_REMOTE_URL, " in place
 
 
-def test_dependabot_waits_a_week_for_actions_and_python():
+def test_dependabot_waits_a_week_and_proposes_all_updates_of_a_kind_together():
     updates = {update["package-ecosystem"]: update for update in load(GITHUB / "dependabot.yml")["updates"]}
-    assert updates.keys() == {"github-actions", "uv"}
+    assert updates.keys() == {"github-actions", "uv", "npm"}
+    assert all(len(update["groups"]) == 1 for update in updates.values())
     assert all(update["cooldown"] == {"default-days": 7} for update in updates.values())
     assert updates["github-actions"]["directories"] == ["/", "/.github/actions/*"]
+
+
+def test_the_lock_of_npm_has_a_hash_for_all_but_cml_itself():
+    packages = json.loads((GITHUB / "actions/cml/package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert len(packages) > 200
+    assert {name for name, package in packages.items() if "integrity" not in package} == {
+        "",
+        "node_modules/@dvcorg/cml",
+    }
+    assert " ci --prefix " in (text := (GITHUB / "actions/cml/action.yml").read_text(encoding="utf-8"))
+    assert "--ignore-scripts" in text
+
+
+def test_the_secrets_of_the_registry_and_the_warehouse_can_be_limited_to_their_jobs():
+    environments = {}
+    for workflow in WORKFLOWS.values():
+        for name, job in load(workflow)["jobs"].items():
+            text = json.dumps(job.get("steps", []))
+            for secret, environment in (("MLFLOW_TRACKING_PASSWORD", "registry"), ("PGPASSWORD", "warehouse")):
+                if f"secrets.{secret}" in text:
+                    environments[name] = environment
+                    assert job["environment"] == environment
+    assert environments == {"register": "registry", "retrain": "warehouse"}
 
 
 def tracked():
