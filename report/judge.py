@@ -53,6 +53,7 @@ UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
 class Candidate:
     """The model to judge: the rules that count, and its scores of the holdout, made anew; rows in the same order."""
 
+    reference: Path  # whose settings, profile and slices count: main, or this checkout if main has another problem
     gate: Gate
     evaluate: Evaluate
     prepare: Prepare  # main's, but for what is approved
@@ -76,7 +77,7 @@ def pipeline_faults(main: Stages, branch: Stages) -> Iterator[Fault]:
                 yield Fault(message, "stages", (stage, key), after)
 
 
-def candidate(main: Path, names: Mapping[str, str], approval: Approval) -> Candidate:
+def candidate(reference: Path, names: Mapping[str, str], approval: Approval) -> Candidate:
     """Return what is judged, by the stricter rules or, where the branch's setting is approved, by that.
 
     `names` are those of features that have another name here, by main's. Raises StageError when the settings, the model
@@ -87,13 +88,14 @@ def candidate(main: Path, names: Mapping[str, str], approval: Approval) -> Candi
     model = load_model(MODEL)
     scores, seen = scores_of(model, features), rows_seen(model)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
-    theirs, their_contract = mains_settings(main, names)
+    theirs, their_contract = mains_settings(reference, names)
     loosened = tuple(loosened_settings(theirs, params, their_contract, contract))
     approved = {fault.place for fault in loosened if approval.covers(fault)}
     evaluate = merged(theirs.evaluate, params.evaluate, "evaluate", approved=approved)
     own = {section: value for section, value in params.prepare if ("prepare", section) in approved}
     places = {fault.place for fault in loosened}
     return Candidate(
+        reference=reference,
         gate=merged(theirs.gate, params.gate, "gate", approved=approved),
         evaluate=evaluate.model_copy(update={"slices": possible_slices(evaluate.slices, contract)}),
         prepare=theirs.prepare.model_copy(update=own),
@@ -151,20 +153,20 @@ def row_faults(contract: Contract) -> Iterator[str]:
             yield from (finding.sentence for finding in table_findings(database, name, contract))
 
 
-def contract_faults(contract: Contract, main: Path, names: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield a fault for each rule of the stricter contract that a table breaks, or both, against main's profile.
+def contract_faults(contract: Contract, reference: Path, names: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each rule of the stricter contract that a table breaks, or both by a profile.
 
     Only the latter can be approved: a looser contract is a setting, and a table that breaks it contradicts validate.
     """
-    theirs, ours = load_profile(main / PROFILE), load_profile()
+    theirs, ours = load_profile(reference / PROFILE), load_profile()
     # A new feature has no spike that main knows, although its profile is the branch's.
     new = {name: one.model_copy(update={"spikes": ()}) for name, one in ours.features.items()}
     features = new | {names.get(name, name): one for name, one in theirs.features.items()}
-    reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
+    known = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
     yield from map(Fault, row_faults(contract))
     with parquet_views(TABLES, UNREADABLE) as database:
-        now = profile_of(database, contract, reference)
-        for finding in profile_findings(contract, reference, now):
+        now = profile_of(database, contract, known)
+        for finding in profile_findings(contract, known, now):
             yield Fault(finding.sentence, "profile", (finding.rule, finding.column))
 
 
@@ -216,9 +218,12 @@ def judged(
     # protection: the model knows how many rows it has seen
     if one.rows_seen not in (None, rows):
         evidence.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
-    before = read_json(main / EVALUATION) if (main / EVALUATION).exists() else {"slices": ()}  # main is not rebuilt
+    known = one.reference / EVALUATION
+    before = read_json(known) if known.exists() else {"slices": ()}  # main is not rebuilt
     changed = any(fault.place[0] == "prepare" for fault in one.loosened)
     split = "the approved" if changed and one.prepare == params.prepare else "main's"
+    if one.reference == Path():
+        split = "its own"
     faults = [
         # protection: settings are main's or stricter
         *one.loosened,
@@ -231,7 +236,7 @@ def judged(
         # protection: no slice loses its churners
         *vanished_slices(before, evaluation, slice_names(one.strict, one.names)),
         # protection: the contract is checked anew
-        *contract_faults(one.strict, main, one.names),
+        *contract_faults(one.strict, one.reference, one.names),
         *map(Fault, evidence),
     ]
     if one.lenient:

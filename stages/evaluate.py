@@ -7,7 +7,7 @@ is missing, not finite or not a probability, and when all are equal.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 if __name__ == "__main__":
@@ -33,6 +33,7 @@ import pandas as pd
 
 IMPORTANCE_ROWS = 2_000
 IMPORTANCE_REPEATS = 3
+IMPORTANCE_SCORED = 600_000  # rows for the model: each of more than 100 features is permuted in fewer rows
 IMPORTANCE_CELLS = 4_000_000  # values in a table for the model: about 32 MB
 
 
@@ -45,6 +46,19 @@ def refuse_another_holdout(keys: pd.Series, counts: Mapping[str, Any]) -> None:
         )
 
 
+def encoded(model: Any, frame: pd.DataFrame) -> tuple[Callable[[pd.DataFrame], Floats], pd.DataFrame]:
+    """Return the scores of a frame as a function, and the frame: encoded, if that gives one number for each feature.
+
+    The encoding takes nearly all the time of scoring a thousand features, and has to be done once.
+    """
+    if hasattr(model, "steps") and hasattr(model[0], "transformers_"):
+        numbers = np.asarray(model[:-1].transform(frame))
+        names = [name for _, _, columns in model[0].transformers_ for name in columns]
+        if numbers.shape[1] == len(names) == frame.shape[1]:
+            return lambda some: model[-1].predict_proba(some.to_numpy())[:, 1], pd.DataFrame(numbers, columns=names)
+    return lambda some: model.predict_proba(some)[:, 1], frame
+
+
 def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     """Return by how much the ROC AUC falls when a feature's values change places (Breiman 2001), greatest first.
 
@@ -52,8 +66,10 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
     sees only the rows that got another value (of a category, that is often the half), and of many features at once.
     """
     random = np.random.default_rng(0)
-    rows = np.sort(random.permutation(len(features))[:IMPORTANCE_ROWS])
+    most = min(IMPORTANCE_ROWS, IMPORTANCE_SCORED // (IMPORTANCE_REPEATS * features.shape[1]))
+    rows = np.sort(random.permutation(len(features))[:most])
     frame, y = features.iloc[rows].reset_index(drop=True), labels.to_numpy(np.float64)[rows]
+    scores_of_frame, frame = encoded(model, frame)
     order = np.concatenate([random.permutation(len(frame)) for _ in range(IMPORTANCE_REPEATS)])
     repeated = pd.concat([frame] * IMPORTANCE_REPEATS, ignore_index=True)
 
@@ -61,7 +77,7 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
         value = roc_auc(y, scores).value
         return np.nan if value is None else value
 
-    unpermuted = model.predict_proba(frame)[:, 1]
+    unpermuted = scores_of_frame(frame)
     base, falls = area(unpermuted), {}
     together = max(1, IMPORTANCE_CELLS // repeated.size)
     for start in range(0, frame.shape[1], together):
@@ -69,7 +85,7 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
         permuted = frame[names].take(order).set_axis(repeated.index)
         others = {name: (permuted[name] != repeated[name]).to_numpy() for name in names}
         changed = pd.concat([repeated[other].assign(**{name: permuted[name][other]}) for name, other in others.items()])
-        given = model.predict_proba(changed)[:, 1] if len(changed) else np.empty(0)
+        given = scores_of_frame(changed) if len(changed) else np.empty(0)
         parts = np.split(given, np.cumsum([other.sum() for other in others.values()])[:-1])
         for (name, other), part in zip(others.items(), parts, strict=True):
             scores = np.tile(unpermuted, IMPORTANCE_REPEATS)

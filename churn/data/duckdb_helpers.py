@@ -2,14 +2,16 @@
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from churn.core.errors import StageError
 
 import duckdb
 
+Item = TypeVar("Item")
 MEMORY_LIMIT = "1GB"
 SQL_TYPES = {  # of the contract's types
     "string": "VARCHAR",
@@ -64,6 +66,12 @@ def columns_of(database: duckdb.DuckDBPyConnection, table: str) -> dict[str, str
     """Return the SQL types of a table's columns by name, in their order."""
     described = database.execute(f"DESCRIBE {identifier(table)}").fetchall()
     return {name: kind for name, kind, *_ in described}
+
+
+def in_chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield the items, at most `size` at a time, so that a query's memory does not grow with a table's columns."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def violations_sql(rules: Iterable[tuple[str, str]], separator: str) -> str:

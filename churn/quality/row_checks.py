@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from churn.config.contract import Contract
 from churn.core.errors import StageError, number_of
 from churn.data.conditions import Condition, relation_condition
-from churn.data.duckdb_helpers import SQL_TYPES, blank, columns_of, identifier, literal
+from churn.data.duckdb_helpers import SQL_TYPES, blank, columns_of, identifier, in_chunks, literal
 
 import duckdb
 
 ROWS_SHOWN = 5
+TOGETHER = 100  # rules in a query
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,18 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
     rules = list(row_rules(contract, types))
     label = identifier(contract.label) if types.get(contract.label) == "BIGINT" else "NULL"
     key = f"lag({identifier(contract.key)}) OVER ()" if contract.key in types else "NULL"
-    counts = [f"count(*) FILTER (WHERE {rule.violated})" for rule in rules]
-    counts += [f"count({rule.relation.sql})" for rule in rules if rule.relation]
-    aggregates = ", ".join(["count(*)", f"avg({label})", *counts])
+    numbered = f"(SELECT *, {key} AS __previous_key FROM {table})"
+    broken: list[int] = []
+    tested: dict[str, int] = {}
     try:
-        total, label_rate, *broken = database.execute(
-            f"SELECT {aggregates} FROM (SELECT *, {key} AS __previous_key FROM {table})"
-        ).fetchall()[0]
+        total, label_rate = database.execute(f"SELECT count(*), avg({label}) FROM {table}").fetchall()[0]
+        for some in in_chunks(rules, TOGETHER):
+            relations = {rule.rule: rule.relation for rule in some if rule.relation}
+            counts = [f"count(*) FILTER (WHERE {rule.violated})" for rule in some]
+            counts += [f"count({relation.sql})" for relation in relations.values()]
+            found = database.execute(f"SELECT {', '.join(counts)} FROM {numbered}").fetchall()[0]
+            broken += found[: len(some)]
+            tested |= zip(relations, found[len(some) :], strict=True)
     except duckdb.Error as error:
         for rule in rules:
             if rule.relation:
@@ -146,8 +152,7 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
                     raise rule.relation.refused(its_own) from its_own
         raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
     yield from column_findings(table, types, contract, total)
-    tested = dict(zip([rule.rule for rule in rules if rule.relation], broken[len(rules) :], strict=True))
-    for rule, count in zip(rules, broken[: len(rules)], strict=True):
+    for rule, count in zip(rules, broken, strict=True):
         if rule.relation and total and not tested[rule.rule]:
             sentence = f"{rule.rule} is NULL in every row, so it tests nothing: write it over columns that have values"
             yield Finding(table, rule.rule, rule.column, total, 1.0, sentence)
