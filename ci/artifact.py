@@ -5,7 +5,7 @@ from pathlib import Path
 
 INVISIBLE = "\u200b"  # a space of no width: put behind a token, it looks the same and does nothing any more
 HARMFUL = re.compile(
-    r"""  & (?! (?:amp|lt|gt|quot|nbsp); ) \#? [a-z0-9]+ ;               # &#64;somebody would be told as well
+    r"""  & (?! (?:amp|lt|gt|quot|nbsp|\#(?:42|60|62|91|92|93|95|96|124|126)); ) \#? [a-z0-9]+ ;  # &#64;somebody, too
         | (?<![a-z0-9]) @ (?=[a-z0-9&])                                 # @somebody would be told
         | \# (?=[0-9&]) | \b GH- (?=[0-9&])                             # #1 would leave a trace over there
         | ! (?=\[)                                                      # a foreign picture can change afterwards

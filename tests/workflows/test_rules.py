@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 GITHUB = ROOT / ".github"
 WORKFLOWS = {path.stem: path for path in sorted((GITHUB / "workflows").glob("*.yml"))}
 FILES = [*WORKFLOWS.values(), *sorted((GITHUB / "actions").glob("*/action.yml"))]
-CALLED = ("alert", "register")  # by other workflows
+CALLED = ("alert", "register", "report")  # by other workflows
 PROGRAMS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "ci").glob("*.py"))}
 OF_THE_DEFAULT_BRANCH = {"ref": "${{ github.event.repository.default_branch }}", "sparse-checkout": ".github\nci\n"}
 
@@ -172,6 +172,19 @@ TRIGGERS = {
             ),
         }
     },
+    "report": {
+        "workflow_call": {
+            "inputs": {
+                "pull_request": {"description": "Number of the pull request", "type": "string", "required": True}
+            },
+            "outputs": {
+                "fault": {
+                    "description": "The reason why there is no comment, for the alert",
+                    "value": "${{ jobs.report.outputs.fault }}",
+                }
+            },
+        }
+    },
     "retrain": {
         "schedule": [{"cron": "0 2 * * 0"}],
         "workflow_dispatch": None,
@@ -225,10 +238,14 @@ PERMISSIONS = {
     "pipeline": {
         "checks": {"contents": "read"},
         "pipeline": {"actions": "read", "contents": "read", "id-token": "write", "pull-requests": "read"},
-        "report": {"contents": "read", "pull-requests": "write"},
+        "report": {"contents": "write", "pull-requests": "write"},
         "register": REGISTER,
         "land": {"actions": "write", "contents": "write", "pull-requests": "write"},
         "alert": {"contents": "read"},
+    },
+    "report": {
+        "picture": {"contents": "write"},
+        "report": {"contents": "read", "pull-requests": "write"},
     },
     "retrain": {
         "retrain": {"actions": "read", "contents": "read", "id-token": "write"},
@@ -264,7 +281,9 @@ def test_the_pipeline_may_run_for_an_hour():
     assert load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["timeout-minutes"] == 60
 
 
-@pytest.mark.parametrize(("workflow", "job"), [("pipeline", "report"), ("fork-comment", "comment")])
+@pytest.mark.parametrize(
+    ("workflow", "job"), [("report", "report"), ("report", "picture"), ("fork-comment", "comment")]
+)
 def test_a_job_that_may_comment_runs_nothing_of_the_branch(workflow, job):
     steps = load(WORKFLOWS[workflow])["jobs"][job]["steps"]
     checkouts = [step["with"] for step in steps if step.get("uses", "").startswith("actions/checkout@")]
