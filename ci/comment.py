@@ -3,9 +3,9 @@
     python3 -m ci.comment --pull-request 7 --folder results/build/report
     python3 -m ci.comment --expect-head SHA --folder results/build/report    # from a fork: the folder has the number
 
-CML posts. It also publishes the picture, if CML_PUBLISH_URL names a host; otherwise PICTURE_URL is where ci.picture keeps
-it. Where CML is missing, fails, hangs or would not find the former comment, the GitHub CLI posts; either finds by CML's
-watermark what the other wrote. Exits with 1 only if no comment could be posted.
+CML posts. It also publishes the picture, if CML_PUBLISH_URL names a host; otherwise PICTURE_URL is where ci.picture
+keeps it. Where CML is missing, fails, hangs or would not find the former comment, the GitHub CLI posts; either finds by
+CML's watermark what the other wrote. Exits with 1 only if no comment could be posted.
 """
 
 import argparse
