@@ -1,6 +1,6 @@
 """How far the rules of params.yaml lie from an honest model's values, and whether they tell a bad model.
 
-Trains on RUNS splits of the prepared customers, as `python -m churn bounds` does; prints for every bound the median,
+Trains on RUNS splits of the snapshot, as `python -m churn bounds` does; prints for every bound the median,
 the standard deviation, the far end of the honest values and the room between; then how many honest models the rules
 block, and how many that were spoilt on purpose. Usage: python -m benchmarks.holdout_noise [RUNS]
 """
@@ -9,27 +9,26 @@ from collections.abc import Iterator
 
 from benchmarks.command import repetitions
 from benchmarks.false_alarms import Spoil, applicable, failed, honest
-from churn.adopting.noise import Customers, read_customers
+from churn.adopting.noise import splits_of
+from churn.config.contract import Contract, load_contract
+from churn.config.params import Params, load_params
 from churn.core.results import RuleOutcome
 from churn.gate.rules import evaluate_rules
 
 import numpy as np
-from tqdm import tqdm
 
 
-def judged(customers: Customers, spoil: Spoil, runs: int) -> Iterator[list[RuleOutcome]]:
+def judged(spoil: Spoil, runs: int, params: Params, contract: Contract) -> Iterator[list[RuleOutcome]]:
     """Yield the outcomes of every rule on a model of each split, spoilt by `spoil`."""
-    params = customers.params
-    for run in tqdm(range(runs), desc=spoil.__name__, leave=False, disable=None):
-        holdout = customers.holdout(run)
-        scores = customers.scores_after(*spoil(customers.X[~holdout], customers.y[~holdout]), holdout)
-        yield evaluate_rules(customers.evaluation(holdout, scores, params.evaluate), params.gate)
+    for split in splits_of(runs, params, contract):
+        scores = split.scores(*spoil(split.X, split.y))
+        yield evaluate_rules(split.evaluation(scores, params.evaluate), params.gate)
 
 
 def main(runs: int) -> None:
     """Print the noise of the honest model, and what the gate says of each."""
-    customers = read_customers()
-    outcomes = list(judged(customers, honest, runs))
+    params, contract = load_params(), load_contract()
+    outcomes = list(judged(honest, runs, params, contract))
     print(f"{runs} splits of the same customers, default model")
     print(f"{'rule':42}{'bound':>10}{'median':>9}{'SD':>9}{'1 % end':>9}{'room in SD':>12}")
     for rules in zip(*([one for one in each if one.kind == "bound"] for each in outcomes), strict=True):
@@ -40,8 +39,8 @@ def main(runs: int) -> None:
         room = abs(middle - rule.limit) / deviation
         name = f"{rule.scope} {rule.metric}"
         print(f"{name:42}{rule.bound:>4} {rule.limit:<5g}{middle:9.4f}{deviation:9.4f}{end:9.4f}{room:12.1f}")
-    for spoil in (honest, *applicable(customers.contract)):
-        rules_of = outcomes if spoil is honest else list(judged(customers, spoil, max(runs // 5, 10)))
+    for spoil in (honest, *applicable(contract)):
+        rules_of = outcomes if spoil is honest else list(judged(spoil, max(runs // 5, 10), params, contract))
         blocked = sum(bool(failed(each)) for each in rules_of)
         print(f"{spoil.__name__.replace('_', ' '):42}blocked {blocked} of {len(rules_of)}")
 

@@ -29,8 +29,7 @@ from churn.core.paths import CONTRACT, LOCK, PARAMS, PLOTS
 from churn.core.runner import working
 from churn.data.as_of import read_query, uses_as_of
 from churn.data.sources import files, sqlite
-from churn.quality.profile import PROFILE, customers_profile
-from churn.quality.profile_checks import single_feature_roc_auc
+from churn.quality.profile import PROFILE, customers_profile, single_feature_roc_auc
 
 QUERY, FUNCTIONS, PIPELINE = Path("source.sql"), Path("churn/features.py"), Path("dvc.yaml")
 OURS = (CONTRACT, PARAMS, QUERY, PROFILE, FUNCTIONS)  # what init writes
@@ -118,7 +117,7 @@ def described_by_profile() -> None:
     contract = load_contract()
     profile = customers_profile(contract)
     write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
-    areas = {name: single_feature_roc_auc(one, profile.label_rate) for name, one in profile.features.items()}
+    areas = {name: single_feature_roc_auc(one) for name, one in profile.features.items()}
     name = max(areas, key=lambda one: areas[one])
     limit = min(max(contract.rules.max_single_feature_roc_auc, ceil((areas[name] + 0.05) * 20) / 20), STRONGEST)
     line = f"max_single_feature_roc_auc: {limit:g} # {name} has {areas[name]:.2f}; a higher value suggests leakage"
@@ -152,6 +151,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--key", metavar="COLUMN", help="it names the customer: another value in each row")
     parser.add_argument("--label", metavar="COLUMN", help="it says who churned, by two values")
     parser.add_argument("--churned", metavar="VALUE", help="the value of a churner")
+    parser.add_argument("--group", metavar="COLUMN", help="the customer, where a customer has several rows")
+    parser.add_argument("--time", metavar="COLUMN", help="the day of a row; with --group, no --key is needed")
+    parser.add_argument("--label-window", metavar="DAYS", help="with --time: the days after which a label is final")
+    parser.add_argument("--holdout-days", metavar="DAYS", help="with --time: the last days, which test the model")
     parser.add_argument(
         "--as-of", metavar="DAY", help="the day of the data, as 2026-11-24; dates become days before it"
     )

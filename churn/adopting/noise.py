@@ -1,29 +1,32 @@
 """Bounds for the gate from the noise of this table: `python -m churn bounds` (`make bounds`); init runs it, too.
 
-Trains the model of params.yaml on SPLITS random splits of the prepared customers, and on the halves of PAIRS training
-tables. The metrics of these honest models tell how far a bound must lie, and two models that learned from other
-customers how wide a margin must be; docs/gate.md has the statistics. Writes the threshold, the columns of slices, the
-bounds and the margins into params.yaml, each with its reason, and nothing else.
+Trains the model of params.yaml on SPLITS random splits of the snapshot, as prepare makes them, and on the halves of
+PAIRS training tables. The metrics of these honest models tell how far a bound must lie, and two models that learned
+from other customers how wide a margin must be; docs/gate.md has the statistics. Writes the threshold, the columns of
+slices, the bounds and the margins into params.yaml, each with its reason, and nothing else.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, log10
+from pathlib import Path
 from typing import Any
 
 from churn.adopting.blocks import replace_blocks, scalar
 from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate, EverySlice, Params, Slices, load_params
 from churn.core.errors import StageError
-from churn.core.paths import PARAMS, TEST, TRAIN
+from churn.core.paths import PARAMS, RAW
 from churn.data.split import in_holdout
-from churn.evaluation.holdout import evaluation_of, scores_of
-from churn.evaluation.metrics import Floats, Z
+from churn.evaluation.holdout import evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
+from churn.evaluation.metrics import Floats, Outcomes, Z
 from churn.evaluation.paired import compare
 from churn.gate.rules import LEAST_OUTCOMES, evaluate_slice
-from churn.modeling.model import read_table
+from churn.modeling.model import read_parquet, read_table
+from stages.prepare import split as prepare
 from stages.train import build_classifier, build_model, fit
 
 import numpy as np
@@ -67,89 +70,83 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Customers:
-    """Both prepared tables as one: the model's frame, the labels and the keys, each of as many rows."""
+class Split:
+    """Both tables as prepare makes them with another salt: what a model learns from, and what it is measured on."""
 
     X: pd.DataFrame
     y: pd.Series
-    keys: pd.Series
+    customers: pd.Series
+    features: pd.DataFrame
+    outcomes: Outcomes
+    judged: Flags
     params: Params
     contract: Contract
 
-    def scores(self, rows: Flags, others: Flags) -> Floats:
-        """Train the model of params.yaml on `rows`, and return its scores of `others`."""
-        return self.scores_after(self.X[rows], self.y[rows], others)
-
-    def scores_after(self, X: pd.DataFrame, y: pd.Series, others: Flags) -> Floats:
-        """Train on a frame, and return the scores of `others`."""
+    def scores(self, X: pd.DataFrame, y: pd.Series) -> Floats:
+        """Train the model of params.yaml, and return its scores of the holdout."""
         model = build_model(build_classifier(self.params.train), self.contract)
-        return scores_of(fit(model, X, y, len(X)), self.X[others])
+        return scores_of(fit(model, X, y, len(X)), self.features)
 
-    def holdout(self, run: int) -> Flags:
-        """Return who is held out in a run: another split, of the share that prepare holds out."""
-        return in_holdout(self.keys, f"noise {run}", self.params.prepare.holdout_share)
-
-    def evaluation(self, rows: Flags, scores: Floats, evaluate: Evaluate) -> dict[str, Any]:
-        """Return what evaluate would write of a holdout."""
-        return evaluation_of(self.X[rows], self.y[rows], scores, evaluate, self.contract)
+    def evaluation(self, scores: Floats, evaluate: Evaluate) -> dict[str, Any]:
+        """Return what evaluate would write of the holdout."""
+        return evaluation_of(self.features, self.outcomes, scores, evaluate, self.contract)
 
 
-def read_customers() -> Customers:
-    """Return the prepared customers of this folder. Raises StageError where a table is missing."""
-    params, contract = load_params(), load_contract()
-    (X_1, y_1, keys_1), (X_2, y_2, keys_2) = (read_table(path, contract) for path in (TRAIN, TEST))
-    X, y = pd.concat([X_1, X_2], ignore_index=True), pd.concat([y_1, y_2], ignore_index=True)
-    return Customers(X, y, pd.concat([keys_1, keys_2], ignore_index=True), params, contract)
+def splits_of(runs: int, params: Params, contract: Contract) -> Iterator[Split]:
+    """Yield random splits of the snapshot. Raises StageError where it is missing."""
+    for run in tqdm(range(runs), desc="splits", leave=False, disable=None):
+        salted = params.prepare.model_copy(update={"salt": f"noise {run}"})
+        with tempfile.TemporaryDirectory() as folder:
+            train, test = Path(folder, "train.parquet"), Path(folder, "test.parquet")
+            prepare(RAW, salted, contract, (train, test), params.fetch.as_of)
+            X, y, _ = read_table(train, contract)
+            features, labels, keys = read_table(test, contract)
+            customers = read_parquet(train, contract.customer)[contract.customer].to_pandas()
+            predictions = with_groups(pd.DataFrame({contract.key: keys, contract.label: labels}), test, contract)
+        outcomes = outcomes_of(predictions, contract)
+        yield Split(X, y, customers, features, outcomes, judged_rows(predictions), params, contract)
 
 
-def measure(customers: Customers, splits: int) -> Noise:
+def measure(params: Params, contract: Contract, runs: int) -> Noise:
     """Train on each split, and return what the models measured."""
-    drawn: list[tuple[Flags, Floats]] = []
-    pairs: list[tuple[Flags, Floats, Floats]] = []
-    build_model(
-        build_classifier(customers.params.train), customers.contract
-    )  # imports scikit-learn before the clock runs
+    drawn: list[tuple[Split, Floats]] = []
+    pairs: list[tuple[Split, Floats, Floats]] = []
+    build_model(build_classifier(params.train), contract)  # imports scikit-learn before the clock runs
     started = time.monotonic()
-    for run in tqdm(range(splits), desc="bounds", leave=False, disable=None):
-        holdout = customers.holdout(run)
-        drawn.append((holdout, customers.scores(~holdout, holdout)))
+    for run, split in enumerate(splits_of(runs, params, contract)):
+        light = replace(split, X=split.X[:0], y=split.y[:0], customers=split.customers[:0])
+        drawn.append((light, split.scores(split.X, split.y)))
         if run == 0:
-            seconds = (time.monotonic() - started) * (splits + min(PAIRS, splits))
-            print(f"bounds: {splits} splits, about {max(seconds / 60, 0.1):.1f} minutes ...", flush=True)
+            seconds = (time.monotonic() - started) * (runs + min(PAIRS, runs))
+            print(f"bounds: {runs} splits, about {max(seconds / 60, 0.1):.1f} minutes ...", flush=True)
         if run < PAIRS:
-            half = in_holdout(customers.keys, f"half {run}", 0.5)
-            one, other = (customers.scores(~holdout & side, holdout) for side in (half, ~half))
-            pairs.append((holdout, one, other))
-    rate = float(customers.y.mean())
+            half = in_holdout(split.customers, f"half {run}", 0.5)
+            one, other = (split.scores(split.X[rows], split.y[rows]) for rows in (half, ~half))
+            pairs.append((light, one, other))
+    rate = float(np.median([split.outcomes.labels[split.judged].mean() for split, _ in drawn]))
     # As many customers are predicted to churn as churn, so the threshold fits where churn is rare.
-    threshold = _rounded_share(float(np.median([np.quantile(scores, 1 - rate) for _, scores in drawn])))
-    slices = Slices(columns=_slice_columns(customers), conditions=customers.params.evaluate.slices.conditions)
-    evaluate = customers.params.evaluate.model_copy(update={"threshold": threshold, "slices": slices})
-    widths = [
-        {
-            name: one.high - one.low
-            for name, one in compare(customers.y[rows], main, branch, evaluate).items()
-            if one.high and one.low
-        }
-        for rows, main, branch in pairs
-    ]
+    quantiles = [np.quantile(scores[split.judged], 1 - rate) for split, scores in drawn]
+    slices = Slices(columns=_slice_columns(drawn[0][0]), conditions=params.evaluate.slices.conditions)
+    update = {"threshold": _rounded_share(float(np.median(quantiles))), "slices": slices}
+    evaluate = params.evaluate.model_copy(update=update)
+    compared = [compare(split.outcomes, one, other, evaluate, split.judged) for split, one, other in pairs]
+    widths = [{name: one.high - one.low for name, one in each.items() if one.high and one.low} for each in compared]
     return Noise(
-        [customers.evaluation(rows, scores, evaluate) for rows, scores in drawn],
+        [split.evaluation(scores, evaluate) for split, scores in drawn],
         {name: float(np.median([one[name] for one in widths if name in one] or [0])) / (2 * Z) for name in MARGINS},
         evaluate,
         rate,
     )
 
 
-def _slice_columns(customers: Customers) -> tuple[str, ...]:
+def _slice_columns(split: Split) -> tuple[str, ...]:
     """Return the columns whose values all have enough customers, those whose churn rates differ most first."""
-    contract, spread = customers.contract, {}
-    least = NEVER_EMPTY / customers.params.prepare.holdout_share
-    for name in contract.features_of("category", "boolean"):
-        values = contract.columns[name].values or (False, True)
-        rows = [customers.X[name] == value for value in values]
-        if len(values) <= SLICE_VALUES and all(one.sum() >= least for one in rows):
-            rates = [float(customers.y[one].mean()) for one in rows]
+    spread, features, y = {}, split.features[split.judged], split.outcomes.labels[split.judged]
+    for name in split.contract.features_of("category", "boolean"):
+        values = split.contract.columns[name].values or (False, True)
+        rows = [(features[name] == value).to_numpy(bool) for value in values]
+        if len(values) <= SLICE_VALUES and all(one.sum() >= NEVER_EMPTY for one in rows):
+            rates = [float(y[one].mean()) for one in rows]
             spread[name] = max(rates) - min(rates)
     return tuple(sorted(spread, key=lambda name: -spread[name])[:SLICE_COLUMNS])
 
@@ -239,7 +236,7 @@ def _slices(noise: Noise, rows: int) -> list[str]:
     lines = []
     for name in (one["name"] for one in noise.evaluations[0]["slices"]):
         parts = [next(one for one in each["slices"] if one["name"] == name) for each in noise.evaluations]
-        if min(one["rows"] for one in parts) < rows or any(
+        if min(one.get("customers", one["rows"]) for one in parts) < rows or any(
             min(one["churners"], one["rows"] - one["churners"]) < LEAST_OUTCOMES for one in parts
         ):
             continue
@@ -301,7 +298,7 @@ def required_metrics(given: Sequence[str]) -> dict[str, float]:
 
 def write_bounds(splits: int, required: Mapping[str, float]) -> None:
     """Measure, write the settings to params.yaml, and print what the gate now asks for."""
-    noise = measure(read_customers(), splits)
+    noise = measure(load_params(), load_contract(), splits)
     replace_blocks(PARAMS, settings(noise, required))
     bounds = load_params().gate.overall
     for metric, bound in bounds.items():

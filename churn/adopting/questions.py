@@ -5,14 +5,13 @@ names the missing one.
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from difflib import get_close_matches
 
-from churn.adopting.columns import Column, all_rows, described, one_row
+from churn.adopting.columns import Column, Kind, all_rows, described, one_row
 from churn.adopting.proposals import knowing, proposals
 from churn.adopting.sql import Dialect, Plan
 from churn.core.errors import StageError, number_of, on_terminal
@@ -78,12 +77,18 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
     """Return what is to be written, after all questions. Raises StageError where the table is no base for a model."""
     if not answers.given or not answers.given[0].rows:
         raise StageError(f"{source[0]} gives no rows: name another source.")
-    key = _key(answers, database)
+    key, group, time = _key(answers, database)
     label, churned, stayed = _label(answers, database, key)
     is_churner = f"({_text(label)} = {literal(churned)})::INT"
-    churners = one_row(database, f"SELECT sum({is_churner}) FROM given")[0]
-    _refuse_few(label.rows, churners)
-    rest = [one for one in answers.given if one.name not in (key.name, label.name)]
+    customer = f"DISTINCT {_text(group)}" if group else "*"
+    counts = (
+        f"count({customer}), count({customer}) FILTER ({is_churner} = 1), count({customer}) FILTER ({is_churner} = 0)"
+    )
+    rows, churners, stayers = one_row(database, f"SELECT {counts} FROM given")
+    _refuse_few(rows, churners, stayers)
+    rate = one_row(database, f"SELECT avg({is_churner}) FROM given")[0]
+    roles = {one.name for one in (key, label, group, time) if one}
+    rest = [one for one in answers.given if one.name not in roles]
     left_out = _left_out(answers, database, rest)
     features = [one for one in rest if one.name not in left_out]
     for name, how in knowing(database, features, is_churner).items():
@@ -97,10 +102,14 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
     if not features:
         raise StageError("no column is left that could be a feature: take some of them back by --keep.")
     dates = [one for one in features if one.kind == "date"]
+    dates = [time, *dates] if time else dates
     as_of = _day(answers, dates) if dates or uses_as_of(source[2]) else None
+    periods = _periods(answers, time) if time else {}
     return Plan(
         *source,
         key,
+        group,
+        time,
         label,
         churned,
         stayed,
@@ -108,37 +117,55 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
         left_out,
         _meanings(answers, features),
         as_of,
-        churners / label.rows,
+        periods,
+        rate,
     )
 
 
-def _key(answers: Answers, database: duckdb.DuckDBPyConnection) -> Column:
-    """Return the column that names a customer. Raises StageError when rows lack it or share it."""
-    unique = [one for one in answers.given if one.kind in ("text", "integer", "category") and one.distinct == one.rows]
-    likely = unique[0].source if unique else ""
-    need = f"a column must name the customer{f', and {likely} has another value in each row' if likely else ''}"
-    column = answers.column(answers.ask("--key", "Which column names a customer", need, likely))
-    column = replace(
-        column, kind="integer" if column.kind == "integer" else "text", markers=(), lower=False, separators=None
-    )
-    missing, distinct = one_row(
-        database,
-        f"SELECT count(*) FILTER (nullif({_text(column)}, '') IS NULL), count(DISTINCT {_text(column)}) FROM given",
-    )
-    if missing:
+def _key(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Column, Column | None, Column | None]:
+    """Return the key of a row, and the group and the time where a customer has several rows. Raises StageError."""
+    group, time = (answers.column(one) if one else None for one in (answers.asked.group, answers.asked.time))
+    if time and (time.kind != "date" or time.missing):
+        raise StageError(f"{time.source} is no day, or is missing in some rows: --time names the day of a row.")
+    group = _as_name(group) if group else None
+    if group and time and not answers.asked.key:
+        key = replace(group, source="", name="row_id", padded=False)
+        text = f"{_text(group)} || '/' || {identifier(time.source)}::VARCHAR"
+    else:
+        unique = [
+            one for one in answers.given if one.kind in ("text", "integer", "category") and one.distinct == one.rows
+        ]
+        likely = unique[0].source if unique else ""
+        need = f"a column must name the customer{f', and {likely} has another value in each row' if likely else ''}"
+        key = _as_name(answers.column(answers.ask("--key", "Which column names a customer", need, likely)))
+        text = _text(key)
+    for name, sql in (
+        (key.source or "the pair of --group and --time", text),
+        *([(group.source, _text(group))] if group else []),
+    ):
+        if missing := one_row(database, f"SELECT count(*) FILTER (nullif({sql}, '') IS NULL) FROM given")[0]:
+            raise StageError(f"{name} is missing in {number_of(missing, 'rows')}: it names each row's customer.")
+    distinct = one_row(database, f"SELECT count(DISTINCT {text}) FROM given")[0]
+    if distinct < key.rows and answers.on_terminal and not group:
+        print(f"init: {key.source} repeats: {key.rows:,} rows have {distinct:,} values")
+        answers.asked.group, answers.asked.key = key.source, ""
+        answers.asked.time = answers.ask("--time", "Which column is the day of a row", "")
+        return _key(answers, database)
+    if distinct < key.rows:
+        name = key.source or f"{group.source if group else ''} with {time.source if time else ''}"
         raise StageError(
-            f"{column.source} is missing in {number_of(missing, 'rows')}: a key names each row's customer."
+            f"{name} is no key: {key.rows:,} rows have {distinct:,} values. If a customer has several rows, write"
+            " --group CUSTOMER and --time DAY; otherwise name another --key, or a query with one row each for --query."
         )
-    if distinct < column.rows:
-        raise StageError(
-            f"{column.source} is no key: {column.rows:,} rows have {distinct:,} values. Name another column by --key,"
-            " or write a query with one row a customer for --query."
-        )
-    if column.kind == "integer" and column.most - column.least + 1 == column.rows:
-        print(
-            f"init: {column.source} counts the rows: a later extract that counts anew moves customers across the split"
-        )
-    return column
+    if key.source and key.kind == "integer" and key.most - key.least + 1 == key.rows:
+        print(f"init: {key.source} counts the rows: a later extract that counts anew moves customers across the split")
+    return key, group, time
+
+
+def _as_name(column: Column) -> Column:
+    """Return a column as a key or a group: a number without a fraction, or text."""
+    kind: Kind = "integer" if column.kind == "integer" else "text"
+    return replace(column, kind=kind, markers=(), lower=False, separators=None)
 
 
 def _text(column: Column) -> str:
@@ -184,10 +211,10 @@ def _alike(one: str, other: str) -> bool:
         return one.lower() == other.strip().lower()
 
 
-def _refuse_few(rows: int, churners: int) -> None:
+def _refuse_few(rows: int, churners: int, stayers: int) -> None:
     """Raise StageError when the holdout would have too few churners or stayers for any statement."""
     least = round(LEAST_OUTCOMES / HOLDOUT)
-    if min(churners, rows - churners) < least:
+    if min(churners, stayers) < least:
         raise StageError(
             f"{number_of(rows, 'customers')}, of whom {churners:,} churned, are too few: at least {least} churners and"
             f" {least} stayers are needed, so that the holdout of {HOLDOUT:.0%} has {LEAST_OUTCOMES} of either. Take"
@@ -237,6 +264,28 @@ def _read_one_way(answers: Answers, database: duckdb.DuckDBPyConnection, column:
     if way not in readings:
         raise StageError(f"{option}: write {' or '.join(ways)}.")
     return described(database, replace(readings[way], other=None))
+
+
+def _periods(answers: Answers, time: Column) -> dict[str, int]:
+    """Return prepare.time of a table whose rows have a day. Raises StageError for what is no number of days."""
+    window = answers.ask(
+        "--label-window",
+        "After how many days is it known who churned",
+        "a row's label is final some days after its day",
+    )
+    tested = (
+        answers.ask(
+            "--holdout-days",
+            "How many of the last days test the model",
+            "",
+            str(min((time.most - time.least).days // 4, 90)),
+        )
+        if answers.on_terminal or answers.asked.holdout_days
+        else str(min((time.most - time.least).days // 4, 90))
+    )
+    if not (window.isdigit() and tested.isdigit()):
+        raise StageError("--label-window and --holdout-days: write a number of days, as in --label-window 30.")
+    return {"holdout_days": max(int(tested), 1), "label_window_days": int(window)}
 
 
 def _day(answers: Answers, dates: Sequence[Column]) -> date:

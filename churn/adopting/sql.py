@@ -22,7 +22,9 @@ class Plan:
     place: str  # fetch.source
     dialect: Dialect
     relation: str  # what the query reads from
-    key: Column
+    key: Column  # without a name in the source where group and time make it
+    group: Column | None
+    time: Column | None
     label: Column
     churned: str  # the label of a churner, and that of a stayer
     stayed: str
@@ -30,6 +32,7 @@ class Plan:
     left_out: dict[str, str]  # the reason by name
     meanings: dict[str, str]  # of a missing value, by name
     as_of: date | None
+    periods: dict[str, int]  # prepare.time, empty without a time
     churn_rate: float
 
 
@@ -57,18 +60,25 @@ def feature_name(column: Column) -> str:
     return f"days_since_{re.sub('_(date|day|on|at)$', '', column.name)}" if column.kind == "date" else column.name
 
 
-def feature_sql(column: Column, dialect: Dialect) -> str:
-    """Return the SQL of a feature."""
+def day_sql(column: Column, dialect: Dialect) -> str:
+    """Return the SQL of a date."""
     sql = cleaned(column, named(column.source, dialect))
-    if column.kind != "date":
-        return sql
     if dialect == "sqlite":
-        return f"CAST(julianday($as_of) - julianday(date({sql})) AS INTEGER)"
-    if dialect == "postgresql":
+        return f"date({sql})"
+    if dialect == "postgresql" and column.day:
         pattern = re.sub(r"%(\w)", lambda one: POSTGRESQL[one[1]], column.day)
-        return f"$as_of - {f'to_date({sql}, {literal(pattern)})' if pattern else f'CAST({sql} AS date)'}"
-    day = f"strptime({sql}, {literal(column.day)})::DATE" if column.day else f"CAST({sql} AS DATE)"
-    return f"date_diff('day', {day}, $as_of)"
+        return f"to_date({sql}, {literal(pattern)})"
+    return f"strptime({sql}, {literal(column.day)})::DATE" if column.day else f"CAST({sql} AS DATE)"
+
+
+def feature_sql(column: Column, plan: Plan) -> str:
+    """Return the SQL of a feature: of a date the days before the day of the row, or of the data."""
+    if column.kind != "date":
+        return cleaned(column, named(column.source, plan.dialect))
+    day, until = day_sql(column, plan.dialect), day_sql(plan.time, plan.dialect) if plan.time else "$as_of"
+    if plan.dialect == "sqlite":
+        return f"CAST(julianday({until}) - julianday({day}) AS INTEGER)"
+    return f"{until} - {day}" if plan.dialect == "postgresql" else f"date_diff('day', {day}, {until})"
 
 
 def evidence(column: Column) -> str:
@@ -89,18 +99,35 @@ def evidence(column: Column) -> str:
 
 def source_sql(plan: Plan) -> str:
     """Return the text of source.sql."""
-    selected = [(named(plan.key.source, plan.dialect), plan.key.name, "")]
-    if plan.key.padded:
-        selected = [(f"trim({selected[0][0]})", plan.key.name, " -- blanks around values")]
+    selected = [(_key_sql(plan), plan.key.name, " -- blanks around values" if plan.key.padded else "")]
+    if plan.group:
+        selected.append((_named_row(plan.group, plan.dialect), plan.group.name, ""))
+    if plan.time:
+        selected.append((day_sql(plan.time, plan.dialect), plan.time.name, ""))
     selected.append((label_sql(plan.label, plan.churned, plan.stayed, plan.dialect), plan.label.name, ""))
-    selected += [(feature_sql(one, plan.dialect), feature_name(one), evidence(one)) for one in plan.features]
+    selected += [(feature_sql(one, plan), feature_name(one), evidence(one)) for one in plan.features]
     lines = list(_selected(selected, plan.dialect))
     notes = [f"-- Left out: {name}: {reason}." for name, reason in plan.left_out.items()]
     head = [
         "-- Maps the source's columns to those of contract.yaml; `python -m churn init` wrote it. Columns of a CSV are",
         "-- text. Each result is cast to the contract's type, so a new spelling is an error.",
     ]
-    return "\n".join([*head, *notes, "SELECT", *lines, f"FROM {plan.relation}"]) + "\n"
+    where = [f"WHERE {day_sql(plan.time, plan.dialect)} <= $as_of"] if plan.time else []
+    return "\n".join([*head, *notes, "SELECT", *lines, f"FROM {plan.relation}", *where]) + "\n"
+
+
+def _named_row(column: Column, dialect: Dialect) -> str:
+    """Return the SQL of a key or a group."""
+    sql = named(column.source, dialect)
+    return f"trim({sql})" if column.padded else sql
+
+
+def _key_sql(plan: Plan) -> str:
+    """Return the SQL of the key, of the customer and the day where no column has another value in each row."""
+    if plan.key.source or not plan.group or not plan.time:
+        return _named_row(plan.key, plan.dialect)
+    customer, day = _named_row(plan.group, plan.dialect), day_sql(plan.time, plan.dialect)
+    return f"CAST({customer} AS VARCHAR) || '/' || CAST({day} AS VARCHAR)"
 
 
 def _selected(expressions: Iterable[tuple[str, str, str]], dialect: Dialect) -> Iterable[str]:

@@ -42,7 +42,7 @@ prepare:
   holdout_share: 0.2
   salt: churn # another salt makes another split
   drop: {{}} # reason: condition; metrics/rows.json counts them
-
+{periods}
 train:
   estimator: sklearn.ensemble.HistGradientBoostingClassifier
   parameters:
@@ -92,7 +92,9 @@ register:
 def params_text(plan: Plan, branch: str) -> str:
     """Return params.yaml with bounds that `bounds` replaces."""
     as_of = f'"{plan.as_of}"' if plan.as_of else "null"
-    return PARAMS.format(source=scalar(plan.place), as_of=as_of, branch=branch)
+    days = ", ".join(f"{name}: {number}" for name, number in plan.periods.items())
+    periods = f"  time: {{{days}}} # see docs/adapt.md, Customers over time\n" if days else ""
+    return PARAMS.format(periods=periods, source=scalar(plan.place), as_of=as_of, branch=branch)
 
 
 def contract_text(plan: Plan) -> str:
@@ -103,6 +105,8 @@ def contract_text(plan: Plan) -> str:
         "",
         "columns:",
         f"  {scalar(plan.key.name)}: {{role: key, type: {key_type(plan.key)}}}",
+        *([f"  {scalar(plan.group.name)}: {{role: group, type: {key_type(plan.group)}}}"] if plan.group else []),
+        *([f"  {scalar(plan.time.name)}: {{role: time, type: date}}"] if plan.time else []),
         f"  {scalar(plan.label.name)}: {{role: label, type: integer}} # 1 where {plan.label.source} is {plan.churned}",
         "",
         *(line for column in plan.features for line in _feature(column, plan)),
@@ -170,7 +174,8 @@ def _ranges(plan: Plan) -> Iterator[str]:
     for column in plan.features:
         least, most = column.least, column.most
         if column.kind == "date" and plan.as_of:
-            least, most = (plan.as_of - column.most).days, (plan.as_of - column.least).days
+            first, last = (plan.time.least, plan.time.most) if plan.time else (plan.as_of, plan.as_of)
+            least, most = (first - column.most).days, (last - column.least).days
         elif column.kind not in ("integer", "number"):
             continue
         ends = (*widened(float(least), float(most)), least, most)
