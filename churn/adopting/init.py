@@ -126,12 +126,12 @@ def described_by_profile() -> None:
         print(f"init: {name} alone has a ROC AUC of {areas[name]:.2f}: validate refuses what only a churn tells")
 
 
-def run_pipeline() -> None:
-    """Run the pipeline up to prepare, whose output a person sees. Raises StageError when it fails."""
-    if subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "prepare"], check=False).returncode:
+def run(*command: str) -> None:
+    """Run a module of Python's in another process, which imports the files as they are now. Raises StageError."""
+    if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
         raise StageError(
-            f"the pipeline stopped, see above: mend {QUERY} or {CONTRACT}, then run `dvc repro prepare`, `make profile`"
-            " and `make bounds`."
+            f"it stopped, see above: mend {QUERY} or {CONTRACT}, then run `dvc repro prepare`, `make profile` and"
+            " `make bounds`."
         )
 
 
@@ -174,7 +174,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(asked: argparse.Namespace) -> None:
     """Ask, write the files, run the pipeline up to prepare, and write the profile and the bounds."""
-    required = noise.required_metrics(asked.require)
+    noise.required_metrics(asked.require)  # refused now rather than at the end
     is_first = refuse_to_overwrite(asked.force)
     place, dialect, relation = origin(asked)
     as_of = date.fromisoformat(asked.as_of) if asked.as_of and uses_as_of(relation) else None
@@ -183,16 +183,17 @@ def main(asked: argparse.Namespace) -> None:
             given = columns(database)
         plan = planned(Answers(asked, given), database, (place, dialect, relation))
     write(plan, is_first)
-    run_pipeline()
+    run("dvc", "repro", "--quiet", "prepare")
     described_by_profile()
-    noise.write_bounds(asked.splits, required)
+    bounds = [f"--require={one}" for one in asked.require]
+    run("churn", "bounds", "--splits", str(asked.splits), *bounds)
     print_next(plan)
 
 
 def print_next(plan: Plan) -> None:
     """Print what was made, the open questions, and the next commands."""
     features, others = (number_of(len(some), "columns") for some in (plan.features, plan.left_out))
-    print(f"init: {plan.label.rows:,} customers, of whom {plan.churn_rate:.1%} churned; {features} are features")
+    print(f"init: {plan.label.rows:,} rows, {plan.churn_rate:.1%} of them churned; {features} are features")
     if plan.left_out:
         print(f"init: {others} left out, with the reasons in {QUERY}")
     if asked := [feature_name(one) for one in plan.features if one.missing and one.name not in plan.meanings]:

@@ -198,7 +198,7 @@ def settings(noise: Noise, required: Mapping[str, float]) -> dict[str, list[str]
 
 def _overall(noise: Noise, required: Mapping[str, float]) -> Iterator[str]:
     """Yield the stricter of the noise's bound and what is required for each metric, or why there is none."""
-    nobody = {"accuracy": 1 - noise.churn_rate, "average_precision": noise.churn_rate, "roc_auc": 0.5}
+    nobody = {"accuracy": 1 - noise.churn_rate, "average_precision": noise.churn_rate, "recall": 0.0, "roc_auc": 0.5}
     for metric in [*BOUNDED, *(name for name in required if name not in BOUNDED)]:
         values, side = noise.values(metric), "max" if metric in SMALLER_IS_BETTER else "min"
         stricter = min if side == "max" else max
@@ -208,6 +208,8 @@ def _overall(noise: Noise, required: Mapping[str, float]) -> Iterator[str]:
             # A bound that predicting nobody passes has no teeth; a nearer one refuses more honest models.
             nearer = _limit(values, side, NEAR)
             floor_of_noise = nearer if nearer is not None and nearer > trivial else None
+            if metric == "roc_auc":
+                floor_of_noise = floor_of_noise or trivial
         limits = [one for one in (floor_of_noise, required.get(metric)) if one is not None]
         if not limits:
             yield f"# {metric}: no bound, because a model that predicts nobody to churn has {trivial or 0:.3f}"
@@ -300,6 +302,12 @@ def write_bounds(splits: int, required: Mapping[str, float]) -> None:
     """Measure, write the settings to params.yaml, and print what the gate now asks for."""
     noise = measure(load_params(), load_contract(), splits)
     replace_blocks(PARAMS, settings(noise, required))
+    churners = int(np.median([each["churners"] for each in noise.evaluations]))
+    if churners < LEAST_OUTCOMES:
+        print(
+            f"bounds: the gate sees little: the holdout has {churners} churners, and a ROC AUC needs {LEAST_OUTCOMES};"
+            f" raise prepare.holdout_share or prepare.time.holdout_days in {PARAMS}"
+        )
     bounds = load_params().gate.overall
     for metric, bound in bounds.items():
         values, limit = noise.values(metric), bound.min if bound.min is not None else bound.max
@@ -334,4 +342,4 @@ def main(asked: argparse.Namespace) -> None:
     if asked.splits < 2:
         raise StageError("--splits: two or more splits have a standard deviation.")
     write_bounds(asked.splits, required_metrics(asked.require))
-    print(f"bounds: {PARAMS}; review it, then `dvc repro`")
+    print(f"bounds: {PARAMS} has the bounds, each with its reason; review it, then `dvc repro`")

@@ -64,5 +64,5 @@ def test_a_person_adopts_a_table_on_a_terminal_and_the_open_question_stops_valid
     clone.replace("contract.yaml", '"What does a missing charge mean?"', "Nothing was sold yet.")
     clone.ok("dvc", "repro", "validate")
     printed = clone.ok("python", "-m", "churn", "bounds", "--splits", "2")
-    assert "bounds: params.yaml; review it, then `dvc repro`" in printed
+    assert "bounds: params.yaml has the bounds, each with its reason" in printed
     assert 'as_of: "2026-11-24" # the date' in clone.text("params.yaml")

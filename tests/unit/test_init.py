@@ -10,7 +10,7 @@ from churn.adopting.blocks import scalar
 from churn.adopting.columns import columns, snake_case, table
 from churn.adopting.questions import Answers, planned
 from churn.adopting.sql import source_sql
-from churn.adopting.texts import contract_text
+from churn.adopting.texts import contract_text, params_text
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError
@@ -263,8 +263,8 @@ def few(rows, churners):
         (few(1, 1), "", r"^churn is no label: it has 1 value"),
         ("id,churn,charge\n", "", r"^customers\.csv gives no rows: name another source\.$"),
         ("", "", r"customers\.csv is empty: it has no header line\.$"),
-        (make_csv(charge=[1, 2, 3]).replace("c-0001", "c-0000"), "", r"^id is no key: 420 rows have 419 values\. If.* --group"),
-        (make_csv(charge=[1, 2, 3]).replace("c-0001", " c-0000"), "", r"^id is no key: 420 rows have 419 values\. If.* --group"),
+        (make_csv(charge=[1, 2, 3]).replace("c-0001", "c-0000"), "", r"^id is no key: 420 rows have 419 v.* --group"),
+        (make_csv(charge=[1, 2, 3]).replace("c-0001", " c-0000"), "", r"^id is no key: 420 rows have 419 v.* --group"),
         (make_csv(charge=[1, 2, 3]).replace("c-0001", " "), "", r"^id is missing in 1 row: it names"),
         (make_csv(charge=[1, 2, 3]).replace(",no,", ",maybe,", 1), "", r"^churn is no label: it has 3 values"),
         (make_csv(charge=[1, 2, 3]).replace(",no,", ",,", 1), "", r"^churn is missing in 1 row: leave customers"),
@@ -339,6 +339,49 @@ def test_a_missing_value_has_the_meaning_that_is_said_or_stays_a_question(plan):
     assert (contract.columns["a"].because, contract.open_questions) == ("Never billed.", ["b"])
     assert contract.columns["b"].values == ("x", "y")
     assert [row["b"] for row in fetched(made)[:3]] == ["x", "y", None]
+
+
+def months(row):
+    return f"2026-{row % 6 + 1:02}-28"
+
+
+MONTHS = {"id": lambda row: f"c-{row // 6:04}", "month": months, "since": lambda row: f"2025-{row % 9 + 1:02}-01"}
+MONTHS |= {"churn": lambda row: "yes" if row % 6 == 5 and row % 7 < 6 else "no", "charge": lambda row: row % 90}
+OVER_TIME = ("--group=id", "--time=month", "--label=churn", "--churned=yes", "--label-window=30", "--as-of=2026-07-31")
+
+
+def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(plan, monkeypatch, folder):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    with pytest.raises(StageError, match=r"^id is no key: 900 rows have 150 values\. If a customer has several rows"):
+        plan(make_csv(**MONTHS))
+    with pytest.raises(StageError, match=r"write --label-window\.$"):
+        plan(make_csv(**MONTHS), roles=[one for one in OVER_TIME if "window" not in one])
+    made = plan(make_csv(**MONTHS), roles=OVER_TIME)
+    contract = contract_of(made)
+    assert (contract.key, contract.group, contract.time) == ("row_id", "id", "month")
+    assert types(made) == {"days_since_since": "integer", "charge": "integer"}
+    rows = fetched(made)
+    assert (rows[1]["row_id"], str(rows[1]["month"])) == ("c-0000/2026-02-28", "2026-02-28")
+    assert rows[1]["days_since_since"] == (date(2026, 2, 28) - date(2025, 2, 1)).days
+    init.PARAMS.write_text(params_text(made, "main"))
+    time = load_params(init.PARAMS).prepare.time
+    assert (time.holdout_days, time.label_window_days) == (37, 30)
+    assert source_sql(made).endswith('WHERE CAST("month" AS DATE) <= $as_of\n')
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--group=id --time=charge", r"^charge is no day, or is missing in some rows"),
+        ("--group=id --time=since", r"^id with since is no key: 900 rows have \d+ values"),
+        ("--group=id --time=month --label-window=soon", r"^--label-window and --holdout-days: write a number"),
+    ],
+)
+def test_a_wrong_group_or_time_is_refused_in_one_sentence(plan, monkeypatch, options, said):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    roles = [*options.split(), "--label=churn", "--churned=yes", "--as-of=2026-07-31"]
+    with pytest.raises(StageError, match=said):
+        plan(make_csv(**MONTHS | {"since": lambda row: "2025-01-01"}), roles=roles)
 
 
 @pytest.fixture
