@@ -25,6 +25,7 @@ from churn.gate.rules import evaluate_rules
 from churn.gate.rules import shown as metric_shown
 from churn.lock import ORDER, Stages, stages_of
 from churn.modeling.model import load_model, read_table, rows_seen
+from churn.quality.feature_checks import feature_findings
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
@@ -182,7 +183,8 @@ def contract_faults(contract: Contract, reference: Path, names: Mapping[str, str
     yield from map(Fault, row_faults(contract))
     with parquet_views(TABLES, UNREADABLE) as database:
         now = profile_of(database, contract, known)
-        for finding in profile_findings(contract, known, now):
+        columns, _ = feature_findings(database, contract, known, now)
+        for finding in (*profile_findings(contract, known, now), *columns):
             yield Fault(finding.sentence, "profile", (finding.rule, finding.column))
 
 

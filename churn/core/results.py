@@ -65,6 +65,7 @@ class ValidationResult(Result):
     passed: bool
     tables: TablesResult
     broken: tuple[BrokenRule, ...]
+    notes: tuple[str, ...] = ()
 
 
 class MeasuredResult(Result):
@@ -112,6 +113,7 @@ class EvaluationResult(MeasuredResult):
     roc_auc_over_time: OverTimeResult | None = None
 
     threshold: Number
+    suitable_threshold: Number | None = None
     capacity: Number
     inputs: tuple[tuple[str, str], ...]
     slices: tuple[SliceResult, ...]

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+FEW_PREDICTED = 0.1  # of the churners: below it, the threshold does not fit the churn rate
 LATE = "out_of_time"  # the column of the predictions that says whether a row is later than the training
 EARLIER = "random_by_customer"  # the key of the metrics on the other rows
 Mask = npt.NDArray[np.bool_]
@@ -122,7 +123,8 @@ def evaluation_of(
     dict
         The content of metrics/evaluation.json without `inputs`: each metric, `intervals`, `threshold`, `capacity`, and
         the numbers of `rows`, `churners` and `predicted` churners, with groups also of `customers`; the same for each
-        of `slices`, with its `name` and `kind`.
+        of `slices`, with its `name` and `kind`. Also `suitable_threshold`, if the threshold is not: hardly anybody or
+        everybody is predicted.
 
     Raises
     ------
@@ -152,7 +154,22 @@ def evaluation_of(
     if twice := [name for name, count in Counter(part["name"] for part in slices).items() if count > 1]:
         raise StageError(f"params.yaml: evaluate.slices: {twice[0]} is the name of two slices; rename the condition.")
     settings = {"threshold": params.threshold, "capacity": params.campaign.capacity}
-    return measured(np.ones(len(y), dtype=bool)) | settings | {"slices": slices}
+    whole = measured(np.ones(len(y), dtype=bool))
+    if not FEW_PREDICTED * whole["churners"] <= whole["predicted"] < whole["rows"]:
+        settings |= suitable_threshold(y, scores)
+    return whole | settings | {"slices": slices}
+
+
+def suitable_threshold(y: Floats, scores: Floats) -> dict[str, float]:
+    """Return the score from which on about as many customers are predicted as churned, unless it is 0 or 1.
+
+    Examples
+    --------
+    >>> suitable_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.12345, 0.02, 0.3]))
+    {'suitable_threshold': 0.123}
+    """
+    least = float(f"{np.sort(scores)[-int(y.sum())]:.3g}")
+    return {"suitable_threshold": least} if 0 < least < 1 else {}
 
 
 def _measured(given: Outcomes, scores: Floats, params: Evaluate, rows: Mask | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 validate applies them to both tables, and scoring to the customers that come in.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from churn.config.contract import Contract
@@ -157,7 +157,8 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
                     raise rule.relation.refused(its_own) from its_own
         raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
     yield from column_findings(table, types, contract, total)
-    for rule, count in zip(rules, broken, strict=True):
+    tally = [*zip(rules, broken, strict=True)]
+    for rule, count in tally:
         if rule.relation and total and not tested[rule.rule]:
             sentence = f"{rule.rule} is NULL in every row, so it tests nothing: write it over columns that have values"
             yield Finding(table, rule.rule, rule.column, total, 1.0, sentence)
@@ -167,9 +168,27 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
                 f" WHERE {rule.violated} ORDER BY __row LIMIT {ROWS_SHOWN}"
             ).fetchall()
             sentence = f"{rule.column} has {number_of(count, rule.message)}"
+            if rule.rule == "values" and (values := contract.columns[rule.column].values):
+                sentence += _misspelt(database, table, rule, values, count)
             share = round(count / total, 6)
             yield Finding(table, rule.rule, rule.column, count, share, sentence, tuple(row for (row,) in rows))
     rate = contract.rules.label_rate
-    if label_rate is not None and not rate.min <= label_rate <= rate.max:
+    # Of labels other than 0 and 1 the mean is no rate.
+    coded = any(rule.rule == "values" and rule.column == contract.label for rule, count in tally if count)
+    if label_rate is not None and not coded and not rate.min <= label_rate <= rate.max:
         message = f"{contract.label} is 1 in {label_rate:.1%} of the rows, outside {rate.min:.0%} to {rate.max:.0%}"
         yield Finding(table, "label_rate", contract.label, total, 1.0, message)
+
+
+def _misspelt(
+    database: duckdb.DuckDBPyConnection, table: str, rule: RowRule, values: Collection[str], count: int
+) -> str:
+    """Return how many of the values that a category does not list would be listed without blanks and case."""
+    bare = "lower(regexp_replace({}, '^[\\s\\pZ]+|[\\s\\pZ]+$', '', 'g'))".format
+    listed = ", ".join(bare(literal(value)) for value in values)
+    sql = f"SELECT count(*) FROM {table} WHERE {rule.violated} AND {bare(identifier(rule.column))} IN ({listed})"
+    (alike,) = database.execute(sql).fetchall()[0]
+    if not alike:
+        return ""
+    some = "which" if alike == count else f"{alike:,} of which"
+    return f", {some} differ from a listed one by blanks or case alone: trim() or a CASE in the query makes them equal"
