@@ -10,6 +10,7 @@ from churn.config.contract import load_contract
 from churn.config.params import METRICS, Prepare, Time
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
+from churn.data.sources.hints import _hint
 from churn.data.split import drop_declared, in_holdout
 from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, with_groups
 from churn.evaluation.metrics import Outcomes, all_metrics
@@ -148,6 +149,30 @@ def test_a_day_that_is_none_of_iso_8601_is_counted_by_column(tmp_path, monthly, 
         StageError, match=r"does not fit the types of contract\.yaml: month has 1 value not of the type date"
     ):
         fetched(tmp_path, monthly, params, day, QUERY.partition(" WHERE")[0])
+
+
+@pytest.mark.parametrize(
+    ("day", "write"),
+    [
+        ("01.03.2025", "strptime(month, '%d.%m.%Y')::DATE AS month (line 1: dates, day.month.year)"),
+        ("20250301", "strptime(month, '%Y%m%d')::DATE AS month (line 1: dates, yearmonthday)"),
+        ("2025-3-1", "strptime(month, '%Y-%m-%d')::DATE AS month (line 1: dates, without leading zeros)"),
+        ("2025-03-01 12:00:00", "CAST(CAST(month AS TIMESTAMP) AS DATE) AS month (line 1: times of day)"),
+        ("2025-03-01T12:00:00Z", "CAST(CAST(month AS TIMESTAMP) AS DATE) AS month (line 1: times of day)"),
+    ],
+)
+def test_what_reads_a_day_of_another_form_is_said_and_works(tmp_path, monthly, params, day, write):
+    query = QUERY.partition(" WHERE")[0]
+    with pytest.raises(StageError, match=re.escape(f"months.sql write {write}.")):
+        fetched(tmp_path, monthly, params, day, query)
+    assert fetched(
+        tmp_path, monthly, params, day, query.replace("month, churned", write.partition(" (")[0] + ", churned")
+    ).to_pylist() == [date(2025, 3, 1)]
+
+
+def test_a_day_of_no_known_form_has_no_advice():
+    assert _hint("month", ["soon"], "date", "") is None
+    assert _hint("month", ["yes"], "date", "") is None
 
 
 # --- prepare ---
