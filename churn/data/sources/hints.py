@@ -163,7 +163,10 @@ def _hint(x: str, values: Collection[str], kind: str, scheme: str) -> tuple[str,
         x = f"nullif({x}, {literal(value)})"
     words += [f"texts such as {placeholders[0]}"] if placeholders else []
     if filled:
-        hint = _of_flags(x, filled, kind) or (_of_numbers(x, filled, kind, scheme) if kind in NUMBERS else None)
+        if kind == "date":
+            hint = _of_days(x, filled, scheme)
+        else:
+            hint = _of_flags(x, filled, kind) or (_of_numbers(x, filled, kind, scheme) if kind in NUMBERS else None)
         if hint is None and kind == "label":
             hint = f"CASE {x} WHEN … THEN 1 WHEN … THEN 0 END", "the label is 0 or 1"
         if hint is None:
@@ -206,6 +209,17 @@ def _of_numbers(x: str, values: Sequence[str], kind: str, scheme: str) -> tuple[
     if found and fit(GROUPS) and fit(COMMA):  # such as 1,234 alone
         return found[0], f"{found[1]}; of decimal commas replace({x}, ',', '.')"
     return found
+
+
+def _of_days(x: str, values: Collection[str], scheme: str) -> tuple[str, str] | None:
+    shapes = DATES | {r"\d{4}-\d{1,2}-\d{1,2}": ("without leading zeros", ("%Y-%m-%d",))}
+    for pattern, (said, forms) in shapes.items():
+        fitting = [form for form in forms if _fits_all(values, form)]
+        if fitting and all(re.fullmatch(pattern, value) for value in values):
+            return date_sql(scheme, x, fitting[0]), f"dates, {said}"
+    if all(re.match(r"\d{4}-\d\d-\d\d[ T]\d\d:", value) for value in values):
+        return f"CAST(CAST({x} AS TIMESTAMP) AS DATE)", "times of day"
+    return None
 
 
 def _fits_all(values: Collection[str], form: str) -> bool:
