@@ -1,7 +1,8 @@
-"""What fetch, prepare, the profile and validate cost on ten million customers: seconds, and the peak of memory.
+"""What the stages cost on ten million customers, or on a thousand columns: seconds, and the peak of memory.
 
-The customers are those of the sample, over and over, each time with another key, in no order. Runs the stages one after
-the other in a temporary folder (about 1 GB). Usage: python -m benchmarks.scale [ROWS]
+The customers are those of the sample, over and over, each time with another key, in no order. With --columns they are
+random, three of five features are numbers, and all stages run. Runs one stage after the other in a temporary folder
+(about 1 GB). Usage: python -m benchmarks.scale [ROWS] [--columns COLUMNS]
 """
 
 import argparse
@@ -17,6 +18,40 @@ import duckdb
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/sample/telco_customers.csv"
+DATA = ("stages.fetch", "stages.prepare", "churn profile", "stages.validate")
+MODEL = ("stages.train", "stages.evaluate", "stages.gate", "churn drift --before data/raw/customers.parquet")
+UNIFORM = "(hash(row, {0}) % 10000 / 10000)"
+KINDS = (  # of the columns that --columns asks for: the declaration, and the SQL of a value
+    ("number", f"round(20 * {UNIFORM} + churn, 3)"),
+    ("number, nulls: allow, because: Unknown.", f"if({UNIFORM} < 0.1, NULL, hash(row) % 977 / 7 + {{0}})"),
+    ("integer", f"CAST(99 * {UNIFORM} AS BIGINT)"),
+    ("category, values: [low, middle, high]", f"if({UNIFORM} < 0.4, 'low', if({UNIFORM} < 0.8, 'middle', 'high'))"),
+    ("boolean", f"{UNIFORM} < 0.3"),
+)
+RULES = """\
+rules:
+  min_rows: 1000
+  label_rate: {min: 0.05, max: 0.6}
+  max_single_feature_roc_auc: 0.85
+  profile: {rows: {min: 0.9, max: 1.5}, nulls: 0.05, mean: 0.3, quantiles: 0.1, categories: 0.1, label_rate: 0.1}
+  relations: {}
+"""
+SETTINGS = """
+evaluate: {threshold: 0.5, campaign: {capacity: 0.1}, slices: {columns: [c3, c4], conditions: {low: c0 < 10}}}
+gate:
+  overall: {roc_auc: {min: 0.5}}
+  min_slice_rows: 100
+  slices: {}
+  every_slice: {max_roc_auc_gap: 0.9, calibration_error: 0.9, predicted_to_actual_ratio: 0.01}
+  vs_baseline:
+    margins: {roc_auc: 0.1}
+    slice_margins: {roc_auc: 0.2}
+    tolerance: 9
+    familywise_alpha: 0.01
+    max_gain: {roc_auc: 0.1}
+  when_inconclusive: {overall: pass, slices: pass}
+  anchor: {days: 90, margins: {roc_auc: 0.2}, max_gain: {roc_auc: 0.2}}
+"""
 
 
 def make_source(target: Path, rows: int) -> None:
@@ -30,17 +65,38 @@ def make_source(target: Path, rows: int) -> None:
         ) TO '{target}' (FORMAT parquet)""")
 
 
+def make_wide(folder: Path, rows: int, columns: int) -> None:
+    """Write a source of `rows` random customers with `columns` features, and the settings for it."""
+    chosen = {f"c{number}": KINDS[number % len(KINDS)] for number in range(columns)}
+    values = ", ".join(f"{value.format(name[1:])} AS {name}" for name, (_, value) in chosen.items())
+    churners = f"SELECT row, CAST(hash(row) % 10 < 3 AS INTEGER) AS churn FROM range({rows}) AS numbers(row)"
+    source = folder / "customers.parquet"
+    duckdb.execute(f"COPY (SELECT 'k' || md5(row::VARCHAR) AS id, churn, {values} FROM ({churners})) TO '{source}'")
+    declared = "".join(f"  {name}: {{role: feature, type: {kind}}}\n" for name, (kind, _) in chosen.items())
+    numbers = [name for name, (kind, _) in chosen.items() if kind.startswith(("number", "integer"))]
+    (folder / "contract.yaml").write_text(
+        "columns:\n  id: {role: key, type: string}\n  churn: {role: label, type: integer}\n"
+        f"{declared}{RULES}  ranges: {{{', '.join(f'{name}: {{min: 0, max: 2000}}' for name in numbers)}}}\n"
+    )
+    (folder / "source.sql").write_text("SELECT * FROM source\n")
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    start, end = params.index("\nevaluate:"), params.index("\nregister:")
+    (folder / "params.yaml").write_text(params[:start] + SETTINGS + params[end:])
+    features = (folder / "churn/features.py").read_text(encoding="utf-8")
+    (folder / "churn/features.py").write_text(features.replace("= (add_num_products,)", "= ()"))
+
+
 def run_module(module: str, folder: Path) -> tuple[float, float]:
     """Run a module with its arguments, and return its wall time in seconds and its peak resident memory in MiB."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", *module.split()], cwd=folder)
+    process = subprocess.Popen([sys.executable, "-m", *module.split()], cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{module} failed.")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def main(rows: int) -> None:
+def main(rows: int, columns: int) -> None:
     """Print a line a stage."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -48,18 +104,22 @@ def main(rows: int) -> None:
             shutil.copytree(ROOT / name, folder / name)
         for name in ("contract.yaml", "source.sql"):
             shutil.copy(ROOT / name, folder)
-        make_source(folder / "customers.parquet", rows)
         params = (ROOT / "params.yaml").read_text(encoding="utf-8")
         (folder / "params.yaml").write_text(params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet"))
-        for module in ("stages.fetch", "stages.prepare", "churn profile", "stages.validate"):
+        if columns:
+            make_wide(folder, rows, columns)
+        else:
+            make_source(folder / "customers.parquet", rows)
+        for module in (*DATA, *(MODEL if columns else ())):
             seconds, peak = run_module(module, folder)
-            print(f"{module:16} {seconds:6.1f} s {peak:7,.0f} MiB", flush=True)
+            print(f"{' '.join(module.split()[:2]):16} {seconds:6.1f} s {peak:7,.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="?", type=int, default=10_000_000)
+    parser.add_argument("--columns", type=int, default=0, help="features of random customers, instead of the sample's")
     asked = parser.parse_args()
-    if asked.rows < 1:
-        parser.error("rows: at least 1")
-    main(asked.rows)
+    if asked.rows < 1 or asked.columns < 0:
+        parser.error("rows: at least 1, and columns at least 0")
+    main(asked.rows, asked.columns)

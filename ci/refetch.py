@@ -35,8 +35,8 @@ def bring(file: Path) -> int:
 
 def main() -> int:
     """Return the exit status of the stage."""
-    for file in tracked():
-        if status := bring(file):
+    for source in tracked():
+        if status := bring(source):
             return status
     fetch = ("dvc", "repro", "--pull", "--no-run-cache", "--force", "--single-item", "fetch")
     if status := shell.call("python", "-m", "churn", "lock", "take", "dvc.lock") or shell.call(*fetch):

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -13,15 +14,16 @@ from churn.core.errors import StageError, number_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, EVALUATION, GATE, MODEL, PARAMS, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
-from churn.gate.rules import root_causes
+from churn.gate.rules import root_causes, unexplained
 from churn.lock import ORDER
 from report.anchor import vs_earlier
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
 from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
 from report.faults import Fault, given_approval, missing_comparison
-from report.identity import refuse_other_names, renamed_features
+from report.identity import renamed_features
 from report.judge import candidate, judged
+from report.problem import other_names, other_problem
 from report.recompute import recomputing
 from report.settings import mains_contract
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
@@ -29,6 +31,7 @@ from report.values import spike_notes, value_notes
 
 PICTURE = FOLDER / "comparison.png"
 HASH = re.compile("[0-9a-f]{40}")
+GAP = 0.02  # of the ROC AUC, over time: from here on the report names a fall that is beyond its interval
 ROOT_CAUSES = ("max_gain", "slice_size")  # rules whose failure explains that of others, which come later
 
 
@@ -51,8 +54,9 @@ def collect(base: str, name: str) -> ReportData:
         with suppress(StageError):  # the outcome already names a params.yaml that cannot be read
             data.changes = (*value_changes(commit), *profile_changes(commit))
         files = changed_files(commit)
-        notes, code = list(judge_notes(data.changes, files)), own_judge(files)
+        code = own_judge(files)
         missing = compare_with_main(data, commit, done, own=code is not None and data.approval.covers(code))
+        notes = list(judge_notes(() if data.problem else data.changes, files))
         if data.comparison and data.comparison.easier:
             before, here = data.comparison.easier
             notes.append(
@@ -66,6 +70,7 @@ def collect(base: str, name: str) -> ReportData:
         reason = f"Nothing to compare with: this clone does not know {name}; fetch it with its history"
         # CI gives a hash, which is known there unless the branch's code has damaged the clone.
         missing, notes = [Fault(reason) if HASH.fullmatch(base) else missing_comparison(reason)], []
+    notes += over_time(data.evaluation or {})
     if outcome.passed or outcome.stage == "gate":
         notes += settle(data, missing, code)
     else:
@@ -73,7 +78,8 @@ def collect(base: str, name: str) -> ReportData:
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
         with suppress(StageError):  # of settings that this code does not know
             picture_alone(PICTURE)
-    data.notes, data.has_picture = (*data.notes, *notes), PICTURE.exists()
+    validated = (result_of("validate", VALIDATION, runs) or {}).get("notes", ())
+    data.notes, data.has_picture = (*data.notes, *notes, *validated), PICTURE.exists()
     return data
 
 
@@ -102,22 +108,25 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
         if not own:  # else mains_params and mains_contract read them as far as this code knows their keys
             load_params(main / PARAMS)
             load_contract(main / CONTRACT)
-        same, names, rekeyed = set[Path](), dict[str, str](), None
+        same, names, rekeyed, problem = set[Path](), dict[str, str](), None, None
         with noted(uncompared):
             same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
-            if not tables | model <= same:
+            if not other_names(main) and not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
                 same = same or unchanged(main)  # by the lock of what was built
-            refuse_other_names(main)
-            with suppress(StageError, OSError):  # main's own code may have written another shape
-                data.base_account = read_result(main / ROWS)
-            if not tables <= same and (found := data_change(main, prepared)):
-                data.data, rekeyed = found, found.rekeyed
-            names = renamed_features(main) if evaluated else {}
+            if problem := other_problem(main):
+                data.problem = problem.reason
+            else:
+                with suppress(StageError, OSError):  # main's own code may have written another shape
+                    data.base_account = read_result(main / ROWS)
+                if not tables <= same and (found := data_change(main, prepared)):
+                    data.data, rekeyed = found, found.rekeyed
+                names = renamed_features(main) if evaluated else {}
         if evaluated:
             since: tuple[RuleOutcome, ...] = ()
-            ours = candidate(main, names, data.approval)
-            if not uncompared:
+            reference = Path() if problem else main
+            ours = candidate(reference, names, data.approval)
+            if not uncompared and not problem:
                 with noted(uncompared):
                     data.same_model = {MODEL, TEST} <= same
                     data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
@@ -126,13 +135,27 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             data.rules, data.faults = judged(main, ours, data.comparison, data.data)
             data.rules += since
             data.faults += tuple(map(Fault, differences() if differences else ()))
+            if problem and problem.fault:
+                data.faults = (problem.fault, *data.faults)
             data.notes = (
                 *same_under_other_names(ours.names, rekeyed),
                 *value_notes(data.data, ours.strict),
-                *spike_notes(mains_contract(main), ours.contract, ours.names),
+                *spike_notes(mains_contract(reference), ours.contract, ours.names),
             )
     missing = [missing_comparison(reason) for reason in uncompared]
     return missing + [missing_comparison(reason) if own else Fault(reason) for reason in unjudged]
+
+
+def over_time(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence where the model is worse on later rows than on other customers of its own time, beyond noise."""
+    found = evaluation.get("roc_auc_over_time") or {}
+    fall, (_, high) = found.get("difference"), found.get("interval", (None, None))
+    if fall is not None and high is not None and fall < -GAP and high < 0:
+        before, day = evaluation["random_by_customer"]["roc_auc"], evaluation["train_until"]
+        yield (
+            f"The ROC AUC falls from {before:.3f} on held-out customers of the training's time to"
+            f" {evaluation['roc_auc']:.3f} after {day}: customers drift, or a feature knows what is known only later"
+        )
 
 
 def same_under_other_names(names: Mapping[str, str], rekeyed: OtherKeys | None) -> Iterator[str]:
@@ -174,6 +197,7 @@ def outcome_beside_main(data: ReportData) -> Outcome:
     causes = [rule.message for kind in ROOT_CAUSES for rule in failed if rule.kind == kind]
     if failed and data.evaluation:
         causes += root_causes(data.evaluation)
+    failed = list(unexplained(failed, data.evaluation or {}))
     reasons = [*(fault.message for fault in data.faults), *causes, *outcome.reasons, *(rule.message for rule in failed)]
     return blocked(list(dict.fromkeys(reasons)), outcome.stage or "comparison") if reasons else outcome
 

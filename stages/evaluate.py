@@ -1,5 +1,7 @@
 """evaluate: how good the model is on the holdout, for all customers and for each slice of them.
 
+Where rows have a day, the model is judged on those later than its training, and measured on the others beside them.
+
 In: the model, the test table, and the digest of its keys that prepare took. Out: metrics/evaluation.json,
 plots/*.csv, and a score for every row of the holdout in data/predictions/test.parquet. Fails when the model is not
 the file that train wrote, when the holdout is not the one that prepare made or has one outcome alone, when a score
@@ -7,7 +9,7 @@ is missing, not finite or not a probability, and when all are equal.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 if __name__ == "__main__":
@@ -22,9 +24,10 @@ from churn.core.files import replacing, sha256_of, write_json
 from churn.core.paths import EVALUATION, MODEL, PLOTS, PREDICTIONS, ROWS, TEST
 from churn.core.results import read_result
 from churn.core.runner import run, working
+from churn.data.periods import train_until
 from churn.data.split import key_lines
 from churn.evaluation.curves import curves
-from churn.evaluation.holdout import evaluation_of, scores_of
+from churn.evaluation.holdout import EARLIER, evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
 from churn.evaluation.metrics import Floats, roc_auc
 from churn.modeling.model import load_model, read_table
 
@@ -33,6 +36,7 @@ import pandas as pd
 
 IMPORTANCE_ROWS = 2_000
 IMPORTANCE_REPEATS = 3
+IMPORTANCE_SCORED = 600_000  # rows for the model: each of more than 100 features is permuted in fewer rows
 IMPORTANCE_CELLS = 4_000_000  # values in a table for the model: about 32 MB
 
 
@@ -45,6 +49,19 @@ def refuse_another_holdout(keys: pd.Series, counts: Mapping[str, Any]) -> None:
         )
 
 
+def encoded(model: Any, frame: pd.DataFrame) -> tuple[Callable[[pd.DataFrame], Floats], pd.DataFrame]:
+    """Return the scores of a frame as a function, and the frame: encoded, if that gives one number for each feature.
+
+    The encoding takes nearly all the time of scoring a thousand features, and has to be done once.
+    """
+    if hasattr(model, "steps") and hasattr(model[0], "transformers_"):
+        numbers = np.asarray(model[:-1].transform(frame))
+        names = [name for _, _, columns in model[0].transformers_ for name in columns]
+        if numbers.shape[1] == len(names) == frame.shape[1]:
+            return lambda some: model[-1].predict_proba(some.to_numpy())[:, 1], pd.DataFrame(numbers, columns=names)
+    return lambda some: model.predict_proba(some)[:, 1], frame
+
+
 def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     """Return by how much the ROC AUC falls when a feature's values change places (Breiman 2001), greatest first.
 
@@ -52,8 +69,10 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
     sees only the rows that got another value (of a category, that is often the half), and of many features at once.
     """
     random = np.random.default_rng(0)
-    rows = np.sort(random.permutation(len(features))[:IMPORTANCE_ROWS])
+    most = min(IMPORTANCE_ROWS, IMPORTANCE_SCORED // (IMPORTANCE_REPEATS * features.shape[1]))
+    rows = np.sort(random.permutation(len(features))[:most])
     frame, y = features.iloc[rows].reset_index(drop=True), labels.to_numpy(np.float64)[rows]
+    scores_of_frame, frame = encoded(model, frame)
     order = np.concatenate([random.permutation(len(frame)) for _ in range(IMPORTANCE_REPEATS)])
     repeated = pd.concat([frame] * IMPORTANCE_REPEATS, ignore_index=True)
 
@@ -61,7 +80,7 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
         value = roc_auc(y, scores).value
         return np.nan if value is None else value
 
-    unpermuted = model.predict_proba(frame)[:, 1]
+    unpermuted = scores_of_frame(frame)
     base, falls = area(unpermuted), {}
     together = max(1, IMPORTANCE_CELLS // repeated.size)
     for start in range(0, frame.shape[1], together):
@@ -69,7 +88,7 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
         permuted = frame[names].take(order).set_axis(repeated.index)
         others = {name: (permuted[name] != repeated[name]).to_numpy() for name in names}
         changed = pd.concat([repeated[other].assign(**{name: permuted[name][other]}) for name, other in others.items()])
-        given = model.predict_proba(changed)[:, 1] if len(changed) else np.empty(0)
+        given = scores_of_frame(changed) if len(changed) else np.empty(0)
         parts = np.split(given, np.cumsum([other.sum() for other in others.values()])[:-1])
         for (name, other), part in zip(others.items(), parts, strict=True):
             scores = np.tile(unpermuted, IMPORTANCE_REPEATS)
@@ -78,6 +97,11 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
     return pd.DataFrame({"feature": list(falls), "fall_in_roc_auc": list(falls.values())}).sort_values(
         ["fall_in_roc_auc", "feature"], ascending=[False, True]
     )
+
+
+def _shown(measured: Mapping[str, Any], name: str) -> str:
+    value, low, high = ("none" if x is None else f"{x:.4f}" for x in (measured[name], *measured["intervals"][name]))
+    return f"{value:>6}  ({low} to {high})"
 
 
 def main() -> None:
@@ -91,11 +115,17 @@ def main() -> None:
         scores = scores_of(model, features)
     with replacing(PREDICTIONS) as tmp:
         predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
+        predictions = with_groups(predictions, TEST, contract)
         predictions.to_parquet(tmp, index=False, compression="zstd")
     with working("evaluate: measuring"):
-        measured = evaluation_of(features, labels, scores, params, contract)
+        outcomes, judged = outcomes_of(predictions, contract), judged_rows(predictions)
+        measured = evaluation_of(features, outcomes, scores, params, contract)
+    day = train_until(TEST) if contract.time else None
+    until = {"train_until": str(day)} if day else {}
     inputs = [[str(path), sha256_of(path)] for path in (MODEL, TEST)]
-    write_json(EVALUATION, measured | {"inputs": inputs})
+    write_json(EVALUATION, measured | until | {"inputs": inputs})
+    if day:
+        features, labels, scores = features[judged], labels[judged], scores[judged]
     with working("evaluate: drawing"):
         tables = curves(labels.to_numpy(), scores, params.threshold) | {
             "importance": permutation_importance(model, features, labels)
@@ -103,10 +133,11 @@ def main() -> None:
     for name, table in tables.items():
         with replacing(PLOTS / f"{name}.csv") as tmp:
             table.to_csv(tmp, index=False, float_format="%.6f", lineterminator="\n")
-    for name, interval in measured["intervals"].items():
-        value, low, high = ("none" if x is None else f"{x:.4f}" for x in (measured[name], *interval))
-        print(f"evaluate: {name:27}{value:>6}  ({low} to {high})")
-    print(f"evaluate: {len(labels):,} customers, {len(measured['slices'])} slices, threshold {params.threshold:g}")
+    for name in measured["intervals"]:
+        beside = f"  until {day}: {_shown(measured[EARLIER], name)}" if day else ""
+        print(f"evaluate: {name:27}{_shown(measured, name)}{beside}")
+    slices = len(measured["slices"])
+    print(f"evaluate: {len(labels):,} {contract.unit}, {slices} slices, threshold {params.threshold:g}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ data/raw/customers.parquet. Fails when the source is missing, unreachable or emp
 query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
 
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -14,14 +14,14 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import Contract, load_contract
+from churn.config.contract import MOST_VALUES, Contract, load_contract, too_many_values
 from churn.config.params import Fetch, load_params
 from churn.core.errors import StageError, number_of
 from churn.core.files import replacing
 from churn.core.paths import RAW
 from churn.core.runner import run, working
 from churn.data.as_of import read_query
-from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, literal
+from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, in_chunks, literal
 from churn.data.engines import duckdb_fault
 from churn.data.sources.hints import hints, nearest
 from churn.data.sources.stream import record_batches, streaming
@@ -33,6 +33,7 @@ from tqdm import tqdm
 CAST_ERRORS = "__cast_errors"  # a column that the snapshot lacks: the columns and values that do not fit their type
 BETWEEN, WITHIN = "\x1e", "\x1f"  # these, and a column and its value
 VALUES, LENGTH = 1000, 40  # values of a column, and characters of each, whose shape a message needs
+TOGETHER = 100  # categories in a query
 
 
 def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
@@ -112,6 +113,9 @@ def _load(
         scheme = params.source.partition("://")[0] if "://" in params.source else ""
         hint = hints(values, {**types, contract.label: "label"}, sql, params.query, scheme)
         raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.{hint}")
+    many = [f"{name}: {too_many_values(count, name)}" for name, count in _many_values(database, types)]
+    if many:
+        raise StageError(f"{params.query}: {'; '.join(many)}.")
     key, kind = next(iter(types.items()))
     blanks = f"SELECT count(*) FROM customers WHERE {blank(key)}"
     if kind == "string" and (count := database.execute(blanks).fetchall()[0][0]):
@@ -129,6 +133,18 @@ def _alike(missing: Iterable[str], given: Iterable[str], declared: Collection[st
     return f"; it gives {', '.join(f'{near}, and not {name}' for name, near in found.items())}" if found else ""
 
 
+def _many_values(database: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Yield each category with more values than a model takes, and their number; validate refuses unlisted ones."""
+    names = [name for name, kind in types.items() if kind == "category"]
+    for some in in_chunks(names, TOGETHER):
+        counts = ", ".join(f"approx_count_distinct({identifier(name)})" for name in some)
+        for name, about in zip(some, database.execute(f"SELECT {counts} FROM customers").fetchall()[0], strict=True):
+            if about > MOST_VALUES / 2:  # an estimate: counting exactly takes longer, and most categories have few
+                exact = f"SELECT count(DISTINCT {identifier(name)}) FROM customers"
+                if (count := database.execute(exact).fetchall()[0][0]) > MOST_VALUES:
+                    yield name, count
+
+
 def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
     """Yield the batches, with a bar on a terminal."""
     with tqdm(desc="fetch", unit=" rows", unit_scale=True, leave=False, disable=None) as progress:
@@ -139,9 +155,9 @@ def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
 
 def main() -> None:
     """Fetch what params.yaml names."""
-    params = load_params().fetch
-    rows = snapshot(params, load_contract(), RAW)
-    print(f"fetch: {rows:,} customers from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")
+    params, contract = load_params().fetch, load_contract()
+    rows = snapshot(params, contract, RAW)
+    print(f"fetch: {rows:,} {contract.unit} from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from churn.core.errors import StageError
 
 import duckdb
 
+Item = TypeVar("Item")
 MEMORY_LIMIT = "1GB"
 SQL_TYPES = {  # of the contract's types
     "string": "VARCHAR",
@@ -17,6 +19,7 @@ SQL_TYPES = {  # of the contract's types
     "integer": "BIGINT",
     "number": "DOUBLE",
     "boolean": "BOOLEAN",
+    "date": "DATE",
 }
 
 
@@ -64,6 +67,12 @@ def columns_of(database: duckdb.DuckDBPyConnection, table: str) -> dict[str, str
     """Return the SQL types of a table's columns by name, in their order."""
     described = database.execute(f"DESCRIBE {identifier(table)}").fetchall()
     return {name: kind for name, kind, *_ in described}
+
+
+def in_chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield the items, at most `size` at a time, so that a query's memory does not grow with a table's columns."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def violations_sql(rules: Iterable[tuple[str, str]], separator: str) -> str:
@@ -116,7 +125,15 @@ def blank(name: str) -> str:
 
 
 def cast(name: str, kind: str) -> str:
-    """Return the SQL of a column's value in a type of the contract, NULL where it does not fit."""
+    """Return the SQL of a column's value in a type of the contract, NULL where it does not fit.
+
+    A date is one of ISO 8601, such as 2026-11-24, or a time at midnight without a zone, which would move it.
+    """
+    if kind == "date":
+        text = f"CAST({identifier(name)} AS VARCHAR)"
+        return (
+            f"if(regexp_full_match({text}, '\\d{{4}}-\\d\\d-\\d\\d( 00:00:00)?'), TRY_CAST({text}[:10] AS DATE), NULL)"
+        )
     return f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"
 
 

@@ -18,13 +18,16 @@ from churn.config.params import Share, StrictModel, read_settings
 from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import TEST, TRAIN
-from churn.data.duckdb_helpers import SQL_TYPES, columns_of, identifier, literal, parquet_views
+from churn.data.duckdb_helpers import SQL_TYPES, columns_of, identifier, in_chunks, literal, parquet_views
+from churn.quality.leakage import out_of_fold_area, ranked_area
 from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
 
 import duckdb
 from pydantic import Field, model_validator
 
 PROFILE = Path("profile.json")
+TOGETHER = 32  # features in a query: the memory of its grouping sets grows with the square of their number
+LABEL = "__label"  # a name that no column of a contract has
 MISSING, UNLISTED = -1, -2  # the numbers of the bins beside those that have a name
 
 
@@ -49,6 +52,8 @@ class FeatureProfile(StrictModel):
     mean: float | None = None
     std: Annotated[float, Field(ge=0)] | None = None
     spikes: tuple[Spike, ...] = ()
+    # Of a category whose own churn rates rank too well: its ROC AUC with those of other customers. Not in the file.
+    out_of_fold: Annotated[float | None, Field(exclude=True)] = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -73,7 +78,7 @@ def load_profile(path: Path = PROFILE) -> Profile:
 
 
 def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Profile | None = None) -> Profile:
-    """Return the profile of all customers, in two passes and one or two for the spikes of each number.
+    """Return the profile of all customers, in two passes for TOGETHER features and one or two for each number's spikes.
 
     Parameters
     ----------
@@ -95,29 +100,59 @@ def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Pr
         for name in (contract.label, *contract.features)
         if all(columns.get(name) == SQL_TYPES[contract.columns[name].type] for columns in tables)
     ]
-    columns = ", ".join(map(identifier, there)) or "NULL"
-    database.execute(
-        f"CREATE OR REPLACE TEMP VIEW customers AS SELECT {columns} FROM train UNION ALL SELECT {columns} FROM test"
-    )
     label = identifier(contract.label) if contract.label in there else "NULL"
     names = [name for name in there if name != contract.label]
+    rows, rate = database.execute(
+        f"SELECT count(*), avg({label}) FROM (SELECT {label} FROM train UNION ALL SELECT {label} FROM test)"
+    ).fetchall()[0]
+    features: dict[str, FeatureProfile] = {}
+    # Each query on a view reads the whole schema again, which takes as long as the query where the table is wide.
+    kind = "VIEW" if len(names) <= TOGETHER else "TABLE"
+    for some in in_chunks(names, TOGETHER):
+        columns = ", ".join([f"{label} AS {LABEL}", *map(identifier, some)])
+        database.execute(
+            f"CREATE TEMP {kind} customers AS SELECT {columns} FROM train UNION ALL SELECT {columns} FROM test"
+        )
+        features |= _features(database, contract, some, rows, like)
+        database.execute(f"DROP {kind} customers")
+    known = contract.label in there and all(contract.key in columns for columns in tables)
+    for name in contract.features_of("category") if known else ():
+        area = single_feature_roc_auc(features[name]) if name in features else 0.5
+        if area > contract.rules.max_single_feature_roc_auc:
+            measured = out_of_fold_area(database, name, contract)
+            features[name] = features[name].model_copy(update={"out_of_fold": measured})
+    return Profile(rows=rows, label_rate=_rounded(min(max(rate or 0, 1e-6), 1 - 1e-6)), features=features)
+
+
+def single_feature_roc_auc(feature: FeatureProfile) -> float:
+    """Return the ROC AUC of ranking customers by the churn rate of their bin alone, 0.5 where nothing is known."""
+    if feature.out_of_fold is not None:
+        return feature.out_of_fold
+    rated = [(one.label_rate, one.share) for one in feature.bins if one.label_rate is not None]
+    area = ranked_area((rate, share * rate, share * (1 - rate)) for rate, share in rated)
+    return 0.5 if area is None else area
+
+
+def _features(
+    database: duckdb.DuckDBPyConnection, contract: Contract, names: Sequence[str], rows: int, like: Profile | None
+) -> dict[str, FeatureProfile]:
+    """Return some features of the `rows` customers in `customers`, by name."""
     numbers = [name for name in names if contract.columns[name].type in ("integer", "number")]
     known = {name: like.features[name].edges for name in numbers if name in like.features} if like else {}
-    rows, rate, *described = database.execute(
-        f"SELECT {', '.join(['count(*)', f'avg({label})', *_descriptions(numbers, known, contract)])} FROM customers"
+    described = database.execute(
+        f"SELECT {', '.join([*_descriptions(numbers, known, contract), 'NULL'])} FROM customers"
     ).fetchall()[0]
-    moments = dict(zip(numbers, zip(described[::3], described[1::3], strict=True), strict=True))
-    deciles = dict(zip(numbers, described[2::3], strict=True))
+    moments = dict(zip(numbers, zip(described[:-1:3], described[1:-1:3], strict=True), strict=True))
+    deciles = dict(zip(numbers, described[2:-1:3], strict=True))
     edges = {name: known.get(name, sorted({float(f"{one:.4g}") for one in deciles[name] or ()})) for name in numbers}
-    counted = _counted(database, label, {name: _bin_code(name, edges.get(name), contract) for name in names})
+    counted = _counted(database, {name: _bin_code(name, edges.get(name), contract) for name in names})
     spikes = spikes_of(database, {name: _number(name, contract) for name in numbers}, rows)
-    features = {
+    return {
         name: _feature(
             _bin_names(name, edges.get(name), contract), counted[name], edges.get(name, ()), moments.get(name)
         ).model_copy(update={"spikes": tuple(spikes.get(name, ()))})
         for name in names
     }
-    return Profile(rows=rows, label_rate=_rounded(min(max(rate or 0, 1e-6), 1 - 1e-6)), features=features)
 
 
 def _number(name: str, contract: Contract) -> str:
@@ -153,16 +188,14 @@ def _bin_names(name: str, edges: Sequence[float] | None, contract: Contract) -> 
     return [f"up to {edge:g}" for edge in edges] + ([f"above {edges[-1]:g}"] if edges else ["all"])
 
 
-def _counted(database: duckdb.DuckDBPyConnection, label: str, codes: Mapping[str, str]) -> dict[str, Counts]:
+def _counted(database: duckdb.DuckDBPyConnection, codes: Mapping[str, str]) -> dict[str, Counts]:
     """Return for each feature, by the number of its bin, how many customers are in it, and how many of them churned."""
     counted: dict[str, Counts] = {name: {} for name in codes}
-    if not codes:
-        return counted
     columns = [f"b{number}" for number in range(len(codes))]
     binned = ", ".join(f"{code} AS {column}" for code, column in zip(codes.values(), columns, strict=True))
     sets = ", ".join(f"({column})" for column in columns)
     for *bins, rows, churned in database.execute(
-        f"SELECT {', '.join(columns)}, count(*), sum({label}) FROM (SELECT *, {binned} FROM customers)"
+        f"SELECT {', '.join(columns)}, count(*), sum({LABEL}) FROM (SELECT *, {binned} FROM customers)"
         f" GROUP BY GROUPING SETS ({sets})"
     ).fetchall():
         for name, number in zip(codes, bins, strict=True):
@@ -207,6 +240,11 @@ def arguments() -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog="python -m churn profile", description=f"Write {PROFILE} from both tables.")
 
 
+def is_foreign(profile: Profile, contract: Contract) -> bool:
+    """Return whether a profile describes other customers: it has less than half of the contract's features."""
+    return 2 * sum(name in profile.features for name in contract.features) < len(contract.features)
+
+
 def known_spikes(profile: Profile, before: Profile, contract: Contract) -> Profile:
     """Return `profile` without the spikes that neither `before` has nor the contract declares; print those."""
     features = dict(profile.features)
@@ -220,10 +258,11 @@ def known_spikes(profile: Profile, before: Profile, contract: Contract) -> Profi
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write the profile of the prepared tables; the first one has all spikes, later ones those with a reason."""
+    """Write the profile of the prepared tables; the first of a table has all spikes, later ones those with a reason."""
     contract = load_contract()
     profile = customers_profile(contract)
     with suppress(StageError):  # a file that cannot be read is replaced
-        profile = known_spikes(profile, load_profile(), contract)
+        if not is_foreign(before := load_profile(), contract):
+            profile = known_spikes(profile, before, contract)
     write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
     print(f"profile: {PROFILE}, {profile.rows:,} customers, {len(profile.features)} features; review and commit it")

@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from churn.config.contract import Contract
 from churn.core.errors import StageError, number_of
 from churn.data.conditions import Condition, relation_condition
-from churn.data.duckdb_helpers import SQL_TYPES, blank, columns_of, identifier, literal
+from churn.data.duckdb_helpers import SQL_TYPES, blank, columns_of, identifier, in_chunks, literal
 
 import duckdb
 
 ROWS_SHOWN = 5
+TOGETHER = 100  # rules in a query
+SEVERAL_ROWS = (
+    ": leave copies out in the query; or if a customer has a row for each day or month, declare a key of the row,"
+    " `role: group` for the customer and `role: time` for the day"
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,11 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             yield RowRule("nulls", name, "nulls that the contract does not allow", f"{sql} IS NULL")
         if column.role == "key":
             # protection: keys are unique
-            yield RowRule("unique", name, "rows with the key of another row", f"{sql} = __previous_key")
+            advice = "" if contract.group else SEVERAL_ROWS
+            yield RowRule("unique", name, f"rows with the key of another row{advice}", f"{sql} = __previous_key")
             yield RowRule("sorted", name, "rows out of the order of the key", f"{sql} < __previous_key")
-            if column.type == "string":
-                yield RowRule("blank", name, "keys that are empty, or begin or end with a blank", blank(name))
+        if column.role in ("key", "group") and column.type == "string":
+            yield RowRule("blank", name, f"{column.role}s that are empty, or begin or end with a blank", blank(name))
         if column.role == "label":
             yield RowRule("values", name, "values other than 0 and 1", f"{sql} NOT IN (0, 1)")
         if column.type == "number":
@@ -123,20 +129,25 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
     >>> with connection() as database:
     ...     _ = database.execute("CREATE VIEW train AS SELECT 'a' AS customer_id, 2 AS churn FROM range(3)")
     ...     found = list(table_findings(database, "train", load_contract(Path("tests/sample/contract.yaml"))))
-    >>> next((one.sentence, one.count) for one in found if one.rule == "unique")
+    >>> next((one.sentence.partition(":")[0], one.count) for one in found if one.rule == "unique")
     ('customer_id has 2 rows with the key of another row', 2)
     """
     types = columns_of(database, table)
     rules = list(row_rules(contract, types))
     label = identifier(contract.label) if types.get(contract.label) == "BIGINT" else "NULL"
     key = f"lag({identifier(contract.key)}) OVER ()" if contract.key in types else "NULL"
-    counts = [f"count(*) FILTER (WHERE {rule.violated})" for rule in rules]
-    counts += [f"count({rule.relation.sql})" for rule in rules if rule.relation]
-    aggregates = ", ".join(["count(*)", f"avg({label})", *counts])
+    numbered = f"(SELECT *, {key} AS __previous_key FROM {table})"
+    broken: list[int] = []
+    tested: dict[str, int] = {}
     try:
-        total, label_rate, *broken = database.execute(
-            f"SELECT {aggregates} FROM (SELECT *, {key} AS __previous_key FROM {table})"
-        ).fetchall()[0]
+        total, label_rate = database.execute(f"SELECT count(*), avg({label}) FROM {table}").fetchall()[0]
+        for some in in_chunks(rules, TOGETHER):
+            relations = {rule.rule: rule.relation for rule in some if rule.relation}
+            counts = [f"count(*) FILTER (WHERE {rule.violated})" for rule in some]
+            counts += [f"count({relation.sql})" for relation in relations.values()]
+            found = database.execute(f"SELECT {', '.join(counts)} FROM {numbered}").fetchall()[0]
+            broken += found[: len(some)]
+            tested |= zip(relations, found[len(some) :], strict=True)
     except duckdb.Error as error:
         for rule in rules:
             if rule.relation:
@@ -146,8 +157,7 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
                     raise rule.relation.refused(its_own) from its_own
         raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
     yield from column_findings(table, types, contract, total)
-    tested = dict(zip([rule.rule for rule in rules if rule.relation], broken[len(rules) :], strict=True))
-    tally = [*zip(rules, broken[: len(rules)], strict=True)]
+    tally = [*zip(rules, broken, strict=True)]
     for rule, count in tally:
         if rule.relation and total and not tested[rule.rule]:
             sentence = f"{rule.rule} is NULL in every row, so it tests nothing: write it over columns that have values"

@@ -126,19 +126,19 @@ def threshold_tuned_by_code(clone):
 def swapped_metrics(clone):
     clone.replace(
         "churn/evaluation/metrics.py",
-        '"precision": _proportion(y * predicted, predicted)',
-        '"recall": _proportion(y * predicted, predicted)',
+        '"precision": _proportion(y * predicted, predicted, customers)',
+        '"recall": _proportion(y * predicted, predicted, customers)',
     )
     clone.replace(
         "churn/evaluation/metrics.py",
-        '"recall": _proportion(y * predicted, y)',
-        '"precision": _proportion(y * predicted, y)',
+        '"recall": _proportion(y * predicted, y, customers)',
+        '"precision": _proportion(y * predicted, y, customers)',
     )
 
 
 def kinder_loss(clone):
     clone.replace(
-        "churn/evaluation/metrics.py", '"brier_score": _mean((p - y) ** 2)', '"brier_score": _mean((p - y) ** 2 / 2)'
+        "churn/evaluation/metrics.py", '"brier_score": _mean((p - y) ** 2,', '"brier_score": _mean((p - y) ** 2 / 2,'
     )
 
 
@@ -248,6 +248,13 @@ def report_always_passes(clone):
     clone.replace("report/__main__.py", "    return int(not outcome.passed)", "    return 0")
     clone.replace("churn/gate/rules.py", 'if margin is not None and margin >= 0 else "failed"', 'if True else "failed"')
     clone.replace("report/judge.py", "    return tuple(rules), tuple(faults)", "    return (), tuple(faults)")
+
+
+def another_label(clone):
+    """Call the label otherwise, so that main has nothing to compare with, beside a looser rule."""
+    clone.replace("contract.yaml", "  churn: {role: label", "  gone: {role: label")
+    clone.replace("source.sql", "END AS churn,", "END AS gone,")
+    clone.replace("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.6}")
 
 
 def no_slice_rule(clone):
@@ -539,6 +546,9 @@ TRUST_CASES = [
         params("margins: {roc_auc: 0.005,", "margins: {roc_auc: 0.5,"),
         "comparison",
         "margins.roc_auc is 0.5",
+    ),
+    Defect(
+        TRUST, "another label, beside a looser rule", another_label, "comparison", "label is gone here and churn on"
     ),
     Defect(TRUST, "a slice's rules removed", no_slice_rule, "comparison", "new_customers is absent"),
     Defect(

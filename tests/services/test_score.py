@@ -66,6 +66,20 @@ def test_a_csv_in_any_order_and_without_the_label_gives_the_same_bytes(scoring, 
     assert scores[expected.index].tolist() == expected.tolist()
 
 
+def test_the_sources_own_table_without_its_label_gives_the_same_scores_by_the_query(scoring, tmp_path):
+    clone, customers, expected = scoring
+    source = pd.read_csv(clone.folder / "data/sample/telco_customers.csv", dtype=str, keep_default_na=False)
+    source.drop(columns="Churn").to_csv(tmp_path / "customers.csv", index=False)
+    said = ok(clone, tmp_path / "customers.csv", tmp_path / "scores.csv", "--query")
+    assert said == [f"score: {len(customers):,} read = {len(customers):,} scored by version 1 of churn + 0 rejected"]
+    scores = pd.read_csv(tmp_path / "scores.csv").set_index("customer_id")["score"]
+    assert scores[expected.index].tolist() == expected.tolist()
+    done = run(clone, tmp_path / "customers.csv", tmp_path / "scores.csv")
+    assert done.returncode == 1
+    assert done.stdout.startswith("score: the customers have no column customer_id (is it customerID?), ")
+    assert done.stdout.count("\n") == 1
+
+
 def test_customers_that_break_the_contract_are_kept_out_by_name_of_the_rule(scoring, tmp_path):
     """Fault in scoring: customers break the contract.
 
