@@ -27,8 +27,9 @@ from churn.lock import stages_of
 from report.baseline import checked_out, fetched, scored_by_both
 from report.data import Comparison
 from report.filters import METRIC_ORDER, metric, signed
-from report.identity import other_keys, refuse_other_names
+from report.identity import other_keys
 from report.judge import Candidate
+from report.problem import recorded_problem
 
 CLONE = Path(".cache/anchor")
 DAY = 86_400
@@ -68,12 +69,16 @@ def earlier_model(main: Path, commit: str, history: list[tuple[str, int]], days:
     """Return main's model of `days` before `commit`, else main's first one; None where no commit has one.
 
     A commit has a model where its dvc.lock names it and its metrics can be read. Any other one is passed over for the
-    next newer.
+    next newer, and so is one of another problem: main had it before the team adopted the template.
     """
+    problem = recorded_problem(main, commit)
     since = int(git("-C", str(main), "log", "-1", "--format=%ct", commit) or 0) - days * DAY
     newest = next((place for place, (_, second) in enumerate(history) if second <= since), len(history) - 1)
     for one, second in reversed(history[: newest + 1]):
         lock, evaluation = (git("-C", str(main), "show", f"{one}:./{path}") or "" for path in (LOCK, EVALUATION))
+        earlier = recorded_problem(main, one)
+        if problem and earlier and earlier != problem:
+            continue
         if (model := _model(lock)) and (recorded := _recorded(evaluation)):
             return Earlier(one, datetime.fromtimestamp(second, UTC).date(), second > since, model, recorded)
     return None
@@ -109,7 +114,6 @@ def since_earlier(earlier: Earlier, one: Candidate) -> tuple[int, Differences, s
         with checked_out(earlier.commit, CLONE) as folder:
             if not fetched(folder):
                 raise StageError("it is in no DVC cache or remote, or its dvc.lock does not fit its commit")
-            refuse_other_names(folder)
             is_same = sha256_of(folder / RAW) == sha256_of(RAW)
             _, predictions, scores = scored_by_both(folder, one, None if is_same else other_keys(folder, one.contract))
         found = compare(predictions[label], scores, predictions["score"], one.evaluate)

@@ -20,8 +20,9 @@ from report.baseline import build, checked_out, comparison, data_change, picture
 from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
 from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
 from report.faults import Fault, given_approval, missing_comparison
-from report.identity import refuse_other_names, renamed_features
+from report.identity import renamed_features
 from report.judge import candidate, judged
+from report.problem import other_names, other_problem
 from report.recompute import recomputing
 from report.settings import mains_contract
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
@@ -51,8 +52,9 @@ def collect(base: str, name: str) -> ReportData:
         with suppress(StageError):  # the outcome already names a params.yaml that cannot be read
             data.changes = (*value_changes(commit), *profile_changes(commit))
         files = changed_files(commit)
-        notes, code = list(judge_notes(data.changes, files)), own_judge(files)
+        code = own_judge(files)
         missing = compare_with_main(data, commit, done, own=code is not None and data.approval.covers(code))
+        notes = list(judge_notes(() if data.problem else data.changes, files))
         if data.comparison and data.comparison.easier:
             before, here = data.comparison.easier
             notes.append(
@@ -103,22 +105,25 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
         if not own:  # else mains_params and mains_contract read them as far as this code knows their keys
             load_params(main / PARAMS)
             load_contract(main / CONTRACT)
-        same, names, rekeyed = set[Path](), dict[str, str](), None
+        same, names, rekeyed, problem = set[Path](), dict[str, str](), None, None
         with noted(uncompared):
             same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
-            if not tables | model <= same:
+            if not other_names(main) and not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
                 same = same or unchanged(main)  # by the lock of what was built
-            refuse_other_names(main)
-            with suppress(StageError, OSError):  # main's own code may have written another shape
-                data.base_account = read_result(main / ROWS)
-            if not tables <= same and (found := data_change(main, prepared)):
-                data.data, rekeyed = found, found.rekeyed
-            names = renamed_features(main) if evaluated else {}
+            if problem := other_problem(main):
+                data.problem = problem.reason
+            else:
+                with suppress(StageError, OSError):  # main's own code may have written another shape
+                    data.base_account = read_result(main / ROWS)
+                if not tables <= same and (found := data_change(main, prepared)):
+                    data.data, rekeyed = found, found.rekeyed
+                names = renamed_features(main) if evaluated else {}
         if evaluated:
             since: tuple[RuleOutcome, ...] = ()
-            ours = candidate(main, names, data.approval)
-            if not uncompared:
+            reference = Path() if problem else main
+            ours = candidate(reference, names, data.approval)
+            if not uncompared and not problem:
                 with noted(uncompared):
                     data.same_model = {MODEL, TEST} <= same
                     data.comparison = None if data.same_model else comparison(main, ours, rekeyed, PICTURE)
@@ -127,10 +132,12 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             data.rules, data.faults = judged(main, ours, data.comparison, data.data)
             data.rules += since
             data.faults += tuple(map(Fault, differences() if differences else ()))
+            if problem and problem.fault:
+                data.faults = (problem.fault, *data.faults)
             data.notes = (
                 *same_under_other_names(ours.names, rekeyed),
                 *value_notes(data.data, ours.strict),
-                *spike_notes(mains_contract(main), ours.contract, ours.names),
+                *spike_notes(mains_contract(reference), ours.contract, ours.names),
             )
     missing = [missing_comparison(reason) for reason in uncompared]
     return missing + [missing_comparison(reason) if own else Fault(reason) for reason in unjudged]

@@ -134,6 +134,7 @@ class ReportData:
     outcome: Outcome
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
+    problem: str = ""  # why main has nothing to compare with, if its problem is another one
     memory: tuple[str, ...] = ()  # main's earlier model, and the verdicts that the holdout has given
     same_model: bool = False  # as on main, and the same holdout: there is nothing to compare
     evaluation: Mapping[str, Any] | None = None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from churn.config.contract import Column, Contract, load_contract
 from churn.core.errors import StageError
-from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
+from churn.core.paths import RAW, TEST, TRAIN
 from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
 from churn.quality.drift import TURNOVER
 from report.data import OtherKeys
@@ -14,17 +14,6 @@ from report.settings import mains_contract
 import pyarrow.parquet as pq
 
 UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
-
-
-def refuse_other_names(main: Path) -> None:
-    """Raise StageError where the key or the label has another name than on main: no customer could be compared."""
-    theirs, ours = mains_contract(main), load_contract()
-    for role, before, after in (("key", theirs.key, ours.key), ("label", theirs.label, ours.label)):
-        if before != after:
-            raise StageError(
-                f"{CONTRACT}: the {role} {before} is called {after} here, so no customer can be compared with main's;"
-                f" keep the name, with `AS {before}` in the query"
-            )
 
 
 def renamed_features(main: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, Evaluate, Gate, Prepare, load_params
 from churn.core.errors import number_of
 from churn.core.files import read_json
-from churn.core.paths import EVALUATION, MODEL, RAW, TEST, TRAIN
+from churn.core.paths import EVALUATION, MODEL, PROFILE, RAW, TEST, TRAIN
 from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
 from churn.data.split import among, drop_declared, in_holdout
@@ -25,7 +25,7 @@ from churn.gate.rules import shown as metric_shown
 from churn.lock import ORDER, Stages, stages_of
 from churn.modeling.model import load_model, read_table, rows_seen
 from churn.quality.feature_checks import feature_findings
-from churn.quality.profile import PROFILE, load_profile, profile_of
+from churn.quality.profile import load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
 from report.data import Comparison, DataChange
@@ -54,6 +54,7 @@ UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
 class Candidate:
     """The model to judge: the rules that count, and its scores of the holdout, made anew; rows in the same order."""
 
+    reference: Path  # whose settings, profile and slices count: main, or this checkout if main has another problem
     gate: Gate
     evaluate: Evaluate
     prepare: Prepare  # main's, but for what is approved
@@ -77,7 +78,7 @@ def pipeline_faults(main: Stages, branch: Stages) -> Iterator[Fault]:
                 yield Fault(message, "stages", (stage, key), after)
 
 
-def candidate(main: Path, names: Mapping[str, str], approval: Approval) -> Candidate:
+def candidate(reference: Path, names: Mapping[str, str], approval: Approval) -> Candidate:
     """Return what is judged, by the stricter rules or, where the branch's setting is approved, by that.
 
     `names` are those of features that have another name here, by main's. Raises StageError when the settings, the model
@@ -88,13 +89,14 @@ def candidate(main: Path, names: Mapping[str, str], approval: Approval) -> Candi
     model = load_model(MODEL)
     scores, seen = scores_of(model, features), rows_seen(model)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
-    theirs, their_contract = mains_settings(main, names)
+    theirs, their_contract = mains_settings(reference, names)
     loosened = tuple(loosened_settings(theirs, params, their_contract, contract))
     approved = {fault.place for fault in loosened if approval.covers(fault)}
     evaluate = merged(theirs.evaluate, params.evaluate, "evaluate", approved=approved)
     own = {section: value for section, value in params.prepare if ("prepare", section) in approved}
     places = {fault.place for fault in loosened}
     return Candidate(
+        reference=reference,
         gate=merged(theirs.gate, params.gate, "gate", approved=approved),
         evaluate=evaluate.model_copy(update={"slices": possible_slices(evaluate.slices, contract)}),
         prepare=theirs.prepare.model_copy(update=own),
@@ -152,21 +154,21 @@ def row_faults(contract: Contract) -> Iterator[str]:
             yield from (finding.sentence for finding in table_findings(database, name, contract))
 
 
-def contract_faults(contract: Contract, main: Path, names: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield a fault for each rule of the stricter contract that a table breaks, or both, against main's profile.
+def contract_faults(contract: Contract, reference: Path, names: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each rule of the stricter contract that a table breaks, or both by a profile.
 
     Only the latter can be approved: a looser contract is a setting, and a table that breaks it contradicts validate.
     """
-    theirs, ours = load_profile(main / PROFILE), load_profile()
+    theirs, ours = load_profile(reference / PROFILE), load_profile()
     # A new feature has no spike that main knows, although its profile is the branch's.
     new = {name: one.model_copy(update={"spikes": ()}) for name, one in ours.features.items()}
     features = new | {names.get(name, name): one for name, one in theirs.features.items()}
-    reference = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
+    known = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
     yield from map(Fault, row_faults(contract))
     with parquet_views(TABLES, UNREADABLE) as database:
-        now = profile_of(database, contract, reference)
-        columns, _ = feature_findings(database, contract, reference, now)
-        for finding in (*profile_findings(contract, reference, now), *columns):
+        now = profile_of(database, contract, known)
+        columns, _ = feature_findings(database, contract, known, now)
+        for finding in (*profile_findings(contract, known, now), *columns):
             yield Fault(finding.sentence, "profile", (finding.rule, finding.column))
 
 
@@ -218,9 +220,12 @@ def judged(
     # protection: the model knows how many rows it has seen
     if one.rows_seen not in (None, rows):
         evidence.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")
-    before = read_json(main / EVALUATION) if (main / EVALUATION).exists() else {"slices": ()}  # main is not rebuilt
+    known = one.reference / EVALUATION
+    before = read_json(known) if known.exists() else {"slices": ()}  # main is not rebuilt
     changed = any(fault.place[0] == "prepare" for fault in one.loosened)
     split = "the approved" if changed and one.prepare == params.prepare else "main's"
+    if one.reference == Path():
+        split = "its own"
     faults = [
         # protection: settings are main's or stricter
         *one.loosened,
@@ -233,7 +238,7 @@ def judged(
         # protection: no slice loses its churners
         *vanished_slices(before, evaluation, slice_names(one.strict, one.names)),
         # protection: the contract is checked anew
-        *contract_faults(one.strict, main, one.names),
+        *contract_faults(one.strict, one.reference, one.names),
         *map(Fault, evidence),
     ]
     if one.lenient:

@@ -31,6 +31,8 @@ def headline(data: ReportData) -> str:
         known = f": ROC AUC {alone:.3f}" if isinstance(alone, float) else ""
         if data.same_model:
             return f"{message}{known}, +0.000 against {data.base}, the same model"
+        if data.problem:
+            return f"{message}{known}; the gate judges alone, because {data.problem}"
         return f"{message}{known}, not compared with {data.base}"
     overall = data.comparison.overall
     area = overall["roc_auc"]

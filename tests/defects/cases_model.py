@@ -250,6 +250,13 @@ def report_always_passes(clone):
     clone.replace("report/judge.py", "    return tuple(rules), tuple(faults)", "    return (), tuple(faults)")
 
 
+def another_label(clone):
+    """Call the label otherwise, so that main has nothing to compare with, beside a looser rule."""
+    clone.replace("contract.yaml", "  churn: {role: label", "  gone: {role: label")
+    clone.replace("source.sql", "END AS churn,", "END AS gone,")
+    clone.replace("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.6}")
+
+
 def no_slice_rule(clone):
     clone.replace(
         "params.yaml",
@@ -539,6 +546,9 @@ TRUST_CASES = [
         params("margins: {roc_auc: 0.005,", "margins: {roc_auc: 0.5,"),
         "comparison",
         "margins.roc_auc is 0.5",
+    ),
+    Defect(
+        TRUST, "another label, beside a looser rule", another_label, "comparison", "label is gone here and churn on"
     ),
     Defect(TRUST, "a slice's rules removed", no_slice_rule, "comparison", "new_customers is absent"),
     Defect(

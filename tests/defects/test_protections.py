@@ -65,6 +65,7 @@ PROTECTIONS = [
     ("too good to be true", "leakage: the label with noise", "outcomes"),
     ("small steps add up", "leakage: a leak in two halves", "[]"),
     ("settings are main's or stricter", "trust: a gate rule weakened"),
+    ("another problem takes an approval", "trust: another label, beside a looser rule", "Problem(reason, None)"),
     ("stages run what main's run", "trust: gate cannot fail, the model is good"),
     ("the split is main's", "leakage: a tenth of the holdout moved"),
     ("customers with other keys are matched", "data: other keys, and a cent more"),

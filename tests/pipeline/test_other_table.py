@@ -29,6 +29,39 @@ def adopted(tmp_path_factory):
     return clone
 
 
+def report(clone, base, **environment):
+    """Return the exit status of the report, and its headline."""
+    done = clone.run("python", "-m", "report", "--base", base, **environment)
+    return done.returncode, done.stdout.splitlines()[0]
+
+
+def test_the_commit_that_replaces_the_sample_lands_and_the_next_is_compared_with_it(adopted, tmp_path):
+    clone = Clone(shutil.copytree(adopted.folder, tmp_path / "repository", symlinks=True))
+    status, headline = report(clone, "HEAD~1")
+    assert re.fullmatch(
+        r"Passes the gate: ROC AUC 0\.\d{3}; the gate judges alone, because main has the template's sample, which this"
+        " table replaces",
+        headline,
+    )
+    assert status == 0
+    clone.replace("params.yaml", "seed: 42", "seed: 43")
+    clone.ok("dvc", "repro", "gate")
+    status, headline = report(clone, "HEAD")
+    assert re.fullmatch(r"Passes the gate: ROC AUC 0\.\d{3}, [+-]0\.\d{3} against HEAD, .*", headline)
+    assert status == 0
+    clone.commit("Train otherwise")
+    for name, text in (("contract.yaml", "  cancelled: {"), ("members.sql", " AS cancelled,")):
+        clone.replace(name, text, text.replace("cancelled", "gone"))
+    clone.ok("dvc", "repro", "gate")
+    status, headline = report(clone, "HEAD")
+    assert headline.startswith("Blocked: contract.yaml: the label is gone here and cancelled on main: ")
+    assert status == 1
+    (approved,) = re.findall("^approve (problem-.{6})$", clone.text("build/report/report.md"), re.MULTILINE)
+    status, headline = report(clone, "HEAD", APPROVED=approved)
+    assert headline.endswith("; the gate judges alone, because the label is gone here and cancelled on main")
+    assert status == 0
+
+
 def in_template(clone, folder):
     """Return a checkout of the template that the clone's team started from, with newer commits there."""
     clone.ok("git", "clone", "--quiet", "--no-tags", ".", str(folder))

@@ -115,6 +115,16 @@ CASES = {
         evaluation=EVALUATION,
         notes=("Nothing to compare with: this clone does not know origin/main; fetch it with its history",),
     ),
+    "another_problem": replace(
+        PASSING,
+        comparison=None,
+        problem="the label is cancelled here and churn on main",
+        has_picture=False,
+        base_account=None,
+        evaluation=EVALUATION,
+        data=None,
+        faults=(),
+    ),
     "blocked_by_contract": replace(
         STOPPED,
         broken=(BROKEN | {"sentence": SENTENCE},),

@@ -11,6 +11,7 @@ from churn.core.git import git as run
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, ROWS
 from churn.evaluation.paired import compare
 from report import anchor
+from report import problem as problems
 from report.anchor import earlier_model, lock_history, recorded_differences, since_earlier, verdicts, vs_earlier
 from report.baseline import checked_out, fetched, main_scores
 from report.data import Comparison
@@ -83,6 +84,32 @@ def test_a_younger_repository_has_its_first_model_for_an_anchor(repository):
     found = repository.earlier()
     assert (found.commit, found.is_first) == (first, True)
     assert found.name.startswith("main's first model of ")
+
+
+def problem(key="member", label="cancelled", source="members.csv"):
+    """Return the files of a commit that define its problem."""
+    return {
+        "contract.yaml": f"columns: {{{key}: {{role: key}}, {label}: {{role: label}}, fee: {{role: feature}}}}\n",
+        "params.yaml": f"fetch: {{source: {source}}}\n",
+    }
+
+
+@pytest.mark.parametrize("before", [problem(key="customer"), problem(label="churn"), problem(source="sample.csv")])
+def test_a_model_of_another_problem_is_no_anchor(repository, monkeypatch, before):
+    sample = {"sample.csv": "customer,churn\n", "members.csv": "member,cancelled\n"}
+    repository.commit(200, "m200", **before, **sample)
+    monkeypatch.setattr(problems, "SAMPLE", run("rev-parse", "HEAD:sample.csv"))
+    assert repository.earlier().model == "m200", "it is main's problem until another one takes its place"
+    adopted = repository.commit(30, "m30", **problem())
+    repository.commit(1, "m1")
+    found = repository.earlier()
+    assert (found.commit, found.is_first) == (adopted, True)
+
+
+def test_a_contract_that_cannot_be_read_hides_no_earlier_model(repository):
+    repository.commit(200, "m200", **{"contract.yaml": "columns: ["})
+    repository.commit(1, "m1", **problem())
+    assert repository.earlier().model == "m200"
 
 
 def test_a_repository_without_a_model_has_no_anchor(repository):
@@ -192,7 +219,7 @@ def test_whatever_fails_in_an_old_commit_is_no_end_of_the_report(repository, one
 
     commit = repository.commit(100, "m100")
     monkeypatch.setattr(anchor, "fetched", lambda _: True)
-    monkeypatch.setattr(anchor, "refuse_other_names", fails)
+    monkeypatch.setattr(anchor, "sha256_of", fails)
     assert since_earlier(SimpleNamespace(commit=commit, recorded={}), one)[2].endswith(why)
 
 

@@ -1,17 +1,22 @@
-"""Columns and customers that main has under another name are found by what they hold."""
+"""Columns and customers that main has under another name are found by what they hold, and another problem, too."""
 
+import re
 import shutil
+from pathlib import Path
 
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.featuring import to_arrow
 from report.collect import same_under_other_names
-from report.identity import copy_snapshot, other_keys, refuse_other_names, renamed_features
+from report.identity import copy_snapshot, other_keys, renamed_features
+from report.problem import other_problem
 from report.selection import selection_faults
 from report.values import customer_changes
+from tests.conftest import ROOT
 from tests.frozen import copy_of
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -77,11 +82,94 @@ def test_too_few_common_customers_tell_nothing_of_a_name(sides, customers, contr
 
 
 @pytest.mark.parametrize(("role", "name"), [("key", "customer_id"), ("label", "churn")])
-def test_another_name_of_the_key_or_the_label_is_refused_in_one_sentence(sides, role, name):
-    refuse_other_names(sides)
-    rename({f"  {name}:": "  other:"})
-    with pytest.raises(StageError, match=f"contract.yaml: the {role} {name} is called other here"):
-        refuse_other_names(sides)
+def test_another_name_of_the_key_or_the_label_is_another_problem_in_one_sentence(sides, role, name):
+    assert other_problem(sides) is None
+    rename({f"  {name}:": "  other:"}, {name: "other"})
+    reason, fault = other_problem(sides)
+    assert reason == f"the {role} is other here and {name} on main"
+    assert fault.message == (
+        f"contract.yaml: {reason}: a model of another problem cannot be compared with main's; that takes a code"
+        " owner's approval"
+    )
+    assert re.fullmatch("problem-[0-9a-f]{6}", fault.id)
+
+
+@pytest.fixture
+def other_table(sides, customers, contract, monkeypatch):
+    """Other customers here, with other columns, key and label; main has the sample as its source."""
+    for folder in (sides, Path()):
+        shutil.copy(copy_of("params.yaml"), folder)
+    source = sides / "data/sample/telco_customers.csv"
+    source.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "data/sample/telco_customers.csv", source)
+    strangers = customers.assign(customer_id="m" + customers["customer_id"])
+    write(strangers, contract)
+    columns = {name: f"{name}_of_member" for name in customers}
+    rename({f"  {before}:": f"  {after}:" for before, after in columns.items()}, columns)
+    rename({"column: total_charges": "column: total_charges_of_member"})
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("data/sample/telco_customers.csv", "m.csv"))
+    Path("m.csv").touch()
+    monkeypatch.setattr("report.problem.build", lambda *_: None)  # main's snapshot is there
+    return sides
+
+
+def test_another_table_takes_the_samples_place_without_an_approval(other_table):
+    assert other_problem(other_table) == ("main has the template's sample, which this table replaces", None)
+
+
+def of_main(main, customers, contract):
+    """Put one of main's customers into the table here."""
+    table = pq.read_table(RAW).to_pandas()
+    table.loc[0, "customer_id_of_member"] = customers["customer_id"][7]
+    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), RAW)
+
+
+def same_columns(main, customers, contract):
+    """Declare main's features here: the customers alone are others."""
+    shutil.copy(main / CONTRACT, CONTRACT)
+    rename({"  customer_id:": "  member:"})
+
+
+def same_source(main, customers, contract):
+    """Read the sample here, too, by a query that makes other keys of it."""
+    shutil.copytree(main / "data/sample", "data/sample")
+    shutil.copy(main / "params.yaml", "params.yaml")
+
+
+def own_table(main, customers, contract):
+    """Let main have a table of its own, in the sample's place and of its size."""
+    source = main / "data/sample/telco_customers.csv"
+    source.write_bytes(source.read_bytes().replace(b"7590-VHVEG", b"7590-VHVEH"))
+
+
+def no_snapshot(main, customers, contract):
+    """Leave main's customers unknown."""
+    (main / RAW).unlink()
+
+
+def copied_sample(main, customers, contract):
+    """Let main's team have a table of its own, and tests/sample/ say that its contract is the sample's."""
+    own_table(main, customers, contract)
+    for folder in (main, Path()):
+        (folder / "tests/sample").mkdir(parents=True)
+        shutil.copy(main / CONTRACT, folder / "tests/sample")
+
+
+@pytest.mark.parametrize("change", [of_main, same_columns, same_source, own_table, no_snapshot, copied_sample])
+def test_what_is_no_other_table_than_the_sample_takes_an_approval(other_table, customers, contract, change):
+    change(other_table, customers, contract)
+    assert other_problem(other_table).fault.kind == "problem"
+
+
+def test_other_customers_in_other_columns_are_another_problem_whatever_the_names_of_key_and_label(
+    other_table, customers, contract
+):
+    own_table(other_table, customers, contract)
+    names = {"customer_id_of_member": "customer_id", "churn_of_member": "churn"}
+    rename({f"  {before}:": f"  {after}:" for before, after in names.items()}, names)
+    reason, fault = other_problem(other_table)
+    assert reason == "no customer of main is here, and most of its features are not declared here"
+    assert fault.kind == "problem"
 
 
 FORMATS = {
