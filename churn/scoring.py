@@ -1,17 +1,21 @@
 """Scores the customers of a table with the champion: `python -m churn score customers.parquet scores.parquet`.
 
 In: a Parquet or CSV file, or a table of PostgreSQL (`postgresql://user@host/database#schema.table`), with the columns
-that the query of fetch gives; the label may be missing, and is not looked at. Out, in any of the three: key, score, and
-the version that gave it, by key. Beside it, under the name with `.rejected` or `_rejected`: the keys of the customers
-that break the contract, with the rules that they break. Read = scored + rejected, or nothing is written. `--version N`
-takes another version than champion, and `--alias candidate` the one with another alias.
+that the query of fetch gives; the label, the group and the day may be missing, and are not looked at. With `--query
+source.sql` they are the source's columns, over which the query runs; `--as-of` is its `$as_of`. Out, in any of the
+three: key, score, and the version that gave it, by key. Beside it, under the name with `.rejected` or `_rejected`: the
+keys of the customers that break the contract, with the rules that they break. Read = scored + rejected, or nothing is
+written. `--version N` takes another version than champion, and `--alias candidate` the one with another alias.
 
 Fails when the version was not verified, when its files are not the registered ones, when it takes other features than
 contract.yaml declares, when a column is missing or not declared, and when anything cannot be read or written.
 """
 
 import argparse
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract, load_contract
@@ -19,11 +23,13 @@ from churn.config.params import load_params
 from churn.core.errors import StageError, without_password
 from churn.core.paths import CONTRACT
 from churn.core.runner import working
+from churn.data.as_of import YESTERDAY, as_day, read_query, uses_as_of
 from churn.data.conditions import relation_condition
 from churn.data.duckdb_helpers import SQL_TYPES, cast, cast_error, columns_of, connection, identifier, violations_sql
 from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
 from churn.data.sinks import load_table, sink
+from churn.data.sources.query import Query
 from churn.modeling.model import model_frame, read_model
 from churn.quality.row_checks import row_rules
 from churn.registry.champion import ALIAS
@@ -42,16 +48,18 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 BATCH_ROWS = 262_144
+COLUMNS_SHOWN, NAME_LENGTH = 5, 60  # in a message
+FETCHED = "fetch.query"  # --query without a file
 
 
 def scored_contract(contract: Contract) -> Contract:
-    """Return the contract less the label, and less the relations that speak of it."""
+    """Return the contract less the label, the group and the day, and less the relations that read one of them."""
     relations = {
         name: one
         for name, one in contract.rules.relations.items()
-        if contract.label not in relation_condition(name, one.holds, contract).columns
+        if not {*contract.withheld} & {*relation_condition(name, one.holds, contract).columns}
     }
-    columns = {name: column for name, column in contract.columns.items() if column.role != "label"}
+    columns = {name: column for name, column in contract.columns.items() if name not in contract.withheld}
     rules = contract.rules.model_copy(update={"relations": relations})
     return contract.model_copy(update={"columns": columns, "rules": rules})
 
@@ -72,17 +80,33 @@ def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str,
     return [(f"{one.column} {one.rule}", one.violated) for one in rules if one.rule not in ("unique", "sorted")]
 
 
-def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> int:
+def _with_nearest(lacking: Sequence[str], given: Sequence[str]) -> str:
+    """Return the names of missing columns, the first of them with the nearest name of a given column."""
+    plain = {re.sub(r"[\W_]", "", name).lower(): name for name in given if len(name) <= NAME_LENGTH}
+    named = []
+    for name in lacking[:COLUMNS_SHOWN]:
+        near = get_close_matches(re.sub(r"[\W_]", "", name).lower(), plain, 1)
+        named.append(f"{name} (is it {plain[near[0]]}?)" if near else name)
+    more = f" and {len(lacking) - COLUMNS_SHOWN} more" if len(lacking) > COLUMNS_SHOWN else ""
+    return f"{', '.join(named)}{more}"
+
+
+def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query: str | None = None) -> int:
     """Make of `given` the table `customers`, typed, with the rules that each row breaks, and the view `rejected`.
 
     Return the number of rows. Rows with duplicate keys are rejected. Raises StageError
-    when there are no rows, and when a column is missing or not declared.
+    when there are no rows, and when a column is missing or not declared. `query` is the name of that which made it.
     """
     whole, expected = scored_contract(contract), incoming_contract(contract)
     given = columns_of(database, "given")
     if lacking := [name for name in expected.columns if name not in given]:
-        raise StageError(f"the customers have no column {', '.join(lacking)}, which {CONTRACT} declares.")
-    if unknown := [name for name in given if name not in (*expected.columns, contract.label)]:
+        others = [name for name in given if name not in expected.columns]
+        who, instead = (query, "") if query else ("the customers", "; `--query` takes a table in the source's columns")
+        verb = "gives" if query else "have"
+        raise StageError(
+            f"{who} {verb} no column {_with_nearest(lacking, others)}, which {CONTRACT} declares{instead}."
+        )
+    if unknown := [name for name in given if name not in (*expected.columns, *contract.withheld)]:
         why = "is computed here" if unknown[0] in whole.columns else f"is not declared in {CONTRACT}"
         raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
     key = identifier(contract.key)
@@ -104,7 +128,8 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract) -> in
     database.execute("DROP TABLE given")
     rows = int(database.execute("SELECT count(*) FROM customers").fetchall()[0][0])
     if not rows:
-        raise StageError("there are no customers to score.")
+        why = f": {query} gives none; look for a condition on {contract.label}, which nobody has yet" if query else ""
+        raise StageError(f"there are no customers to score{why}.")
     database.execute("CREATE TABLE late (__row BIGINT, __broken VARCHAR)")
     database.execute(
         f"""
@@ -194,25 +219,30 @@ def load(version: "ModelVersion", contract: Contract) -> Any:
         return model
 
 
-def score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
-    """Score the customers of `given` into `wanted`; return how many were read and scored, and how many broke each rule.
-
-    A server may take `fetch.timeout_minutes` to give them. Raises StageError, see the module.
-    """
+@contextmanager
+def _failing(given: str, contract: Contract) -> Iterator[None]:
+    """Raise an error of DuckDB's as a StageError without the values that it quotes."""
     try:
-        return _score(given, wanted, model, contract, number)
+        yield
     except duckdb.Error as error:
         relations = "\n".join(one.holds for one in contract.rules.relations.values())
         fault = duckdb_fault(error, relations)
         raise StageError(f"{without_password(given)} cannot be scored: {fault}.") from error
 
 
-def _score(given: str, wanted: str, model: Any, contract: Contract, number: int) -> tuple[int, int, dict[str, int]]:
+def score(  # noqa: PLR0913  # the last one is an option
+    given: str, wanted: str, model: Any, contract: Contract, number: int, *, query: Query | None = None
+) -> tuple[int, int, dict[str, int]]:
+    """Score the customers of `given` into `wanted`; return how many were read and scored, and how many broke each rule.
+
+    With a `query`, `given` is in the source's columns. A server may take `fetch.timeout_minutes` to give them. Raises
+    StageError, see the module.
+    """
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
-    with connection(bar=False) as database:
-        load_table(database, given, load_params().fetch.timeout_minutes)
+    with _failing(given, contract), connection(bar=False) as database:
+        load_table(database, given, load_params().fetch.timeout_minutes, contract.label, query)
         with working("score: checking"):
-            read = read_incoming(database, contract)
+            read = read_incoming(database, contract, query.name if query else None)
         with sink(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
 
             def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -236,21 +266,51 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m churn score", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("customers", help="Parquet, CSV, or postgresql://user@host/database#table")
     parser.add_argument("scores", help="where to write: the same kinds")
+    parser.add_argument(
+        "--query",
+        nargs="?",
+        const=FETCHED,
+        help="the customers are in the source's columns: run this file over them (default: fetch.query)",
+    )
+    parser.add_argument("--as-of", metavar="DAY", help=f"the day of $as_of in the query: 2026-11-24, or {YESTERDAY}")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--alias", default=ALIAS, help=f"candidate, or another alias, instead of {ALIAS}")
     which.add_argument("--version", help=f"a version's number, instead of {ALIAS}")
     return parser
 
 
+def asked_query(path: str | None, day: str | None) -> Query | None:
+    """Return the query that the options name, or None.
+
+    Its day is an option, because the day of the training would give new customers the ages of that day. Raises
+    StageError when the query cannot be read, and when its day is missing, too much, or none.
+    """
+    if path is None:
+        if day:
+            raise StageError("--as-of is the day of $as_of in a query: add --query.")
+        return None
+    name = load_params().fetch.query if path == FETCHED else path
+    sql = read_query(name)
+    if uses_as_of(sql) != bool(day):
+        what = (
+            "does not use $as_of: leave --as-of out" if day else f"uses $as_of: add --as-of DAY or --as-of {YESTERDAY}"
+        )
+        raise StageError(f"{name} {what}.")
+    try:
+        return Query(sql, name, as_day(day) if day else None)
+    except ValueError as error:
+        raise StageError(f"--as-of {day} is no day: write 2026-11-24, or {YESTERDAY}.") from error
+
+
 def main(asked: argparse.Namespace) -> None:
     """Score what the command line names."""
     if asked.customers == asked.scores:
         raise StageError("the scores would overwrite the customers: name another place.")
-    contract, name = load_contract(), load_params().registration.model
+    contract, name, query = load_contract(), load_params().registration.model, asked_query(asked.query, asked.as_of)
     with registry() as client:
         version = chosen(client, name, asked.version, asked.alias)
         model = load(version, contract)
-    read, rows, by_rule = score(asked.customers, asked.scores, model, contract, int(version.version))
+    read, rows, by_rule = score(asked.customers, asked.scores, model, contract, int(version.version), query=query)
     for rule, count in by_rule.items():
         print(f"score: {count:,} break {rule}")
     print(f"score: {read:,} read = {rows:,} scored by version {version.version} of {name} + {read - rows:,} rejected")

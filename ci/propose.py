@@ -26,13 +26,18 @@ AUTO_MERGE = (
 )
 
 
+def results() -> list[str]:
+    """Return the paths that a pull request holds: RESULTS, and the .dvc file of a source that was updated."""
+    return [*RESULTS, *shell.run("git", "diff", "--name-only", "--", "*.dvc").splitlines()]
+
+
 def open_by_cml(branch: str, title: str, body: str) -> int:
     """Return the number of the pull request that CML opened. Raises ValueError when it opened none."""
     printed = shell.run(
         *("cml", "pr", "create", "--driver=github", f"--target-branch={os.environ['GITHUB_REF_NAME']}"),
         *(f"--branch={branch}", f"--title={title}", f"--body={body}", f"--user-name={NAME}", f"--user-email={EMAIL}"),
         f"--message={title}",  # without it CML adds [skip ci], and nothing would be checked
-        *("dvc.lock", "metrics/**", "params.yaml", "plots/**"),  # with fetch.as_of
+        *(f"{name}/**" if Path(name).is_dir() else name for name in results()),  # with fetch.as_of
     )
     if not (found := re.fullmatch(r"https://\S+/pull/(\d+)", printed)):
         raise ValueError("it gave no address")
@@ -43,7 +48,7 @@ def open_by_git(branch: str, title: str, body: str) -> int:
     """Return the number of the pull request that git and the GitHub CLI opened, also after CML gave up half-way."""
     shell.run("git", "config", "credential.helper", "!gh auth git-credential")
     shell.run("git", "switch", "--quiet", "--force-create", branch)
-    shell.run("git", "add", *RESULTS)
+    shell.run("git", "add", *results())
     if shell.run("git", "diff", "--cached", "--name-only"):
         identity = ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}")
         shell.run("git", *identity, "commit", "--quiet", f"--message={title}")

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -30,6 +31,7 @@ from report.values import spike_notes, value_notes
 
 PICTURE = FOLDER / "comparison.png"
 HASH = re.compile("[0-9a-f]{40}")
+GAP = 0.02  # of the ROC AUC, over time: from here on the report names a fall that is beyond its interval
 ROOT_CAUSES = ("max_gain", "slice_size")  # rules whose failure explains that of others, which come later
 
 
@@ -68,6 +70,7 @@ def collect(base: str, name: str) -> ReportData:
         reason = f"Nothing to compare with: this clone does not know {name}; fetch it with its history"
         # CI gives a hash, which is known there unless the branch's code has damaged the clone.
         missing, notes = [Fault(reason) if HASH.fullmatch(base) else missing_comparison(reason)], []
+    notes += over_time(data.evaluation or {})
     if outcome.passed or outcome.stage == "gate":
         notes += settle(data, missing, code)
     else:
@@ -141,6 +144,18 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             )
     missing = [missing_comparison(reason) for reason in uncompared]
     return missing + [missing_comparison(reason) if own else Fault(reason) for reason in unjudged]
+
+
+def over_time(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence where the model is worse on later rows than on other customers of its own time, beyond noise."""
+    found = evaluation.get("roc_auc_over_time") or {}
+    fall, (_, high) = found.get("difference"), found.get("interval", (None, None))
+    if fall is not None and high is not None and fall < -GAP and high < 0:
+        before, day = evaluation["random_by_customer"]["roc_auc"], evaluation["train_until"]
+        yield (
+            f"The ROC AUC falls from {before:.3f} on held-out customers of the training's time to"
+            f" {evaluation['roc_auc']:.3f} after {day}: customers drift, or a feature knows what is known only later"
+        )
 
 
 def same_under_other_names(names: Mapping[str, str], rekeyed: OtherKeys | None) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from churn.config.contract import Contract, load_contract
-from churn.config.params import Params, SettingsError, load_params
+from churn.config.params import Params, Prepare, SettingsError, load_params
 from churn.core.errors import StageError, nearest
 from churn.core.files import read_json
 from churn.core.paths import CONTRACT, PARAMS, PROFILE
@@ -42,13 +42,34 @@ def checked_settings(*others: Faults) -> tuple[Params, Contract]:
 
     params, contract = loaded(load_params), loaded(load_contract)
     if params and contract:
-        for check in (slice_faults, estimator_faults, feature_faults, *others):
+        for check in (period_faults, slice_faults, estimator_faults, feature_faults, *others):
             faults += check(params, contract)
         if not faults:
             return params, contract
     if len(faults) == 1:
         raise StageError(f"{faults[0]}.")
     raise StageError("\n  ".join([f"{len(faults)} settings are wrong:", *faults]))
+
+
+def period_faults(params: Params, contract: Contract) -> Iterator[str]:
+    """Yield what is wrong where only one of a column of the role time and `prepare.time` is there."""
+    if fault := half_of_time(params.prepare, contract):
+        yield fault
+
+
+def half_of_time(prepare: Prepare, contract: Contract) -> str | None:
+    """Return which of a column of the role time and `prepare.time` is missing, if one is."""
+    if contract.time and prepare.time is None:
+        return (
+            f"{PARAMS}: prepare.time is missing, and {CONTRACT} gives {contract.time} the role time: write"
+            " `time: {holdout_days: 90, label_window_days: 30}` below prepare, with your days"
+        )
+    if prepare.time and contract.time is None:
+        return (
+            f"{PARAMS}: prepare.time needs the day of each row, but no column of {CONTRACT} has the role time: declare"
+            " it, or remove prepare.time"
+        )
+    return None
 
 
 def slice_faults(params: Params, contract: Contract) -> Iterator[str]:

@@ -10,11 +10,13 @@ from churn.config.stricter import Stricter
 from churn.core.errors import nearest
 from churn.core.paths import CONTRACT
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 # What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
 READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 READ_AS_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+# By role; a feature has any other type.
+TYPES = {"key": ("string", "integer"), "group": ("string", "integer"), "label": ("integer",), "time": ("date",)}
 
 
 MOST_VALUES = 255  # of a category, as gradient boosting on histograms takes them
@@ -32,18 +34,26 @@ def too_many_values(count: int, name: str = "NAME") -> str:
 class Column(StrictModel):
     """A column: its role, its type, whether it may be missing and why, and who makes it."""
 
-    role: Literal["key", "feature", "label"]
-    type: Literal["string", "integer", "number", "boolean", "category"]
+    role: Literal["key", "feature", "label", "group", "time"]
+    """What the column is for: the `key` names a row, the `label` is 1 for churn and 0 for none, a `feature` goes to
+    the model. Where a customer has several rows, the `group` names the customer. The `time` is the day of a row.
+    """
+    type: Literal["string", "integer", "number", "boolean", "category", "date"]
+    """The type of the values. A key and a group are a string or an integer, a label an integer, a time a date, a
+    feature any type but string and date.
+    """
     values: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """The categories, for the type `category` alone. A value that is not listed breaks the contract."""
     nulls: Literal["forbid", "allow"] = "forbid"
+    """Whether values may be missing, in features alone."""
     because: Text | None = None
+    """The meaning of a missing value, in words. It is required with `nulls: allow`."""
     computed: bool = False
+    """Whether a function of churn/features.py computes the column; otherwise the query gives it."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        types = {"key": ("string", "integer"), "label": ("integer",)}.get(
-            self.role, ("integer", "number", "boolean", "category")
-        )
+        types = TYPES.get(self.role, ("integer", "number", "boolean", "category"))
         if self.type not in types:
             raise ValueError(f"a {self.role} has the type {' or '.join(types)}, not {self.type}")
         if (self.values is not None) != (self.type == "category"):
@@ -54,8 +64,8 @@ class Column(StrictModel):
             raise ValueError("a value is listed twice")
         if missing := READ_AS_MISSING & set(self.values or ()):
             raise ValueError(f"{min(missing)!r} is read as a missing value from a CSV file; rename the category")
-        if self.role == "key" and self.computed:
-            raise ValueError("a key is fetched, not computed")
+        if self.role in ("key", "group", "time") and self.computed:
+            raise ValueError(f"a {self.role} is fetched, not computed")
         if self.nullable and self.role != "feature":
             raise ValueError(f"a {self.role} cannot allow nulls")
         if self.nullable != (self.because is not None):
@@ -72,7 +82,9 @@ class Range(StrictModel):
     """The least and the greatest value of a number."""
 
     min: Annotated[float, Stricter.LARGER]
+    """The least value, in the unit of the number."""
     max: Annotated[float, Stricter.SMALLER]
+    """The greatest value, in the unit of the number."""
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -85,61 +97,88 @@ class LabelRate(StrictModel):
     """The least and the greatest share of churners."""
 
     min: Annotated[Share, Stricter.LARGER]
+    """The least share of churners, between 0 and 1."""
     max: Annotated[Share, Stricter.SMALLER]
+    """The greatest share of churners, between 0 and 1."""
 
 
 class Relation(StrictModel):
     """A condition in SQL between the columns of one row, and the column that is blamed when it breaks."""
 
     column: Text
+    """The column that messages name when the relation breaks."""
     holds: Text
+    """The condition that each row keeps, in SQL over the contract's columns; docs/adapt.md lists the language."""
     because: Text
+    """The reason for the relation, in words."""
 
 
 class ProfileRules(StrictModel):
     """How far the customers may shift from profile.json, beyond chance; see churn/quality/profile_checks.py."""
 
-    rows: Range  # times those of the profile
+    rows: Range
+    """The number of rows in both tables, in multiples of the profile's."""
     nulls: Annotated[Share, Stricter.SMALLER]
-    mean: Annotated[float, Field(gt=0), Stricter.SMALLER]  # in standard deviations of the profile
+    """How far the share of missing values may differ from the profile's, for each feature."""
+    mean: Annotated[float, Field(gt=0), Stricter.SMALLER]
+    """How far the mean of a number may differ from the profile's, in standard deviations of the profile."""
     quantiles: Annotated[Share, Stricter.SMALLER]
+    """How far the share of customers below any decile of the profile may differ from the profile's, for each number."""
     categories: Annotated[Share, Stricter.SMALLER]
+    """How far the share of a category may differ from the profile's."""
     label_rate: Annotated[Share, Stricter.SMALLER]
+    """How far the share of churners may differ from the profile's, overall and in each bin; at most a third of it."""
 
 
 def _as_share(limit: Any) -> Any:
     return 0.0 if limit == "forbid" else limit
 
 
-ChangedShare = Annotated[float, BeforeValidator(_as_share), Field(ge=0, le=1)]
+ChangedShare = Annotated[
+    float,
+    BeforeValidator(_as_share),
+    Field(ge=0, le=1),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "forbid"}]}),
+]
 
 
 class Rules(StrictModel):
     """What must hold of the tables beyond the types and nulls of their columns."""
 
     min_rows: Annotated[int, Field(gt=0), Stricter.LARGER]
+    """The least number of rows in both tables together."""
     label_rate: LabelRate
+    """The least and the greatest share of churners."""
     max_single_feature_roc_auc: Annotated[Share, Stricter.SMALLER]
+    """The greatest ROC AUC that a feature may have by itself. A higher one suggests leakage of the label."""
     profile: ProfileRules
+    """How far the customers may shift from profile.json, beyond chance."""
     ranges: Mapping[str, Range]
+    """By numeric feature: its least and its greatest value. Each numeric feature has a range."""
     relations: Mapping[Text, Relation]
-    # By column and value: the reason; see churn/quality/spikes.py.
+    """By name: a condition between the columns of one row. `{}` is none."""
     spikes: Annotated[Mapping[Text, Mapping[float, Text]], Stricter.MAINS] = {}
-    # By column: `forbid`, or the share of main's customers that may have another value; see report/values.py.
+    """By numeric feature and value: the reason why many customers share the value."""
     changes: Annotated[Mapping[Text, ChangedShare], Stricter.SMALLER] = {}
+    """By feature: the share of main's customers that may have another value, from `forbid` (0) to 1 (all)."""
 
 
 class Contract(StrictModel):
     """All of contract.yaml."""
 
     columns: Mapping[Text, Column]
+    """By name: each column of the snapshot and each computed feature."""
     rules: Rules
+    """What the tables keep beyond the types and missing values of their columns."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         for role in ("key", "label"):
             if (count := len(self._named(role))) != 1:
                 raise ValueError(f"exactly one column has the role {role}, not {count}")
+        for role in ("group", "time"):
+            if (count := len(self._named(role))) > 1:
+                raise ValueError(f"at most one column has the role {role}, not {count}")
         if reserved := [name for name in self.columns if name.startswith("__")]:
             raise ValueError(f"columns.{reserved[0]}: names that begin with __ are the pipeline's own")
         if not self.features:
@@ -174,8 +213,33 @@ class Contract(StrictModel):
 
     @property
     def key(self) -> str:
-        """The column that names a customer."""
+        """The column that names a row."""
         return self._named("key")[0]
+
+    @property
+    def group(self) -> str | None:
+        """The column that names the customer of a row, where a customer has several."""
+        return next(iter(self._named("group")), None)
+
+    @property
+    def time(self) -> str | None:
+        """The day of a row, if it has one."""
+        return next(iter(self._named("time")), None)
+
+    @property
+    def customer(self) -> str:
+        """The column that names a customer, by which the split goes: the group, else the key."""
+        return self.group or self.key
+
+    @property
+    def unit(self) -> str:
+        """What a row is called: customers, or rows where a customer has several."""
+        return "rows" if self.group else "customers"
+
+    @property
+    def withheld(self) -> Sequence[str]:
+        """The label, the group and the day: neither a feature function nor the model sees them, nor does scoring."""
+        return [name for name, column in self.columns.items() if column.role in ("label", "group", "time")]
 
     @property
     def label(self) -> str:

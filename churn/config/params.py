@@ -16,7 +16,16 @@ from churn.core.errors import StageError
 from churn.core.files import YAML_LENGTH, read_json, read_text, read_yaml, replacing
 from churn.core.paths import PARAMS
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 RENAMED = {  # keys of settings and of profile.json that have another name since 0.1.0
     "against_main": "vs_baseline",
@@ -123,69 +132,111 @@ def _known_metric(name: str) -> str:
 
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Metric = Annotated[str, AfterValidator(_known_metric)]
+Metric = Annotated[str, AfterValidator(_known_metric), WithJsonSchema({"type": "string", "enum": [*METRICS]})]
 
 
 class Fetch(StrictModel):
     """Where the customers come from, the query that gives them the contract's columns, and its `$as_of`."""
 
     source: Text
+    """The file, folder or URL that the customers come from; docs/adapt.md lists the kinds."""
     query: Text
+    """The file of the query, whose result has the contract's columns."""
     as_of: date | None
-    timeout_minutes: Annotated[float, Field(gt=0, le=10_080)]  # of the query, in a database server; a week at most
+    """The last day that the query takes, for its `$as_of`, in quotes: "2026-11-24". null if the query has none."""
+    timeout_minutes: Annotated[float, Field(gt=0, le=10_080)]
+    """How long a query may run in a database server, in minutes; a week at most."""
+
+
+class Time(StrictModel):
+    """The last days, by which a model is judged, and the days until a label is final; see churn/data/periods.py."""
+
+    holdout_days: Annotated[int, Field(gt=0, le=3_650)]
+    """How many of the last days judge the model. It is trained on the days before them."""
+    label_window_days: Annotated[int, Field(ge=0, le=3_650)]
+    """After how many days a label is final. A row that is younger on the day `fetch.as_of` is left out."""
+
+
+WINDOW_OPEN, AFTER_TRAINING = "label_window_open", "after_training"  # reasons for which `prepare.time` drops a row
 
 
 class Prepare(StrictModel):
-    """The split by hash of the key, and the reasons for which a row may be dropped."""
+    """The split by hash of the customer, and in time, and the reasons for which a row may be dropped."""
 
     holdout_share: Share
+    """The share of customers in the holdout, which no training sees."""
     salt: Text
+    """A word in the hash by which customers are split. Another word makes another split."""
     drop: Mapping[Text, Text]
+    """By reason: the condition in SQL for which rows are left out and counted. `{}` drops none."""
+    time: Time | None = None
+    """The periods of a table with a column of the role time. Without such a column it is left out."""
+
+    @model_validator(mode="after")
+    def _has_no_reason_twice(self) -> Self:
+        if self.time and (taken := {WINDOW_OPEN, AFTER_TRAINING} & set(self.drop)):
+            raise ValueError(f"drop.{min(taken)}: this name is a reason of prepare.time; rename the condition")
+        return self
 
 
 class Train(StrictModel):
     """A scikit-learn classifier by import path, its parameters, and its random state."""
 
     estimator: Text
+    """The import path of a classifier with probabilities, of a package that stages/train.py lists."""
     parameters: Mapping[str, JsonValue]
+    """The classifier's parameters, by name. `{}` takes its defaults."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """The random state of the training."""
 
 
 class Slices(StrictModel):
     """Groups of customers: one for each value of a column, and one for each named condition."""
 
     columns: tuple[Text, ...]
+    """Categories and booleans: each of their values is a slice of its own."""
     conditions: Mapping[Text, Text]
+    """By name: a condition in SQL over the features, whose customers are a slice. `{}` is none."""
 
 
 class Profit(StrictModel):
     """What a churner who stays is worth, what each contact costs, and the share of contacted churners who stay."""
 
     retained_value: Annotated[float, Field(gt=0), Stricter.MAINS]
+    """What a churner who stays is worth, in any currency."""
     offer_cost: Annotated[float, Field(ge=0), Stricter.MAINS]
+    """What each contact costs, in the same currency."""
     success_rate: Annotated[float, Field(gt=0, le=1), Stricter.MAINS]
+    """The share of contacted churners who stay."""
 
 
 class Campaign(StrictModel):
     """The share of customers that a retention campaign contacts, and what that is worth; see docs/metrics.md."""
 
     capacity: Annotated[Share, Stricter.MAINS]
-    profit: Profit | None = None  # without it profit_per_customer is None
+    """The share of customers that a campaign can contact: those with the highest scores."""
+    profit: Profit | None = None
+    """The money for `profit_per_customer`. Left out, that metric has no value and no rule."""
 
 
 class Evaluate(StrictModel):
     """The score from which a customer counts as predicted to churn, the campaign, and the slices."""
 
     threshold: Share
+    """The score from which a customer counts as predicted to churn."""
     campaign: Campaign
+    """The retention campaign that the scores are for; docs/metrics.md defines its metrics."""
     slices: Slices
+    """The groups of customers that are measured beside all customers."""
 
 
 class Bound(StrictModel):
     """The least and the greatest value that a metric may have; at least one of them is given."""
 
     min: Annotated[float | None, Stricter.LARGER] = None
+    """The least value of the metric that passes."""
     max: Annotated[float | None, Stricter.SMALLER] = None
+    """The greatest value of the metric that passes."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -204,64 +255,91 @@ class EverySlice(StrictModel):
     """What holds for every slice of at least `min_slice_rows`, named or not; see churn/gate/rules.py."""
 
     max_roc_auc_gap: Annotated[Share, Stricter.SMALLER]
+    """How far the ROC AUC of a slice, at the upper end of its 95 % interval, may lie below that of all customers."""
     calibration_error: Annotated[Share, Stricter.SMALLER]
+    """The greatest expected calibration error of a slice, at the lower end of its 95 % interval."""
     predicted_to_actual_ratio: Annotated[Share, Stricter.LARGER]
+    """The least number of predicted churners for each actual one, in slices that churn at least as often as all."""
 
 
 class VsBaseline(StrictModel):
     """How much worse than main's model, and how much better, a model may be; see churn/gate/baseline.py."""
 
     margins: Annotated[Margins, Stricter.SMALLER]
+    """By metric: the loss against main's model that is allowed, on all customers."""
     slice_margins: Annotated[Margins, Stricter.SMALLER]
-    tolerance: Annotated[float, Field(ge=1), Stricter.SMALLER]  # in margins: a smaller loss is to be shown
+    """By metric: the loss against main's model that is allowed in a slice."""
+    tolerance: Annotated[float, Field(ge=1), Stricter.SMALLER]
+    """The loss that a holdout has to rule out, in margins. Otherwise the comparison is inconclusive."""
     familywise_alpha: Annotated[Share, Stricter.LARGER]
+    """The probability of a false alarm in all comparisons of slices together."""
     max_gain: Annotated[Margins, Stricter.SMALLER]
+    """By metric: the greatest gain over main's model. A larger one suggests leakage."""
 
 
 class Anchor(StrictModel):
     """How much worse, and better, than main's model of so many days ago a model may be; see churn/gate/anchor.py."""
 
     days: Annotated[int, Field(gt=0, le=3_650), Stricter.MAINS]
+    """The age of main's earlier model, in days before main's commit."""
     margins: Annotated[Margins, Stricter.SMALLER]
+    """By metric: the loss against main's earlier model that is allowed, on all customers."""
     max_gain: Annotated[Margins, Stricter.SMALLER]
+    """By metric: the greatest gain over main's earlier model. A larger one suggests leakage."""
 
 
 class WhenInconclusive(StrictModel):
     """What becomes of a comparison with main's model that shows neither a loss nor that there is none."""
 
     overall: Literal["block", "pass"]
+    """What an inconclusive comparison of all customers does to the model."""
     slices: Literal["block", "pass"]
+    """What an inconclusive comparison of a slice does to the model."""
 
 
 class Gate(StrictModel):
     """The rules that a model must pass, for all customers and for slices, and the least size of a slice."""
 
-    # Below it a slice with bounds of its own fails, and any other is skipped.
     min_slice_rows: Annotated[int, Field(gt=0), Stricter.MAINS]
+    """The least number of customers in a slice. A smaller slice fails its own bounds; any other one is skipped."""
     overall: Bounds
+    """By metric: its bounds on all customers."""
     slices: Mapping[Text, Bounds]
+    """By slice (`column=value`, a condition's name or `column is missing`) and metric: its bounds there."""
     every_slice: EverySlice
+    """What each slice of at least `min_slice_rows` keeps, whether it has bounds of its own or not."""
     vs_baseline: VsBaseline
+    """The comparison with main's model on the same customers."""
     anchor: Anchor
+    """The comparison with main's model of some time ago, because small losses add up."""
     when_inconclusive: Annotated[WhenInconclusive, Stricter.BLOCK]
+    """What follows if the holdout shows neither a loss nor that there is none."""
 
 
 class Register(StrictModel):
     """The name of the model, and of its experiment, in MLflow, and the branch from which champion moves."""
 
     model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    """The name of the model in MLflow, and of its experiment."""
     promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
+    """The branch whose clean checkout moves `champion`. Other versions become `candidate`."""
 
 
 class Params(StrictModel):
     """All of params.yaml."""
 
     fetch: Fetch
+    """Where the customers come from."""
     prepare: Prepare
+    """The split, and the rows that do not count."""
     train: Train
+    """The model."""
     evaluate: Evaluate
+    """How scores become decisions, and for whom they are measured."""
     gate: Gate
-    registration: Annotated[Register, Field(alias="register")]  # classes have a method `register`
+    """The rules that a model passes."""
+    registration: Annotated[Register, Field(alias="register")]
+    """The registry."""
 
     @model_validator(mode="after")
     def _has_what_profit_needs(self) -> Self:
@@ -302,7 +380,7 @@ def load_params(path: Path = PARAMS) -> Params:
     return read_settings(path, Params)
 
 
-def write_value(section: str, key: str, value: date | str, path: Path = PARAMS) -> None:
+def write_value(section: str, key: str, value: date | str | None, path: Path = PARAMS) -> None:
     """Write a value to its line of params.yaml, and keep the line's comment.
 
     Raises StageError, and leaves the file, when the key has no line of its own.

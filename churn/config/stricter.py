@@ -43,7 +43,7 @@ def directions(*sections: type[BaseModel]) -> dict[str, Stricter]:
     found: dict[str, Stricter] = {}
     for section in sections:
         for name, field in section.model_fields.items():
-            kinds = {*_kinds(field.annotation)}
+            kinds = {*classes_in(field.annotation)}
             own = next((one for one in field.metadata if isinstance(one, Stricter)), None)  # also for all fields below
             below = {} if own else directions(*(kind for kind in kinds if issubclass(kind, BaseModel)))
             if (kinds & {int, float} or get_origin(field.annotation) is Literal) and not own:
@@ -54,9 +54,9 @@ def directions(*sections: type[BaseModel]) -> dict[str, Stricter]:
     return found
 
 
-def _kinds(annotation: Any) -> Iterator[type]:
+def classes_in(annotation: Any) -> Iterator[type]:
     """Yield the classes in a type, such as float of `Mapping[str, float | None]`."""
     if isinstance(annotation, type) and not get_args(annotation):
         yield annotation
     for part in get_args(annotation):
-        yield from _kinds(part)
+        yield from classes_in(part)

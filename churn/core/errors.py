@@ -61,14 +61,15 @@ def without_password(text: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Return whether a URL holds a password; libpq also takes it as a parameter.
+    """Return whether a URL holds a password, a token or a key; libpq and others also take it as a parameter.
 
     Examples
     --------
     >>> has_password("postgresql://me@host/db"), has_password("postgresql://me@host/db?password=secret")
     (False, True)
     """
-    return bool(re.search(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", url, re.IGNORECASE))
+    secret = r"[?&]\w*(password|passphrase|passcode|token|secret|private_?key|credentials)\w*="
+    return bool(re.search(rf"://[^@]*:[^@]*@|{secret}", url, re.IGNORECASE))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -55,6 +55,13 @@ def read_query(query: str) -> str:
         return Path(query).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise StageError(f"{query} is not text in UTF-8: save it so.") from error
+    except OSError as error:
+        raise StageError(f"{query} cannot be read as the query ({error.strerror}): name its file.") from error
+
+
+def as_day(text: str) -> date:
+    """Return the day that a command line names: a date, or `yesterday` (UTC). Raises ValueError when it is neither."""
+    return datetime.now(UTC).date() - timedelta(days=1) if text == YESTERDAY else date.fromisoformat(text)
 
 
 def set_as_of(day: date, path: Path = PARAMS) -> bool:
@@ -81,8 +88,7 @@ def arguments() -> argparse.ArgumentParser:
 def main(asked: argparse.Namespace) -> None:
     """Write the day to params.yaml, where the query uses it."""
     try:
-        today = datetime.now(UTC).date()
-        day = today - timedelta(days=1) if asked.day == YESTERDAY else date.fromisoformat(asked.day)
+        day = as_day(asked.day)
     except ValueError as error:
         raise StageError("say a day, as in `python -m churn as-of 2026-11-24`, or `yesterday`.") from error
     print(f"as_of: {day}" if set_as_of(day) else f"as_of: the query uses no $as_of, so {PARAMS} stays")

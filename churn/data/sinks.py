@@ -3,7 +3,7 @@
 Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from churn.core.errors import StageError, without_password
 from churn.core.files import replacing
 from churn.data.duckdb_helpers import identifier
 from churn.data.engines import postgresql_fault
+from churn.data.sources import files, sqlite
 from churn.data.sources.postgresql import with_limits
+from churn.data.sources.query import Query
 from churn.data.sources.stream import record_batches, streaming
+from churn.data.unlabeled import without_label
 
 import duckdb
 import pyarrow as pa
@@ -24,17 +27,31 @@ SERVERS = ("postgresql://", "postgres://")
 Write = Callable[[str, pa.Schema, Iterable[pa.Table]], int]
 
 
-def load_table(database: duckdb.DuckDBPyConnection, name: str, timeout: float) -> None:
+def load_table(
+    database: duckdb.DuckDBPyConnection, name: str, timeout: float, label: str, query: Query | None = None
+) -> None:
     """Make the table `given` of all that churn/data/sources/ reads, of a database the table behind #.
 
-    Raises StageError when it cannot be read, or a server takes longer than `timeout` minutes.
+    With a `query`, the table is in the source's columns. It may then lack those that only the `label` is made of, in a
+    file. Raises StageError when it cannot be read, or a server takes longer than `timeout` minutes.
     """
     place, _, table = name.partition("#")
+    if query:
+        if table:
+            raise StageError(f"{without_password(name)}: the query names its tables itself, so leave #{table} out.")
+        sql = query.sql
+        if place.partition("://")[0] in (place, "s3") and not files.begins_with(place, sqlite.MAGIC):
+            sql = without_label(sql, label)
+        _load(database, record_batches(place, sql, query=query.name, as_of=query.as_of, timeout=timeout))
+        return
     if place.startswith(SERVERS) and not table:
         raise StageError(f"{without_password(name)} names no table: end it in #table or #schema.table.")
     schema, _, table = table.rpartition(".")
     sql = f"SELECT * FROM {_qualified(schema, table) if table else 'source'}"
-    batches = record_batches(place, sql, query=f"`{sql}`", timeout=timeout)
+    _load(database, record_batches(place, sql, query=f"`{sql}`", timeout=timeout))
+
+
+def _load(database: duckdb.DuckDBPyConnection, batches: Generator[pa.RecordBatch]) -> None:
     with closing(batches), streaming(database, "batch", batches):
         database.execute("CREATE TABLE given AS FROM batch")
 

@@ -65,6 +65,11 @@ def _ends(values: Values, metric: str) -> tuple[float | None, float | None]:
     return finite(low), finite(high)
 
 
+def _customers(part: Values) -> float | None:
+    """Return the number of customers, of whom each has one row unless they are counted."""
+    return finite(part.get("customers", part.get("rows")))
+
+
 def _with_power(rule: RuleOutcome, values: Values) -> RuleOutcome:
     """Return the outcome of a rule on a metric of `values`, with its noise and the loss that it would detect."""
     low, high = _ends(values, rule.metric)
@@ -82,10 +87,10 @@ def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: 
     LEAST_OUTCOMES customers of either outcome. A slice of fewer than `min_rows` customers is skipped. An empty slice
     has vanished and fails, unless it is one of missing values.
     """
-    name, rows = str(part.get("name")), finite(part.get("rows"))
-    if rows is None or rows < min_rows:
-        message = f"{name} has {number_of(rows or 0, 'customers')} in the holdout, fewer than {min_rows}: skipped"
-        small = check_limit(("min", min_rows), rows, message, kind="slice_size", scope=name, metric="rows")
+    name, rows, size = str(part.get("name")), finite(part.get("rows")), _customers(part)
+    if rows is None or size is None or size < min_rows:
+        message = f"{name} has {number_of(size or 0, 'customers')} in the holdout, fewer than {min_rows}: skipped"
+        small = check_limit(("min", min_rows), size, message, kind="slice_size", scope=name, metric="rows")
         # protection: no slice vanishes
         gone = rows is None or (rows == 0 and part.get("kind") != "missing")
         if gone:
@@ -152,7 +157,7 @@ def evaluate_rules(evaluation: Values, rules: Gate) -> list[RuleOutcome]:
     # protection: bounds for named slices
     for name, bounds in rules.slices.items():
         parts = [part for part in slices if part.get("name") == name]
-        rows = finite(parts[0].get("rows")) if len(parts) == 1 else None
+        rows = _customers(parts[0]) if len(parts) == 1 else None
         scope = name
         if rows is None:
             scope += " (no such slice)" if not parts else " (not one slice)"

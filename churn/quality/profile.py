@@ -114,7 +114,7 @@ def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Pr
         )
         features |= _features(database, contract, some, rows, like)
         database.execute(f"DROP {kind} customers")
-    known = contract.label in there and all(contract.key in columns for columns in tables)
+    known = contract.label in there and all(contract.customer in columns for columns in tables)
     for name in contract.features_of("category") if known else ():
         area = single_feature_roc_auc(features[name]) if name in features else 0.5
         if area > contract.rules.max_single_feature_roc_auc:

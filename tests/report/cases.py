@@ -13,6 +13,7 @@ from churn.gate.baseline import vs_baseline
 from churn.gate.rules import check_limit
 from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
+from report.collect import over_time
 from report.data import Change, Comparison, DataChange, Flips, LabelChanges, Outcome, ReportData, Run, TwinCount
 from report.faults import Approval, Fault
 from report.render import markdown, terminal
@@ -59,6 +60,12 @@ PASSING = ReportData(
     has_picture=True,
 )
 EVALUATION = dict.fromkeys(METRICS, 0.8) | {"intervals": {metric: [0.78, None] for metric in METRICS}}
+OVER_TIME = {
+    "roc_auc": 0.8,
+    "train_until": "2026-06-30",
+    "random_by_customer": {"roc_auc": 0.86},
+    "roc_auc_over_time": {"difference": -0.06, "interval": [-0.09, -0.03]},
+}
 SENTENCE = "total_charges has 11 nulls that the contract does not allow"
 BROKEN = {"table": "train", "rule": "nulls", "column": "total_charges", "count": 11, "share": 0.00197}
 LOOSER = Fault(
@@ -98,6 +105,16 @@ CASES = {
     "inconclusive_slices": replace(
         PASSING,
         rules=tuple(vs_baseline(1452, differences(0.003), [SliceDifferences("new_customers", 289, IN_DOUBT)], GATE)),
+    ),
+    "fall_over_time": replace(
+        PASSING,
+        evaluation=EVALUATION
+        | {
+            "rows": 2400,
+            "train_until": "2026-06-30",
+            "random_by_customer": EVALUATION | {"roc_auc": 0.86, "rows": 5200},
+        },
+        notes=tuple(over_time(OVER_TIME)),
     ),
     "nothing_changed": replace(
         PASSING,

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-import churn.data.sources.postgresql
+import churn.data.sources.adbc
 from churn.core.errors import StageError
 from churn.scoring import score
 from tests.servers import cutting_proxy
@@ -64,6 +64,20 @@ def test_a_csv_in_any_order_and_without_the_label_gives_the_same_bytes(scoring, 
     assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "others.csv").read_bytes()
     scores = pd.read_csv(tmp_path / "scores.csv").set_index("customer_id")["score"]
     assert scores[expected.index].tolist() == expected.tolist()
+
+
+def test_the_sources_own_table_without_its_label_gives_the_same_scores_by_the_query(scoring, tmp_path):
+    clone, customers, expected = scoring
+    source = pd.read_csv(clone.folder / "data/sample/telco_customers.csv", dtype=str, keep_default_na=False)
+    source.drop(columns="Churn").to_csv(tmp_path / "customers.csv", index=False)
+    said = ok(clone, tmp_path / "customers.csv", tmp_path / "scores.csv", "--query")
+    assert said == [f"score: {len(customers):,} read = {len(customers):,} scored by version 1 of churn + 0 rejected"]
+    scores = pd.read_csv(tmp_path / "scores.csv").set_index("customer_id")["score"]
+    assert scores[expected.index].tolist() == expected.tolist()
+    done = run(clone, tmp_path / "customers.csv", tmp_path / "scores.csv")
+    assert done.returncode == 1
+    assert done.stdout.startswith("score: the customers have no column customer_id (is it customerID?), ")
+    assert done.stdout.count("\n") == 1
 
 
 def test_customers_that_break_the_contract_are_kept_out_by_name_of_the_rule(scoring, tmp_path):
@@ -169,7 +183,7 @@ def test_a_server_that_falls_silent_while_it_gives_the_customers_is_given_up(
     monkeypatch.chdir(clone.folder)
     port = url.rpartition(":")[2].partition("/")[0]
     monkeypatch.setenv("PGPASSWORD", password["PGPASSWORD"])
-    monkeypatch.setattr(churn.data.sources.postgresql, "GRACE", 1.0)
+    monkeypatch.setattr(churn.data.sources.adbc, "GRACE", 1.0)
     with cutting_proxy(int(port), after=0, hold=True) as silent:
         given, wanted = f"{url.replace(port, str(silent))}#pg_class", tmp_path / "scores.csv"
         with pytest.raises(StageError, match="is silent: after"):

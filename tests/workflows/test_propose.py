@@ -72,6 +72,18 @@ def called(github, part):
     return [(command, token) for command, token in github.calls if part in command]
 
 
+def test_the_dvc_file_of_an_updated_source_is_in_the_pull_request_and_no_other_change(github):
+    Path("data.csv.dvc").write_text("old\n")
+    git("add", "data.csv.dvc")
+    git("-c", "user.name=test", "-c", "user.email=test@example.invalid", "commit", "--quiet", "--message=Import")
+    Path("data.csv.dvc").write_text("new\n")
+    github.answers["cml"] = shell.FailedError("`cml pr` failed (HTTP 503)")
+    propose_it()
+    assert called(github, "cml pr create")[0][0].endswith("dvc.lock metrics/** params.yaml plots/** data.csv.dvc")
+    changed = git("diff", "--name-only", "origin/main", "HEAD").split()
+    assert changed == ["data.csv.dvc", "dvc.lock", "metrics/gate.json", "params.yaml", "plots/roc.csv"]
+
+
 def test_cml_opens_it_with_the_report_and_no_skip_ci(github):
     propose_it()
     ((command, token),) = called(github, "cml pr create")

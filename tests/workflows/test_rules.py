@@ -606,13 +606,24 @@ def test_the_report_is_told_the_commit_that_was_known_before_any_stage_ran_and_n
     assert re.findall('-m report --base", [^,]+', commands_of("judge")) == ['-m report --base", given.base']
 
 
-def test_the_warehouses_password_is_given_to_the_step_that_fetches_and_to_no_feature_function():
-    secret = "${{ secrets.PGPASSWORD }}"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GOOGLE_CREDENTIALS",
+        "PGPASSWORD",
+        "SNOWFLAKE_PASSWORD",
+        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE",
+        "SNOWFLAKE_PRIVATE_KEY_RAW",
+        "SNOWFLAKE_USER",
+    ],
+)
+def test_the_warehouses_password_is_given_to_the_step_that_fetches_and_to_no_feature_function(name):
+    secret = f"${{{{ secrets.{name} }}}}"
     holders = [
         step["name"] for path in FILES for step in steps_of(load(path)) if secret in step.get("env", {}).values()
     ]
     assert holders == ["Fetch the data"]
-    assert sum(path.read_text(encoding="utf-8").count("secrets.PGPASSWORD") for path in FILES) == 1
+    assert sum(path.read_text(encoding="utf-8").count(f"secrets.{name} ") for path in FILES) == 1
 
 
 def test_a_step_does_not_branch_since_the_programs_of_ci_do():
