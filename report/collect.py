@@ -19,7 +19,7 @@ from churn.lock import ORDER
 from report.anchor import vs_earlier
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
-from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
+from report.data import FOLDER, Note, OtherKeys, Outcome, ReportData, Run
 from report.faults import Fault, given_approval, missing_comparison
 from report.identity import renamed_features
 from report.judge import candidate, judged
@@ -39,7 +39,7 @@ def collect(base: str, name: str) -> ReportData:
     """Return the data of the report on this checkout against `base`, which the report calls `name`."""
     runs, outcome = stages_here()
     data = ReportData(
-        reproduce=commands(name),
+        reproduce=commands(name, base_commit(base)),
         base=name[:8] if HASH.fullmatch(name) else name.removeprefix("origin/"),
         outcome=outcome,
         evaluation=result_of("evaluate", EVALUATION, runs),
@@ -59,10 +59,11 @@ def collect(base: str, name: str) -> ReportData:
         notes = list(judge_notes(() if data.problem else data.changes, files))
         if data.comparison and data.comparison.easier:
             before, here = data.comparison.easier
-            notes.append(
+            easier = (
                 f"The holdout became easier: main's model has a ROC AUC of {here:.3f} on it, and of {before:.3f} on"
                 " main's; compare models on this holdout alone, and look at which customers and labels changed"
             )
+            notes.append(Note(easier))
         if commit != git("rev-parse", "HEAD"):  # else nothing is committed yet that could claim anything
             with suppress(StageError, OSError):
                 notes += claim_notes()
@@ -70,16 +71,16 @@ def collect(base: str, name: str) -> ReportData:
         reason = f"Nothing to compare with: this clone does not know {name}; fetch it with its history"
         # CI gives a hash, which is known there unless the branch's code has damaged the clone.
         missing, notes = [Fault(reason) if HASH.fullmatch(base) else missing_comparison(reason)], []
-    notes += over_time(data.evaluation or {})
+    notes += map(Note, over_time(data.evaluation or {}))
     if outcome.passed or outcome.stage == "gate":
-        notes += settle(data, missing, code)
+        notes += map(Note, settle(data, missing, code))
     else:
-        notes += [fault.message for fault in missing]
+        notes += [Note(fault.message) for fault in missing]
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
         with suppress(StageError):  # of settings that this code does not know
             picture_alone(PICTURE)
     validated = (result_of("validate", VALIDATION, runs) or {}).get("notes", ())
-    data.notes, data.has_picture = (*data.notes, *notes, *validated), PICTURE.exists()
+    data.notes, data.has_picture = (*data.notes, *notes, *map(Note, validated)), PICTURE.exists()
     return data
 
 
@@ -138,9 +139,9 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             if problem and problem.fault:
                 data.faults = (problem.fault, *data.faults)
             data.notes = (
-                *same_under_other_names(ours.names, rekeyed),
-                *value_notes(data.data, ours.strict),
-                *spike_notes(mains_contract(reference), ours.contract, ours.names),
+                *(Note(text, warns=False) for text in same_under_other_names(ours.names, rekeyed)),
+                *map(Note, value_notes(data.data, ours.strict)),
+                *map(Note, spike_notes(mains_contract(reference), ours.contract, ours.names)),
             )
     missing = [missing_comparison(reason) for reason in uncompared]
     return missing + [missing_comparison(reason) if own else Fault(reason) for reason in unjudged]
@@ -232,18 +233,18 @@ def stages_here() -> tuple[tuple[Run, ...], Outcome]:
     return runs, outcome
 
 
-def commands(base: str) -> tuple[str, ...]:
-    """Return the commands that make the report on this commit elsewhere; a pull request's merge has no name there."""
-    pull = re.fullmatch(r"refs/pull/(\d+)/merge", os.environ.get("GITHUB_REF", ""))
-    head = "FETCH_HEAD" if pull else git("rev-parse", "--short=8", "HEAD") or "HEAD"
+def commands(base: str, commit: str | None) -> tuple[str, ...]:
+    """Return the commands that make the report on this very commit elsewhere, of a pull request on its merge."""
+    head = git("rev-parse", "HEAD") or "HEAD"
+    named = f"BASE_NAME={shlex.quote(base)} " if commit and not HASH.fullmatch(base) else ""
     remote = bool(os.environ.get("DVC_REMOTE_URL"))
     return (
-        f"git fetch origin{f' pull/{pull[1]}/head' if pull else ''} && git switch --detach {head}",
+        f"git fetch origin {head} && git switch --detach {head}",
         f"make setup{' remote # with DVC_REMOTE_URL and its keys in the environment' if remote else ''}",
         "source .venv/bin/activate",
         "python -m churn lock drop",
         f"dvc repro{' --pull' if remote else ''} gate",
-        f"python -m report --base {shlex.quote(base)}",
+        f"{named}python -m report --base {shlex.quote(commit or base)}",
     )
 
 

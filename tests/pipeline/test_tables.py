@@ -40,10 +40,7 @@ def run(folder, module):
 
 
 def test_hundreds_of_features_are_described_and_checked_in_little_memory(table):
-    """Fault in the data: a table has hundreds of features.
-
-    Nothing fails: `make profile` and validate read them in chunks. One query over all of them did not fit into memory.
-    """
+    """One query over all of them took more than DuckDB's limit of 1 GB."""
     folder = table(1_000, 310)
     for module in DATA:
         _, peak = run_module(module, folder.folder)
@@ -85,7 +82,7 @@ def test_where_two_of_a_hundred_churn_the_gate_names_the_threshold_that_lets_the
     ],
 )
 def test_too_little_to_learn_from_is_refused_with_advice(table, rows, churners, refused):
-    """Fault in the data: there are 50 customers, or one outcome alone.
+    """Fault in the source: there are 50 customers, or one outcome alone.
 
     validate fails: `the holdout has 3 churners among 10 customers, …: at this churn rate that takes about …`
     """
