@@ -11,6 +11,7 @@ from churn.core.runner import command
 from churn.core.start import start_up
 
 COMMANDS = {
+    "check": ("churn.data.settings", "check params.yaml and contract.yaml, as each stage does"),
     "score": ("churn.scoring", "score the customers of a table with the champion"),
     "drift": ("churn.quality.drift", "compare the customers with those of a commit"),
     "profile": ("churn.quality.profile", "write profile.json from the prepared customers"),
