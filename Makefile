@@ -9,14 +9,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # uv leaves compiling to the first import. If nothing kept the result, every stage would compile its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
+# A warehouse whose driver is no part of requirements.txt: fetch.source names it, as in snowflake://…
+DRIVER := $(patsubst requirements-%.txt,.venv/.driver-%,$(wildcard $(shell \
+  sed -n 's|^ *source: *["'\'']\{0,1\}\([a-z]*\)://.*|requirements-\1.txt|p' params.yaml)))
+
 .PHONY: help setup repro resolve test quick defects check profile audit format ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-setup: .venv/.runtime ## create .venv from requirements.txt
+setup: .venv/.runtime $(DRIVER) ## create .venv from requirements.txt
 
-repro: .venv/.runtime ## run the pipeline: fetch to register, only what changed
+repro: .venv/.runtime $(DRIVER) ## run the pipeline: fetch to register, only what changed
 	@! grep -qs '^<<<<<<< ' dvc.lock || { echo "dvc.lock has a merge conflict: run \`make resolve\` first." >&2; exit 1; }
 	@python -m dvc repro
 
@@ -84,7 +88,7 @@ bench: .venv/.runtime ## print ratios: cold run to a four-script tutorial, repor
 	@python -m benchmarks.first_run
 
 lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
-	@for name in requirements-uv requirements requirements-dev; do \
+	@for name in requirements-uv requirements requirements-snowflake requirements-bigquery requirements-dev; do \
 	  uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	    $$name.in --output-file $$name.txt || exit 1; done
@@ -122,6 +126,11 @@ install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } |
 .venv/.runtime: requirements.txt requirements-uv.txt | .venv/.python .venv/.startup
 	@echo "Installing requirements.txt into .venv (some seconds) ..."
 	@$(call install,-r requirements.txt)
+	@touch $@
+
+.venv/.driver-%: requirements-%.txt .venv/.runtime
+	@echo "Installing $< into .venv, because fetch.source in params.yaml is $*://… ..."
+	@$(call install,-r requirements.txt -r $<)
 	@touch $@
 
 .venv/.dev: requirements-dev.txt .venv/.runtime

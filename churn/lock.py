@@ -8,6 +8,7 @@ a database, because nobody can make its snapshot again.
 
 import argparse
 import json
+import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -135,6 +136,31 @@ def _json(values: Any) -> str:
     return json.dumps(values, sort_keys=True)  # unlike ==, it keeps True and 1 apart
 
 
+def arrange(commit: str) -> str:
+    """Write the lock in the order of that of `commit`, with its lines for each stage that is equal, or missing here.
+
+    So a commit of the results changes the lines of the stages that differ, and no others. Return what was done.
+    """
+    former = _blocks(git("show", f"{commit}:./{LOCK}") or "")
+    text = LOCK.read_text("utf-8")
+    made, entries, committed = _blocks(text), stages_of(text), stages_of("".join(former.values()))
+    same = {name for name in former if name in committed and entries.get(name, committed[name]) == committed[name]}
+    names = [*(name for name in former if name in same or name in made), *(name for name in made if name not in former)]
+    with replacing(LOCK) as tmp:
+        tmp.write_text("".join(former[name] if name in same else made[name] for name in names), encoding="utf-8")
+    return f"{LOCK} has the order of that of {commit}"
+
+
+def _blocks(lock: str) -> dict[str, str]:
+    """Return the lines of each stage of a lock by its name, the lines before the first one by an empty name."""
+    blocks, name = {"": ""}, ""
+    for line in lock.splitlines(keepends=True):
+        if found := re.match(r"  (\w+):\s*$", line):
+            name = found[1]
+        blocks[name] = blocks.get(name, "") + line
+    return blocks
+
+
 def resolve() -> str:
     """Where dvc.lock, metrics or plots have a conflict, take all of them from the newest commit without one.
 
@@ -177,6 +203,8 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("drop", help="keep no entry, but that of fetch where the source is a database")
     commands.add_parser("take", help="take the entries that a run of CI recorded").add_argument("file", type=Path)
+    arranging = commands.add_parser("arrange", help="keep a commit's order, and its lines where nothing differs")
+    arranging.add_argument("commit")
     commands.add_parser("compare", help="exit with 1 where the lock of a commit differs").add_argument("commit")
     commands.add_parser("resolve", help="after a merge conflict, take the results of the newest commit")
     return parser
@@ -186,6 +214,8 @@ def main(asked: argparse.Namespace) -> None:
     """Run a subcommand, and print its result in one line."""
     if asked.command == "resolve":
         message = resolve()
+    elif asked.command == "arrange":
+        message = arrange(asked.commit)
     elif asked.command == "compare":
         message = compare(asked.commit)
     else:

@@ -1,11 +1,11 @@
 """Scores the customers of a table with the champion: `python -m churn score customers.parquet scores.parquet`.
 
 In: a Parquet or CSV file, or a table of PostgreSQL (`postgresql://user@host/database#schema.table`), with the columns
-that the query of fetch gives; the label may be missing, and is not looked at. With `--query source.sql` they are the
-source's columns, over which the query runs; `--as-of` is its `$as_of`. Out, in any of the three: key, score, and
-the version that gave it, by key. Beside it, under the name with `.rejected` or `_rejected`: the keys of the customers
-that break the contract, with the rules that they break. Read = scored + rejected, or nothing is written. `--version N`
-takes another version than champion, and `--alias candidate` the one with another alias.
+that the query of fetch gives; the label, the group and the day may be missing, and are not looked at. With `--query
+source.sql` they are the source's columns, over which the query runs; `--as-of` is its `$as_of`. Out, in any of the
+three: key, score, and the version that gave it, by key. Beside it, under the name with `.rejected` or `_rejected`: the
+keys of the customers that break the contract, with the rules that they break. Read = scored + rejected, or nothing is
+written. `--version N` takes another version than champion, and `--alias candidate` the one with another alias.
 
 Fails when the version was not verified, when its files are not the registered ones, when it takes other features than
 contract.yaml declares, when a column is missing or not declared, and when anything cannot be read or written.
@@ -53,13 +53,13 @@ FETCHED = "fetch.query"  # --query without a file
 
 
 def scored_contract(contract: Contract) -> Contract:
-    """Return the contract less the label, and less the relations that speak of it."""
+    """Return the contract less the label, the group and the day, and less the relations that read one of them."""
     relations = {
         name: one
         for name, one in contract.rules.relations.items()
-        if contract.label not in relation_condition(name, one.holds, contract).columns
+        if not {*contract.withheld} & {*relation_condition(name, one.holds, contract).columns}
     }
-    columns = {name: column for name, column in contract.columns.items() if column.role != "label"}
+    columns = {name: column for name, column in contract.columns.items() if name not in contract.withheld}
     rules = contract.rules.model_copy(update={"relations": relations})
     return contract.model_copy(update={"columns": columns, "rules": rules})
 
@@ -106,7 +106,7 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query
         raise StageError(
             f"{who} {verb} no column {_with_nearest(lacking, others)}, which {CONTRACT} declares{instead}."
         )
-    if unknown := [name for name in given if name not in (*expected.columns, contract.label)]:
+    if unknown := [name for name in given if name not in (*expected.columns, *contract.withheld)]:
         why = "is computed here" if unknown[0] in whole.columns else f"is not declared in {CONTRACT}"
         raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
     key = identifier(contract.key)

@@ -1,8 +1,9 @@
-"""Tell Slack that a run has failed: which stage, why, who pushed, and where to look.
+"""Tell Slack that a run has failed: which stage, why, by whose commit, and who is to act; or of a new champion.
 
     python3 -m ci.alert [--folder results/build/report]    # NEEDS is `toJSON(needs)`
 
-Without the folder the message names the jobs that failed. Exits with 1 if the message was not delivered.
+Without the folder the message names the jobs that failed. Where none failed, it names the new champion, the output of
+the job `register`. Exits with 1 if the message was not delivered.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from ci import github
 from ci.artifact import CONTROL, INVISIBLE, RefusedError, read_text
 
 SECONDS = 10
+BY_AUTHOR = ("push", "pull_request", "merge_group", "workflow_dispatch")  # events
 
 
 def plain(text: str) -> str:
@@ -49,11 +51,23 @@ def origin() -> str:
     return f"{os.environ['GITHUB_EVENT_NAME']} by {os.environ['GITHUB_ACTOR']} on {branch}"
 
 
+def who_acts() -> str:
+    """Return who is to act: the author of a change, or the code owners where nobody has changed anything."""
+    if os.environ["GITHUB_EVENT_NAME"] in BY_AUTHOR:
+        return plain(os.environ["GITHUB_ACTOR"])
+    return "a code owner, see .github/CODEOWNERS"
+
+
 def message(folder: Path | None) -> str:
     """Return the message in Slack's markup."""
     # a job that ran into its time limit counts as cancelled
     needs = json.loads(os.environ["NEEDS"])
     jobs = {name: job for name, job in needs.items() if job["result"] in ("failure", "cancelled")}
+    commit, server = github.commit(), "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}".format_map(os.environ)
+    where = f"{plain(origin())} at <{server}/commit/{commit}|{commit[:8]}>: <{github.run_url()}|the run>"
+    if not jobs:
+        champion, repository = needs["register"]["outputs"]["champion"], os.environ["GITHUB_REPOSITORY"]
+        return f"{plain(f'{champion} is the new champion of {repository}')}\n{where}"
     stage, headline = outcome(folder)
     faults = [headline, *(str((job.get("outputs") or {}).get("fault") or "")[:500] for job in jobs.values())]
     named = {None: f"Job {', '.join(jobs)}", "comparison": "The comparison with main"}
@@ -61,7 +75,8 @@ def message(folder: Path | None) -> str:
     lines = [
         plain(f"{failed} failed in {os.environ['WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
         *(f"> {plain(fault)}" for fault in faults if fault),
-        plain(origin()) + f": <{github.run_url()}|the run>",
+        where,
+        f"To act: {who_acts()}",
     ]
     return "\n".join(filter(None, lines))
 

@@ -6,8 +6,8 @@ An approval counts when it is the newest word of its author on the pull request,
 comes from somebody else than the pull request's author, who may push and owns /.github/ by the CODEOWNERS of `base`:
 as @login, or on behalf of @org/team where the token sees teams. Its text names the ids in a line of its own, such as
 `approve settings-3fa9c1 stages-91bc07`; a quoted line does not count. On main the pull request that was merged as
-`head` is asked, at its own head. The outputs are `approved_by`, the owners, and `approved`, the ids, each separated by
-blanks; where GitHub cannot be asked, nobody has approved.
+`head` is asked, at its own head, and in a merge queue the last one of the group. The outputs are `approved_by`, the
+owners, and `approved`, the ids, each separated by blanks; where GitHub cannot be asked, nobody has approved.
 """
 
 import argparse
@@ -23,6 +23,7 @@ QUERY = """query($owner: String!, $name: String!, $number: Int!) { repository(ow
     author { login } authorCanPushToRepository state body commit { oid }
     onBehalfOf(first: 10) { nodes { combinedSlug } }
   } } } } }"""
+QUEUED = re.compile(r"refs/heads/gh-readonly-queue/.+/pr-(\d+)-[0-9a-f]{40}")  # the branch of a merge queue
 LINE = re.compile(r"[ \t`]*approve((?:[ \t,`]+[a-z]+-[0-9a-z]+)+)[ \t,.`]*", re.IGNORECASE)
 
 
@@ -61,7 +62,10 @@ def approved(base: str, head: str, number: int | None) -> dict[str, list[str]]:
     owning = owners(shell.run("git", "show", f"{base}:.github/CODEOWNERS", check=False))
     owner, name = os.environ["GITHUB_REPOSITORY"].split("/")
     asked = [(number, head)] if number else []
-    for pull in [] if number else github.api(f"commits/{head}/pulls"):
+    queued = QUEUED.fullmatch(os.environ["GITHUB_REF"]) if os.environ["GITHUB_EVENT_NAME"] == "merge_group" else None
+    if queued:
+        asked.append((int(queued[1]), github.api(f"pulls/{queued[1]}")["head"]["sha"]))
+    for pull in [] if asked else github.api(f"commits/{head}/pulls"):
         into_main = pull["base"]["ref"] == os.environ["GITHUB_REF_NAME"]  # asked without a number, this is a run on it
         if pull["merged_at"] and pull["merge_commit_sha"] == head and into_main:
             asked.append((pull["number"], pull["head"]["sha"]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 INVISIBLE = "\u200b"  # a space of no width: put behind a token, it looks the same and does nothing any more
 HARMFUL = re.compile(
-    r"""  & (?! (?:amp|lt|gt|quot|nbsp); ) \#? [a-z0-9]+ ;               # &#64;somebody would be told as well
+    r"""  & (?! (?:amp|lt|gt|quot|nbsp|\#(?:42|60|62|91|92|93|95|96|124|126)); ) \#? [a-z0-9]+ ;  # &#64;somebody, too
         | (?<![a-z0-9]) @ (?=[a-z0-9&])                                 # @somebody would be told
         | \# (?=[0-9&]) | \b GH- (?=[0-9&])                             # #1 would leave a trace over there
         | ! (?=\[)                                                      # a foreign picture can change afterwards
@@ -35,6 +35,21 @@ def read_text(path: Path, limit: int) -> str:
         return read_bytes(path, limit).decode("utf-8")
     except UnicodeDecodeError as error:
         raise RefusedError(f"{path.name} is not UTF-8") from error
+
+
+LEADING = re.compile(
+    r"""  (?<=\]) (?=[(\[:])                  # [text](address), [text][name], [name]: address
+        | (?<=:) (?=//) | \b www (?=\.)      # https://..., www....
+        | (?<=```|~~~) (?=\ *[a-z])          # ```mermaid
+        | \$ (?=[$`])                        # formulas
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def unverified(text: str) -> str:
+    """Return a stranger's Markdown as `neutral` does; no link in it leads anywhere, and no fence draws a diagram."""
+    return LEADING.sub(rf"\g<0>{INVISIBLE}", neutral(text))
 
 
 def neutral(text: str) -> str:

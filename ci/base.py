@@ -4,7 +4,8 @@
 
 On main it is main's commit before the push, elsewhere the one that the branch started from. Outputs: its `name` and its
 `commit`; `judge`, which is `base`, or `own` where that commit has no judge; `code`, the commit whose ci/ judges: the
-same, and then $RUNNER_TEMP/base.zip holds that ci/, or the run's own where that commit has none.
+same, and then $RUNNER_TEMP/base.zip holds that ci/, or the run's own where that commit has none; and `first`, where the
+default branch has no program that comments, because this very change brings it.
 """
 
 import os
@@ -35,6 +36,8 @@ def main() -> None:
     archived = shell.holds("git", "archive", f"--output={kept}", commit, "ci")
     code = commit if archived else os.environ["GITHUB_SHA"]
     github.output(name=name, commit=commit, judge=judge, code=code)
+    if not shell.holds("git", "cat-file", "-e", f"origin/{os.environ['DEFAULT_BRANCH']}:ci/comment.py"):
+        github.output(first="true")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python3 -m ci.comment --pull-request 7 --folder results/build/report
     python3 -m ci.comment --expect-head SHA --folder results/build/report    # from a fork: the folder has the number
 
-CML publishes the picture and posts. Where it is missing, fails, hangs or would not find the former comment, the GitHub
-CLI posts; either finds by CML's watermark what the other wrote. Exits with 1 only if no comment could be posted.
+CML posts. It also publishes the picture, if CML_PUBLISH_URL names a host; otherwise PICTURE_URL is where ci.picture
+keeps it. Where CML is missing, fails, hangs or would not find the former comment, the GitHub CLI posts; either finds by
+CML's watermark what the other wrote. Exits with 1 only if no comment could be posted.
 """
 
 import argparse
@@ -14,19 +15,26 @@ import re
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ci import github, shell
-from ci.artifact import INVISIBLE, RefusedError, neutral, read_bytes, read_text
+from ci.artifact import INVISIBLE, RefusedError, neutral, read_text, unverified
+from ci.picture import read_picture
 
 SECONDS = 90  # for each command
-LONGEST = 65_000  # characters: GitHub refuses more than 65,536, and the watermark needs some
+LONGEST = 64_500  # characters: GitHub refuses more than 65,536, and the origin and the watermark need some
 TITLE = "model-report"  # letters and hyphens: CML escapes some others, and then misses its own comment
 WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {TITLE}"\)')
 AUTHOR = "github-actions[bot]"  # of all that the token of a workflow writes
 SEEN_BY_CML = 30  # comments: it asks for the first page only
-PICTURE = re.compile(rf"^!{INVISIBLE}(\[[^\[\]\n]*\])\(comparison\.png\)$", re.MULTILINE)  # after neutral()
+PICTURE = re.compile(rf"^!{INVISIBLE}(\[[^\[\]\n]*\]){INVISIBLE}?\(comparison\.png\)$", re.MULTILINE)  # after neutral()
+UNVERIFIED = """> [!WARNING]
+> **Unverified:** the fork's own run wrote this, and the fork's code may have changed it. Its links lead nowhere. The
+> pipeline judges again after the merge, before anything is registered.
+
+"""
 
 
 def cml(*arguments: str, scratch: Path) -> str:
@@ -58,23 +66,43 @@ def fork_number(folder: Path, head: str) -> int:
 
 
 def published(picture: Path, scratch: Path) -> str:
-    """Return the address at which CML has published the picture."""
-    content = read_bytes(picture, 5_000_000)
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise RefusedError(f"{picture.name} is no PNG")
-    (scratch / picture.name).write_bytes(content)
-    host = [f"--url={url}"] if (url := os.environ.get("CML_PUBLISH_URL")) else []
+    """Return the address of the picture: where ci.picture keeps it, or at the host CML_PUBLISH_URL.
+
+    Raises FailedError where neither has it, and RefusedError for what is no small PNG.
+    """
+    if kept := os.environ.get("PICTURE_URL"):
+        return kept
+    if not (url := os.environ.get("CML_PUBLISH_URL")):
+        raise shell.FailedError("this repository has not kept it")
+    (scratch / picture.name).write_bytes(read_picture(picture))
     # the type is said because CML dies of guessing it on Node 18 and later
-    address = cml("asset", "publish", picture.name, "--mime-type=image/png", *host, scratch=scratch)
+    address = cml("asset", "publish", picture.name, "--mime-type=image/png", f"--url={url}", scratch=scratch)
     if not re.fullmatch(r"https://[^\s()<>\\]+", address):
         raise shell.FailedError("`cml asset` gave no address")
     return address
 
 
-def comment_text(folder: Path, scratch: Path) -> str:
-    """Return what the comment says, without the watermark."""
+def with_origin(text: str) -> str:
+    """Return the text with the commit that it is about below its first paragraph, and at its end the run and the time.
+
+    A newer push is judged while the comment still has the former verdict.
+    """
+    head, _, rest = text.partition("\n\n")
+    commit = github.commit()[:8]
+    footer = f"<sub>Commit {commit}, [the run]({run_url()}), {now():%Y-%m-%d %H:%M} UTC</sub>"
+    return "\n\n".join(filter(None, [head.rstrip(), f"<sub>On commit {commit}</sub>", rest.rstrip(), footer]))
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+def comment_text(folder: Path, scratch: Path, of_fork: bool) -> str:
+    """Return what the comment says, without its origin and the watermark."""
     try:
-        text = neutral(read_text(folder / "report.md", 1_000_000))
+        written = read_text(folder / "report.md", 1_000_000)
+        text = UNVERIFIED + unverified(written) if of_fork else neutral(written)
     except RefusedError as refused:
         return f"There is no report of [this run]({run_url()}): {refused}."
     if PICTURE.search(text):
@@ -138,7 +166,8 @@ def main(arguments: list[str]) -> int:
     try:
         number = given.pull_request or fork_number(given.folder, given.expect_head)
         with tempfile.TemporaryDirectory() as scratch:
-            print(post(number, comment_text(given.folder, Path(scratch)), Path(scratch)))
+            text = comment_text(given.folder, Path(scratch), of_fork=bool(given.expect_head))
+            print(post(number, with_origin(text), Path(scratch)))
     except (RefusedError, shell.FailedError) as error:
         fault = f"No comment was posted: {' '.join(str(error).split())}."
         print(fault, file=sys.stderr)

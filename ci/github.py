@@ -31,9 +31,20 @@ def on_main() -> bool:
 
 def run_before() -> Any:
     """Return the run that started this one by `workflow_run`, or None."""
-    if os.environ["GITHUB_EVENT_NAME"] != "workflow_run":
-        return None
-    return json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))["workflow_run"]
+    return _event()["workflow_run"] if os.environ["GITHUB_EVENT_NAME"] == "workflow_run" else None
+
+
+def _event() -> Any:
+    return json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
+
+
+def commit() -> str:
+    """Return the commit that the run is about: that of a pull request, and not its merge, which has no name."""
+    if before := run_before():
+        return str(before["head_sha"])
+    if os.environ["GITHUB_EVENT_NAME"] == "pull_request":
+        return str(_event()["pull_request"]["head"]["sha"])
+    return os.environ["GITHUB_SHA"]
 
 
 def run_url() -> str:

@@ -19,7 +19,7 @@ def main() -> None:
         print(f"::notice::Pull request {number} has passed its checks and waits for a review.")
         return
     head = ("--match-head-commit", os.environ["GITHUB_SHA"])
-    shell.run("gh", "pr", "merge", number, *repository, "--squash", *head)
+    shell.run("gh", "pr", "merge", number, *repository, "--squash", "--delete-branch", *head)
     github.dispatch(os.environ["DEFAULT_BRANCH"])
 
 

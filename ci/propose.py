@@ -7,9 +7,13 @@ CML opens it; where CML is missing or fails, git and the GitHub CLI do. What was
 is not proposed again. GH_TOKEN opens the pull request: if it is the run's own token (DISPATCH_TOKEN), GitHub starts no
 checks, and if main requires none, GitHub has nothing to wait for. In both cases the pipeline is dispatched on the
 branch, and merges the pull request in its job `land`.
+
+Older pull requests of the same kind, such as retrain/, are superseded: they are closed, and their branches are deleted,
+also those of merged ones.
 """
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -18,12 +22,17 @@ from pathlib import Path
 from ci import github, shell
 
 RESULTS = ("dvc.lock", "metrics", "params.yaml", "plots")
-REPORT = Path("build/report/report.md")
+OUTCOME = Path("build/report/outcome.json")
 NAME, EMAIL = "github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com"
 AUTO_MERGE = (
     "mutation($id: ID!) {"
     " enablePullRequestAutoMerge(input: {pullRequestId: $id, mergeMethod: SQUASH}) {clientMutationId} }"
 )
+
+
+def results() -> list[str]:
+    """Return the paths that a pull request holds: RESULTS, and the .dvc file of a source that was updated."""
+    return [*RESULTS, *shell.run("git", "diff", "--name-only", "--", "*.dvc").splitlines()]
 
 
 def open_by_cml(branch: str, title: str, body: str) -> int:
@@ -32,7 +41,7 @@ def open_by_cml(branch: str, title: str, body: str) -> int:
         *("cml", "pr", "create", "--driver=github", f"--target-branch={os.environ['GITHUB_REF_NAME']}"),
         *(f"--branch={branch}", f"--title={title}", f"--body={body}", f"--user-name={NAME}", f"--user-email={EMAIL}"),
         f"--message={title}",  # without it CML adds [skip ci], and nothing would be checked
-        *("dvc.lock", "metrics/**", "params.yaml", "plots/**"),  # with fetch.as_of
+        *(f"{name}/**" if Path(name).is_dir() else name for name in results()),  # with fetch.as_of
     )
     if not (found := re.fullmatch(r"https://\S+/pull/(\d+)", printed)):
         raise ValueError("it gave no address")
@@ -43,7 +52,7 @@ def open_by_git(branch: str, title: str, body: str) -> int:
     """Return the number of the pull request that git and the GitHub CLI opened, also after CML gave up half-way."""
     shell.run("git", "config", "credential.helper", "!gh auth git-credential")
     shell.run("git", "switch", "--quiet", "--force-create", branch)
-    shell.run("git", "add", *RESULTS)
+    shell.run("git", "add", *results())
     if shell.run("git", "diff", "--cached", "--name-only"):
         identity = ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}")
         shell.run("git", *identity, "commit", "--quiet", f"--message={title}")
@@ -65,6 +74,26 @@ def merges_itself(number: int) -> bool:
     return True
 
 
+def remove_former(branch: str, number: int) -> None:
+    """Close the open pull requests of the branch's kind but `number`, and delete the branches of all of them."""
+    kind, repository = branch.partition("/")[0] + "/", os.environ["GITHUB_REPOSITORY"]
+    pulls = github.api("pulls?state=all&sort=created&direction=desc&per_page=100")
+    former = [
+        pull
+        for pull in pulls
+        if pull["head"]["ref"].startswith(kind)
+        and (pull["head"]["repo"] or {}).get("full_name") == repository
+        and pull["number"] != number
+    ]
+    for pull in former:
+        if pull["state"] == "open":
+            closed = str(pull["number"])
+            shell.run("gh", "pr", "close", closed, "--repo", repository, "--comment", f"Superseded by #{number}.")
+    there = {one["ref"] for one in github.api(f"git/matching-refs/heads/{kind}")}
+    for ref in sorted(there & {f"refs/heads/{pull['head']['ref']}" for pull in former} - {f"refs/heads/{branch}"}):
+        shell.run("gh", "api", "--method=DELETE", f"repos/{repository}/git/{ref}")
+
+
 def main(arguments: list[str]) -> None:
     """Open the pull request, once."""
     parser = argparse.ArgumentParser()
@@ -76,13 +105,18 @@ def main(arguments: list[str]) -> None:
     if former := github.api(f"pulls?state=all&head={owner}:{given.branch}"):
         print(f"::notice::Proposed before: {former[0]['html_url']}")
         return
-    body = re.sub(r"(?m)^!\[.*\]\(comparison\.png\)$", "", REPORT.read_text(encoding="utf-8"))
+    headline = json.loads(OUTCOME.read_text(encoding="utf-8"))["headline"]
+    body = f"{headline}\n\n[This run]({github.run_url()}) made the results. The report is the comment below."
     try:
         number = open_by_cml(given.branch, given.title, body)
     except (shell.FailedError, ValueError) as error:
         print(f"CML opened no pull request, so the GitHub CLI does: {error}.")
         number = open_by_git(given.branch, given.title, body)
     print(f"::notice::Pull request {number}: {given.title}")
+    try:
+        remove_former(given.branch, number)
+    except shell.FailedError as error:
+        print(f"::warning::Former pull requests are left as they are: {error}.")
     if os.environ["GH_TOKEN"] == os.environ["DISPATCH_TOKEN"] or not merges_itself(number):
         github.dispatch(given.branch, "-f", f"pull_request={number}", token="DISPATCH_TOKEN")
 

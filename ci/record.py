@@ -52,6 +52,8 @@ def main() -> None:
     """Stage the results, record them, and set the output."""
     if shell.call("python", "-m", "churn", "lock", "compare", "HEAD") == 0:
         git("restore", "dvc.lock")  # the commit's may also hold what a laptop registered
+    else:
+        shell.call("python", "-m", "churn", "lock", "arrange", "HEAD")
     git("config", "credential.helper", "!gh auth git-credential")
     git("config", "user.name", NAME)
     git("config", "user.email", EMAIL)

@@ -1,9 +1,13 @@
 """Fetch the data anew; the output `snapshot` names it, unless main was trained on it.
 
-python -m ci.refetch
+    python -m ci.refetch
+
+A source under `dvc add` is pulled first, and one of `dvc import` or `dvc import-url` is updated to its origin's newest
+state. The output `source` is then the changed .dvc file, which the pull request has to hold.
 """
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -11,8 +15,29 @@ from ci import github, shell
 from ci.recorded import SNAPSHOT
 
 
+def tracked() -> list[Path]:
+    """Return the .dvc files of what dvc.lock says a stage reads, or of a folder around it."""
+    lock = Path("dvc.lock")
+    paths = re.findall(r"(?m)^\s*-? *path: (.+)$", lock.read_text(encoding="utf-8") if lock.exists() else "")
+    around = [place for path in paths for place in (Path(path.strip("'\"")), *Path(path).parents) if place.name]
+    files = [place.with_name(f"{place.name}.dvc") for place in dict.fromkeys(around)]
+    return [file for file in files if file.is_file()]
+
+
+def bring(file: Path) -> int:
+    """Update or pull what a .dvc file holds, and return DVC's exit status."""
+    imported = re.search(r"(?m)^deps:", before := file.read_text(encoding="utf-8"))
+    status = shell.call("dvc", "update" if imported else "pull", str(file))
+    if not status and file.read_text(encoding="utf-8") != before:
+        github.output(source=str(file))
+    return status
+
+
 def main() -> int:
     """Return the exit status of the stage."""
+    for source in tracked():
+        if status := bring(source):
+            return status
     fetch = ("dvc", "repro", "--pull", "--no-run-cache", "--force", "--single-item", "fetch")
     if status := shell.call("python", "-m", "churn", "lock", "take", "dvc.lock") or shell.call(*fetch):
         return status

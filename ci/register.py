@@ -1,9 +1,12 @@
 """Register the model; the output `fault` is the reason where that fails.
 
-python -m ci.register
+    python -m ci.register
+
+Where ALERT_CHAMPION is true, the output `champion` is the version that this run made champion, if it did.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +23,10 @@ def main() -> int:
     if status and LOG.exists():
         fault = json.loads(LOG.read_text(encoding="utf-8").splitlines()[-1])["fault"]
         github.output(fault=f"register: {fault.splitlines()[0]}")  # for alert.py
+    if not status and os.environ.get("ALERT_CHAMPION") == "true":
+        registry = json.loads(shell.run("python", "-m", "churn", "registry", "show", "--json"))
+        if registry["moves"] and registry["moves"][-1]["who"].endswith(github.run_url()):
+            github.output(champion=f"Version {registry['champion']} of {registry['model']}")
     return status
 
 

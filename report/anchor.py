@@ -19,6 +19,7 @@ from churn.core.files import sha256_of
 from churn.core.git import git
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, RAW, ROWS
 from churn.core.results import RuleOutcome
+from churn.evaluation.holdout import judged_rows, outcomes_of
 from churn.evaluation.metrics import all_metrics
 from churn.evaluation.paired import Difference, Differences, compare, difference_within
 from churn.gate.anchor import vs_anchor
@@ -109,20 +110,23 @@ def _recorded(evaluation: str) -> dict[str, tuple[float, float]]:
 
 def since_earlier(earlier: Earlier, one: Candidate) -> tuple[int, Differences, str]:
     """Return on how many customers an earlier model and the candidate differ, by how much, and how that was found."""
-    label = one.contract.label
     try:
         with checked_out(earlier.commit, CLONE) as folder:
             if not fetched(folder):
                 raise StageError("it is in no DVC cache or remote, or its dvc.lock does not fit its commit")
             is_same = sha256_of(folder / RAW) == sha256_of(RAW)
             _, predictions, scores = scored_by_both(folder, one, None if is_same else other_keys(folder, one.contract))
-        found = compare(predictions[label], scores, predictions["score"], one.evaluate)
+        found = compare(outcomes_of(predictions, one.contract), scores, predictions["score"], one.evaluate)
         return len(predictions), found, f"on {number_of(len(predictions), 'customers')}"
     except StageError as error:
         why = str(error)
     except Exception as error:  # a commit of any age and shape
         why = f"its comparison fails with {type(error).__name__}"
-    return len(one.predictions), recorded_differences(earlier, one), f"by its recorded metrics, because {why}"
+    return (
+        int(judged_rows(one.predictions).sum()),
+        recorded_differences(earlier, one),
+        f"by its recorded metrics, because {why}",
+    )
 
 
 def recorded_differences(earlier: Earlier, one: Candidate) -> dict[str, Difference]:
@@ -130,9 +134,9 @@ def recorded_differences(earlier: Earlier, one: Candidate) -> dict[str, Differen
 
     The variances add up. On the same customers that is more than the noise of the difference.
     """
-    label = one.contract.label
-    found = {}
-    for name, now in all_metrics(one.predictions[label], one.predictions["score"], one.evaluate).items():
+    predictions, found = one.predictions[judged_rows(one.predictions)], {}
+    outcomes = outcomes_of(predictions, one.contract)
+    for name, now in all_metrics(outcomes, predictions["score"], one.evaluate).items():
         if name not in earlier.recorded:
             continue
         value, reach = earlier.recorded[name]

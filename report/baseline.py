@@ -11,12 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from churn.config.contract import Contract, load_contract
-from churn.config.params import load_params
+from churn.config.params import load_params, write_value
 from churn.core.dvc_files import hash_of
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
@@ -24,6 +24,7 @@ from churn.core.git import git
 from churn.core.paths import LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
 from churn.data.split import among
 from churn.evaluation.curves import curves
+from churn.evaluation.holdout import judged_rows, outcomes_of
 from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.plots import draw
@@ -36,7 +37,7 @@ from report.flips import flips, flips_by_seed
 from report.identity import copy_snapshot, other_keys, renamed_features
 from report.judge import Candidate
 from report.selection import easier_holdout
-from report.settings import mains_contract
+from report.settings import mains_contract, mains_params
 from report.state import dvc, logged_runs
 from report.values import customer_changes, twins
 
@@ -205,16 +206,21 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     """Return main's score of each row of `predictions` (key, label, score), shape (rows,); NaN where it trained on it.
 
     Where main's holdout is another, its own code prepares the branch's snapshot. That overwrites the tables in `main`.
-    Raises StageError when it cannot, or when its model cannot score the result.
+    Main has trained on a customer if it has on one of the customer's rows. Raises StageError when it cannot, or when
+    its model cannot score the result.
     """
     theirs = pd.read_parquet(main / PREDICTIONS)
     key, label = contract.key, contract.label
     if list(theirs.columns) == list(predictions.columns) and theirs[[key, label]].equals(predictions[[key, label]]):
         return theirs["score"]
     their_contract = mains_contract(main)
-    trained_on = pq.read_table(main / TRAIN, columns=[their_contract.key])[0].to_pandas()
+    ids = (their_contract.key, their_contract.group, contract.group)
+    named = [name for name in pq.read_schema(main / TRAIN).names if name in ids]
+    trained_on = {name: pq.read_table(main / TRAIN, columns=[name])[0].to_pandas() for name in named}
     if rekeyed:
-        trained_on = pd.concat([trained_on, rekeyed.trained_on])
+        trained_on[their_contract.key] = pd.concat([trained_on[their_contract.key], rekeyed.trained_on])
+    if (day := load_params().fetch.as_of) != mains_params(main).fetch.as_of and their_contract.time:
+        write_value("fetch", "as_of", day, main / PARAMS)  # else its code would refuse the days since
     names = renamed_features(main)
     (main / RAW).unlink()
     copy_snapshot(main / RAW, names)
@@ -227,7 +233,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()
-        wanted = among(keys, predictions[key]) & ~among(keys, trained_on)
+        wanted = among(keys, predictions[key]) & unseen(table, trained_on)
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)
             try:
@@ -239,15 +245,25 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     return predictions[key].map(pd.concat(scores))
 
 
+def unseen(table: pa.Table, trained_on: Mapping[str, pd.Series]) -> npt.NDArray[np.bool_]:
+    """Return the rows that share neither key nor customer with `trained_on`, which has the values by column."""
+    rows = np.ones(len(table), dtype=np.bool_)
+    for name, trained in trained_on.items():
+        rows &= ~among(table[name].to_pandas(), trained)
+    return rows
+
+
 def scored_by_both(
     main: Path, one: Candidate, rekeyed: OtherKeys | None
 ) -> tuple[npt.NDArray[np.bool_], pd.DataFrame, Floats]:
-    """Return which rows of the holdout both models can score, and these rows' predictions and scores by main's model.
+    """Return which rows of the holdout are compared, and these rows' predictions and scores by main's model.
+
+    They are those that both models can score, and that are later than the training where rows have a day.
 
     Raises StageError when none can be scored, or when they do not hold both outcomes.
     """
     theirs = main_scores(main, one.predictions, one.contract, rekeyed)
-    both = theirs.notna().to_numpy()
+    both = theirs.notna().to_numpy() & judged_rows(one.predictions)
     predictions = one.predictions[both]
     if predictions[one.contract.label].nunique() < 2:
         raise StageError(f"of the {len(predictions):,} customers that both models can score, all or none churned")
@@ -258,15 +274,19 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
     """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
     both, predictions, scores = scored_by_both(main, one, rekeyed)
     y, ours = predictions[one.contract.label].to_numpy(), predictions["score"].to_numpy()
+    outcomes = outcomes_of(predictions, one.contract)
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
-    slices = tuple(compare_slices(masks, y, (scores, ours), one.evaluate, one.gate.min_slice_rows))
+    slices = tuple(compare_slices(masks, outcomes, (scores, ours), one.evaluate, one.gate.min_slice_rows))
     threshold = one.evaluate.threshold
     draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
     own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
-    differences = compare(y, scores, ours, one.evaluate)
+    customer = one.contract.customer if one.contract.customer in own else one.contract.key
+    columns = [customer, one.contract.label, "score"]
+    differences = compare(outcomes, scores, ours, one.evaluate)
     by_seed = flips_by_seed(one.features[both], ours, load_params().train, one.evaluate, one.contract)
     return Comparison(
-        *(len(y), len(one.predictions), differences, slices, easier_holdout(own, here)),
+        *(len(y), int(judged_rows(one.predictions).sum()), differences, slices),
+        easier_holdout(own[judged_rows(own)][columns], here[columns]),
         *(flips(scores, ours, one.evaluate), by_seed),
     )
 
@@ -275,6 +295,7 @@ def picture_alone(picture: Path) -> None:
     """Draw this checkout's model without another beside it."""
     contract, threshold = load_contract(), load_params().evaluate.threshold
     predictions = pd.read_parquet(PREDICTIONS)
+    predictions = predictions[judged_rows(predictions)]
     draw({"this branch": curves(predictions[contract.label], predictions["score"], threshold)}, picture)
 
 

@@ -13,7 +13,7 @@ from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, PARAMS
 from churn.lock import first_difference, stages_of
 from churn.quality.profile import PROFILE
-from report.data import Change
+from report.data import Change, Note
 from report.faults import Fault
 from report.filters import value
 from report.settings import looser
@@ -43,6 +43,9 @@ JUDGING = {  # settings, as the beginnings of their keys
     "data contract": (CONTRACT, ("",)),
     "reference profile": (PROFILE, ("",)),
 }
+
+
+RENEW = f"this report does not use them. To renew them, run `make repro`, then `git add {LOCK} metrics plots`"
 
 
 def value_changes(base: str) -> tuple[Change, ...]:
@@ -107,8 +110,11 @@ def loosened(change: Change) -> bool:
     return judges and looser(change.key, before, after)
 
 
-def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for each kind of change to what judges the model, rather than to the model."""
+def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[Note]:
+    """Yield a note for each kind of change to what judges the model, or to what it learns from.
+
+    It warns of looser settings, and of other code that judges or runs in a job with rights.
+    """
     for what, (path, keys) in JUDGING.items():
         changed = [change for change in changes if change.file == str(path) and change.key.startswith(keys)]
         if changed:
@@ -116,10 +122,11 @@ def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[str
             weaker = f", {loose} of them looser than before" if loose else ""
             listed = ", ".join(f"{change.key} {value(change.before)} → {value(change.after)}" for change in changed[:3])
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            yield f"This branch changes the {what}{weaker}: {listed}{more}"
+            yield Note(f"This branch changes the {what}{weaker}: {listed}{more}", warns=loose > 0)
     for what in OWNED:
         if touched := [file for file in files if owned(file) == what]:
-            yield f"This branch changes the {what}: {', '.join(touched[:5])}{' …' if len(touched) > 5 else ''}"
+            listed = f"{', '.join(touched[:5])}{' …' if len(touched) > 5 else ''}"
+            yield Note(f"This branch changes the {what}: {listed}", warns=what in ("code that judges", "workflows"))
 
 
 def owned(file: str) -> str | None:
@@ -160,10 +167,10 @@ def changed_files(base: str) -> list[str]:
     return sorted(files - {""})
 
 
-def claim_notes() -> Iterator[str]:
-    """Yield a sentence where the results in the commit are not those that were computed here."""
+def claim_notes() -> Iterator[Note]:
+    """Yield a hint where the results in the commit are not those that were computed here."""
     committed, computed = stages_of(git("show", f"HEAD:./{LOCK}") or ""), stages_of(LOCK.read_text(encoding="utf-8"))
     if stage := first_difference(committed, computed):
-        yield f"The committed {LOCK} is not what was computed here, from {stage} on"
+        yield Note(f"The committed {LOCK} is outdated, from {stage} on; {RENEW}", warns=False)
     elif files := (git("diff", "--name-only", "--relative", "HEAD", "--", "metrics", "plots") or "").split():
-        yield f"The committed results are not what was computed here: {', '.join(files)}"
+        yield Note(f"The committed results are outdated: {', '.join(files)}; {RENEW}", warns=False)

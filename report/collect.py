@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -13,12 +14,12 @@ from churn.core.errors import StageError, number_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, EVALUATION, GATE, MODEL, PARAMS, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
-from churn.gate.rules import root_causes
+from churn.gate.rules import root_causes, unexplained
 from churn.lock import ORDER
 from report.anchor import vs_earlier
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
-from report.data import FOLDER, OtherKeys, Outcome, ReportData, Run
+from report.data import FOLDER, Note, OtherKeys, Outcome, ReportData, Run
 from report.faults import Fault, given_approval, missing_comparison
 from report.identity import renamed_features
 from report.judge import candidate, judged
@@ -30,6 +31,7 @@ from report.values import spike_notes, value_notes
 
 PICTURE = FOLDER / "comparison.png"
 HASH = re.compile("[0-9a-f]{40}")
+GAP = 0.02  # of the ROC AUC, over time: from here on the report names a fall that is beyond its interval
 ROOT_CAUSES = ("max_gain", "slice_size")  # rules whose failure explains that of others, which come later
 
 
@@ -37,7 +39,7 @@ def collect(base: str, name: str) -> ReportData:
     """Return the data of the report on this checkout against `base`, which the report calls `name`."""
     runs, outcome = stages_here()
     data = ReportData(
-        reproduce=commands(name),
+        reproduce=commands(name, base_commit(base)),
         base=name[:8] if HASH.fullmatch(name) else name.removeprefix("origin/"),
         outcome=outcome,
         evaluation=result_of("evaluate", EVALUATION, runs),
@@ -57,10 +59,11 @@ def collect(base: str, name: str) -> ReportData:
         notes = list(judge_notes(() if data.problem else data.changes, files))
         if data.comparison and data.comparison.easier:
             before, here = data.comparison.easier
-            notes.append(
+            easier = (
                 f"The holdout became easier: main's model has a ROC AUC of {here:.3f} on it, and of {before:.3f} on"
                 " main's; compare models on this holdout alone, and look at which customers and labels changed"
             )
+            notes.append(Note(easier))
         if commit != git("rev-parse", "HEAD"):  # else nothing is committed yet that could claim anything
             with suppress(StageError, OSError):
                 notes += claim_notes()
@@ -68,14 +71,16 @@ def collect(base: str, name: str) -> ReportData:
         reason = f"Nothing to compare with: this clone does not know {name}; fetch it with its history"
         # CI gives a hash, which is known there unless the branch's code has damaged the clone.
         missing, notes = [Fault(reason) if HASH.fullmatch(base) else missing_comparison(reason)], []
+    notes += map(Note, over_time(data.evaluation or {}))
     if outcome.passed or outcome.stage == "gate":
-        notes += settle(data, missing, code)
+        notes += map(Note, settle(data, missing, code))
     else:
-        notes += [fault.message for fault in missing]
+        notes += [Note(fault.message) for fault in missing]
     if "evaluate" in done and not data.same_model and not PICTURE.exists():
         with suppress(StageError):  # of settings that this code does not know
             picture_alone(PICTURE)
-    data.notes, data.has_picture = (*data.notes, *notes), PICTURE.exists()
+    validated = (result_of("validate", VALIDATION, runs) or {}).get("notes", ())
+    data.notes, data.has_picture = (*data.notes, *notes, *map(Note, validated)), PICTURE.exists()
     return data
 
 
@@ -134,12 +139,24 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             if problem and problem.fault:
                 data.faults = (problem.fault, *data.faults)
             data.notes = (
-                *same_under_other_names(ours.names, rekeyed),
-                *value_notes(data.data, ours.strict),
-                *spike_notes(mains_contract(reference), ours.contract, ours.names),
+                *(Note(text, warns=False) for text in same_under_other_names(ours.names, rekeyed)),
+                *map(Note, value_notes(data.data, ours.strict)),
+                *map(Note, spike_notes(mains_contract(reference), ours.contract, ours.names)),
             )
     missing = [missing_comparison(reason) for reason in uncompared]
     return missing + [missing_comparison(reason) if own else Fault(reason) for reason in unjudged]
+
+
+def over_time(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence where the model is worse on later rows than on other customers of its own time, beyond noise."""
+    found = evaluation.get("roc_auc_over_time") or {}
+    fall, (_, high) = found.get("difference"), found.get("interval", (None, None))
+    if fall is not None and high is not None and fall < -GAP and high < 0:
+        before, day = evaluation["random_by_customer"]["roc_auc"], evaluation["train_until"]
+        yield (
+            f"The ROC AUC falls from {before:.3f} on held-out customers of the training's time to"
+            f" {evaluation['roc_auc']:.3f} after {day}: customers drift, or a feature knows what is known only later"
+        )
 
 
 def same_under_other_names(names: Mapping[str, str], rekeyed: OtherKeys | None) -> Iterator[str]:
@@ -181,6 +198,7 @@ def outcome_beside_main(data: ReportData) -> Outcome:
     causes = [rule.message for kind in ROOT_CAUSES for rule in failed if rule.kind == kind]
     if failed and data.evaluation:
         causes += root_causes(data.evaluation)
+    failed = list(unexplained(failed, data.evaluation or {}))
     reasons = [*(fault.message for fault in data.faults), *causes, *outcome.reasons, *(rule.message for rule in failed)]
     return blocked(list(dict.fromkeys(reasons)), outcome.stage or "comparison") if reasons else outcome
 
@@ -215,18 +233,18 @@ def stages_here() -> tuple[tuple[Run, ...], Outcome]:
     return runs, outcome
 
 
-def commands(base: str) -> tuple[str, ...]:
-    """Return the commands that make the report on this commit elsewhere; a pull request's merge has no name there."""
-    pull = re.fullmatch(r"refs/pull/(\d+)/merge", os.environ.get("GITHUB_REF", ""))
-    head = "FETCH_HEAD" if pull else git("rev-parse", "--short=8", "HEAD") or "HEAD"
+def commands(base: str, commit: str | None) -> tuple[str, ...]:
+    """Return the commands that make the report on this very commit elsewhere, of a pull request on its merge."""
+    head = git("rev-parse", "HEAD") or "HEAD"
+    named = f"BASE_NAME={shlex.quote(base)} " if commit and not HASH.fullmatch(base) else ""
     remote = bool(os.environ.get("DVC_REMOTE_URL"))
     return (
-        f"git fetch origin{f' pull/{pull[1]}/head' if pull else ''} && git switch --detach {head}",
+        f"git fetch origin {head} && git switch --detach {head}",
         f"make setup{' remote # with DVC_REMOTE_URL and its keys in the environment' if remote else ''}",
         "source .venv/bin/activate",
         "python -m churn lock drop",
         f"dvc repro{' --pull' if remote else ''} gate",
-        f"python -m report --base {shlex.quote(base)}",
+        f"{named}python -m report --base {shlex.quote(commit or base)}",
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Differences, SliceDifferences
@@ -60,6 +60,13 @@ class Comparison:
     easier: tuple[float, float] | None = None
     flips: Flips | None = None
     by_seed: Flips | None = None
+
+
+class Note(NamedTuple):
+    """A sentence for the reviewer, and whether it warns: of a weaker rule, a changed judge, or other data."""
+
+    text: str
+    warns: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ class ReportData:
     reproduce: tuple[str, ...]
     base: str
     outcome: Outcome
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     comparison: Comparison | None = None
     problem: str = ""  # why main has nothing to compare with, if its problem is another one
     memory: tuple[str, ...] = ()  # main's earlier model, and the verdicts that the holdout has given

@@ -59,21 +59,24 @@ def _declared(column: Column) -> tuple[object, ...]:
 def other_keys(main: Path, contract: Contract) -> OtherKeys:
     """Find the customers whose key is new, and whose columns are those of a customer whose key is gone.
 
-    The label, which time may change, does not count. Where contents are not unique, a customer like one that main was
-    trained on counts as that one. Raises StageError where too many keys came and went without such a match: main's
-    training customers could not be told from new ones.
+    Of customers with several rows, the group is the one that is new or gone. The label, which time may change, does not
+    count. Where contents are not unique, a customer like one that main was trained on counts as that one. Raises
+    StageError where too many keys came and went without such a match: main's training customers could not be told from
+    new ones.
     """
     tables = {"before": main / RAW, "after": RAW, "trained": main / TRAIN}
     key = identifier(contract.key)
     with parquet_views(tables, UNREADABLE) as database:
         before, after = columns_of(database, "before"), columns_of(database, "after")
         shared = [name for name, kind in after.items() if before.get(name) == kind]
-        columns = [identifier(name) for name in shared if name not in (contract.key, contract.label)]
+        columns = [identifier(name) for name in shared if name not in (contract.key, contract.label, contract.group)]
+        customer = identifier(contract.customer if contract.customer in before else contract.key)
         content = f"hash({', '.join(columns)})" if columns else "0"
         for table, one, other in (("gone", "before", "after"), ("new", "after", "before")):
             database.execute(
                 f"CREATE TEMP TABLE {table} AS SELECT {key}, {content} AS content FROM {one}"
-                f" WHERE {key}::VARCHAR NOT IN (SELECT {key}::VARCHAR FROM {other} WHERE {key} IS NOT NULL)"
+                f" WHERE {customer}::VARCHAR NOT IN"
+                f" (SELECT {customer}::VARCHAR FROM {other} WHERE {customer} IS NOT NULL)"
             )
         customers, gone, new = database.execute(
             """

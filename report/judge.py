@@ -17,13 +17,15 @@ from churn.core.files import read_json
 from churn.core.paths import EVALUATION, MODEL, RAW, TEST, TRAIN
 from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
+from churn.data.periods import excluded, periods_of, train_until
 from churn.data.split import among, drop_declared, in_holdout
-from churn.evaluation.holdout import evaluation_of, scores_of
+from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, scores_of, with_groups
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules
 from churn.gate.rules import shown as metric_shown
 from churn.lock import ORDER, Stages, stages_of
 from churn.modeling.model import load_model, read_table, rows_seen
+from churn.quality.feature_checks import feature_findings
 from churn.quality.profile import PROFILE, load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
@@ -42,6 +44,7 @@ from report.settings import (
 )
 from report.values import value_faults
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -62,7 +65,7 @@ class Candidate:
     lenient: Contract | None  # if settings are not approved: the contract as it would be if they were
     loosened: tuple[Fault, ...]  # settings, also those approved
     features: pd.DataFrame
-    predictions: pd.DataFrame  # key, label, score
+    predictions: pd.DataFrame  # key, label, score, and the group and whether the row is late where they are declared
     rows_seen: int | None  # that the model was trained on, as its file has it
     names: Mapping[str, str]  # of features that main has under another name, by main's
 
@@ -88,6 +91,7 @@ def candidate(reference: Path, names: Mapping[str, str], approval: Approval) -> 
     model = load_model(MODEL)
     scores, seen = scores_of(model, features), rows_seen(model)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
+    predictions = with_groups(predictions, TEST, contract)
     theirs, their_contract = mains_settings(reference, names)
     loosened = tuple(loosened_settings(theirs, params, their_contract, contract))
     approved = {fault.place for fault in loosened if approval.covers(fault)}
@@ -116,11 +120,16 @@ def table_faults(prepare: Prepare, contract: Contract, whose: str = "main's") ->
     Every customer is in one table, by the split of `prepare`, with the label of the snapshot. `whose` names the split.
     """
     key, label = contract.key, contract.label
-    kept, held_out = [], []
+    kept, held_out, left_out = [], [], []
+    periods = periods_of(RAW, prepare, load_params().fetch.as_of, contract)
     for batch in pq.ParquetFile(RAW).iter_batches():
         customers, _ = drop_declared(batch.to_pandas(), prepare.drop, contract)
+        if periods:
+            out = np.logical_or.reduce(list(excluded(customers, prepare, periods, contract).values()))
+            left_out.append(customers[key][out])
+            customers = customers[~out]
         kept.append(customers[[key, label]] if label in customers else customers[[key]])
-        held_out.append(pd.Series(in_holdout(customers[key], prepare.salt, prepare.holdout_share)))
+        held_out.append(pd.Series(in_holdout(customers[contract.customer], prepare.salt, prepare.holdout_share)))
     snapshot = pd.concat(kept, ignore_index=True).assign(holdout=pd.concat(held_out, ignore_index=True))
     tables = {}
     for name, path in (("the training table", TRAIN), ("the holdout", TEST)):
@@ -139,6 +148,14 @@ def table_faults(prepare: Prepare, contract: Contract, whose: str = "main's") ->
     if moved:
         who = number_of(moved, "customers")
         yield f"the holdout has {who} whom {whose} split does not hold out: it is another holdout"
+    for name, table in tables.items() if periods else ():
+        if wrong := int(among(table[key], pd.concat(left_out)).sum()):
+            yield (
+                f"{name} has {number_of(wrong, 'rows')} that {whose} prepare.time leaves out: their labels are not"
+                " final, or later than the training"
+            )
+    if periods and train_until(TEST) != periods.train_until:
+        yield f"{TEST} does not have the last day of training of {whose} prepare.time, {periods.train_until}"
     if label in snapshot:
         for name, table in tables.items():
             both = table.merge(snapshot, on=key, suffixes=("", " before"))
@@ -166,14 +183,20 @@ def contract_faults(contract: Contract, reference: Path, names: Mapping[str, str
     yield from map(Fault, row_faults(contract))
     with parquet_views(TABLES, UNREADABLE) as database:
         now = profile_of(database, contract, known)
-        for finding in profile_findings(contract, known, now):
+        columns, _ = feature_findings(database, contract, known, now)
+        for finding in (*profile_findings(contract, known, now), *columns):
             yield Fault(finding.sentence, "profile", (finding.rule, finding.column))
 
 
 def evaluation_faults(recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each number that the branch recorded, and that is another when it is recomputed."""
     claims = {None: recorded} | {part.get("name"): part for part in recorded.get("slices") or []}
-    for name, part in {None: recomputed, **{part["name"]: part for part in recomputed["slices"]}}.items():
+    parts = {None: recomputed, **{part["name"]: part for part in recomputed["slices"]}}
+    if EARLIER in recomputed:
+        parts[EARLIER], claims[EARLIER] = recomputed[EARLIER], recorded.get(EARLIER) or {}
+        if recorded.get("roc_auc_over_time") != recomputed["roc_auc_over_time"]:
+            yield f"{EVALUATION} has another roc_auc_over_time than is found when it is evaluated anew"
+    for name, part in parts.items():
         scope = name or "all customers"
         if name not in claims:
             yield f"{EVALUATION} leaves out {scope}"
@@ -206,10 +229,10 @@ def judged(
     customers are main's. Raises StageError when a table or main's evaluation cannot be read.
     """
     params, labels = load_params(), change.labels if change else None
-    y, scores = one.predictions[one.contract.label].to_numpy(), one.predictions["score"].to_numpy()
+    outcomes, scores = outcomes_of(one.predictions, one.contract), one.predictions["score"].to_numpy()
 
     def evaluated(evaluate: Evaluate) -> dict[str, Any]:
-        return evaluation_of(one.features, y, scores, evaluate, one.contract)
+        return evaluation_of(one.features, outcomes, scores, evaluate, one.contract)
 
     evaluation = evaluated(params.evaluate)
     # protection: the evaluation is made anew

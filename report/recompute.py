@@ -40,9 +40,9 @@ def recomputing() -> Iterator[Callable[[], Iterator[str]]]:
         contract = load_contract()
         tables = {"the holdout": pq.read_table(TEST), "the training table": _sample(TRAIN, contract.key)}
         keys = pa.concat_arrays([chunk for one in tables.values() for chunk in one[contract.key].chunks])
-        snapshot = _rows(RAW, contract.key, keys)
-        if contract.label in snapshot.column_names:
-            snapshot = snapshot.drop_columns(contract.label)
+        fetched = _rows(RAW, contract.key, keys)
+        withheld = [name for name in contract.withheld if name in fetched.column_names]
+        snapshot = fetched.drop_columns(withheld)
         pq.write_table(snapshot, folder / "customers.parquet", compression="none")
         code = folder / "code"
         asked = {
@@ -72,8 +72,11 @@ def recomputing() -> Iterator[Callable[[], Iterator[str]]]:
                 yield f"{FEATURES} fails on the snapshot's rows in a process without this checkout: {why}"
                 return
             made = pq.read_table(folder / "features.parquet")
+            places = pc.index_in(made[contract.key], value_set=fetched[contract.key].combine_chunks())
+            for name in withheld:
+                made = made.append_column(name, fetched[name].take(places))
             for name, table in tables.items():
-                yield from _differences(name, table, made, contract, {*snapshot.column_names})
+                yield from _differences(name, table, made, contract, {*fetched.column_names})
 
         yield differences
 

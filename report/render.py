@@ -30,7 +30,7 @@ def headline(data: ReportData) -> str:
         alone = (data.evaluation or {}).get("roc_auc")
         known = f": ROC AUC {alone:.3f}" if isinstance(alone, float) else ""
         if data.same_model:
-            return f"{message}{known}, +0.000 against {data.base}, the same model"
+            return f"{message}{known}; the model is {data.base}'s, byte for byte"
         if data.problem:
             return f"{message}{known}; the gate judges alone, because {data.problem}"
         return f"{message}{known}, not compared with {data.base}"
@@ -39,11 +39,11 @@ def headline(data: ReportData) -> str:
     if area.branch is None or area.difference is None:
         return f"{message}, with no ROC AUC to compare with {data.base}"
     in_words = {"noise": "within noise", "undefined": "without an interval"}  # a single churner has no variance
-    message += f": ROC AUC {area.branch:.3f}, {area.difference:+.3f} against {data.base}, "
+    message += f": ROC AUC {area.branch:.3f}, {area.difference:+z.3f} against {data.base}, "
     message += in_words.get(area.verdict, f"{area.verdict} beyond noise")
     if data.comparison.easier:
         before, here = data.comparison.easier
-        message += f"; the holdout is easier: {here - before:+.3f} for {data.base}'s own model"
+        message += f"; the holdout is easier: {here - before:+z.3f} for {data.base}'s own model"
     for verdict in ("worse", "better"):
         names = [metric(name, arrow=False) for name in METRIC_ORDER[1:] if overall[name].verdict == verdict]
         if names:

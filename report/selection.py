@@ -72,18 +72,19 @@ def vanished_slices(before: Mapping[str, Any], after: Mapping[str, Any], names: 
 
 
 def easier_holdout(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float] | None:
-    """Return the ROC AUC of one model on two holdouts (key, label, score), if it is higher on `after` beyond noise.
+    """Return the ROC AUC of one model on two holdouts, if it is higher on `after` beyond noise.
 
-    A customer in both counts once, by the difference of both influences (DeLong et al. 1988). Without shared customers
-    that is the sum of both variances.
+    Their columns are the customer, the label and the score. A customer in both counts once, by the difference of both
+    influences (DeLong et al. 1988). Without shared customers that is the sum of both variances.
     """
     areas, influences = [], []
-    for key, label, score in ([frame[name] for name in frame.columns] for frame in (before, after)):
-        area = roc_auc(label.to_numpy(float), score.to_numpy(float))
+    for customer, label, score in ([frame[name] for name in frame.columns] for frame in (before, after)):
+        numbers, names = pd.factorize(customer.astype(str))
+        area = roc_auc(label.to_numpy(float), score.to_numpy(float), numbers)
         if area.value is None or area.influences is None:
             return None
         areas.append(area.value)
-        influences.append(pd.Series(area.influences, key.astype(str)))
+        influences.append(pd.Series(area.influences, names))
     noise = sqrt(float((influences[1].sub(influences[0], fill_value=0) ** 2).sum()))
     higher = areas[1] - areas[0] > NormalDist().inv_cdf(1 - ALPHA) * noise
     return (areas[0], areas[1]) if higher else None

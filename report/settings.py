@@ -147,6 +147,8 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
         if (mine is None or mine.role != column.role) and column.role != "feature":
             change = f"is no {column.role} any more"
             yield loose(contract, ("columns", name), change, mine and mine.role, "role")
+    if ours.group and ours.group != theirs.group:
+        yield loose(contract, ("columns", ours.group), "has the role group, so the holdout is another", "group", "role")
 
 
 def _conditions(drop: Mapping[str, str]) -> list[str]:

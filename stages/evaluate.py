@@ -1,5 +1,7 @@
 """evaluate: how good the model is on the holdout, for all customers and for each slice of them.
 
+Where rows have a day, the model is judged on those later than its training, and measured on the others beside them.
+
 In: the model, the test table, and the digest of its keys that prepare took. Out: metrics/evaluation.json,
 plots/*.csv, and a score for every row of the holdout in data/predictions/test.parquet. Fails when the model is not
 the file that train wrote, when the holdout is not the one that prepare made or has one outcome alone, when a score
@@ -22,9 +24,10 @@ from churn.core.files import replacing, sha256_of, write_json
 from churn.core.paths import EVALUATION, MODEL, PLOTS, PREDICTIONS, ROWS, TEST
 from churn.core.results import read_result
 from churn.core.runner import run, working
+from churn.data.periods import train_until
 from churn.data.split import key_lines
 from churn.evaluation.curves import curves
-from churn.evaluation.holdout import evaluation_of, scores_of
+from churn.evaluation.holdout import EARLIER, evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
 from churn.evaluation.metrics import Floats, roc_auc
 from churn.modeling.model import load_model, read_table
 
@@ -96,6 +99,11 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
     )
 
 
+def _shown(measured: Mapping[str, Any], name: str) -> str:
+    value, low, high = ("none" if x is None else f"{x:.4f}" for x in (measured[name], *measured["intervals"][name]))
+    return f"{value:>6}  ({low} to {high})"
+
+
 def main() -> None:
     """Score the holdout, measure, and write it all."""
     params, contract = load_params().evaluate, load_contract()
@@ -107,11 +115,17 @@ def main() -> None:
         scores = scores_of(model, features)
     with replacing(PREDICTIONS) as tmp:
         predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
+        predictions = with_groups(predictions, TEST, contract)
         predictions.to_parquet(tmp, index=False, compression="zstd")
     with working("evaluate: measuring"):
-        measured = evaluation_of(features, labels, scores, params, contract)
+        outcomes, judged = outcomes_of(predictions, contract), judged_rows(predictions)
+        measured = evaluation_of(features, outcomes, scores, params, contract)
+    day = train_until(TEST) if contract.time else None
+    until = {"train_until": str(day)} if day else {}
     inputs = [[str(path), sha256_of(path)] for path in (MODEL, TEST)]
-    write_json(EVALUATION, measured | {"inputs": inputs})
+    write_json(EVALUATION, measured | until | {"inputs": inputs})
+    if day:
+        features, labels, scores = features[judged], labels[judged], scores[judged]
     with working("evaluate: drawing"):
         tables = curves(labels.to_numpy(), scores, params.threshold) | {
             "importance": permutation_importance(model, features, labels)
@@ -119,10 +133,11 @@ def main() -> None:
     for name, table in tables.items():
         with replacing(PLOTS / f"{name}.csv") as tmp:
             table.to_csv(tmp, index=False, float_format="%.6f", lineterminator="\n")
-    for name, interval in measured["intervals"].items():
-        value, low, high = ("none" if x is None else f"{x:.4f}" for x in (measured[name], *interval))
-        print(f"evaluate: {name:27}{value:>6}  ({low} to {high})")
-    print(f"evaluate: {len(labels):,} customers, {len(measured['slices'])} slices, threshold {params.threshold:g}")
+    for name in measured["intervals"]:
+        beside = f"  until {day}: {_shown(measured[EARLIER], name)}" if day else ""
+        print(f"evaluate: {name:27}{_shown(measured, name)}{beside}")
+    slices = len(measured["slices"])
+    print(f"evaluate: {len(labels):,} {contract.unit}, {slices} slices, threshold {params.threshold:g}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ data/raw/customers.parquet. Fails when the source is missing, unreachable or emp
 query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -14,23 +14,26 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import Contract, load_contract
+from churn.config.contract import MOST_VALUES, Contract, load_contract, too_many_values
 from churn.config.params import Fetch, load_params
 from churn.core.errors import StageError, number_of
 from churn.core.files import replacing
 from churn.core.paths import RAW
 from churn.core.runner import run, working
 from churn.data.as_of import read_query
-from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, literal, violations_sql
+from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, in_chunks, literal
 from churn.data.engines import duckdb_fault
+from churn.data.sources.hints import hints, nearest
 from churn.data.sources.stream import record_batches, streaming
 
 import duckdb
 import pyarrow as pa
 from tqdm import tqdm
 
-CAST_ERRORS = "__cast_errors"  # a column that the snapshot lacks: the columns whose value does not fit their type
-SEPARATOR = "\n"  # of these names
+CAST_ERRORS = "__cast_errors"  # a column that the snapshot lacks: the columns and values that do not fit their type
+BETWEEN, WITHIN = "\x1e", "\x1f"  # these, and a column and its value
+VALUES, LENGTH = 1000, 40  # values of a column, and characters of each, whose shape a message needs
+TOGETHER = 100  # categories in a query
 
 
 def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
@@ -42,12 +45,10 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
     """
     source, query = params.source, params.query
     sql = read_query(query)
-    declared = {name: column.type for name, column in contract.columns.items() if not column.computed}
-    types = {contract.key: declared[contract.key]} | declared  # the key comes first
     batches = record_batches(source, sql, query=query, as_of=params.as_of, timeout=params.timeout_minutes)
     try:
         with closing(batches), replacing(target) as tmp, connection(tmp, bar=False) as database:
-            rows = _load(database, batches, types, params)
+            rows = _load(database, batches, contract, params, sql)
             if not rows:
                 raise StageError(f"{source} gives no rows through {query}.")
             with working("fetch: sorting"):
@@ -62,36 +63,59 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
 
 
 def _load(
-    database: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch], types: Mapping[str, str], params: Fetch
+    database: duckdb.DuckDBPyConnection,
+    batches: Iterable[pa.RecordBatch],
+    contract: Contract,
+    params: Fetch,
+    sql: str,
 ) -> int:
     """Make the table `customers` of the batches, typed, and return its number of rows.
 
     Cast here and not while it is written, since Parquet's bytes would depend on the types that the source has. Raises
     StageError when a column is missing, or when values are not of its type.
     """
+    fetched = {name: column.type for name, column in contract.columns.items() if not column.computed}
+    types: Mapping[str, str] = {contract.key: fetched[contract.key]} | fetched  # the key comes first
     with closing(_shown(batches)) as shown, streaming(database, "given", shown) as given:
-        if missing := [name for name in types if name not in given]:
+        declared = {name.lower() for name in types}
+        there = {name.lower() for name in given}  # Snowflake writes a name in upper case
+        if missing := [name for name in types if name.lower() not in there]:
             raise StageError(
                 f"{params.query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the"
-                " query, or say `computed: true` if prepare makes it."
+                f" query, or say `computed: true` if prepare makes it{_alike(missing, given, declared)}."
             )
         columns = [f"{cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
-        columns += [identifier(name) for name in given if name not in types]
+        columns += [identifier(name) for name in given if name.lower() not in declared]
         # In one query, which reads the stream once and with all processors, so each row lists its own errors.
-        errors = violations_sql([(name, cast_error(name, kind)) for name, kind in types.items()], SEPARATOR)
-        columns.append(f"nullif({errors}, '') AS {CAST_ERRORS}")
+        errors = ", ".join(
+            f"CASE WHEN {cast_error(name, kind)} THEN"
+            f" {literal(name + WITHIN)} || left({identifier(name)}::VARCHAR, {LENGTH}) END"
+            for name, kind in types.items()
+        )
+        columns.append(f"nullif(concat_ws('{BETWEEN}', {errors}), '') AS {CAST_ERRORS}")
         database.execute(f"CREATE TEMP TABLE customers AS SELECT {', '.join(columns)} FROM given")
     rows, any_error = database.execute(f"SELECT count(*), count({CAST_ERRORS}) FROM customers").fetchall()[0]
     # protection: types come from the contract
     if any_error:
-        names = f"SELECT unnest(split({CAST_ERRORS}, {literal(SEPARATOR)})) AS name FROM customers"
-        counts = dict(database.execute(f"SELECT name, count(*) FROM ({names}) GROUP BY name").fetchall())
+        errors = f"SELECT unnest(split({CAST_ERRORS}, '{BETWEEN}')) AS error FROM customers"
+        parts = f"split_part(error, '{WITHIN}', 1) AS name, split_part(error, '{WITHIN}', 2) AS value"
+        counted = database.execute(
+            f"SELECT name, sum(rows)::BIGINT, list(value ORDER BY rows DESC, value)[:{VALUES}]"
+            f" FROM (SELECT {parts}, count(*) AS rows FROM ({errors}) GROUP BY ALL) GROUP BY name"
+        ).fetchall()
+        found = {name: (count, values) for name, count, values in counted}
         faults = [
-            f"{name} has {number_of(counts[name], 'values')} not of the type {types[name]}"
+            f"{name} has {number_of(found[name][0], 'values')} not of the type {types[name]}"
             for name in types
-            if name in counts
+            if name in found
         ]
-        raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.")
+        values = {name: found[name][1] for name in types if name in found}
+        scheme = params.source.partition("://")[0] if "://" in params.source else ""
+        hint = hints(values, {**types, contract.label: "label"}, sql, params.query, scheme)
+        raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.{hint}")
+    many = [f"{name}: {too_many_values(count, name)}" for name, count in _many_values(database, types)]
+    if many:
+        raise StageError(f"{params.query}: {'; '.join(many)}.")
     key, kind = next(iter(types.items()))
     blanks = f"SELECT count(*) FROM customers WHERE {blank(key)}"
     if kind == "string" and (count := database.execute(blanks).fetchall()[0][0]):
@@ -100,6 +124,25 @@ def _load(
             f" nobody can tell whose rows they are; write trim({key}) there, or leave these rows out."
         )
     return int(rows)
+
+
+def _alike(missing: Iterable[str], given: Iterable[str], declared: Collection[str]) -> str:
+    """Return which columns that nobody declares are named nearly as the missing ones."""
+    others = [name for name in given if name.lower() not in declared]
+    found = {name: near for name in missing if (near := nearest(name, others))}
+    return f"; it gives {', '.join(f'{near}, and not {name}' for name, near in found.items())}" if found else ""
+
+
+def _many_values(database: duckdb.DuckDBPyConnection, types: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Yield each category with more values than a model takes, and their number; validate refuses unlisted ones."""
+    names = [name for name, kind in types.items() if kind == "category"]
+    for some in in_chunks(names, TOGETHER):
+        counts = ", ".join(f"approx_count_distinct({identifier(name)})" for name in some)
+        for name, about in zip(some, database.execute(f"SELECT {counts} FROM customers").fetchall()[0], strict=True):
+            if about > MOST_VALUES / 2:  # an estimate: counting exactly takes longer, and most categories have few
+                exact = f"SELECT count(DISTINCT {identifier(name)}) FROM customers"
+                if (count := database.execute(exact).fetchall()[0][0]) > MOST_VALUES:
+                    yield name, count
 
 
 def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
@@ -112,9 +155,9 @@ def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
 
 def main() -> None:
     """Fetch what params.yaml names."""
-    params = load_params().fetch
-    rows = snapshot(params, load_contract(), RAW)
-    print(f"fetch: {rows:,} customers from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")
+    params, contract = load_params().fetch, load_contract()
+    rows = snapshot(params, contract, RAW)
+    print(f"fetch: {rows:,} {contract.unit} from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from churn.core.files import write_json
 from churn.core.paths import EVALUATION, GATE, MODEL, PARAMS, TEST, VALIDATION
 from churn.core.results import RuleOutcome, read_result
 from churn.core.runner import run
-from churn.gate.rules import Values, evaluate_rules, root_causes, shown
+from churn.gate.rules import Values, evaluate_rules, loose_bounds, root_causes, shown, unexplained
 
 
 def lineage(evaluation: Values, validation: Values) -> dict[str, str | None]:
@@ -39,9 +39,9 @@ def evidence_faults(evaluation: Values, validation: Values) -> list[str]:
     return faults
 
 
-def print_table(outcomes: list[RuleOutcome]) -> None:
-    """Print a line for each bound of params.yaml, and for each rule that failed, aligned."""
-    listed = [rule for rule in outcomes if rule.kind == "bound" or rule.status == "failed"]
+def print_table(outcomes: list[RuleOutcome], failed: list[RuleOutcome]) -> None:
+    """Print a line for each bound of params.yaml, and for each rule that failed for a reason of its own, aligned."""
+    listed = [rule for rule in outcomes if rule.kind == "bound" or rule in failed]
     width = max(len(f"{rule.scope} {rule.label}") for rule in listed)
     for rule in listed:
         margin = "" if rule.margin is None else f"margin {rule.margin:+.4f}"
@@ -54,12 +54,15 @@ def main() -> None:
     evaluation, validation = read_result(EVALUATION), read_result(VALIDATION)
     outcomes = evaluate_rules(evaluation, load_params().gate)
     faults = evidence_faults(evaluation, validation)
-    if failed := [rule.message for rule in outcomes if rule.status == "failed"]:
-        faults += [*root_causes(evaluation), *failed]
+    causes = list(root_causes(evaluation))
+    if any(rule.status == "failed" for rule in outcomes):
+        faults += [*causes, *(rule.message for rule in unexplained(outcomes, evaluation))]
     result = {"verdict": "blocked" if faults else "passed", "reasons": faults}
     rules = [rule.model_dump() for rule in outcomes]
     write_json(GATE, result | {"rules": rules} | lineage(evaluation, validation))
-    print_table(outcomes)
+    print_table(outcomes, list(unexplained(outcomes, evaluation)))
+    for note in (*loose_bounds(outcomes), *(() if faults else causes)):
+        print(f"gate: NOTE: {note}")
     if faults:
         raise StageError(f"blocked: {'; '.join(faults)}. The rules are in {PARAMS}, the result in {GATE}.")
     for rule in outcomes:

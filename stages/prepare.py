@@ -1,14 +1,16 @@
 """prepare: the features of every customer, in two tables, and the row counts.
 
 In: the snapshot. Out: data/features/train.parquet and test.parquet, metrics/rows.json. The snapshot goes
-through batch by batch, so that memory does not grow with it. Fails when a feature function loses, adds or
-reorders rows, when a result is not of its contract's type, and when the row counts do not reconcile.
+through batch by batch, so that memory does not grow with it. With a column for the day, later rows are held out, too
+(churn/data/periods.py). Fails when a feature function loses, adds or reorders rows, when a result is not of its
+contract's type, and when the row counts do not reconcile.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from churn.core.files import refuse_twice, replacing, write_json
 from churn.core.paths import RAW, ROWS, TEST, TRAIN
 from churn.core.runner import run
 from churn.data.featuring import add_features, to_arrow
+from churn.data.periods import drop_by_time, periods_of, refuse_half, with_periods
 from churn.data.split import drop_declared, in_holdout, key_lines
 
 import pyarrow as pa
@@ -44,18 +47,25 @@ def _reading(raw: Path) -> Iterator[None]:
         raise StageError(f"{raw} is not a Parquet file; `dvc repro --force` makes it again.") from error
 
 
-def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Path) -> dict[str, Any]:
-    """Write both tables from the snapshot and return the row counts.
+def split(
+    raw: Path, params: Prepare, contract: Contract, tables: tuple[Path, Path], as_of: date | None = None
+) -> dict[str, Any]:
+    """Write both tables, of training and of the holdout, from the snapshot and return the row counts.
 
     Raises StageError when fetched rows are not train + test + dropped, or when a table is empty.
     """
+    refuse_half(params, contract)
     with ExitStack() as stack:
         with _reading(raw):
             source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
         refuse_twice(source.schema_arrow.names, raw)
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
-        paths = {"train": stack.enter_context(replacing(train)), "test": stack.enter_context(replacing(test))}
+        with _reading(raw):
+            periods = periods_of(raw, params, as_of, contract)
+        paths = {
+            name: stack.enter_context(replacing(path)) for name, path in zip(("train", "test"), tables, strict=True)
+        }
         writers: dict[str, pq.ParquetWriter] = {}
         progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
         batches = source.iter_batches(BATCH_ROWS)
@@ -65,12 +75,17 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
                     break
             customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
             dropped.update(lost)
+            customers, lost = drop_by_time(customers, params, periods, contract)
+            dropped.update(lost)
             labels = customers.pop(contract.label) if contract.label in customers else None
+            withheld = {name: customers.pop(name) for name in contract.withheld if name in customers}
             features = add_features(customers)
+            for name, values in withheld.items():
+                features.insert(1, name, values)
             if labels is not None:
                 features.insert(1, contract.label, labels)
-            table = to_arrow(features, contract)
-            holdout = in_holdout(customers[contract.key], params.salt, params.holdout_share)
+            table = with_periods(to_arrow(features, contract), periods)
+            holdout = in_holdout(features[contract.customer], params.salt, params.holdout_share)
             digest.update(key_lines(customers.loc[holdout, contract.key].to_list()))
             for name, mask in (("train", ~holdout), ("test", holdout)):
                 if name not in writers:
@@ -92,7 +107,8 @@ def split(raw: Path, params: Prepare, contract: Contract, train: Path, test: Pat
 
 def main() -> None:
     """Prepare both tables and write the row counts."""
-    counts = split(RAW, load_params().prepare, load_contract(), TRAIN, TEST)
+    params = load_params()
+    counts = split(RAW, params.prepare, load_contract(), (TRAIN, TEST), params.fetch.as_of)
     write_json(ROWS, counts)
     dropped = "".join(f" + {rows:,} dropped ({reason})" for reason, rows in counts["dropped"].items())
     print(f"prepare: {counts['fetched']:,} fetched = {counts['train']:,} train + {counts['test']:,} test{dropped}")

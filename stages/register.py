@@ -28,6 +28,7 @@ from churn.core.files import sha256_of, write_json
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, PLOTS, PREDICTIONS, REGISTRATION, TEST, TRAIN
 from churn.core.results import read_result
 from churn.core.runner import run
+from churn.evaluation.holdout import EARLIER
 from churn.gate.rules import shown
 from churn.modeling.model import read_scores
 from churn.registry.client import ensure_model, experiment_id, log_model, registry, write
@@ -68,8 +69,9 @@ def mlflow_name(text: str) -> str:
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield every metric that has a value: by name, then by slice and name."""
-    for part in [evaluation, *evaluation["slices"]]:
+    """Yield every metric that has a value: by name, then by slice and name, then those of the training's time."""
+    earlier = [evaluation[EARLIER] | {"name": EARLIER}] if EARLIER in evaluation else []
+    for part in [evaluation, *evaluation["slices"], *earlier]:
         for metric in METRICS:
             if part[metric] is not None:
                 yield (f"{mlflow_name(part['name'])}/{metric}" if "name" in part else metric), part[metric]

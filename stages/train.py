@@ -183,7 +183,7 @@ def main() -> None:
     model = build_model(build_classifier(params), contract)
     features, labels, _ = read_table(TRAIN, contract)
     name = params.estimator.rpartition(".")[2]
-    print(f"train: {name} on {len(features):,} customers, {len(contract.features)} features ...", flush=True)
+    print(f"train: {name} on {len(features):,} {contract.unit}, {len(contract.features)} features ...", flush=True)
     with working("train: fitting"):
         model = fit(model, features, labels, validated["rows"])
     save_model(model, MODEL)

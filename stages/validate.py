@@ -1,8 +1,8 @@
 """validate: whether both tables comply with the contract.
 
-In: both tables, contract.yaml, profile.json, the row counts and the snapshot. Out:
-metrics/validation.json. All violated rules are reported together, and then the stage fails. The file holds
-counts, never a customer's value; the terminal also shows a few row numbers.
+In: both tables, contract.yaml, profile.json, the row counts and the snapshot. Out: metrics/validation.json. All
+violated rules are reported together, and then the stage fails; a note does not fail it. The file holds counts, never a
+customer's value; the terminal also shows a few row numbers.
 """
 
 import sys
@@ -23,6 +23,8 @@ from churn.core.results import read_result
 from churn.core.runner import run
 from churn.data.conditions import check_conditions
 from churn.data.duckdb_helpers import identifier, literal, parquet_views
+from churn.quality.feature_checks import feature_findings
+from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
 from churn.quality.profile import Profile, load_profile, profile_of
 from churn.quality.profile_checks import BOTH_TABLES, profile_findings
 from churn.quality.row_checks import Finding, table_findings
@@ -34,13 +36,14 @@ TABLES = {"train": TRAIN, "test": TEST}
 
 def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[Finding]:
     """Yield a finding when customers are in both tables."""
-    key = identifier(contract.key)
-    shared = database.execute(f"SELECT count(*) FROM test SEMI JOIN train USING ({key})").fetchall()[0][0]
+    customer = identifier(contract.customer)
+    count = f"SELECT count(DISTINCT {customer}) FROM test"
+    shared = database.execute(f"{count} SEMI JOIN train USING ({customer})").fetchall()[0][0]
     # protection: no customer in both tables
     if shared:
-        total = database.execute("SELECT count(*) FROM test").fetchall()[0][0]
+        total = database.execute(count).fetchall()[0][0]
         message = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
-        yield Finding("test", "disjoint", contract.key, shared, round(shared / total, 6), message)
+        yield Finding("test", "disjoint", contract.customer, shared, round(shared / total, 6), message)
 
 
 def row_count_findings(recorded: Mapping[str, object], counted: Mapping[str, int], min_rows: int) -> Iterator[Finding]:
@@ -68,8 +71,8 @@ def row_count_findings(recorded: Mapping[str, object], counted: Mapping[str, int
 
 def validate(
     contract: Contract, profile: Profile, recorded: Mapping[str, object]
-) -> tuple[dict[str, int], list[Finding]]:
-    """Return the numbers of rows and every violated rule. Raises StageError when a table cannot be read."""
+) -> tuple[dict[str, int], list[Finding], list[str]]:
+    """Return the numbers of rows, every violated rule, and notes. Raises StageError when a table cannot be read."""
     files = {"fetched": RAW, **TABLES}
     with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
         counted = {}
@@ -78,23 +81,32 @@ def validate(
             leaves = f"SELECT name FROM parquet_schema({literal(str(path))}) WHERE type IS NOT NULL"
             refuse_twice((column for (column,) in database.execute(leaves).fetchall()), path)
         findings = [finding for table in TABLES for finding in table_findings(database, table, contract)]
-        findings += profile_findings(contract, profile, profile_of(database, contract, profile))
-        if not any(finding.column == contract.key and finding.rule in ("required", "type") for finding in findings):
-            findings += key_findings(database, contract)
-    return counted, [*findings, *row_count_findings(recorded, counted, contract.rules.min_rows)]
+        unusable = {finding.column for finding in findings if finding.rule in ("required", "type")}
+        now = profile_of(database, contract, profile)
+        findings += profile_findings(contract, profile, now)
+        notes: list[str] = []
+        if not {contract.key, contract.customer} & unusable:
+            columns, notes = feature_findings(database, contract, profile, now)
+            findings += [*columns, *key_findings(database, contract), *lookalike_findings(database, contract)]
+            notes += key_notes(database, contract)
+        if contract.label not in unusable:
+            findings += outcome_findings(database, contract)
+    return counted, [*findings, *row_count_findings(recorded, counted, contract.rules.min_rows)], notes
 
 
 def main() -> None:
     """Validate, write the result, and fail when a rule is violated."""
     contract = load_contract()
     check_conditions(load_params().evaluate.slices, contract)
-    counted, findings = validate(contract, load_profile(), read_result(ROWS))
+    counted, findings, notes = validate(contract, load_profile(), read_result(ROWS))
     result = {
         "passed": not findings,
         "tables": {name: {"rows": counted[name], "sha256": sha256_of(path)} for name, path in TABLES.items()},
         "broken": [{key: value for key, value in asdict(finding).items() if key != "rows"} for finding in findings],
     }
-    write_json(VALIDATION, result)
+    write_json(VALIDATION, result | ({"notes": notes} if notes else {}))
+    for note in notes:
+        print(f"validate: NOTE: {note}")
     for finding in findings:
         rows = f", rows {', '.join(map(str, finding.rows))}" if finding.rows else ""
         print(f"validate: {finding.table}: {finding.sentence} ({finding.share:.2%}{rows})", file=sys.stderr)

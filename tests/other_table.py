@@ -96,12 +96,17 @@ def members(rows: int = ROWS) -> str:
 
 def put_other_table(folder: Path) -> None:
     """Put another table in the place of the sample in a checkout; `make profile` and `dvc repro` are left to do."""
+    files = {SOURCE: members(), "contract.yaml": CONTRACT, "members.sql": QUERY, "churn/features.py": FEATURES}
+    put_table(folder, SETTINGS, files)
+
+
+def put_table(folder: Path, settings: dict[str, str], files: dict[str, str]) -> None:
+    """Put files, and the sections of params.yaml that `settings` has, in the place of the sample's."""
     params = (folder / "params.yaml").read_text(encoding="utf-8")
-    for section, text in SETTINGS.items():
+    for section, text in settings.items():
         params, count = re.subn(rf"(?ms)^{section}:\n.*?(?=^\S|\Z)", lambda _, text=text: f"{text}\n", params)
         assert count == 1, section
-    files = {SOURCE: members(), "contract.yaml": CONTRACT, "params.yaml": params, "members.sql": QUERY}
-    for name, text in (files | {"churn/features.py": FEATURES}).items():
+    for name, text in (files | {"params.yaml": params}).items():
         (folder / name).write_text(text, encoding="utf-8")
     for name in ("source.sql", "profile.json"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)

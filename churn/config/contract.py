@@ -1,12 +1,13 @@
 """contract.yaml as typed, frozen objects: the columns of a customer, and the rules that every row must keep."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from churn.config.params import Share, StrictModel, Text, read_settings
 from churn.config.stricter import Stricter
+from churn.core.errors import nearest
 from churn.core.paths import CONTRACT
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -14,17 +15,33 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 # What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
 READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 READ_AS_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+# By role; a feature has any other type.
+TYPES = {"key": ("string", "integer"), "group": ("string", "integer"), "label": ("integer",), "time": ("date",)}
+
+
+MOST_VALUES = 255  # of a category, as gradient boosting on histograms takes them
+
+
+def too_many_values(count: int, name: str = "NAME") -> str:
+    """Return the sentence on a category with too many values, and the SQL that groups the rare ones."""
+    return (
+        f"a category has at most {MOST_VALUES} values, and this one {count:,}: group the rare ones in the query by CASE"
+        " WHEN x IS NULL OR x IN (SELECT x FROM source GROUP BY x ORDER BY count(*) DESC, x LIMIT 50) THEN x ELSE"
+        f" 'other' END AS {name}, where x is the source's column; then list these values, and other, in {CONTRACT}"
+    )
 
 
 class Column(StrictModel):
     """A column: its role, its type, whether it may be missing and why, and who makes it."""
 
-    role: Literal["key", "feature", "label"]
+    role: Literal["key", "feature", "label", "group", "time"]
     """What the column is for: the `key` names a row, the `label` is 1 for churn and 0 for none, a `feature` goes to
-    the model.
+    the model. Where a customer has several rows, the `group` names the customer. The `time` is the day of a row.
     """
-    type: Literal["string", "integer", "number", "boolean", "category"]
-    """The type of the values. A key is a string or an integer, a label an integer, a feature any type but string."""
+    type: Literal["string", "integer", "number", "boolean", "category", "date"]
+    """The type of the values. A key and a group are a string or an integer, a label an integer, a time a date, a
+    feature any type but string and date.
+    """
     values: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     """The categories, for the type `category` alone. A value that is not listed breaks the contract."""
     nulls: Literal["forbid", "allow"] = "forbid"
@@ -36,19 +53,19 @@ class Column(StrictModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        types = {"key": ("string", "integer"), "label": ("integer",)}.get(
-            self.role, ("integer", "number", "boolean", "category")
-        )
+        types = TYPES.get(self.role, ("integer", "number", "boolean", "category"))
         if self.type not in types:
             raise ValueError(f"a {self.role} has the type {' or '.join(types)}, not {self.type}")
         if (self.values is not None) != (self.type == "category"):
             raise ValueError("a category lists its values, and no other type does")
+        if self.values and len(self.values) > MOST_VALUES:
+            raise ValueError(too_many_values(len(self.values)))
         if self.values and len(set(self.values)) < len(self.values):
             raise ValueError("a value is listed twice")
         if missing := READ_AS_MISSING & set(self.values or ()):
             raise ValueError(f"{min(missing)!r} is read as a missing value from a CSV file; rename the category")
-        if self.role == "key" and self.computed:
-            raise ValueError("a key is fetched, not computed")
+        if self.role in ("key", "group", "time") and self.computed:
+            raise ValueError(f"a {self.role} is fetched, not computed")
         if self.nullable and self.role != "feature":
             raise ValueError(f"a {self.role} cannot allow nulls")
         if self.nullable != (self.because is not None):
@@ -159,23 +176,33 @@ class Contract(StrictModel):
         for role in ("key", "label"):
             if (count := len(self._named(role))) != 1:
                 raise ValueError(f"exactly one column has the role {role}, not {count}")
+        for role in ("group", "time"):
+            if (count := len(self._named(role))) > 1:
+                raise ValueError(f"at most one column has the role {role}, not {count}")
         if reserved := [name for name in self.columns if name.startswith("__")]:
             raise ValueError(f"columns.{reserved[0]}: names that begin with __ are the pipeline's own")
         if not self.features:
             raise ValueError("no column has the role feature")
+        if faults := list(self._faults_of_rules()):
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _faults_of_rules(self) -> Iterator[str]:
+        """Yield each rule on a column that is not there, or not of a type that the rule is for."""
         numbers = {name for name in self.features if self.columns[name].type in ("integer", "number")}
         if missing := sorted(numbers - set(self.rules.ranges)):
-            raise ValueError(f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one")
-        if unknown := sorted(set(self.rules.ranges) - numbers):
-            raise ValueError(f"rules.ranges: {', '.join(unknown)} is not a numeric feature")
-        if unknown := sorted(set(self.rules.spikes) - numbers):
-            raise ValueError(f"rules.spikes: {', '.join(unknown)} is not a numeric feature")
-        if unknown := sorted(set(self.rules.changes) - set(self.features)):
-            raise ValueError(f"rules.changes: {', '.join(unknown)} is not a feature")
+            yield f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one"
+        for rule, named, known, what in (
+            ("ranges", self.rules.ranges, numbers, "a numeric feature"),
+            ("spikes", self.rules.spikes, numbers, "a numeric feature"),
+            ("changes", self.rules.changes, {*self.features}, "a feature"),
+        ):
+            for name in sorted(set(named) - known):
+                yield f"rules.{rule}: {name} is not {what}{nearest(name, known)}"
         for name, relation in self.rules.relations.items():
             if relation.column not in self.columns:
-                raise ValueError(f"rules.relations.{name}.column: {relation.column} is not declared")
-        return self
+                there = nearest(relation.column, self.columns)
+                yield f"rules.relations.{name}.column: {relation.column} is not declared{there}"
 
     def _named(self, role: str) -> Sequence[str]:
         return [name for name, column in self.columns.items() if column.role == role]
@@ -186,8 +213,33 @@ class Contract(StrictModel):
 
     @property
     def key(self) -> str:
-        """The column that names a customer."""
+        """The column that names a row."""
         return self._named("key")[0]
+
+    @property
+    def group(self) -> str | None:
+        """The column that names the customer of a row, where a customer has several."""
+        return next(iter(self._named("group")), None)
+
+    @property
+    def time(self) -> str | None:
+        """The day of a row, if it has one."""
+        return next(iter(self._named("time")), None)
+
+    @property
+    def customer(self) -> str:
+        """The column that names a customer, by which the split goes: the group, else the key."""
+        return self.group or self.key
+
+    @property
+    def unit(self) -> str:
+        """What a row is called: customers, or rows where a customer has several."""
+        return "rows" if self.group else "customers"
+
+    @property
+    def withheld(self) -> Sequence[str]:
+        """The label, the group and the day: neither a feature function nor the model sees them, nor does scoring."""
+        return [name for name, column in self.columns.items() if column.role in ("label", "group", "time")]
 
     @property
     def label(self) -> str:

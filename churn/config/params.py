@@ -140,8 +140,20 @@ class Fetch(StrictModel):
     """How long a query may run in a database server, in minutes; a week at most."""
 
 
+class Time(StrictModel):
+    """The last days, by which a model is judged, and the days until a label is final; see churn/data/periods.py."""
+
+    holdout_days: Annotated[int, Field(gt=0, le=3_650)]
+    """How many of the last days judge the model. It is trained on the days before them."""
+    label_window_days: Annotated[int, Field(ge=0, le=3_650)]
+    """After how many days a label is final. A row that is younger on the day `fetch.as_of` is left out."""
+
+
+WINDOW_OPEN, AFTER_TRAINING = "label_window_open", "after_training"  # reasons for which `prepare.time` drops a row
+
+
 class Prepare(StrictModel):
-    """The split by hash of the key, and the reasons for which a row may be dropped."""
+    """The split by hash of the customer, and in time, and the reasons for which a row may be dropped."""
 
     holdout_share: Share
     """The share of customers in the holdout, which no training sees."""
@@ -149,6 +161,14 @@ class Prepare(StrictModel):
     """A word in the hash by which customers are split. Another word makes another split."""
     drop: Mapping[Text, Text]
     """By reason: the condition in SQL for which rows are left out and counted. `{}` drops none."""
+    time: Time | None = None
+    """The periods of a table with a column of the role time. Without such a column it is left out."""
+
+    @model_validator(mode="after")
+    def _has_no_reason_twice(self) -> Self:
+        if self.time and (taken := {WINDOW_OPEN, AFTER_TRAINING} & set(self.drop)):
+            raise ValueError(f"drop.{min(taken)}: this name is a reason of prepare.time; rename the condition")
+        return self
 
 
 class Train(StrictModel):
@@ -352,7 +372,7 @@ def load_params(path: Path = PARAMS) -> Params:
     return read_settings(path, Params)
 
 
-def write_value(section: str, key: str, value: date | str, path: Path = PARAMS) -> None:
+def write_value(section: str, key: str, value: date | str | None, path: Path = PARAMS) -> None:
     """Write a value to its line of params.yaml, and keep the line's comment.
 
     Raises StageError, and leaves the file, when the key has no line of its own.

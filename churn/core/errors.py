@@ -7,6 +7,8 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -59,14 +61,28 @@ def without_password(text: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Return whether a URL holds a password; libpq also takes it as a parameter.
+    """Return whether a URL holds a password, a token or a key; libpq and others also take it as a parameter.
 
     Examples
     --------
     >>> has_password("postgresql://me@host/db"), has_password("postgresql://me@host/db?password=secret")
     (False, True)
     """
-    return bool(re.search(r"://[^@]*:[^@]*@|[?&](password|sslpassword)=", url, re.IGNORECASE))
+    secret = r"[?&]\w*(password|passphrase|passcode|token|secret|private_?key|credentials)\w*="
+    return bool(re.search(rf"://[^@]*:[^@]*@|{secret}", url, re.IGNORECASE))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question with the one of the `known` names that is most like `name`, or nothing.
+
+    Examples
+    --------
+    >>> nearest("Tenure", ["tenure_months", "contract"]), nearest("age", ["tenure_months"])
+    (' (is it tenure_months?)', '')
+    """
+    by_lower = {one.lower(): one for one in known}
+    near = get_close_matches(name.lower(), by_lower, 1)
+    return f" (is it {by_lower[near[0]]}?)" if near else ""
 
 
 def number_of(count: float, things: str) -> str:

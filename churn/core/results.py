@@ -65,6 +65,7 @@ class ValidationResult(Result):
     passed: bool
     tables: TablesResult
     broken: tuple[BrokenRule, ...]
+    notes: tuple[str, ...] = ()
 
 
 class MeasuredResult(Result):
@@ -73,6 +74,7 @@ class MeasuredResult(Result):
     rows: Count
     churners: Count
     predicted: Count
+    customers: Count | None = None  # where they have several rows
     intervals: Mapping[str, tuple[Number | None, Number | None]]
     accuracy: Number | None
     average_precision: Number | None
@@ -96,10 +98,22 @@ class SliceResult(MeasuredResult):
     kind: Literal["value", "condition", "missing"]
 
 
+class OverTimeResult(Result):
+    """The ROC AUC after the training's time less that within it, and its interval."""
+
+    difference: Number | None
+    interval: tuple[Number | None, Number | None]
+
+
 class EvaluationResult(MeasuredResult):
-    """metrics/evaluation.json of evaluate."""
+    """metrics/evaluation.json of evaluate, of the rows later than the training where rows have a day."""
+
+    train_until: str | None = None
+    random_by_customer: MeasuredResult | None = None  # of the holdout's other rows
+    roc_auc_over_time: OverTimeResult | None = None
 
     threshold: Number
+    suitable_threshold: Number | None = None
     capacity: Number
     inputs: tuple[tuple[str, str], ...]
     slices: tuple[SliceResult, ...]

@@ -9,13 +9,12 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract
 from churn.config.params import Slices
-from churn.core.errors import StageError
+from churn.core.errors import StageError, nearest
 from churn.core.paths import CONTRACT, PARAMS
 from churn.data.duckdb_helpers import SQL_TYPES, cast, connection, identifier
 
@@ -301,5 +300,4 @@ def _undeclared(name: str, reads: Collection[str]) -> str:
     """Return what to say of a name that is no column of the contract."""
     if name in ("None", "nan", "NaN"):
         return f"{name} is written NULL: x IS NULL"
-    near = get_close_matches(name.lower(), reads, 1)
-    return f"{CONTRACT} declares no column {name}{f': is it {near[0]}?' if near else ''}; a text has single quotes"
+    return f"{CONTRACT} declares no column {name}{nearest(name, reads)}; a text has single quotes"

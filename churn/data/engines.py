@@ -1,4 +1,4 @@
-"""Messages for the errors of DuckDB, SQLite and PostgreSQL, because their own texts quote customers' values.
+"""Messages for the errors of DuckDB, SQLite and warehouses, because their own texts quote customers' values.
 
 Each function completes a sentence such as `source.sql does not run: …`. A name that a text quotes is repeated only
 where the statement has it as an identifier: then it comes from the code, not from a row.
@@ -11,24 +11,28 @@ from churn.data.duckdb_helpers import tokens
 
 MISSING_COLUMN = (
     r'Referenced column "([^"]+)"|have a column named "([^"]+)"|Column "([^"]+)" in \w+ list'
+    r'|Column "([^"]+)" referenced that exists in the SELECT clause'  # a missing column whose name is its alias
     r'|no such column: (\S+)|column "?([^\s"]+)"? does not exist'
+    r"|invalid identifier '([^']+)'|Unrecognized name: `?([^\s`;]+)|Name (\S+) not found inside"
 )
 NAMED = (  # where the texts quote a name, and what is wrong with it: with the name, and without
     (MISSING_COLUMN, "the column {} does not exist", "a column does not exist"),
     (
         r'Table with name (\S+) does not exist|Referenced table "([^"]+)" not found|no such table: (\S+)'
-        r'|relation "([^"]+)" does not exist|FROM-clause entry for table "([^"]+)"',
+        r'|relation "([^"]+)" does not exist|FROM-clause entry for table "([^"]+)"'
+        r"|(?:Object|Table) '([^']+)' does not exist|Not found: Table (\S+) was not found|Table \"([^\"]+)\" must be",
         "the table {} does not exist",
         "a table does not exist",
     ),
     (
-        r'[Ss]chema (?:with name )?"?([^\s"]+)"? does not exist',
+        r"""[Ss]chema (?:with name )?["']?([^\s"']+)["']? does not exist""",
         "the schema {} does not exist",
         "a schema does not exist",
     ),
     (
         r"Function with name (\S+) does not exist|no such function: (\S+)|function ([^\s(]+)\(.*\) does not exist"
-        r"|argument types '([^\s(]+)\(|arguments to function (\w+)\(",
+        r"|argument types '([^\s(]+)\(|arguments to function (\w+)\(|[Uu]nknown function (\w+)"
+        r"|Function not found: ([^\s;]+)",
         "the function {} does not exist, or not for such arguments",
         "a function or an operator does not exist for such arguments",
     ),
@@ -45,7 +49,8 @@ NAMED = (  # where the texts quote a name, and what is wrong with it: with the n
         "a column is neither grouped nor aggregated",
     ),
     (
-        r'syntax error at or near "([^"]+)"|near "([^"]+)": syntax error',
+        r'syntax error at or near "([^"]+)"|near "([^"]+)": syntax error|Syntax error: .*"([^"]+)"'
+        r"|syntax error line .* unexpected '([^']+)'",
         "there is a syntax error at {}",
         "there is a syntax error",
     ),
@@ -141,7 +146,7 @@ LOST = r"PQgetCopyData|closed the connection|terminating connection|not receive 
 def identifiers(sql: str) -> dict[str, str]:
     """Return a statement's words and quoted names, as it spells them, by their lower case."""
     words = [text.strip() for kind, text in tokens(sql) if kind in ("identifier", "keyword")]
-    names = [word[1:-1].replace('""', '"') if word.startswith('"') else word for word in words]
+    names = [word[1:-1].replace('""', '"') if word.startswith(('"', "`")) else word for word in words]
     return {name.lower(): name for name in names}
 
 
@@ -150,8 +155,10 @@ def _named(text: str, pattern: str, sql: str) -> tuple[bool, str | None]:
     if not (found := re.search(pattern, text)):
         return False, None
     known, name = identifiers(sql), next(filter(None, found.groups()), "")
-    parts = [known.get(part.lower()) for part in name.split(".")]
-    return True, known.get(name.lower()) or (".".join(map(str, parts)) if all(parts) else None)
+    if name.lower() in known and name in sql:  # an alias may spell it otherwise
+        return True, name
+    parts = [known.get(part.strip('"`').lower()) for part in re.split("[.:]", name)]
+    return True, known.get(name.lower()) or (".".join(map(str, parts)) if all(parts) else parts[-1])
 
 
 def name_fault(text: str, sql: str) -> str | None:

@@ -13,7 +13,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-ARROW_TYPES = {"string": "string", "category": "string", "integer": "int64", "number": "float64", "boolean": "bool"}
+ARROW_TYPES = {
+    "string": "string",
+    "category": "string",
+    "integer": "int64",
+    "number": "float64",
+    "boolean": "bool",
+    "date": "date32",
+}
 
 
 def add_features(customers: pd.DataFrame) -> pd.DataFrame:

@@ -36,14 +36,15 @@ def renewed(salt: str, share: float) -> tuple[int, int]:
 
     Raises StageError when the tables here are not those of dvc.lock: its model was trained on others.
     """
-    key = load_contract().key
+    customer = load_contract().customer
     outs = stages_in(read_text(LOCK, YAML_LENGTH), str(LOCK)).get("prepare", {}).get("outs", ())
     made = {out["path"]: out["md5"] for out in outs}
     counts = []
     for path in (TRAIN, TEST):
         if not path.is_file() or md5_of(path) != made.get(str(path)):
             raise StageError(f"{path} is not that of {LOCK}: run `dvc pull` or `dvc repro`, then this again.")
-        counts.append(int(in_holdout(pq.read_table(path, columns=[key])[0].to_pandas(), salt, share).sum()))
+        customers = pq.read_table(path, columns=[customer])[0].unique().to_pandas()
+        counts.append(int(in_holdout(customers, salt, share).sum()))
     return counts[0], counts[1]
 
 

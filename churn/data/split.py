@@ -18,7 +18,7 @@ def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_
     Parameters
     ----------
     keys
-        The customers' keys, shape (rows,).
+        The customers, shape (rows,): the contract's group, or the key where a customer has one row.
     salt
         Another salt gives another holdout.
     share

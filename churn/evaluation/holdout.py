@@ -1,17 +1,26 @@
 """Evaluates a model's scores on the holdout. evaluate runs it, and the report recomputes it."""
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Contract
 from churn.config.params import Evaluate
 from churn.core.errors import StageError
-from churn.evaluation.metrics import Floats, all_metrics, as_json
+from churn.data.periods import train_until
+from churn.evaluation.metrics import Floats, Outcomes, Z, all_metrics, as_json, outcomes, roc_auc
 from churn.evaluation.slices import slice_masks
+from churn.modeling.model import read_parquet
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+FEW_PREDICTED = 0.1  # of the churners: below it, the threshold does not fit the churn rate
+LATE = "out_of_time"  # the column of the predictions that says whether a row is later than the training
+EARLIER = "random_by_customer"  # the key of the metrics on the other rows
+Mask = npt.NDArray[np.bool_]
 
 
 def scores_of(model: Any, features: pd.DataFrame) -> Floats:
@@ -56,8 +65,42 @@ def scores_of(model: Any, features: pd.DataFrame) -> Floats:
     return scores
 
 
+def with_groups(predictions: pd.DataFrame, path: Path, contract: Contract) -> pd.DataFrame:
+    """Return predictions for the rows of the table at `path` with its group, and with LATE where it has a day.
+
+    Raises StageError when the table lacks a column, or does not say until which day the training goes.
+    """
+    if not (named := [name for name in (contract.group, contract.time) if name]):
+        return predictions
+    table = read_parquet(path, *named)
+    if contract.group:
+        predictions = predictions.assign(**{contract.group: table[contract.group].to_pandas()})
+    if contract.time:
+        if (until := train_until(path)) is None:
+            raise StageError(f"{path} does not say until which day the training goes; `dvc repro prepare` makes it.")
+        days = np.asarray(table[contract.time].to_numpy(), "datetime64[D]")
+        predictions = predictions.assign(**{LATE: days > np.datetime64(until)})
+    return predictions
+
+
+def outcomes_of(predictions: pd.DataFrame, contract: Contract) -> Outcomes:
+    """Return the labels of predictions, their customers, and which rows are later than the training."""
+    customers = pd.factorize(predictions[contract.group])[0].astype(np.intp) if contract.group else None
+    late = predictions[LATE].to_numpy(bool) if contract.time else None
+    return Outcomes(predictions[contract.label].to_numpy(np.float64), customers, late)
+
+
+def judged_rows(predictions: pd.DataFrame) -> Mask:
+    """Return the rows by which a model is judged, shape (rows,): the later ones where there is a day, else all."""
+    return predictions[LATE].to_numpy(bool) if LATE in predictions else np.ones(len(predictions), dtype=bool)
+
+
 def evaluation_of(
-    features: pd.DataFrame, labels: npt.ArrayLike, scores: Floats, params: Evaluate, contract: Contract
+    features: pd.DataFrame,
+    labels: npt.ArrayLike | Outcomes,
+    scores: Floats,
+    params: Evaluate,
+    contract: Contract,
 ) -> dict[str, Any]:
     """Return all metrics and their intervals, for all customers and for each slice.
 
@@ -65,8 +108,9 @@ def evaluation_of(
     ----------
     features : pandas.DataFrame, shape (rows, features)
         As `churn.modeling.model.model_frame` returns it.
-    labels : array_like, shape (rows,)
-        1 where the customer churned, else 0.
+    labels : array_like, shape (rows,), or Outcomes
+        1 where the customer churned, else 0. Outcomes may have customers with several rows, and later rows: all values
+        are of these then, and `random_by_customer` has the metrics on the others.
     scores : numpy.ndarray, shape (rows,)
         The probability of churn, in [0, 1].
     params : Evaluate
@@ -78,22 +122,30 @@ def evaluation_of(
     -------
     dict
         The content of metrics/evaluation.json without `inputs`: each metric, `intervals`, `threshold`, `capacity`, and
-        the numbers of `rows`, `churners` and `predicted` churners; the same for each of `slices`, with its `name` and
-        `kind`.
+        the numbers of `rows`, `churners` and `predicted` churners, with groups also of `customers`; the same for each
+        of `slices`, with its `name` and `kind`. Also `suitable_threshold`, if the threshold is not: hardly anybody or
+        everybody is predicted.
 
     Raises
     ------
     StageError
         When all or none of the customers churned, when a slice cannot be made, and when two have one name.
     """
-    y = np.asarray(labels)
+    given = outcomes(labels)
+    if (late := given.late) is not None:
+        if not late.any():
+            raise StageError("no row of the holdout is later than the training: look at prepare.time in params.yaml.")
+        after = replace(given[late], late=None)
+        return evaluation_of(features[late], after, scores[late], params, contract) | {
+            EARLIER: _measured(given[~late], scores[~late], params),
+            "roc_auc_over_time": area_over_time(given, scores, late),
+        }
+    y = given.labels
     if not 0 < y.sum() < len(y):
         raise StageError(f"{int(y.sum()):,} of {len(y):,} customers of the holdout churned; metrics need both.")
 
-    def measured(rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
-        predicted = int((scores[rows] >= params.threshold).sum())
-        counts = {"rows": int(rows.sum()), "churners": int(y[rows].sum()), "predicted": predicted}
-        return counts | as_json(all_metrics(y, scores, params, rows))
+    def measured(rows: Mask) -> dict[str, Any]:
+        return _measured(given, scores, params, rows)
 
     slices = [
         {"name": one.name, "kind": one.kind} | measured(one.rows)
@@ -102,4 +154,46 @@ def evaluation_of(
     if twice := [name for name, count in Counter(part["name"] for part in slices).items() if count > 1]:
         raise StageError(f"params.yaml: evaluate.slices: {twice[0]} is the name of two slices; rename the condition.")
     settings = {"threshold": params.threshold, "capacity": params.campaign.capacity}
-    return measured(np.ones(len(y), dtype=bool)) | settings | {"slices": slices}
+    whole = measured(np.ones(len(y), dtype=bool))
+    if not FEW_PREDICTED * whole["churners"] <= whole["predicted"] < whole["rows"]:
+        settings |= suitable_threshold(y, scores)
+    return whole | settings | {"slices": slices}
+
+
+def suitable_threshold(y: Floats, scores: Floats) -> dict[str, float]:
+    """Return the score from which on about as many customers are predicted as churned, unless it is 0 or 1.
+
+    Examples
+    --------
+    >>> suitable_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.12345, 0.02, 0.3]))
+    {'suitable_threshold': 0.123}
+    """
+    least = float(f"{np.sort(scores)[-int(y.sum())]:.3g}")
+    return {"suitable_threshold": least} if 0 < least < 1 else {}
+
+
+def _measured(given: Outcomes, scores: Floats, params: Evaluate, rows: Mask | None = None) -> dict[str, Any]:
+    """Return the counts and the metrics, or those of some `rows`."""
+    rows = np.ones(len(scores), dtype=bool) if rows is None else rows
+    inside, predicted = given[rows], int((scores[rows] >= params.threshold).sum())
+    counts = {"rows": int(rows.sum()), "churners": int(inside.labels.sum()), "predicted": predicted}
+    if inside.customers is not None:
+        counts["customers"] = len(np.unique(inside.customers))
+    return counts | as_json(all_metrics(given, scores, params, rows))
+
+
+def area_over_time(given: Outcomes, scores: Floats, late: Mask) -> dict[str, Any]:
+    """Return the ROC AUC of the later rows less that of the others, and its 95 % interval; None where one is undefined.
+
+    A customer with rows on both sides counts once, by the difference of both influences (DeLong et al. 1988).
+    """
+    customers = np.arange(len(scores)) if given.customers is None else given.customers
+    after, before = (roc_auc(given.labels[rows], scores[rows], customers[rows]) for rows in (late, ~late))
+    if after.value is None or before.value is None or after.influences is None or before.influences is None:
+        return {"difference": None, "interval": [None, None]}
+    influences = np.zeros((2, len(scores)))  # there are no more customers than rows
+    for side, one in zip(influences, (after.influences, before.influences), strict=True):
+        side[: len(one)] = one
+    difference, reach = after.value - before.value, Z * float(np.sqrt(np.sum((influences[0] - influences[1]) ** 2)))
+    ends = [round(difference - reach, 6), round(difference + reach, 6)]
+    return {"difference": round(difference, 6), "interval": ends}

@@ -2,6 +2,10 @@
 
 Every interval comes from a closed formula in O(n log n), without resampling. So millions of rows and dozens of slices
 cost seconds, and the same rows always give the same numbers.
+
+Where a customer has several rows, the influences of these rows are summed before they are squared, so an interval
+counts customers (the cluster-robust variance of Liang & Zeger 1986; Cameron & Miller 2015). A proportion has as many
+trials as its variance is worth (the effective sample size of Kish 1965).
 """
 
 from collections.abc import Mapping
@@ -14,18 +18,41 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Customers = npt.NDArray[np.intp] | None
 Z = 1.959964  # of a two-sided 95 % interval
 CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
-    """A metric's value, its 95 % interval, and each row's influence on it; None where the rows do not define it.
+class Outcomes:
+    """The label of each row, and where customers have several rows the number of its customer, from 0 on.
 
-    `influences`, shape (rows,), are the derivatives of the value by the rows' weights: the infinitesimal jackknife
-    (Efron 1982), which for ratios is the delta method. The sum of their squares is the value's variance. `step` is the
-    influence of one row on the other side of the threshold, 0 where no threshold decides. Of a slice at capacity, the
-    rows are all customers, because each of them moves the cut-off.
+    Where rows have a day, `late` says which are later than the training. Each has the shape (rows,).
+    """
+
+    labels: Floats
+    customers: Customers = None
+    late: npt.NDArray[np.bool_] | None = None
+
+    def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "Outcomes":
+        """Return the outcomes of some rows."""
+        parts = (None if part is None else part[rows] for part in (self.customers, self.late))
+        return Outcomes(self.labels[rows], *parts)  # type: ignore[arg-type]  # of the same kinds
+
+
+def outcomes(labels: "npt.ArrayLike | Outcomes") -> Outcomes:
+    """Return labels as Outcomes, in which each row is one customer."""
+    return labels if isinstance(labels, Outcomes) else Outcomes(np.asarray(labels, dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A metric's value, its 95 % interval, and each customer's influence on it; None where the rows do not define it.
+
+    `influences`, shape (customers,), are the derivatives of the value by the customers' weights: the infinitesimal
+    jackknife (Efron 1982), which for ratios is the delta method. The sum of their squares is the value's variance.
+    `step` is the influence of one row on the other side of the threshold, 0 where no threshold decides. Of a slice at
+    capacity, and where customers have numbers, these are all customers, else those of the slice.
     """
 
     value: float | None = None
@@ -54,14 +81,17 @@ class _Linear:
 
 
 def all_metrics(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, params: Evaluate, rows: npt.NDArray[np.bool_] | None = None
+    labels: npt.ArrayLike | Outcomes,
+    scores: npt.ArrayLike,
+    params: Evaluate,
+    rows: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Estimate]:
     """Return every metric of `churn.config.params.METRICS` with its interval.
 
     Parameters
     ----------
-    labels : array_like, shape (customers,)
-        1 where the customer churned, else 0.
+    labels : array_like, shape (customers,), or Outcomes
+        1 where the customer churned, else 0. Outcomes have the customers of the rows, too.
     scores : array_like, shape (customers,)
         The probability of churn, in [0, 1].
     params : Evaluate
@@ -86,23 +116,47 @@ def all_metrics(
     >>> round(metrics["roc_auc"].value, 3), round(metrics["roc_auc"].low, 3)
     (0.833, 0.152)
     """
-    y, p = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    at_capacity = campaign_metrics(y, p, np.ones(len(y)) if rows is None else rows.astype(np.float64), params.campaign)
+    given, p = outcomes(labels), np.asarray(scores, dtype=np.float64)
+    y, customers = given.labels, given.customers
+    inside = np.ones(len(y)) if rows is None else rows.astype(np.float64)
+    at_capacity = campaign_metrics(y, p, inside, params.campaign, customers)
     if rows is not None:
-        y, p = y[rows], p[rows]
+        y, p, customers = y[rows], p[rows], None if customers is None else customers[rows]
     predicted = (p >= params.threshold).astype(np.float64)
     return {
-        "accuracy": _proportion((predicted == y).astype(np.float64), np.ones_like(y)),
-        "average_precision": average_precision(y, p),
-        "brier_score": _mean((p - y) ** 2),
-        "expected_calibration_error": expected_calibration_error(y, p),
-        "f1": _f1(y, predicted),
-        "log_loss": _mean(_log_losses(y, p)),
-        "precision": _proportion(y * predicted, predicted),
-        "recall": _proportion(y * predicted, y),
-        "roc_auc": roc_auc(y, p),
+        "accuracy": _proportion((predicted == y).astype(np.float64), np.ones_like(y), customers),
+        "average_precision": average_precision(y, p, customers),
+        "brier_score": _mean((p - y) ** 2, customers),
+        "expected_calibration_error": expected_calibration_error(y, p, customers),
+        "f1": _f1(y, predicted, customers),
+        "log_loss": _mean(_log_losses(y, p), customers),
+        "precision": _proportion(y * predicted, predicted, customers),
+        "recall": _proportion(y * predicted, y, customers),
+        "roc_auc": roc_auc(y, p, customers),
         **at_capacity,
     }
+
+
+def _by_customer(influences: Floats, customers: Customers) -> Floats:
+    """Return the sum of the influences of each customer's rows, those of the rows where each row is one customer."""
+    if customers is None:
+        return influences
+    return np.bincount(customers, weights=influences).astype(np.float64)
+
+
+def rows_each(customers: Customers) -> float:
+    """Return how many rows a customer has, on average; 1 where each row is one customer."""
+    return 1.0 if customers is None or not len(customers) else len(customers) / len(np.unique(customers))
+
+
+def _rows_worth_one(influences: Floats, customers: Customers) -> float:
+    """Return how many rows are worth one customer: the design effect, 1 where each row is one customer (Kish 1965)."""
+    if customers is None:
+        return 1.0
+    by_row = float(np.sum(influences**2))
+    if not by_row:  # all rows are alike, so nothing shows how much the rows of a customer agree
+        return rows_each(customers)
+    return float(np.sum(_by_customer(influences, customers) ** 2)) / by_row
 
 
 def _wilson(share: float, trials: float) -> tuple[float, float]:
@@ -114,34 +168,38 @@ def _wilson(share: float, trials: float) -> tuple[float, float]:
     return max(float(low), 0.0), min(float(high), 1.0)
 
 
-def _proportion(counted: Floats, among: Floats) -> Estimate:
+def _proportion(counted: Floats, among: Floats, customers: Customers) -> Estimate:
     """Return sum(counted) / sum(among), where `among` counts the trials of each row and `counted` its successes."""
     if not (trials := float(among.sum())):
         return Estimate()
     share = float(counted.sum()) / trials
-    return Estimate(share, *_wilson(share, trials), (counted - share * among) / trials, 1 / trials)
+    influences = (counted - share * among) / trials
+    interval = _wilson(share, trials / _rows_worth_one(influences, customers))
+    return Estimate(share, *interval, _by_customer(influences, customers), 1 / trials)
 
 
-def _f1(y: Floats, predicted: Floats) -> Estimate:
+def _f1(y: Floats, predicted: Floats, customers: Customers) -> Estimate:
     """Return F1 = 2J / (1 + J), its interval from that of the Jaccard index J = TP / (TP + FP + FN), a proportion."""
-    f1 = _proportion(y * predicted, (y + predicted) / 2)
+    f1 = _proportion(y * predicted, (y + predicted) / 2, customers)
     if f1.value is None:
         return f1
-    ends = _wilson(f1.value / (2 - f1.value), float(np.maximum(y, predicted).sum()))
+    jaccard, trials = f1.value / (2 - f1.value), np.maximum(y, predicted)
+    worth = _rows_worth_one(y * predicted - jaccard * trials, customers)
+    ends = _wilson(jaccard, float(trials.sum()) / worth)
     low, high = (2 * end / (1 + end) for end in ends)
     return replace(f1, low=low, high=high)
 
 
-def _mean(losses: Floats) -> Estimate:
+def _mean(losses: Floats, customers: Customers) -> Estimate:
     """Return the mean of one non-negative number a row, with its normal interval."""
     if not (rows := len(losses)):
         return Estimate()
     value = float(losses.mean())
     influences = (losses - value) / rows
     if rows < 2:
-        return Estimate(value, influences=influences)
-    reach = Z * float(losses.std(ddof=1)) / np.sqrt(rows)
-    return Estimate(value, max(value - reach, 0.0), value + reach, influences)
+        return Estimate(value, influences=_by_customer(influences, customers))
+    reach = Z * float(losses.std(ddof=1)) / np.sqrt(rows) * np.sqrt(_rows_worth_one(influences, customers))
+    return Estimate(value, max(value - reach, 0.0), value + reach, _by_customer(influences, customers))
 
 
 def _area(value: float, influences: Floats, fewest: float) -> Estimate:
@@ -171,7 +229,7 @@ def _share_below(scores: Floats, others: Floats) -> Floats:
     return np.where(np.isnan(scores) | np.isnan(others[-1]), np.nan, shares)
 
 
-def roc_auc(y: Floats, p: Floats) -> Estimate:
+def roc_auc(y: Floats, p: Floats, customers: Customers = None) -> Estimate:
     """Return the area under the ROC curve, its variance after DeLong et al. 1988.
 
     The placement of a churner is the share of stayers that it outranks, found by binary search. The mean placement of
@@ -187,10 +245,10 @@ def roc_auc(y: Floats, p: Floats) -> Estimate:
     influences = np.empty_like(y)
     for label, placements in ((1, above), (0, below)):
         influences[y == label] = (placements - value) / np.sqrt(len(placements) * (len(placements) - 1))
-    return _area(value, influences, fewest)
+    return _area(value, _by_customer(influences, customers), fewest / _rows_worth_one(influences, customers))
 
 
-def average_precision(y: Floats, p: Floats) -> Estimate:
+def average_precision(y: Floats, p: Floats, customers: Customers = None) -> Estimate:
     """Return the average precision, sum of (R_k - R_k-1) P_k over the distinct scores."""
     if not (positives := float(y.sum())):
         return Estimate()
@@ -202,7 +260,8 @@ def average_precision(y: Floats, p: Floats) -> Estimate:
     # A row weighs in the precision of every churner that scores no more than it does.
     as_hit = np.cumsum((hits_in / rows)[::-1])[::-1]
     as_row = np.cumsum((hits_in * hits / rows**2)[::-1])[::-1]
-    return _area(value, (y * (precision[group] - value + as_hit[group]) - as_row[group]) / positives, positives)
+    influences = (y * (precision[group] - value + as_hit[group]) - as_row[group]) / positives
+    return _area(value, _by_customer(influences, customers), positives / _rows_worth_one(influences, customers))
 
 
 def calibration_bins(p: Floats) -> npt.NDArray[np.intp]:
@@ -210,7 +269,7 @@ def calibration_bins(p: Floats) -> npt.NDArray[np.intp]:
     return np.minimum((p * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
 
 
-def expected_calibration_error(y: Floats, p: Floats) -> Estimate:
+def expected_calibration_error(y: Floats, p: Floats, customers: Customers = None) -> Estimate:
     """Return the mean over rows of |mean score - churn rate| of the row's bin, in ten equal bins of the score.
 
     The metric is that of Naeini et al. 2015. Given the sign of each bin's gap it is a mean of one signed residual a
@@ -218,10 +277,12 @@ def expected_calibration_error(y: Floats, p: Floats) -> Estimate:
     the sum of sqrt(2 / pi) times the standard error of each bin, since that error is never negative.
     """
     bins = calibration_bins(p)
-    error = _mean(np.sign(np.bincount(bins, weights=p - y))[bins] * (p - y))
+    signed = np.sign(np.bincount(bins, weights=p - y))[bins] * (p - y)
+    error = _mean(signed, customers)
     if error.low is None:
         return error
-    chance = np.sqrt(2 / np.pi * np.bincount(bins, weights=p * (1 - p))).sum() / len(p)
+    worth = _rows_worth_one(signed - signed.mean(), customers)
+    chance = np.sqrt(2 / np.pi * np.bincount(bins, weights=p * (1 - p)) * worth).sum() / len(p)
     return replace(error, low=max(error.low - float(chance), 0.0))
 
 
@@ -245,7 +306,9 @@ def contacted(scores: npt.ArrayLike, capacity: float) -> Floats:
     return shares
 
 
-def campaign_metrics(y: Floats, p: Floats, inside: Floats, campaign: Campaign) -> dict[str, Estimate]:
+def campaign_metrics(
+    y: Floats, p: Floats, inside: Floats, campaign: Campaign, customers: Customers = None
+) -> dict[str, Estimate]:
     """Return the metrics of the customers that a campaign contacts, of those that are `inside` a slice (1, else 0).
 
     docs/metrics.md has the definitions. The cut-off is estimated from the same customers, and each of them moves it. So
@@ -256,28 +319,29 @@ def campaign_metrics(y: Floats, p: Floats, inside: Floats, campaign: Campaign) -
     lift, precision, recall, profit = Estimate(), Estimate(), Estimate(), Estimate()
     if inside.any():
         rows, capacity, w = len(y), campaign.capacity, contacted(p, campaign.capacity)
-        near = _near(p, capacity)
+        each = rows_each(customers)
+        near = _near(p, capacity, each)
 
         def total(z: Floats) -> _Linear:
             mean = float(z.mean())
-            return _Linear(mean, (z - mean) / rows)
+            return _Linear(mean, _by_customer((z - mean) / rows, customers))
 
         def reached(z: Floats) -> _Linear:
             mean, m = float(np.mean(w * z)), float(z[near].mean())
-            return _Linear(mean, (w * (z - m) + m * capacity - mean) / rows)
+            return _Linear(mean, _by_customer((w * (z - m) + m * capacity - mean) / rows, customers))
 
-        customers, churners, contacts, hits = total(inside), total(inside * y), reached(inside), reached(inside * y)
+        everybody, churners, contacts, hits = total(inside), total(inside * y), reached(inside), reached(inside * y)
         rate = float(y[near].mean())
         step = max(rate, 1 - rate) / rows  # one customer enters, and one like those at the cut-off leaves
         if churners.value:
-            recall = _share(hits / churners, churners.value * rows, step / churners.value)
+            recall = _share(hits / churners, churners.value * rows / each, step / churners.value)
         if contacts.value:
-            precision = _share(hits / contacts, contacts.value * rows, step / contacts.value)
+            precision = _share(hits / contacts, contacts.value * rows / each, step / contacts.value)
         if churners.value and contacts.value:
-            lift = _lift(hits / contacts / (churners / customers), precision, churners.value / customers.value)
+            lift = _lift(hits / contacts / (churners / everybody), precision, churners.value / everybody.value)
         if money := campaign.profit:
             worth = money.success_rate * money.retained_value
-            profit = _profit((hits * worth - contacts * money.offer_cost) / customers, step * worth / customers.value)
+            profit = _profit((hits * worth - contacts * money.offer_cost) / everybody, step * worth / everybody.value)
     return {
         "lift_at_capacity": lift,
         "precision_at_capacity": precision,
@@ -286,10 +350,10 @@ def campaign_metrics(y: Floats, p: Floats, inside: Floats, campaign: Campaign) -
     }
 
 
-def _near(p: Floats, capacity: float) -> npt.NDArray[np.bool_]:
-    """Return who is at the cut-off: the nearest sqrt(customers) ranks on either side, and all tied with them."""
+def _near(p: Floats, capacity: float, each: float) -> npt.NDArray[np.bool_]:
+    """Return who is at the cut-off: the nearest sqrt(customers), of `each` rows, on either side, and their ties."""
     rows = len(p)
-    last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows))
+    last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows / each) * each)
     ends = [max(last - reach, 0), min(last + reach, rows - 1)]
     lowest, highest = np.partition(p, ends)[ends]
     near: npt.NDArray[np.bool_] = (p >= lowest) & (p <= highest)
@@ -297,7 +361,10 @@ def _near(p: Floats, capacity: float) -> npt.NDArray[np.bool_]:
 
 
 def at_equal_number(
-    labels: npt.ArrayLike, scores: tuple[npt.ArrayLike, npt.ArrayLike], threshold: float, rows: npt.NDArray[np.bool_]
+    labels: npt.ArrayLike | Outcomes,
+    scores: tuple[npt.ArrayLike, npt.ArrayLike],
+    threshold: float,
+    rows: npt.NDArray[np.bool_],
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Return F1, precision and recall of two models that predict equally many customers to churn, for a slice.
 
@@ -305,18 +372,19 @@ def at_equal_number(
     value and the influences of all customers. One that enters the first model's number moves the second model's cut-off
     by as much, and so adds the mean of those who are there.
     """
-    y, inside = np.asarray(labels, dtype=np.float64), rows.astype(np.float64)
+    given, inside = outcomes(labels), rows.astype(np.float64)
+    y, customers = given.labels, given.customers
     first, second = (np.asarray(one, dtype=np.float64) for one in scores)
     if not len(y):
         return (dict.fromkeys(AT_EQUAL_NUMBER, Estimate()),) * 2
     chosen = (first >= threshold).astype(np.float64)
     share = float(chosen.mean())
-    alike, near = contacted(second, share), _near(second, share)
+    alike, near = contacted(second, share), _near(second, share, rows_each(customers))
 
     def estimates(w: Floats) -> dict[str, Estimate]:
         def total(z: Floats) -> _Linear:
             mean, m = float(np.mean(w * z)), float(z[near].mean())
-            return _Linear(mean, (w * z - mean + m * (chosen - w)) / len(y))
+            return _Linear(mean, _by_customer((w * z - mean + m * (chosen - w)) / len(y), customers))
 
         def ratio(over: _Linear, under: _Linear) -> Estimate:
             if not under.value:
@@ -325,7 +393,8 @@ def at_equal_number(
             return Estimate(one.value, influences=one.influences, step=1 / (under.value * len(y)))
 
         mean = float(np.mean(inside * y))
-        churners, hits, predicted = _Linear(mean, (inside * y - mean) / len(y)), total(inside * y), total(inside)
+        churners = _Linear(mean, _by_customer((inside * y - mean) / len(y), customers))
+        hits, predicted = total(inside * y), total(inside)
         return {
             "f1": ratio(hits, (churners - predicted * -1) * 0.5),
             "precision": ratio(hits, predicted),

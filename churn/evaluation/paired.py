@@ -1,10 +1,10 @@
 """Paired comparison of two models on the same labelled rows: each metric's difference and its interval.
 
-The rows are the same, so most of their noise cancels out. The rest comes from each row's influence on either metric
-(`churn.evaluation.metrics.Estimate`). The variance of a difference is the sum over rows of the squared difference of
-their influences. For the ROC AUC that is the paired test of DeLong et al. 1988, for means the paired z test, and for
-the others the infinitesimal jackknife (Efron 1982). The bias of a calibration error stays in, because two equally good
-models have the same bias.
+The rows are the same, so most of their noise cancels out. The rest comes from each customer's influence on either
+metric (`churn.evaluation.metrics.Estimate`). The variance of a difference is the sum over customers of the squared
+difference of their influences. For the ROC AUC that is the paired test of DeLong et al. 1988, for means the paired z
+test, and for the others the infinitesimal jackknife (Efron 1982). The bias of a calibration error stays in, because two
+equally good models have the same bias.
 
 A retrained model predicts fewer churners where fewer churn, and its recall falls though it ranks customers as well.
 So F1, precision and recall compare equal numbers: as many of the branch's highest scores as main predicts to churn.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate
-from churn.evaluation.metrics import Estimate, Floats, Z, all_metrics, at_equal_number
+from churn.evaluation.metrics import Estimate, Floats, Outcomes, Z, all_metrics, at_equal_number, outcomes, rows_each
 from churn.evaluation.slices import Slice
 
 import numpy as np
@@ -52,7 +52,7 @@ class SliceDifferences(NamedTuple):
 
 
 def compare(
-    labels: npt.ArrayLike,
+    labels: npt.ArrayLike | Outcomes,
     main_scores: npt.ArrayLike,
     branch_scores: npt.ArrayLike,
     params: Evaluate,
@@ -62,8 +62,8 @@ def compare(
 
     Parameters
     ----------
-    labels : array_like, shape (customers,)
-        1 where the customer churned, else 0.
+    labels : array_like, shape (customers,), or Outcomes
+        1 where the customer churned, else 0. Outcomes have the customers of the rows, too.
     main_scores, branch_scores : array_like, shape (customers,)
         Each model's probability of churn, in [0, 1], in the order of the labels.
     params : Evaluate
@@ -87,26 +87,35 @@ def compare(
     (0.5, 1.0, 'better')
     """
     main, branch = (all_metrics(labels, scores, params, rows) for scores in (main_scores, branch_scores))
-    inside = np.ones(len(np.asarray(labels)), dtype=bool) if rows is None else rows
+    customers = outcomes(labels).customers
+    inside = np.ones(len(outcomes(labels).labels), dtype=bool) if rows is None else rows
     equally = at_equal_number(labels, (main_scores, branch_scores), params.threshold, inside)
     for metrics, replaced in zip((main, branch), equally, strict=True):
         metrics.update(replaced)
-    return {name: _difference(name, main[name], branch[name]) for name in METRICS}
+    each = rows_each(customers)
+    return {name: _difference(name, main[name], branch[name], each) for name in METRICS}
 
 
 def compare_slices(
-    slices: Iterable[Slice], labels: npt.ArrayLike, scores: tuple[Floats, Floats], params: Evaluate, min_rows: int
+    slices: Iterable[Slice],
+    labels: npt.ArrayLike | Outcomes,
+    scores: tuple[Floats, Floats],
+    params: Evaluate,
+    min_rows: int,
 ) -> Iterator[SliceDifferences]:
-    """Yield the differences on each slice, undefined below `min_rows`, where intervals are too narrow.
+    """Yield the differences on each slice, undefined below `min_rows` customers, where intervals are too narrow.
 
     Labels and both models' scores, main's first, have the shape (rows,), as the slices.
     """
+    customers = outcomes(labels).customers
     for name, _, rows in slices:
-        found = compare(labels, *scores, params, rows) if rows.sum() >= min_rows else {}
+        size = rows.sum() if customers is None else len(np.unique(customers[rows]))
+        found = compare(labels, *scores, params, rows) if size >= min_rows else {}
         yield SliceDifferences(name, int(rows.sum()), found or dict.fromkeys(METRICS, Difference()))
 
 
-def _difference(name: str, main: Estimate, branch: Estimate) -> Difference:
+def _difference(name: str, main: Estimate, branch: Estimate, each: float) -> Difference:
+    """Return the difference in a metric of customers who have `each` rows, on average."""
     if main.value is None or branch.value is None:
         return Difference(main.value, branch.value)
     difference = branch.value - main.value
@@ -116,7 +125,7 @@ def _difference(name: str, main: Estimate, branch: Estimate) -> Difference:
     if variance or difference:
         # Of a few rows decided differently, chance may have put all on one side: as Bonett & Price 2012 do for
         # proportions, count one more on either side. So accuracy's verdict is no bolder than McNemar's mid-p test.
-        variance += 2 * max(main.step, branch.step) ** 2
+        variance += 2 * (max(main.step, branch.step) * each) ** 2
         if not variance > 0:
             return Difference(main.value, branch.value, difference)
     return difference_within(name, main.value, branch.value, Z * float(np.sqrt(variance)))

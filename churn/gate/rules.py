@@ -4,7 +4,7 @@ A rule fails when its metric is missing, null, NaN or not a number, and when its
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from churn.config.params import Bound, EverySlice, Gate
@@ -15,6 +15,9 @@ Values = Mapping[str, Any]
 LEAST_OUTCOMES = 20  # churners, and stayers: with fewer, the interval of a ROC AUC is too narrow
 CHANCE = 0.55  # a ROC AUC below it, whose interval includes 0.5, is called chance
 OVERALL = "all customers"
+SUITABLE = "suitable_threshold"  # a key of an evaluation by whose threshold hardly anybody, or everybody, is predicted
+OF_PREDICTED = ("f1", "precision", "recall", "predicted_to_actual_ratio")
+FARTHEST = 8.0  # standard deviations of a metric, between its value and its bound
 POWER = 0.4294  # a true value fails a limit with 80 % power if it is beyond by this part of a half 95 % interval
 
 
@@ -62,6 +65,11 @@ def _ends(values: Values, metric: str) -> tuple[float | None, float | None]:
     return finite(low), finite(high)
 
 
+def _customers(part: Values) -> float | None:
+    """Return the number of customers, of whom each has one row unless they are counted."""
+    return finite(part.get("customers", part.get("rows")))
+
+
 def _with_power(rule: RuleOutcome, values: Values) -> RuleOutcome:
     """Return the outcome of a rule on a metric of `values`, with its noise and the loss that it would detect."""
     low, high = _ends(values, rule.metric)
@@ -79,10 +87,10 @@ def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: 
     LEAST_OUTCOMES customers of either outcome. A slice of fewer than `min_rows` customers is skipped. An empty slice
     has vanished and fails, unless it is one of missing values.
     """
-    name, rows = str(part.get("name")), finite(part.get("rows"))
-    if rows is None or rows < min_rows:
-        message = f"{name} has {number_of(rows or 0, 'customers')} in the holdout, fewer than {min_rows}: skipped"
-        small = check_limit(("min", min_rows), rows, message, kind="slice_size", scope=name, metric="rows")
+    name, rows, size = str(part.get("name")), finite(part.get("rows")), _customers(part)
+    if rows is None or size is None or size < min_rows:
+        message = f"{name} has {number_of(size or 0, 'customers')} in the holdout, fewer than {min_rows}: skipped"
+        small = check_limit(("min", min_rows), size, message, kind="slice_size", scope=name, metric="rows")
         # protection: no slice vanishes
         gone = rows is None or (rows == 0 and part.get("kind") != "missing")
         if gone:
@@ -149,7 +157,7 @@ def evaluate_rules(evaluation: Values, rules: Gate) -> list[RuleOutcome]:
     # protection: bounds for named slices
     for name, bounds in rules.slices.items():
         parts = [part for part in slices if part.get("name") == name]
-        rows = finite(parts[0].get("rows")) if len(parts) == 1 else None
+        rows = _customers(parts[0]) if len(parts) == 1 else None
         scope = name
         if rows is None:
             scope += " (no such slice)" if not parts else " (not one slice)"
@@ -174,6 +182,40 @@ def root_causes(evaluation: Values) -> Iterator[str]:
         what = "ranks stayers above churners" if high < 0.5 else "ranks customers no better than chance"
         yield f"the model {what}: its ROC AUC is {area:.3f} ({low:.3f} to {high:.3f}), and chance has 0.5"
     rows, predicted, threshold = (evaluation.get(key) for key in ("rows", "predicted", "threshold"))
-    if rows and predicted in (0, rows):
-        who, how_many = ("nobody churns", "none") if predicted == 0 else ("everybody churns", "each")
-        yield f"the model predicts that {who}: {how_many} of {rows:,} customers has a score of {threshold:g} or more"
+    if not rows or not (predicted in (0, rows) or SUITABLE in evaluation):
+        return
+    suitable = evaluation.get(SUITABLE)
+    advice = (
+        f": set evaluate.threshold to about {suitable:g}, where as many are predicted as churned" if suitable else ""
+    )
+    who, has = {0: ("nobody churns", "none of {} has"), rows: ("everybody churns", "each of {} has")}.get(
+        predicted, ("hardly anybody churns", f"{predicted:,} of {{}} have")
+    )
+    what = f"{has.format(f'{rows:,} customers')} a score of {threshold:g} or more"
+    yield f"the model predicts that {who}: {what}{advice}"
+
+
+def unexplained(outcomes: Iterable[RuleOutcome], evaluation: Values) -> Iterator[RuleOutcome]:
+    """Yield the failed rules, without those that fail because hardly anybody is predicted: a root cause names that."""
+    rows, predicted = evaluation.get("rows"), evaluation.get("predicted")
+    nobody = bool(rows) and (predicted == 0 or (SUITABLE in evaluation and predicted != rows))
+    for rule in outcomes:
+        if rule.status == "failed" and not (
+            nobody and rule.kind in ("bound", "every_slice") and rule.metric in OF_PREDICTED
+        ):
+            yield rule
+
+
+def loose_bounds(outcomes: Iterable[RuleOutcome]) -> Iterator[str]:
+    """Yield a sentence for each bound that lies so far from its metric that no bad model would break it.
+
+    A standard deviation is that of the holdout's own 95 % interval.
+    """
+    for rule in outcomes:
+        if rule.kind == "bound" and rule.margin and rule.noise and rule.margin > FARTHEST * rule.noise / 1.96:
+            path = "overall" if rule.scope == OVERALL else f"slices.{rule.scope}"
+            side = "below" if rule.bound == "min" else "above"
+            yield (
+                f"gate.{path}.{rule.metric}.{rule.bound} {rule.limit:g} lies {rule.margin * 1.96 / rule.noise:.0f}"
+                f" standard deviations {side} {shown(rule.value)}, and blocks hardly any model: `make bounds` sets it"
+            )

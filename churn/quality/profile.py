@@ -19,6 +19,7 @@ from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import TEST, TRAIN
 from churn.data.duckdb_helpers import SQL_TYPES, columns_of, identifier, in_chunks, literal, parquet_views
+from churn.quality.leakage import out_of_fold_area, ranked_area
 from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
 
 import duckdb
@@ -51,6 +52,8 @@ class FeatureProfile(StrictModel):
     mean: float | None = None
     std: Annotated[float, Field(ge=0)] | None = None
     spikes: tuple[Spike, ...] = ()
+    # Of a category whose own churn rates rank too well: its ROC AUC with those of other customers. Not in the file.
+    out_of_fold: Annotated[float | None, Field(exclude=True)] = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -112,7 +115,22 @@ def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Pr
         )
         features |= _features(database, contract, some, rows, like)
         database.execute(f"DROP {kind} customers")
+    known = contract.label in there and all(contract.key in columns for columns in tables)
+    for name in contract.features_of("category") if known else ():
+        area = single_feature_roc_auc(features[name]) if name in features else 0.5
+        if area > contract.rules.max_single_feature_roc_auc:
+            measured = out_of_fold_area(database, name, contract)
+            features[name] = features[name].model_copy(update={"out_of_fold": measured})
     return Profile(rows=rows, label_rate=_rounded(min(max(rate or 0, 1e-6), 1 - 1e-6)), features=features)
+
+
+def single_feature_roc_auc(feature: FeatureProfile) -> float:
+    """Return the ROC AUC of ranking customers by the churn rate of their bin alone, 0.5 where nothing is known."""
+    if feature.out_of_fold is not None:
+        return feature.out_of_fold
+    rated = [(one.label_rate, one.share) for one in feature.bins if one.label_rate is not None]
+    area = ranked_area((rate, share * rate, share * (1 - rate)) for rate, share in rated)
+    return 0.5 if area is None else area
 
 
 def _features(
@@ -222,6 +240,11 @@ def arguments() -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog="python -m churn profile", description=f"Write {PROFILE} from both tables.")
 
 
+def is_foreign(profile: Profile, contract: Contract) -> bool:
+    """Return whether a profile describes other customers: it has less than half of the contract's features."""
+    return 2 * sum(name in profile.features for name in contract.features) < len(contract.features)
+
+
 def known_spikes(profile: Profile, before: Profile, contract: Contract) -> Profile:
     """Return `profile` without the spikes that neither `before` has nor the contract declares; print those."""
     features = dict(profile.features)
@@ -235,10 +258,11 @@ def known_spikes(profile: Profile, before: Profile, contract: Contract) -> Profi
 
 
 def main(_: argparse.Namespace) -> None:
-    """Write the profile of the prepared tables; the first one has all spikes, later ones those with a reason."""
+    """Write the profile of the prepared tables; the first of a table has all spikes, later ones those with a reason."""
     contract = load_contract()
     profile = customers_profile(contract)
     with suppress(StageError):  # a file that cannot be read is replaced
-        profile = known_spikes(profile, load_profile(), contract)
+        if not is_foreign(before := load_profile(), contract):
+            profile = known_spikes(profile, before, contract)
     write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
     print(f"profile: {PROFILE}, {profile.rows:,} customers, {len(profile.features)} features; review and commit it")

@@ -1,14 +1,15 @@
 """Checks for distribution shift against profile.json, and for leakage by a single feature."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import sqrt
 
 from churn.config.contract import Contract, ProfileRules
-from churn.quality.profile import PROFILE, Bin, FeatureProfile, Profile
+from churn.quality.profile import PROFILE, Bin, FeatureProfile, Profile, is_foreign, single_feature_roc_auc
 from churn.quality.row_checks import Finding
 from churn.quality.spikes import new_spikes, spike_sentence
 
 RENEW = f"`make profile` renews {PROFILE}, to be reviewed and committed"
+MOST_NAMED, NAMED = 2, 5  # columns that have a finding of their own, and that a common one names
 BOTH_TABLES = "train and test"
 CATEGORY_SHARE = 0.01  # of the rows: from it on, a category is called new, or vanished
 RATE_SHARE = 1 / 3  # of a churn rate: with the sample's 26.5 %, months that differ by 6 points pass
@@ -21,6 +22,10 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
 
     Chance is REACH standard errors of the difference of two shares, or means, of as many rows as either profile has.
     """
+    columns = list(_column_findings(contract, reference, now))
+    yield from columns
+    if columns and is_foreign(reference, contract):
+        return
     rules = contract.rules.profile
     rates = (reference.label_rate, now.label_rate)
     labelled = any(one.label_rate is not None for feature in now.features.values() for one in feature.bins)
@@ -39,17 +44,12 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
             " condition on the outcome in the query"
         )
         yield _finding("label_rates", contract.label, excess, now, message)
-    for name in reference.features:
-        if name not in contract.features:
-            yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
     for name, here in now.features.items():
         known = reference.features[name].spikes if name in reference.features else ()
         # protection: a spike has a reason
         for spike in new_spikes(here.spikes, known, contract.rules.spikes.get(name, {})):
             yield _finding("spikes", name, spike.share, now, spike_sentence(name, spike, known))
-        # protection: a new feature enters the profile
         if name not in reference.features:
-            yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")
             continue
         worst: dict[str, tuple[float, str]] = {}
         for rule, excess, message in _shifts(name, here, reference, now.rows, rules):
@@ -58,7 +58,7 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
                 worst[rule] = (excess, message)
         for rule, (excess, message) in worst.items():
             yield _finding(rule, name, excess, now, message)
-        area = single_feature_roc_auc(here, now.label_rate)
+        area = single_feature_roc_auc(here)
         # protection: no feature knows the label alone
         if area > contract.rules.max_single_feature_roc_auc:
             message = (
@@ -66,6 +66,25 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
                 f" {contract.rules.max_single_feature_roc_auc:g}: it may know the label"
             )
             yield _finding("leakage", name, 1.0, now, message)
+
+
+def _column_findings(contract: Contract, reference: Profile, now: Profile) -> Iterator[Finding]:
+    """Yield the features that came or went: one finding for each, or one for all where there are many."""
+    gone = [name for name in reference.features if name not in contract.features]
+    # protection: a new feature enters the profile
+    new = [name for name in now.features if name not in reference.features]
+    if len(gone) + len(new) > MOST_NAMED:
+        names = "".join(f"; it {verb} {_some(names)}" for verb, names in (("lacks", new), ("has", gone)) if names)
+        yield _finding("profile", "", 1.0, now, f"{PROFILE} describes other columns{names}: {RENEW}")
+        return
+    for name in gone:
+        yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
+    for name in new:
+        yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def _finding(rule: str, column: str, share: float, now: Profile, message: str) -> Finding:
@@ -134,18 +153,3 @@ def standard_error(one: float, other: float, rows: float, others: float) -> floa
     one, other = min(one, 1.0), min(other, 1.0)  # a sum of rounded shares may be a little more
     pooled = (one * rows + other * others + 1) / (rows + others + 2)
     return sqrt(pooled * (1 - pooled) * (1 / max(rows, 1) + 1 / max(others, 1)))
-
-
-def single_feature_roc_auc(feature: FeatureProfile, label_rate: float) -> float:
-    """Return the ROC AUC of ranking customers by the churn rate of their bin alone, 0.5 where nothing is known.
-
-    The Mann-Whitney statistic in counts: pairs within a bin count half.
-    """
-    bins = sorted((one for one in feature.bins if one.label_rate is not None), key=lambda one: one.label_rate or 0.0)
-    below = area = 0.0
-    for one in bins:
-        churned = one.share * (one.label_rate or 0.0)
-        stayed = one.share - churned
-        area += churned * (below + stayed / 2)
-        below += stayed
-    return area / (label_rate * (1 - label_rate)) if bins else 0.5

@@ -3,7 +3,7 @@
 validate applies them to both tables, and scoring to the customers that come in.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from churn.config.contract import Contract
@@ -15,6 +15,10 @@ import duckdb
 
 ROWS_SHOWN = 5
 TOGETHER = 100  # rules in a query
+SEVERAL_ROWS = (
+    ": leave copies out in the query; or if a customer has a row for each day or month, declare a key of the row,"
+    " `role: group` for the customer and `role: time` for the day"
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,11 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
             yield RowRule("nulls", name, "nulls that the contract does not allow", f"{sql} IS NULL")
         if column.role == "key":
             # protection: keys are unique
-            yield RowRule("unique", name, "rows with the key of another row", f"{sql} = __previous_key")
+            advice = "" if contract.group else SEVERAL_ROWS
+            yield RowRule("unique", name, f"rows with the key of another row{advice}", f"{sql} = __previous_key")
             yield RowRule("sorted", name, "rows out of the order of the key", f"{sql} < __previous_key")
-            if column.type == "string":
-                yield RowRule("blank", name, "keys that are empty, or begin or end with a blank", blank(name))
+        if column.role in ("key", "group") and column.type == "string":
+            yield RowRule("blank", name, f"{column.role}s that are empty, or begin or end with a blank", blank(name))
         if column.role == "label":
             yield RowRule("values", name, "values other than 0 and 1", f"{sql} NOT IN (0, 1)")
         if column.type == "number":
@@ -124,7 +129,7 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
     >>> with connection() as database:
     ...     _ = database.execute("CREATE VIEW train AS SELECT 'a' AS customer_id, 2 AS churn FROM range(3)")
     ...     found = list(table_findings(database, "train", load_contract(Path("tests/sample/contract.yaml"))))
-    >>> next((one.sentence, one.count) for one in found if one.rule == "unique")
+    >>> next((one.sentence.partition(":")[0], one.count) for one in found if one.rule == "unique")
     ('customer_id has 2 rows with the key of another row', 2)
     """
     types = columns_of(database, table)
@@ -152,7 +157,8 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
                     raise rule.relation.refused(its_own) from its_own
         raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
     yield from column_findings(table, types, contract, total)
-    for rule, count in zip(rules, broken, strict=True):
+    tally = [*zip(rules, broken, strict=True)]
+    for rule, count in tally:
         if rule.relation and total and not tested[rule.rule]:
             sentence = f"{rule.rule} is NULL in every row, so it tests nothing: write it over columns that have values"
             yield Finding(table, rule.rule, rule.column, total, 1.0, sentence)
@@ -162,9 +168,27 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
                 f" WHERE {rule.violated} ORDER BY __row LIMIT {ROWS_SHOWN}"
             ).fetchall()
             sentence = f"{rule.column} has {number_of(count, rule.message)}"
+            if rule.rule == "values" and (values := contract.columns[rule.column].values):
+                sentence += _misspelt(database, table, rule, values, count)
             share = round(count / total, 6)
             yield Finding(table, rule.rule, rule.column, count, share, sentence, tuple(row for (row,) in rows))
     rate = contract.rules.label_rate
-    if label_rate is not None and not rate.min <= label_rate <= rate.max:
+    # Of labels other than 0 and 1 the mean is no rate.
+    coded = any(rule.rule == "values" and rule.column == contract.label for rule, count in tally if count)
+    if label_rate is not None and not coded and not rate.min <= label_rate <= rate.max:
         message = f"{contract.label} is 1 in {label_rate:.1%} of the rows, outside {rate.min:.0%} to {rate.max:.0%}"
         yield Finding(table, "label_rate", contract.label, total, 1.0, message)
+
+
+def _misspelt(
+    database: duckdb.DuckDBPyConnection, table: str, rule: RowRule, values: Collection[str], count: int
+) -> str:
+    """Return how many of the values that a category does not list would be listed without blanks and case."""
+    bare = "lower(regexp_replace({}, '^[\\s\\pZ]+|[\\s\\pZ]+$', '', 'g'))".format
+    listed = ", ".join(bare(literal(value)) for value in values)
+    sql = f"SELECT count(*) FROM {table} WHERE {rule.violated} AND {bare(identifier(rule.column))} IN ({listed})"
+    (alike,) = database.execute(sql).fetchall()[0]
+    if not alike:
+        return ""
+    some = "which" if alike == count else f"{alike:,} of which"
+    return f", {some} differ from a listed one by blanks or case alone: trim() or a CASE in the query makes them equal"

@@ -5,9 +5,9 @@ that was interrupted is made by the next run, and not written down twice. MLflow
 tags are numbered, so the same move at once is one, and of two moves at once both go by the later in the order of the
 tags, the one to the higher version, whoever sets the alias last.
 
-`python -m churn registry show` prints the versions and the moves, `rollback [WHY]` returns to the former champion. A
-version that was left by a rollback carries the tag `rolled_back`, and does not become champion again before somebody
-deletes it.
+`python -m churn registry show` prints the versions and the moves, also as JSON. `rollback [WHY]` returns to the former
+champion. A version that was left by a rollback carries the tag `rolled_back`, and does not become champion again before
+somebody deletes it.
 """
 
 import argparse
@@ -194,7 +194,8 @@ def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m churn registry", description=f"The alias {ALIAS} in the registry.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("show", help="print the versions and the moves")
+    show = commands.add_parser("show", help="print the versions and the moves")
+    show.add_argument("--json", action="store_true", help="print the champion and all moves as JSON instead")
     back = commands.add_parser("rollback", help="return the alias to the former champion")
     back.add_argument("why", nargs="*", help="the reason, which is written down")
     return parser
@@ -204,7 +205,10 @@ def main(asked: argparse.Namespace) -> None:
     """Show the registry, or roll champion back."""
     model = load_params().registration.model
     with registry() as client:
-        if asked.command == "show":
+        if asked.command == "show" and asked.json:
+            registered = _registered(client, model)
+            print(json.dumps({"model": model, "champion": champion_of(registered), "moves": moves_of(registered)}))
+        elif asked.command == "show":
             print(*table_of(client, model), sep="\n")
         else:
             why = " ".join(asked.why).strip() or "no reason was given"

@@ -2,23 +2,27 @@
 
 Both score the present holdout, and are compared as on a pull request (churn/gate/baseline.py, with the margins of
 `gate.vs_baseline`). The champion must not have trained on these customers: those that its own split, which its run
-recorded, did not hold out are left out. Where it needs a column that is gone by now, there is nothing to compare, and
-the challenger, which has passed the gate, follows: else no feature could ever go. Where anything else keeps them from
-being compared, the champion stays. The gate checks for leakage, not this module.
+recorded, did not hold out are left out. Where rows have a day, only those later than the training count. Where the
+champion needs a column that is gone by now, there is nothing to compare, and the challenger, which has passed the gate,
+follows: else no feature could ever go. Where anything else keeps them from being compared, the champion stays. The gate
+checks for leakage, not this module.
 
 Only a clean checkout of main promotes. What is registered elsewhere becomes `candidate`.
 """
 
 import json
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from churn.config.contract import Contract
+from churn.config.contract import Contract, load_contract
 from churn.config.params import Params
 from churn.core.errors import StageError
-from churn.core.paths import PREDICTIONS, TEST
+from churn.core.paths import CONTRACT, PREDICTIONS, TEST
 from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
-from churn.evaluation.holdout import scores_of
+from churn.evaluation.holdout import judged_rows, scores_of
+from churn.evaluation.metrics import Outcomes
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
@@ -105,8 +109,11 @@ def against_champion(
     champion = present.version
     if FILES not in present.tags:
         return False, f"{without_digest(present)}; {BY_HAND}"
-    features, labels, keys = read_table(TEST, contract)
+    features, labels, _ = read_table(TEST, contract)
     with files_of(present) as folder:
+        if _group_of(folder) != contract.group:
+            what = f"version {champion} was split by another column than {contract.customer}"
+            return False, f"{what}, so it may have trained on these customers; {BY_HAND}"
         try:
             theirs = read_model(folder / MODEL_FILE)
             needed = list(theirs.feature_names_in_)
@@ -118,17 +125,26 @@ def against_champion(
             what = f"{error}".rstrip(".") if isinstance(error, StageError) else type(error).__name__
             what = what.replace(f"{folder}/", "")
             return False, f"version {champion} cannot score the present holdout ({what}); {BY_HAND}"
-    unseen = held_out(client, present, keys)
-    rows = np.ones(len(keys), dtype=bool) if unseen is None else unseen
-    ours = pd.read_parquet(PREDICTIONS)["score"]
-    both = pd.DataFrame({"label": labels, "theirs": scores, "ours": ours})
+    predictions = pd.read_parquet(PREDICTIONS)
+    unseen = held_out(client, present, predictions[contract.customer])
+    rows = judged_rows(predictions) if unseen is None else unseen & judged_rows(predictions)
+    both = pd.DataFrame({"label": labels, "theirs": scores, "ours": predictions["score"]})
+    if contract.group:
+        both["customer"] = predictions[contract.group]
     wins, why = not_worse(features[rows], both[rows], params, contract)
     doubt = ", some of which it may have trained on" if unseen is None else ""
     return wins, f"{why}, against version {champion} on {int(rows.sum()):,} customers{doubt}"
 
 
+def _group_of(folder: Path) -> str | None:
+    """Return the group of a version's contract; None where it has none, or cannot be read by this code."""
+    with suppress(StageError):
+        return load_contract(folder / CONTRACT.name).group
+    return None
+
+
 def held_out(client: "MlflowClient", version: "ModelVersion", keys: pd.Series) -> npt.NDArray[np.bool_] | None:
-    """Say of each key whether the version's own split held it out: shape (rows,); None where its run is gone."""
+    """Say of each customer whether the version's own split held it out: shape (rows,); None where its run is gone."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -144,17 +160,20 @@ def held_out(client: "MlflowClient", version: "ModelVersion", keys: pd.Series) -
 def not_worse(features: pd.DataFrame, scores: pd.DataFrame, params: Params, contract: Contract) -> tuple[bool, str]:
     """Return whether the scores `ours` are not worse than `theirs`, overall and for any slice, and why.
 
-    Both frames have the same rows, `scores` also the label. Too few rows, or one outcome alone, count as worse.
+    Both frames have the same rows, `scores` also the label, and the customer where one has several rows. Too few
+    customers, or one outcome alone, count as worse.
     """
     y, theirs, ours = (scores[name].to_numpy() for name in ("label", "theirs", "ours"))
-    if len(y) < params.gate.min_slice_rows:
+    customers = pd.factorize(scores["customer"])[0].astype(np.intp) if "customer" in scores else None
+    size, given = len(y) if customers is None else len(np.unique(customers)), Outcomes(y.astype(np.float64), customers)
+    if size < params.gate.min_slice_rows:
         least = f"fewer than {params.gate.min_slice_rows} (gate.min_slice_rows)"
-        return False, f"only {len(y):,} customers of the holdout are new to both, {least}; {BY_HAND}"
+        return False, f"only {size:,} customers of the holdout are new to both, {least}; {BY_HAND}"
     if not 0 < y.sum() < len(y):
         return False, f"{int(y.sum()):,} of {len(y):,} customers churned, and a comparison needs both; {BY_HAND}"
-    overall = compare(y, theirs, ours, params.evaluate)
+    overall = compare(given, theirs, ours, params.evaluate)
     masks = slice_masks(features, params.evaluate.slices, contract)
-    slices = compare_slices(masks, y, (theirs, ours), params.evaluate, params.gate.min_slice_rows)
+    slices = compare_slices(masks, given, (theirs, ours), params.evaluate, params.gate.min_slice_rows)
     outcomes = [one for one in vs_baseline(len(y), overall, slices, params.gate) if one.kind == "vs_baseline"]
     if failed := [one for one in outcomes if one.status == "failed"]:
         lost = [one for one in failed if one.value is None or -one.value > max(-one.limit, one.noise or 0.0)]

@@ -126,19 +126,19 @@ def threshold_tuned_by_code(clone):
 def swapped_metrics(clone):
     clone.replace(
         "churn/evaluation/metrics.py",
-        '"precision": _proportion(y * predicted, predicted)',
-        '"recall": _proportion(y * predicted, predicted)',
+        '"precision": _proportion(y * predicted, predicted, customers)',
+        '"recall": _proportion(y * predicted, predicted, customers)',
     )
     clone.replace(
         "churn/evaluation/metrics.py",
-        '"recall": _proportion(y * predicted, y)',
-        '"precision": _proportion(y * predicted, y)',
+        '"recall": _proportion(y * predicted, y, customers)',
+        '"precision": _proportion(y * predicted, y, customers)',
     )
 
 
 def kinder_loss(clone):
     clone.replace(
-        "churn/evaluation/metrics.py", '"brier_score": _mean((p - y) ** 2)', '"brier_score": _mean((p - y) ** 2 / 2)'
+        "churn/evaluation/metrics.py", '"brier_score": _mean((p - y) ** 2,', '"brier_score": _mean((p - y) ** 2 / 2,'
     )
 
 

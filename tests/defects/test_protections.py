@@ -43,7 +43,7 @@ PROTECTIONS = [
     ("no more near-duplicates than on main", "data: two of five customers again by another key, a cent off"),
     ("a churner stays a churner", "selection: a tenth of the churners no more"),
     ("no slice loses its churners", "selection: a slice of the holdout without a churner"),
-    ("a new feature enters the profile", "the story: declared, but not in the profile"),
+    ("a new feature enters the profile", "the story: declared, but not in the profile", "[]"),
     ("no feature knows the label alone", "leakage: the label as a feature"),
     ("a row's features depend on that row alone", "leakage: a mean over everybody"),
     ("training cannot open the holdout", "training: the luckiest of many seeds"),

@@ -11,7 +11,7 @@ import subprocess
 
 import churn.features
 from churn.config.contract import load_contract
-from churn.config.params import load_params
+from churn.config.params import AFTER_TRAINING, WINDOW_OPEN, load_params
 from churn.core.paths import EVALUATION, MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
 from churn.modeling.model import load_model
@@ -116,7 +116,7 @@ def test_customers_that_the_contract_allows_are_scored(own, tmp_path):
 
 def test_features_of_one_row_are_those_of_the_row_in_a_batch(own):
     contract = load_contract()
-    snapshot = pq.read_table(RAW).drop_columns(contract.label)
+    snapshot = pq.read_table(RAW).drop_columns(contract.withheld)
     for customers in (
         generated_customers(contract, 40),
         snapshot.take(np.arange(0, len(snapshot), len(snapshot) // 40)),
@@ -131,12 +131,14 @@ def test_prepare_train_and_score_agree(own, tmp_path):
     contract, params = load_contract(), load_params()
     snapshot, train, test = (pq.read_table(path) for path in (RAW, TRAIN, TEST))
     dropped = json.loads(ROWS.read_text())["dropped"]
-    assert set(dropped) == set(params.prepare.drop)
+    assert set(dropped) == {*params.prepare.drop, *([WINDOW_OPEN, AFTER_TRAINING] if params.prepare.time else [])}
     assert len(snapshot) == len(train) + len(test) + sum(dropped.values())
-    assert not set(train[contract.key].to_pylist()) & set(test[contract.key].to_pylist())
+    assert not set(train[contract.customer].to_pylist()) & set(test[contract.customer].to_pylist())
     model = load_model(MODEL)
     assert (
-        set(model.feature_names_in_) == set(contract.features) == {*train.column_names} - {contract.key, contract.label}
+        set(model.feature_names_in_)
+        == set(contract.features)
+        == {*train.column_names} - {contract.key, *contract.withheld}
     )
     scores, _ = scored_by_pipeline(snapshot, tmp_path)
     expected = pd.read_parquet(PREDICTIONS).set_index(contract.key)["score"]

@@ -55,7 +55,13 @@ def test_the_environment_is_installed_again_only_when_the_lock_changes(with_envi
 
 
 def test_everything_that_is_installed_is_locked_with_its_hash():
-    for name in ("requirements-uv", "requirements", "requirements-dev"):
+    for name in (
+        "requirements-uv",
+        "requirements",
+        "requirements-snowflake",
+        "requirements-bigquery",
+        "requirements-dev",
+    ):
         lock = (ROOT / f"{name}.txt").read_text().replace("\\\n", " ")
         pinned = [line for line in lock.splitlines() if line and not line.lstrip().startswith("#")]
         assert all("==" in line and "--hash=sha256:" in line for line in pinned)

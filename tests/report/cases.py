@@ -13,7 +13,8 @@ from churn.gate.baseline import vs_baseline
 from churn.gate.rules import check_limit
 from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
-from report.data import Change, Comparison, DataChange, Flips, LabelChanges, Outcome, ReportData, Run, TwinCount
+from report.collect import over_time
+from report.data import Change, Comparison, DataChange, Flips, LabelChanges, Note, Outcome, ReportData, Run, TwinCount
 from report.faults import Approval, Fault
 from report.render import markdown, terminal
 
@@ -59,6 +60,12 @@ PASSING = ReportData(
     has_picture=True,
 )
 EVALUATION = dict.fromkeys(METRICS, 0.8) | {"intervals": {metric: [0.78, None] for metric in METRICS}}
+OVER_TIME = {
+    "roc_auc": 0.8,
+    "train_until": "2026-06-30",
+    "random_by_customer": {"roc_auc": 0.86},
+    "roc_auc_over_time": {"difference": -0.06, "interval": [-0.09, -0.03]},
+}
 SENTENCE = "total_charges has 11 nulls that the contract does not allow"
 BROKEN = {"table": "train", "rule": "nulls", "column": "total_charges", "count": 11, "share": 0.00197}
 LOOSER = Fault(
@@ -92,12 +99,25 @@ CASES = {
             overall=differences(0.003) | {"recall": differences(-0.05, "worse")["recall"]},
         ),
         notes=(
-            "This branch changes the gate rules, 1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.7",
+            Note(
+                "This branch changes the gate rules, 1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.7"
+            ),
+            Note("The committed dvc.lock is outdated, from train on", warns=False),
         ),
     ),
     "inconclusive_slices": replace(
         PASSING,
         rules=tuple(vs_baseline(1452, differences(0.003), [SliceDifferences("new_customers", 289, IN_DOUBT)], GATE)),
+    ),
+    "fall_over_time": replace(
+        PASSING,
+        evaluation=EVALUATION
+        | {
+            "rows": 2400,
+            "train_until": "2026-06-30",
+            "random_by_customer": EVALUATION | {"roc_auc": 0.86, "rows": 5200},
+        },
+        notes=tuple(map(Note, over_time(OVER_TIME))),
     ),
     "nothing_changed": replace(
         PASSING,
@@ -113,7 +133,7 @@ CASES = {
         has_picture=False,
         base_account=None,
         evaluation=EVALUATION,
-        notes=("Nothing to compare with: this clone does not know origin/main; fetch it with its history",),
+        notes=(Note("Nothing to compare with: this clone does not know origin/main; fetch it with its history"),),
     ),
     "another_problem": replace(
         PASSING,
@@ -191,7 +211,7 @@ CASES = {
     "easier_holdout": replace(
         PASSING,
         comparison=replace(PASSING.comparison, easier=(0.8594, 0.8911)),
-        notes=("The holdout became easier: main's model has a ROC AUC of 0.891 on it, and of 0.859 on main's",),
+        notes=(Note("The holdout became easier: main's model has a ROC AUC of 0.891 on it, and of 0.859 on main's"),),
     ),
     "hostile_names": replace(
         PASSING,
@@ -205,7 +225,7 @@ CASES = {
             RowChanges(added=0, removed=0, changed=1, kept=1), (FeatureDrift(HOSTILE, 0.1, 0.5, 0.0, 0.0),)
         ),
         account={"fetched": 1, "train": 1, "test": 0, "dropped": {HOSTILE: 1}},
-        notes=(HOSTILE,),
+        notes=(Note(HOSTILE),),
     ),
     "many_slices": replace(
         PASSING,

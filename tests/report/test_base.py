@@ -123,7 +123,7 @@ def test_a_change_of_what_judges_runs_before_it_or_fetches_is_told(file, what):
 
     The report warns: `This branch changes the code and settings that run before the judge: Makefile`
     """
-    assert list(judge_notes([], [file])) == [f"This branch changes the {what}: {file}"]
+    assert [note.text for note in judge_notes([], [file])] == [f"This branch changes the {what}: {file}"]
 
 
 @pytest.mark.parametrize("file", ["churn/features.py", "README.md", "tests/conftest.py", "dvc.lock", "plots/roc.csv"])
@@ -140,7 +140,7 @@ def test_a_change_of_the_model_or_of_words_is_no_such_note(file):
     ],
 )
 def test_a_change_of_the_source_or_of_the_registration_is_told(key, note):
-    assert list(judge_notes([Change("params.yaml", key, "a", "b")], [])) == [note]
+    assert [one.text for one in judge_notes([Change("params.yaml", key, "a", "b")], [])] == [note]
 
 
 def test_another_day_of_the_same_query_is_no_such_note():

@@ -7,7 +7,7 @@ from html import unescape
 from churn.evaluation.paired import Difference, SliceDifferences
 from churn.quality.drift import FeatureDrift, RowChanges
 from ci.artifact import neutral
-from report.data import Change, Comparison, DataChange
+from report.data import Change, Comparison, DataChange, Note
 from report.faults import to_approve
 from report.filters import FILTERS, escaped, signed, value
 from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
@@ -98,7 +98,7 @@ def test_a_name_that_the_data_lack_is_an_error_and_no_blank(monkeypatch, tmp_pat
 
 def test_no_value_begins_a_line_on_a_terminal():
     """GitHub would run `::error::` at the beginning of a line of a step's log as a command."""
-    lines = terminal(replace(CASES["hostile_names"], notes=("x\n::error::y\x1b[2J",))).splitlines()
+    lines = terminal(replace(CASES["hostile_names"], notes=(Note("x\n::error::y\x1b[2J"),))).splitlines()
     assert "! x ::error::y [2J" in lines
     assert not [line for line in lines if line.startswith("#")]
 
@@ -113,7 +113,7 @@ def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out(
         ),
         rules=tuple(rule(f"{n}{HOSTILE}" * 9, "recall", 0.5, n / 500) for n in many),
         changes=tuple(Change("params.yaml", f"{n}{HOSTILE}" * 9, HOSTILE * 9, HOSTILE * 9) for n in many),
-        notes=tuple(HOSTILE * 9 for _ in many),
+        notes=tuple(Note(HOSTILE * 9) for _ in many),
     )
     text = markdown(data)
     assert len(text) < LIMIT + 500

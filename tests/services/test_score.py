@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-import churn.data.sources.postgresql
+import churn.data.sources.adbc
 from churn.core.errors import StageError
 from churn.scoring import score
 from tests.servers import cutting_proxy
@@ -183,7 +183,7 @@ def test_a_server_that_falls_silent_while_it_gives_the_customers_is_given_up(
     monkeypatch.chdir(clone.folder)
     port = url.rpartition(":")[2].partition("/")[0]
     monkeypatch.setenv("PGPASSWORD", password["PGPASSWORD"])
-    monkeypatch.setattr(churn.data.sources.postgresql, "GRACE", 1.0)
+    monkeypatch.setattr(churn.data.sources.adbc, "GRACE", 1.0)
     with cutting_proxy(int(port), after=0, hold=True) as silent:
         given, wanted = f"{url.replace(port, str(silent))}#pg_class", tmp_path / "scores.csv"
         with pytest.raises(StageError, match="is silent: after"):

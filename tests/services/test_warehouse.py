@@ -14,6 +14,7 @@ import time
 from contextlib import closing, contextmanager, suppress
 from datetime import date
 
+import churn.data.sources.adbc
 import churn.data.sources.postgresql
 import churn.data.sources.s3
 from churn.config.params import Fetch
@@ -348,7 +349,7 @@ def test_a_connection_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
     """
     target = fetched(at.url)
     before = target.read_bytes()
-    monkeypatch.setattr(churn.data.sources.postgresql, "GRACE", 1.0)
+    monkeypatch.setattr(churn.data.sources.adbc, "GRACE", 1.0)
     for after, sql in ((500_000, ENDLESS), (0, "SELECT * FROM customers")):
         with cutting_proxy(at.port, after, hold=True) as port:
             started = time.monotonic()

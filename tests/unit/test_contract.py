@@ -79,3 +79,34 @@ def test_what_counts_as_missing_in_a_csv_is_what_pandas_says():
 def test_no_is_a_word_and_no_boolean(changed):
     loaded = changed(lambda v: v["columns"]["internet_service"].update(values=["DSL", "no", "yes"]))
     assert loaded.columns["internet_service"].values == ("DSL", "no", "yes")
+
+
+def test_a_category_has_at_most_255_values_and_the_message_groups_the_others(changed):
+    """Fault in the settings: a category lists more than 255 values.
+
+    Each stage fails: `contract.yaml: columns.contract: a category has at most 255 values, …`
+    """
+
+    def values(count):
+        return lambda v: v["columns"]["contract"].update(values=[f"v{number}" for number in range(count)])
+
+    assert len(changed(values(255)).columns["contract"].values) == 255
+    with pytest.raises(StageError, match=r"columns\.contract: a category has at most 255 values, and this one 1,500: "):
+        changed(values(1_500))
+
+
+def test_all_faults_of_the_rules_are_in_one_message_with_the_nearest_names(changed):
+    def change(v):
+        v["rules"]["ranges"]["tenure_month"] = v["rules"]["ranges"].pop("tenure_months")
+        v["rules"]["changes"]["Contract"] = 0.1
+        v["rules"]["spikes"] = {"partner": {"0": "none"}}
+        v["rules"]["relations"]["total_charges_fit_tenure"]["column"] = "total_charge"
+
+    with pytest.raises(StageError) as refused:
+        changed(change)
+    assert str(refused.value).partition("contract.yaml: ")[2] == (
+        "rules.ranges: no range for tenure_months; every numeric feature has one; rules.ranges:"
+        " tenure_month is not a numeric feature (is it tenure_months?); rules.spikes: partner is not a numeric feature;"
+        " rules.changes: Contract is not a feature (is it contract?); rules.relations.total_charges_fit_tenure.column:"
+        " total_charge is not declared (is it total_charges?)."
+    )

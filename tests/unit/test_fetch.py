@@ -1,5 +1,6 @@
 import gzip
 import random
+import re
 
 import churn.data.duckdb_helpers
 from churn.config.contract import Contract
@@ -230,3 +231,24 @@ def test_a_query_in_another_encoding_is_one_sentence(fetched, tmp_path):
     (tmp_path / "source.sql").write_bytes("SELECT 'é'".encode("latin-1"))
     with pytest.raises(StageError, match=r"source\.sql is not text in UTF-8"):
         read_query(str(tmp_path / "source.sql"))
+
+
+@pytest.mark.parametrize("values", [255, 256, 1_524])
+def test_a_category_with_too_many_values_is_named_with_sql_that_groups_them(fetched, values):
+    """Fault in the data: a category has more than 255 values.
+
+    fetch fails: `…: plan: a category has at most 255 values, and this one 1,524: group the rare ones in the query by …`
+    """
+    content = csv(*(f"{number},{number % 2},1,Yes,p{number % values}" for number in range(2 * values)), "x,1,1,No,")
+    if values == 255:
+        assert fetched(content)[0] == 511
+        return
+    with pytest.raises(
+        StageError, match=f"source.sql: plan: a category has .* and this one {values:,}: group"
+    ) as error:
+        fetched(content)
+    grouped = re.search("by (CASE .* END AS plan)", str(error.value))[1].replace(" x ", " plan ")
+    rows, target = fetched(content, query=QUERY.replace(", plan", f", {grouped}"))
+    plans = pq.read_table(target)["plan"].to_pylist()
+    assert (rows, len({*plans}), plans.count("other")) == (2 * values + 1, 52, 2 * values - 100)
+    assert plans[-1] is None

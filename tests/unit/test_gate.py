@@ -6,7 +6,7 @@ from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
 from churn.core.results import RuleOutcome
-from churn.gate.rules import evaluate_bounds, evaluate_rules, evaluate_slice, root_causes
+from churn.gate.rules import evaluate_bounds, evaluate_rules, evaluate_slice, loose_bounds, root_causes, unexplained
 from stages.gate import evidence_faults, lineage
 from stages.register import content_of
 
@@ -219,6 +219,13 @@ def test_a_small_slice_is_not_judged_and_a_vanished_one_is_broken():
             {"predicted": 0},
             ["the model predicts that nobody churns: none of 1,452 customers has a score of 0.5 or more"],
         ),
+        (
+            {"predicted": 3, "suitable_threshold": 0.0712},
+            [
+                "the model predicts that hardly anybody churns: 3 of 1,452 customers have a score of 0.5 or more: set"
+                " evaluate.threshold to about 0.0712, where as many are predicted as churned"
+            ],
+        ),
         ({"predicted": 1452}, ["the model predicts that everybody churns: each of 1,452 customers has a score of"]),
         (
             {"roc_auc": 0.51, "interval": [0.48, 0.54]},
@@ -235,3 +242,43 @@ def test_a_cause_that_breaks_many_rules_is_named(changed, causes):
     found = list(root_causes(evaluation))
     assert len(found) == len(causes)
     assert all(one.startswith(cause) for one, cause in zip(found, causes, strict=True))
+
+
+def rare(churners=29, rows=1452, **changed):
+    """Return an evaluation in which nobody is predicted, with two slices."""
+    values = {"rows": rows, "churners": churners, "predicted": 0, "threshold": 0.5, "roc_auc": 0.8, "recall": 0.0}
+    values["intervals"] = {"roc_auc": [0.75, 0.85], "expected_calibration_error": [0.0, 0.01], "recall": [0.0, 0.1]}
+    slices = [values | {"name": name, "kind": "value"} for name in ("contract=One year", "contract=Two year")]
+    return values | {"slices": slices, "suitable_threshold": 0.07} | changed
+
+
+def test_one_cause_and_the_threshold_stand_for_each_rule_that_an_unsuitable_threshold_breaks():
+    rules = gate(overall={"roc_auc": Bound(min=0.82), "recall": Bound(min=0.2)}, slices={})
+    outcomes = evaluate_rules(rare(), rules)
+    assert sum(rule.status == "failed" for rule in outcomes) == 4
+    assert [rule.message for rule in unexplained(outcomes, rare())] == [
+        "roc_auc of all customers is 0.8000, minimum 0.82"
+    ]
+    assert list(root_causes(rare())) == [
+        "the model predicts that nobody churns: none of 1,452 customers has a score of 0.5 or more: set"
+        " evaluate.threshold to about 0.07, where as many are predicted as churned"
+    ]
+    everybody = rare(predicted=1452)
+    assert sum(rule.status == "failed" for rule in evaluate_rules(everybody, rules)) == len(
+        list(unexplained(evaluate_rules(everybody, rules), everybody))
+    )
+
+
+def test_a_bound_without_a_bad_model_within_its_reach_is_noted_with_its_path():
+    def noted(limit, bound="min", interval=(0.89, 0.91), scope="all customers"):
+        values = {"roc_auc": 0.9, "intervals": {"roc_auc": list(interval)}}
+        return list(loose_bounds(evaluate_bounds(scope, values, {"roc_auc": Bound(**{bound: limit})})))
+
+    assert noted(0.87) == noted(0.9) == noted(0.95) == noted(0.5, interval=(0.9, 0.9)) == []
+    assert noted(0.8) == [
+        "gate.overall.roc_auc.min 0.8 lies 20 standard deviations below 0.9000, and blocks hardly any model:"
+        " `make bounds` sets it"
+    ]
+    (above,) = noted(1.0, "max", scope="partner=true")
+    assert above.startswith("gate.slices.partner=true.roc_auc.max 1 lies 20 standard deviations above 0.9000")
+    assert list(loose_bounds(evaluate_bounds("all customers", {}, {"roc_auc": Bound(min=0.1)}))) == []

@@ -1,5 +1,8 @@
 """The entries of dvc.lock that a run starts from."""
 
+from pathlib import Path
+
+from churn import lock
 from churn.core.errors import StageError
 from churn.lock import arguments, first_difference, kept, main, stages_of
 
@@ -40,3 +43,29 @@ def test_an_empty_lock_has_no_stages():
 def test_an_unknown_commit_is_one_sentence():
     with pytest.raises(StageError, match="nowhere is no commit of this clone"):
         main(arguments().parse_args(["compare", "nowhere"]))
+
+
+ENTRY = "  {}:\n    cmd: {}\n    deps:\n    - path: a\n      md5: {}\n"
+
+
+def lock_with(*stages):
+    return "schema: '2.0'\nstages:\n" + "".join(ENTRY.format(name, name, md5) for name, md5 in stages)
+
+
+def test_the_commit_of_results_changes_only_lines_that_differ(tmp_path, monkeypatch):
+    committed = lock_with(("train", 1), ("fetch", 1), ("gate", 1), ("register", 1))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lock, "git", lambda *_: committed)
+    Path("dvc.lock").write_text(lock_with(("fetch", 1), ("train", 2), ("gate", 1), ("evaluate", 1)))
+    assert lock.arrange("HEAD") == "dvc.lock has the order of that of HEAD"
+    assert Path("dvc.lock").read_text() == lock_with(
+        ("train", 2), ("fetch", 1), ("gate", 1), ("register", 1), ("evaluate", 1)
+    )
+
+
+def test_without_a_lock_in_the_commit_the_lock_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lock, "git", lambda *_: None)
+    Path("dvc.lock").write_text(made := lock_with(("fetch", 1), ("train", 2)))
+    lock.arrange("HEAD")
+    assert Path("dvc.lock").read_text() == made

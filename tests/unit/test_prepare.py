@@ -26,7 +26,7 @@ def raw(contract, tmp_path):
 
 def split_to(folder, raw, contract, settings=SETTINGS):
     train, test = folder / "train.parquet", folder / "test.parquet"
-    account = split(raw, settings, contract, train, test)
+    account = split(raw, settings, contract, (train, test))
     return account, pq.read_table(train), pq.read_table(test)
 
 

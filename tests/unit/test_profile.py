@@ -3,8 +3,8 @@ import re
 
 from churn.core.errors import StageError
 from churn.data.featuring import to_arrow
-from churn.quality.profile import load_profile, profile_of
-from churn.quality.profile_checks import profile_findings, single_feature_roc_auc, standard_error
+from churn.quality.profile import load_profile, profile_of, single_feature_roc_auc
+from churn.quality.profile_checks import profile_findings, standard_error
 from tests.conftest import make_customers
 from tests.frozen import copy_of
 
@@ -115,9 +115,7 @@ def test_the_roc_auc_of_a_feature_alone_is_that_of_its_bins(customers, reference
     churned, stayed = rates[customers["churn"] == 1].to_numpy(), rates[customers["churn"] == 0].to_numpy()
     pairs = churned[:, None] - stayed[None, :]
     expected = ((pairs > 0).sum() + (pairs == 0).sum() / 2) / pairs.size
-    assert single_feature_roc_auc(reference.features["contract"], reference.label_rate) == pytest.approx(
-        expected, abs=1e-4
-    )
+    assert single_feature_roc_auc(reference.features["contract"]) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -140,3 +138,60 @@ def test_a_profile_of_impossible_numbers_is_one_sentence(tmp_path, change, said)
     (tmp_path / "profile.json").write_text(json.dumps(values))
     with pytest.raises(StageError, match=re.escape(said)):
         load_profile(tmp_path / "profile.json")
+
+
+def test_the_columns_of_a_foreign_profile_are_one_line(customers, contract, reference):
+    other = {f"x{number}": one for number, one in enumerate(reference.features.values())}
+    foreign = reference.model_copy(update={"features": other, "rows": 10, "label_rate": 0.9})
+    (sentence,) = messages(customers, contract, foreign)
+    assert sentence == (
+        "profile.json describes other columns; it lacks tenure_months, monthly_charges, total_charges, num_products,"
+        " contract and 14 more; it has x0, x1, x2, x3, x4 and 14 more: `make profile` renews profile.json, to be"
+        " reviewed and committed"
+    )
+
+
+def test_three_columns_that_came_or_went_are_one_line_beside_the_shifts_of_the_others(customers, contract, reference):
+    features = {name: one for name, one in reference.features.items() if name not in ("partner", "dependents")}
+    former = reference.model_copy(update={"features": features | {"gone": reference.features["partner"]}})
+    assert messages(customers.assign(contract="One year"), contract, former)[0].startswith(
+        "profile.json describes other columns; it lacks partner, dependents; it has gone: "
+    )
+    assert {("profile", ""), ("categories", "contract")} <= shifts(
+        customers.assign(contract="One year"), contract, former
+    )
+
+
+@pytest.mark.parametrize(("values", "knows"), [(1_500, False), (250, False), (250, True), (1_500, True)])
+def test_many_values_of_noise_do_not_know_the_label_and_many_that_do_are_found(contract, customers, values, knows):
+    """Fault in the data: a category of many values knows the label, while as many values of noise do not.
+
+    validate fails: `… alone ranks churners with a ROC AUC of …`
+    """
+    random = np.random.default_rng(99)  # not the customers' seed
+    noise, churned = random.integers(0, values, len(customers)), customers["churn"].to_numpy(bool)
+    low = random.integers(0, values // 2, len(customers))
+    drawn = np.where(random.random(len(customers)) < 0.9, low + churned * (values // 2), noise) if knows else noise
+    column = contract.columns["contract"].model_copy(update={"values": tuple(map(str, range(values)))})
+    rules = contract.rules.model_copy(update={"max_single_feature_roc_auc": 0.6})
+    columns = {name: contract.columns[name] for name in (contract.key, contract.label)} | {"contract": column}
+    many = contract.model_copy(update={"columns": columns, "rules": rules})
+    described = profile(customers.assign(contract=drawn.astype(str))[list(columns)], many)
+    in_sample = described.features["contract"].model_copy(update={"out_of_fold": None})
+    assert single_feature_roc_auc(in_sample) > 0.6
+    area = single_feature_roc_auc(described.features["contract"])
+    assert area > 0.85 if knows else abs(area - 0.5) < 0.04
+    assert ("leakage" in {one.rule for one in profile_findings(many, described, described)}) == knows
+
+
+def test_the_measure_of_a_category_is_in_no_file(contract, customers):
+    rules = contract.rules.model_copy(update={"max_single_feature_roc_auc": 0.51})
+    described = profile(customers, contract.model_copy(update={"rules": rules}))
+    assert described.features["contract"].out_of_fold is not None
+    assert "out_of_fold" not in described.model_dump(mode="json")["features"]["contract"]
+
+
+def test_the_profile_of_a_wide_table_is_that_of_its_columns(contract, customers, monkeypatch):
+    whole = profile(customers, contract)
+    monkeypatch.setattr("churn.quality.profile.TOGETHER", 3)
+    assert profile(customers, contract) == whole

@@ -98,11 +98,14 @@ def against(holdout, params, contract, monkeypatch):
     features, scored = holdout
     keys = pd.Series(features["customer_id"])
 
-    def decided(champion, digest=MappingProxyType({FILES: "a digest"})):
+    def decided(champion, digest=MappingProxyType({FILES: "a digest"}), group=None, late=None):
         names = {"read_table": (features, scored["label"], keys), "read_model": champion, "held_out": None}
+        names["_group_of"] = group
         for name, value in (names | {"files_of": nullcontext(Path())}).items():
             monkeypatch.setattr(churn.registry.promotion, name, lambda *_, value=value: value)
-        monkeypatch.setattr(pd, "read_parquet", lambda _: pd.DataFrame({"score": scored["ours"]}))
+        predictions = pd.DataFrame({"customer_id": keys, "score": scored["ours"]})
+        given = predictions if late is None else predictions.assign(out_of_time=late)
+        monkeypatch.setattr(pd, "read_parquet", lambda _: given)
         present = SimpleNamespace(name="churn", version="1", tags={"model_sha256": "another", **digest})
         client = SimpleNamespace(get_model_version=lambda *_: present, search_model_versions=lambda *_, **__: [present])
         version = SimpleNamespace(name="churn", tags={"model_sha256": "ours"})
@@ -144,3 +147,16 @@ def test_a_champion_without_a_digest_of_its_files_is_not_read_and_stays(against)
     assert not wins
     assert why.startswith("version 1 of churn has no tag files_sha256: register did not make it, or did so before")
     assert why.endswith("; to follow it all the same, set the alias champion in MLflow")
+
+
+def test_a_champion_of_a_split_by_another_column_is_not_compared_and_stays(against):
+    wins, why = against(None, group="household")
+    assert not wins
+    assert why.startswith("version 1 was split by another column than customer_id, so it may have trained on these")
+
+
+def test_only_rows_later_than_the_training_are_compared(against, holdout):
+    _, scored = holdout
+    late = np.arange(len(scored)) % 2 == 0
+    _, why = against(Champion(["contract"], scored["theirs"].to_numpy()), late=late)
+    assert f"on {late.sum():,} customers" in why

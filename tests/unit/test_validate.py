@@ -41,7 +41,8 @@ def tables(contract, profile, tmp_path, monkeypatch):
         raw = pd.DataFrame({"customer_id": range(TRAIN_ROWS + TEST_ROWS)})
         raw.to_parquet("data/raw/customers.parquet", index=False)
         fitting = {"fetched": TRAIN_ROWS + TEST_ROWS, "train": len(train), "test": len(test), "dropped": {}}
-        return validate(of, profile, fitting if account is None else account)[1]
+        _, findings, check.notes = validate(of, profile, fitting if account is None else account)
+        return findings
 
     return check
 

@@ -111,7 +111,7 @@ def handler(fake):
                 headers["Link"] = f'<{following}>; rel="next"'
             return self.reply(status, json.dumps(answer), **headers)
 
-        do_GET = do_POST = do_PATCH = do_PUT = handle_request  # noqa: N815  # as http.server calls them
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_request  # noqa: N815  # as http.server calls them
 
         def log_message(self, *_):
             """Say nothing: the tests look at the state."""

@@ -205,6 +205,7 @@ class GitHub(FakeGitHub):
             "reviews": [],
             "head": {"ref": branch, "sha": self.sha(ref), "repo": {"full_name": repository}},
             "base": {"ref": "main", "sha": self.sha("main"), "repo": {"full_name": REPOSITORY}},
+            "state": "open",
             "merged_at": None,
             "merge_commit_sha": None,
             "review_decision": "",
@@ -228,7 +229,7 @@ class GitHub(FakeGitHub):
         pull["merge_commit_sha"] = self.site.ok("git", "rev-parse", "HEAD").strip()
         self.site.ok("git", "push", "--quiet", "origin", f"HEAD:refs/merged/{number}")
         self.git("update-ref", "refs/heads/main", pull["merge_commit_sha"])
-        pull["merged_at"] = datetime.now(UTC).isoformat()
+        pull["merged_at"], pull["state"] = datetime.now(UTC).isoformat(), "closed"
         return before
 
     # What GitHub starts then
@@ -357,13 +358,22 @@ class GitHub(FakeGitHub):
             case ["GET", "actions", "runs", number]:
                 return 200, next(run.json() for run in self.runs if run.id == int(number))
             case ["GET", "pulls"]:
-                branch = query["head"][0].partition(":")[2]
-                return 200, [pull for pull in self.pulls.values() if pull["head"]["ref"] == branch]
+                branch = query.get("head", [":"])[0].partition(":")[2]
+                return 200, [pull for pull in reversed(self.pulls.values()) if branch in ("", pull["head"]["ref"])]
+            case ["GET", "git", "matching-refs", *prefix]:
+                found = self.git("for-each-ref", "--format=%(refname)", f"refs/{'/'.join(prefix)}").split()
+                return 200, [{"ref": ref} for ref in found]
+            case ["DELETE", "git", *ref]:
+                self.git("update-ref", "-d", "/".join(ref))
+                return 204, {}
             case ["POST", "pulls"]:
                 head = body["head"]
                 number = self.create_pull(head, f"refs/heads/{head}", title=body["title"], body=body["body"])
                 return 201, self.pulls[number]
             case ["GET", "pulls", number] if int(number) in self.pulls:
+                return 200, self.pulls[int(number)]
+            case ["PATCH", "pulls", number]:
+                self.pulls[int(number)] |= body
                 return 200, self.pulls[int(number)]
             case ["PUT", "pulls", number, "merge"]:
                 if body["sha"] not in (None, self.pulls[int(number)]["head"]["sha"]):

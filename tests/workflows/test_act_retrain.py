@@ -44,7 +44,7 @@ def test_new_data_are_proposed_checked_merged_and_registered_without_an_app(sour
     assert run.stages == ["fetch", "prepare", "validate", "train", "evaluate", "gate"]
     (pull,) = github.pulls.values()
     assert pull["head"]["ref"].startswith("retrain/")
-    assert pull["body"].startswith("## ✅ Passes the gate: ")
+    assert pull["body"].startswith("Passes the gate: ")
     (line,) = re.findall(r'  as_of: "(.*)" #', github.git("show", f"{pull['head']['ref']}:params.yaml"))
     assert date.fromisoformat(line) - yesterday <= timedelta(days=1), "the newest closed day, also around midnight"
     assert date.fromisoformat(line) >= yesterday
@@ -55,6 +55,7 @@ def test_new_data_are_proposed_checked_merged_and_registered_without_an_app(sour
     assert "train" not in checked.stages, "the retraining's work lies in the run-cache"
     assert "0 customers added, 200 removed" in github.comments[0]["body"]
     assert pull["merged_at"]
+    assert github.git("for-each-ref", f"refs/heads/{pull['head']['ref']}") == ""
 
     main = github.run_dispatched()
     assert main.jobs == {"checks": "success", "pipeline": "success", "register": "success"}
@@ -66,13 +67,14 @@ def test_new_data_are_proposed_checked_merged_and_registered_without_an_app(sour
 
 def test_a_drift_signal_proposes_once_and_an_app_lets_github_merge_by_itself(source):
     github = source.github
-    github.variables["APP_ID"], github.secrets["APP_PRIVATE_KEY"] = "1", "a key"
+    github.variables["APP_CLIENT_ID"], github.secrets["APP_PRIVATE_KEY"] = "1", "a key"
     source.customers.iloc[:-300].to_csv(source.file, index=False)
     run = retrain(github, "repository_dispatch")
     assert run.jobs == {"retrain": "success", "propose": "success"}
     pull = list(github.pulls.values())[-1]
     assert pull["auto_merge"]
     assert github.dispatched == [], "what an app opens is checked without being asked for"
+    assert pull["state"] == "open"
 
     again = retrain(github, "repository_dispatch")
     assert again.jobs == {"retrain": "success", "propose": "success"}
@@ -86,7 +88,12 @@ def test_new_data_that_break_the_contract_are_proposed_with_the_reason_and_told_
     run = retrain(github)
     assert run.jobs == {"retrain": "failure", "propose": "success", "alert": "success"}
     pull = list(github.pulls.values())[-1]
-    assert pull["body"].startswith("## ⛔ Blocked: ")
+    assert pull["body"].startswith("Blocked: ")
+    former = [one for one in github.pulls.values() if one is not pull]
+    assert {one["state"] for one in former} == {"closed"}, "merged, or superseded"
+    assert github.git("for-each-ref", "--format=%(refname)", "refs/heads/retrain").split() == [
+        f"refs/heads/{pull['head']['ref']}"
+    ]
     assert "Stage validate failed" in github.messages[0]["text"]
 
 

@@ -8,7 +8,7 @@ from tests.workflows.fake_github import FakeGitHub
 
 import pytest
 
-SECRET = "T0000/B0000/a-secret"
+SECRET, COMMIT = "T0000/B0000/a-secret", "0123456789" * 4
 
 
 @pytest.fixture
@@ -20,6 +20,7 @@ def slack(monkeypatch):
         "GITHUB_REF_NAME": "main",
         "GITHUB_REPOSITORY": "example/churn",
         "GITHUB_RUN_ID": "12",
+        "GITHUB_SHA": COMMIT,
         "GITHUB_SERVER_URL": "https://github.com",
         "NEEDS": json.dumps({"checks": {"result": "success"}, "pipeline": {"result": "failure"}}),
         "WORKFLOW": "pipeline",
@@ -57,40 +58,67 @@ def test_a_job_that_knows_why_it_failed_says_so(slack, tmp_path, monkeypatch):
     }
     monkeypatch.setenv("NEEDS", json.dumps(needs))
     assert send(tmp_path, verdict="passed", headline="Passes the gate", stage=None) == 0
-    first, second, _ = text(slack).splitlines()
+    first, second, *_ = text(slack).splitlines()
     assert first == "Job register, land failed in pipeline of example/churn"
     assert second.startswith("> register: the registry at ")
     assert "&lt;it&gt; is down." in second
 
 
-def test_the_message_says_which_stage_failed_why_who_pushed_and_where_to_look(slack, tmp_path):
+def test_the_message_says_which_stage_failed_why_by_whose_commit_and_who_is_to_act(slack, tmp_path):
     headline = "Blocked: total_charges has 11 nulls that the contract does not allow"
     assert send(tmp_path, verdict="blocked", headline=headline, stage="validate") == 0
     assert text(slack) == (
         "Stage validate failed in pipeline of example/churn\n"
         "> Blocked: total_charges has 11 nulls that the contract does not allow\n"
-        "push by alice on main: <https://github.com/example/churn/actions/runs/12|the run>"
+        f"push by alice on main at <https://github.com/example/churn/commit/{COMMIT}|01234567>:"
+        " <https://github.com/example/churn/actions/runs/12|the run>\n"
+        "To act: alice"
     )
 
 
-def test_on_a_pull_request_its_branch_is_named(slack, tmp_path, monkeypatch):
+@pytest.mark.parametrize("event", ["schedule", "repository_dispatch"])
+def test_where_nobody_has_changed_anything_a_code_owner_is_to_act(slack, tmp_path, monkeypatch, event):
+    monkeypatch.setenv("GITHUB_EVENT_NAME", event)
+    assert send(tmp_path) == 0
+    assert text(slack).endswith("\nTo act: a code owner, see .github/CODEOWNERS")
+
+
+def test_a_new_champion_is_told_where_no_job_failed(slack, tmp_path, monkeypatch):
+    needs = {"register": {"result": "success", "outputs": {"champion": "Version 7 of churn"}}}
+    monkeypatch.setenv("NEEDS", json.dumps(needs))
+    assert send(tmp_path, verdict="passed", headline="Passes the gate", stage=None) == 0
+    assert text(slack).splitlines()[0] == "Version 7 of churn is the new champion of example/churn"
+    assert text(slack).splitlines()[1].startswith("push by alice on main at <")
+
+
+def test_on_a_pull_request_its_branch_is_named_and_its_commit_and_not_the_merge(slack, tmp_path, monkeypatch):
+    (tmp_path / "event.json").write_text(json.dumps({"pull_request": {"head": {"sha": "f" * 40}}}))
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
     monkeypatch.setenv("GITHUB_EVENT_NAME", "pull_request")
     monkeypatch.setenv("GITHUB_REF_NAME", "7/merge")
     monkeypatch.setenv("GITHUB_HEAD_REF", "better-model")
     assert send(tmp_path) == 0
-    assert "\npull_request by alice on better-model: <" in text(slack)
+    commit = f"https://github.com/example/churn/commit/{'f' * 40}"
+    assert f"\npull_request by alice on better-model at <{commit}|ffffffff>" in text(slack)
 
 
 @pytest.mark.parametrize(
     ("fork", "shown"), [({"full_name": "stranger/churn"}, "stranger/churn"), (None, "a deleted fork")]
 )
 def test_after_a_run_of_a_fork_the_fork_is_named_and_not_main(slack, tmp_path, monkeypatch, fork, shown):
-    run = {"event": "pull_request", "actor": {"login": "mallory"}, "head_repository": fork, "head_branch": "<!here>"}
+    run = {
+        "event": "pull_request",
+        "head_sha": COMMIT,
+        "actor": {"login": "mallory"},
+        "head_repository": fork,
+        "head_branch": "<!here>",
+    }
     (tmp_path / "event.json").write_text(json.dumps({"workflow_run": run}))
     monkeypatch.setenv("GITHUB_EVENT_NAME", "workflow_run")
     monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
     assert alert.main([]) == 0
-    assert f"\npull_request by mallory on {shown}:&lt;!here&gt;: <https://github.com/example/churn/" in text(slack)
+    assert f"\npull_request by mallory on {shown}:&lt;!here&gt; at <https://github.com/example/churn/" in text(slack)
+    assert text(slack).endswith("To act: a code owner, see .github/CODEOWNERS"), "and not the stranger"
 
 
 def test_where_no_stage_failed_the_jobs_that_did_are_named(slack, tmp_path, monkeypatch):
@@ -133,8 +161,8 @@ def test_a_headline_and_a_branch_can_notify_nobody_and_lead_nowhere(slack, tmp_p
     monkeypatch.setenv("GITHUB_HEAD_REF", "<!here>")
     assert send(tmp_path, verdict="blocked", headline=hostile, stage="gate") == 0
     own = "<https://github.com/example/churn/actions/runs/12|the run>"
-    said = text(slack).replace(own, "")
-    assert len(said.splitlines()) == 3
+    said = text(slack).replace(own, "").replace(f"<https://github.com/example/churn/commit/{COMMIT}|01234567>", "")
+    assert len(said.splitlines()) == 4
     assert "<" not in said
     assert "@here" not in said
     assert "://" not in said

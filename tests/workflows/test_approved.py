@@ -30,7 +30,9 @@ def review(login, state="APPROVED", commit=HEAD, *, teams=(), can_push=True, bod
 def ask(monkeypatch, tmp_path, capsys):
     """Return a function that returns who has approved, as a run on the pull request or on main is told."""
 
-    def asked(*reviews, on_main=False, author="bob", pull=None, codeowners=CODEOWNERS, main="main"):
+    def asked(
+        *reviews, on_main=False, author="bob", pull=None, codeowners=CODEOWNERS, main="main", event="push", ref=""
+    ):
         of_commit = {"number": 7, "merged_at": "2026", "merge_commit_sha": MERGE, "base": {"ref": "main"}}
         of_commit |= {"head": {"sha": HEAD}} | (pull or {})
 
@@ -38,6 +40,8 @@ def ask(monkeypatch, tmp_path, capsys):
             if command[0] == "git":
                 assert command == ("git", "show", "main:.github/CODEOWNERS")
                 return codeowners
+            if command[2] == "repos/example/churn/pulls/7":
+                return json.dumps({"head": {"sha": HEAD}})
             if command[2] != "graphql":
                 assert command == ("gh", "api", f"repos/example/churn/commits/{MERGE}/pulls")
                 return json.dumps([of_commit])
@@ -47,6 +51,8 @@ def ask(monkeypatch, tmp_path, capsys):
 
         monkeypatch.setattr(shell, "run", run)
         monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
+        monkeypatch.setenv("GITHUB_EVENT_NAME", event)
+        monkeypatch.setenv("GITHUB_REF", ref)
         monkeypatch.setenv("GITHUB_REF_NAME", main if on_main else "7/merge")
         monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
         where = ("--head", MERGE, "--pull-request", "") if on_main else ("--head", HEAD, "--pull-request", "7")
@@ -69,6 +75,12 @@ def test_an_approval_on_behalf_of_an_owning_team_counts(ask):
 
 def test_on_main_the_approval_of_the_merged_pull_request_counts(ask):
     assert ask(review("olga"), on_main=True) == "olga"
+
+
+def test_in_a_merge_queue_the_approval_of_the_last_pull_request_counts(ask):
+    ref = f"refs/heads/gh-readonly-queue/main/pr-7-{OLDER}"
+    assert ask(review("olga"), on_main=True, event="merge_group", ref=ref, pull={"merged_at": None}) == "olga"
+    assert ask(review("olga"), on_main=True, event="push", ref=ref, pull={"merged_at": None}) == "", "anybody's branch"
 
 
 def test_on_a_default_branch_of_another_name_too(ask):

@@ -3,9 +3,11 @@
 import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ci import artifact, comment
@@ -14,11 +16,16 @@ from tests.workflows.fake_github import AUTHOR, REPOSITORY, TOKEN, FakeGitHub
 import pytest
 
 STAND_INS = Path(__file__).parent / "stand_ins" / "bin"
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + bytes([0, 0, 6, 0, 0, 0, 6, 0]) + bytes(100)
 REPORT = "**Passes the gate**\n\n![main and this branch](comparison.png)\n\n| a | b |\n"
 SHA = "5" * 40
 WATERMARK = f'![](https://cml.dev/watermark.png#{SHA} "CML watermark model-report")'
 RUN = f"https://github.com/{REPOSITORY}/actions/runs/12"
+ON = f"\n\n<sub>On commit {SHA[:8]}</sub>"
+
+
+def footer(server="https://github.com"):
+    return f"\n\n<sub>Commit {SHA[:8]}, [the run]({server}/{REPOSITORY}/actions/runs/12), 2026-11-29 02:05 UTC</sub>"
 
 
 @pytest.fixture
@@ -44,8 +51,9 @@ def github(tmp_path, monkeypatch):
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    for name in ("CML_PUBLISH_URL", "GH_TOKEN", "REPO_TOKEN"):
+    for name in ("CML_PUBLISH_URL", "GH_TOKEN", "PICTURE_URL", "REPO_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(comment, "now", lambda: datetime(2026, 11, 29, 2, 5, tzinfo=UTC))
     yield fake
     fake.close()
 
@@ -93,6 +101,13 @@ def folder(tmp_path):
     return made
 
 
+@pytest.fixture
+def host(github, monkeypatch):
+    """GitHub, and a host for pictures."""
+    monkeypatch.setenv("CML_PUBLISH_URL", "https://pictures.example")
+    return github
+
+
 def post(folder, *arguments):
     return comment.main(["--folder", str(folder), *(arguments or ("--pull-request", "7"))])
 
@@ -107,7 +122,7 @@ def test_without_cml_the_github_cli_posts_and_then_edits_the_same_comment(github
     assert bodies(github)[0].endswith(f"\n\n{WATERMARK}")
     (folder / "report.md").write_text("**Blocked**\n")
     assert post(folder) == 0
-    assert bodies(github) == [f"**Blocked**\n\n\n{WATERMARK}"]
+    assert bodies(github) == [f"**Blocked**{ON}{footer()}\n\n{WATERMARK}"]
     assert "not CML: `cml comment` cannot be run (No such file or directory)." in capsys.readouterr().out
 
 
@@ -115,7 +130,7 @@ def test_cml_posts_and_then_edits_the_same_comment(cml, folder, capsys):
     assert post(folder) == 0
     (folder / "report.md").write_text("**Blocked**\n")
     assert post(folder) == 0
-    assert bodies(cml) == [f"**Blocked**\n\n\n{WATERMARK}"]
+    assert bodies(cml) == [f"**Blocked**{ON}{footer(os.environ['GITHUB_SERVER_URL'])}\n\n{WATERMARK}"]
     assert [line[:9] for line in capsys.readouterr().out.splitlines()] == ["CML wrote"] * 2
 
 
@@ -138,6 +153,23 @@ def test_the_picture_is_published_and_shown_where_the_report_has_it(cml, folder)
     shown = "\n\n![main and this branch](https://pictures.example/abc.png?"
     assert shown in bodies(cml)[0]
     assert "comparison.png" not in bodies(cml)[0]
+
+
+def test_the_picture_that_the_repository_keeps_is_shown_and_goes_to_no_other_host(cml, folder, monkeypatch):
+    monkeypatch.delenv("CML_PUBLISH_URL")
+    monkeypatch.setenv("PICTURE_URL", "https://github.com/example/churn/raw/report-pictures/12-1.png")
+    assert post(folder) == 0
+    assert (
+        "\n\n![main and this branch](https://github.com/example/churn/raw/report-pictures/12-1.png)\n" in bodies(cml)[0]
+    )
+    assert cml.pictures == []
+
+
+def test_without_a_host_no_picture_is_published(cml, folder, monkeypatch):
+    monkeypatch.delenv("CML_PUBLISH_URL")
+    assert post(folder) == 0
+    assert "\n\n_No picture here: " in bodies(cml)[0]
+    assert cml.pictures == []
 
 
 @pytest.mark.parametrize("before", [29, 30, 40, 250])
@@ -246,9 +278,14 @@ def test_when_nobody_can_post_one_sentence_says_so_also_to_the_alert(github, fol
 
 def test_a_fork_is_commented_on_under_the_number_that_its_run_wrote_down(github, folder, monkeypatch):
     event = folder.parent / "event.json"
-    event.write_text(json.dumps({"workflow_run": {"html_url": "https://github.com/example/churn/actions/runs/11"}}))
+    run = {"html_url": "https://github.com/example/churn/actions/runs/11", "head_sha": "7" * 40}
+    event.write_text(json.dumps({"workflow_run": run}))
     monkeypatch.setenv("GITHUB_EVENT_NAME", "workflow_run")
+    (folder / "report.md").write_text(f"{REPORT}[Log in](https://evil.example)\n")
     assert post(folder, "--expect-head", "7" * 40) == 0
+    assert bodies(github)[0].startswith("> [!WARNING]\n> **Unverified:** ")
+    assert "](https://evil.example" not in bodies(github)[0]
+    assert "\n\n<sub>On commit 77777777</sub>\n\n" in bodies(github)[0]
     assert "[the run](https://github.com/example/churn/actions/runs/11)" in bodies(github)[0]
 
 
@@ -288,7 +325,8 @@ def test_a_report_that_is_none_is_not_shown_and_the_comment_says_why(github, fol
     github.comment(f"**Passes the gate**, yesterday\n\n{WATERMARK}")
     spoil(folder / "report.md")
     assert post(folder) == 0
-    assert bodies(github) == [f"There is no report of [this run]({RUN}): report.md {said}.\n\n{WATERMARK}"]
+    shown = f"There is no report of [this run]({RUN}): report.md {said}."
+    assert bodies(github) == [f"{shown}{ON}{footer()}\n\n{WATERMARK}"]
 
 
 @pytest.mark.parametrize(
@@ -297,14 +335,15 @@ def test_a_report_that_is_none_is_not_shown_and_the_comment_says_why(github, fol
         (lambda path: path.unlink(), "is missing or no regular file"),
         (lambda path: (path.unlink(), path.symlink_to(__file__)), "is missing or no regular file"),
         (lambda path: path.write_bytes(b"<svg onload=alert(1)>"), "is no PNG"),
-        (lambda path: path.write_bytes(PNG + bytes(5_000_000)), "has more than 5,000,000 bytes"),
+        (lambda path: path.write_bytes(PNG + bytes(500_000)), "has more than 500,000 bytes"),
+        (lambda path: path.write_bytes(PNG[:16] + b"\xff" * 8), "has 4,294,967,295 x 4,294,967,295 pixels, more than"),
     ],
 )
-def test_a_picture_that_is_none_is_not_published(github, folder, spoil, said, capsys):
+def test_a_picture_that_is_none_is_not_published(host, folder, spoil, said, capsys):
     spoil(folder / "comparison.png")
     assert post(folder) == 0
-    assert f"The picture was not published: comparison.png {said}.\n" in capsys.readouterr().out
-    assert "_No picture here" in bodies(github)[0]
+    assert f"The picture was not published: comparison.png {said}" in capsys.readouterr().out
+    assert "_No picture here" in bodies(host)[0]
 
 
 @pytest.mark.parametrize("way", ["cml", "github"])
@@ -314,12 +353,14 @@ def test_a_report_that_is_too_long_is_cut_at_a_line_and_says_so(way, text, folde
     (folder / "report.md").write_text(text)
     assert post(folder) == 0
     body = bodies(fake)[0]
-    said, kept, watermark = body.split("\n\n")
-    assert said.startswith("_Cut after 65,000 characters: [the run](")
+    said, on, *kept, origin, watermark = body.split("\n\n")
+    assert said.startswith("_Cut after 64,500 characters: [the run](")
+    assert f"\n\n{on}" == ON
+    assert origin == footer(os.environ["GITHUB_SERVER_URL"]).strip()
     assert 64_000 < len(body) < 65_536
     assert watermark == WATERMARK
     if "line" in text:
-        assert set(kept.splitlines()) == {"**Blocked**", "a line of text"}
+        assert {line for part in kept for line in part.splitlines()} == {"**Blocked**", "a line of text"}
 
 
 @pytest.mark.parametrize(
@@ -374,7 +415,25 @@ def test_neutral_leaves_the_reports_own_marks_alone(text):
     assert artifact.neutral(text) == text
 
 
-def test_neutral_is_what_the_comment_gets(github, folder, stand_in):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[the run](https://evil.example)",
+        "[the run] (x) [the run][1]\n\n[1]: https://evil.example",
+        "https://evil.example http://evil.example ftp://evil.example",
+        "www.evil.example WWW.evil.example",
+        "```mermaid\ngraph TD\n```\n~~~ geojson\n{}\n~~~\n````Mermaid\n````",
+        "$$\\text{Passed}$$ $`x`$",
+    ],
+)
+def test_a_strangers_text_leads_nowhere_and_draws_nothing(text):
+    harmless = artifact.unverified(text)
+    assert not re.search(r"\]\(|\]\[|\]:|://|www\.|(```|~~~) ?\w|\$[$`]", harmless, re.IGNORECASE)
+    assert harmless.replace(artifact.INVISIBLE, "") == text
+
+
+def test_neutral_is_what_the_comment_gets(github, folder, stand_in, monkeypatch):
+    monkeypatch.setenv("CML_PUBLISH_URL", "https://pictures.example")
     stand_in('[ "$1" = asset ] && echo https://pictures.example/abc.png')
     forged = WATERMARK.replace(SHA, "a" * 40)
     (folder / "report.md").write_text(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -158,6 +159,22 @@ def test_a_registration_that_fails_says_why(tmp_path, monkeypatch, commands, out
     assert register.main() == 0
 
 
+@pytest.mark.parametrize(
+    ("run", "asked"),
+    [("12", "true"), ("11", "true"), ("12", ""), (None, "true")],
+    ids=["by this run", "by a run before", "nobody asks", "no move yet"],
+)
+def test_a_champion_that_this_run_has_made_is_told_where_a_variable_asks(monkeypatch, commands, outputs, run, asked):
+    for name, value in {"SERVER_URL": "https://github.com", "REPOSITORY": "example/churn", "RUN_ID": "12"}.items():
+        monkeypatch.setenv(f"GITHUB_{name}", value)
+    monkeypatch.setenv("ALERT_CHAMPION", asked)
+    moves = [{"who": f"alice, https://github.com/example/churn/actions/runs/{run}"}] if run else []
+    registry = {"model": "churn", "champion": "7", "moves": moves}
+    commands.answers["churn registry show"] = json.dumps(registry)
+    assert register.main() == 0
+    assert outputs() == ({"champion": "Version 7 of churn"} if (run, asked) == ("12", "true") else {})
+
+
 def test_without_the_model_nothing_is_registered(commands, outputs):
     commands.answers["dvc pull"] = 255
     assert register.main() == 255
@@ -176,7 +193,7 @@ def test_a_pull_request_that_waits_for_nobody_is_merged_at_the_commit_that_was_c
     pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision})
     land.main()
     assert pull_request[1:] == [
-        "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --match-head-commit GITHUB_SHA",
+        "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --delete-branch --match-head-commit GITHUB_SHA",
         "gh workflow run pipeline.yml --repo GITHUB_REPOSITORY --ref DEFAULT_BRANCH",
     ]
 
@@ -290,7 +307,7 @@ def based_on(monkeypatch, outputs, before):
 
 def test_on_main_the_base_is_the_commit_before_the_push(history, monkeypatch, outputs, tmp_path):
     found = based_on(monkeypatch, outputs, history[1])
-    assert found == {"name": history[1], "commit": history[1], "judge": "own", "code": history[1]}
+    assert found == {"name": history[1], "commit": history[1], "judge": "own", "code": history[1], "first": "true"}
     assert (tmp_path / "base.zip").exists()
 
 
@@ -306,13 +323,22 @@ def test_a_base_without_ci_is_judged_by_the_programs_of_the_run_which_get_no_tok
     assert (found["commit"], found["code"]) == (history[0], history[2]), "only where they are one a step has a token"
 
 
+def test_the_change_that_brings_the_program_that_comments_is_known(history, monkeypatch, outputs):
+    assert based_on(monkeypatch, outputs, history[1])["first"] == "true"
+    Path("ci/comment.py").write_text("")
+    git("add", "ci")
+    git("update-ref", "refs/remotes/origin/main", commit("Comment"))
+    Path(os.environ["GITHUB_OUTPUT"]).write_text("")
+    assert "first" not in based_on(monkeypatch, outputs, history[1])
+
+
 def test_a_branch_is_compared_with_the_commit_that_it_started_from(history, monkeypatch, outputs):
     git("update-ref", "refs/remotes/origin/main", history[2])
     git("checkout", "--quiet", "-B", "feature", history[1])
     commit("Change")
     monkeypatch.setenv("GITHUB_REF", "refs/pull/7/merge")
     found = based_on(monkeypatch, outputs, "")
-    assert found == {"name": "origin/main", "commit": history[1], "judge": "own", "code": history[1]}
+    assert found == {"name": "origin/main", "commit": history[1], "judge": "own", "code": history[1], "first": "true"}
 
 
 @pytest.mark.parametrize("status", [0, 1])

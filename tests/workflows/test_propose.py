@@ -9,7 +9,8 @@ from ci import propose, shell
 import pytest
 
 BRANCH, TITLE = "retrain/1a2b3c4d", "Retrain on snapshot 1a2b3c4d"
-REPORT = "**Passes the gate**\n\n![main and this branch](comparison.png)\n\nMore\n"
+HEADLINE = "Passes the gate: ROC AUC 0.86"
+BODY = f"{HEADLINE}\n\n[This run](https://github.com/example/churn/actions/runs/12) made the results."
 
 
 def git(*arguments):
@@ -22,6 +23,8 @@ def github(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
     monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    monkeypatch.setenv("GITHUB_RUN_ID", "12")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
     monkeypatch.setenv("GH_TOKEN", "of the run")
     monkeypatch.setenv("DISPATCH_TOKEN", "of the run")
     git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "origin"))
@@ -35,8 +38,8 @@ def github(tmp_path, monkeypatch):
     git("push", "--quiet", "origin", "HEAD:main")
     for name in ("dvc.lock", "metrics/gate.json", "params.yaml", "plots/roc.csv"):
         Path(name).write_text("new\n")
-    propose.REPORT.parent.mkdir(parents=True)
-    propose.REPORT.write_text(REPORT)
+    propose.OUTCOME.parent.mkdir(parents=True)
+    propose.OUTCOME.write_text(json.dumps({"headline": HEADLINE}))
 
     calls = []
     answers = {
@@ -46,6 +49,10 @@ def github(tmp_path, monkeypatch):
         "repos/example/churn/pulls -f": '{"number": 10}',
         "repos/example/churn/pulls/10": '{"node_id": "PR_10"}',
         "graphql": "{}",
+        "churn/pulls?state=all&sort": "[]",
+        "churn/git/matching-refs/heads/retrain/": "[]",
+        "gh pr close": "",
+        "--method=DELETE": "",
         "gh workflow run": "",
     }
     real = shell.run
@@ -72,11 +79,23 @@ def called(github, part):
     return [(command, token) for command, token in github.calls if part in command]
 
 
-def test_cml_opens_it_with_the_report_and_no_skip_ci(github):
+def test_the_dvc_file_of_an_updated_source_is_in_the_pull_request_and_no_other_change(github):
+    Path("data.csv.dvc").write_text("old\n")
+    git("add", "data.csv.dvc")
+    git("-c", "user.name=test", "-c", "user.email=test@example.invalid", "commit", "--quiet", "--message=Import")
+    Path("data.csv.dvc").write_text("new\n")
+    github.answers["cml"] = shell.FailedError("`cml pr` failed (HTTP 503)")
+    propose_it()
+    assert called(github, "cml pr create")[0][0].endswith("dvc.lock metrics/** params.yaml plots/** data.csv.dvc")
+    changed = git("diff", "--name-only", "origin/main", "HEAD").split()
+    assert changed == ["data.csv.dvc", "dvc.lock", "metrics/gate.json", "params.yaml", "plots/roc.csv"]
+
+
+def test_cml_opens_it_with_the_verdict_and_no_skip_ci(github):
     propose_it()
     ((command, token),) = called(github, "cml pr create")
     assert token == "GH_TOKEN"
-    assert f"--branch={BRANCH} --title={TITLE} --body=**Passes the gate**\n\n\n\nMore\n" in command
+    assert f"--branch={BRANCH} --title={TITLE} --body={BODY} The report is the comment below." in command
     assert f"--message={TITLE}" in command
     assert command.endswith("dvc.lock metrics/** params.yaml plots/**")
     assert not called(github, "churn/pulls -f")
@@ -104,7 +123,7 @@ def test_where_cml_opens_none_git_and_the_github_cli_do(github, answer):
         "plots/roc.csv",
     ]
     ((command, _),) = called(github, "churn/pulls -f")
-    assert f"-f base=main -f head={BRANCH} -f title={TITLE} -f body=**Passes" in command
+    assert f"-f base=main -f head={BRANCH} -f title={TITLE} -f body={BODY}" in command
     assert called(github, "workflow run")[0][0].endswith("-f pull_request=10")
 
 
@@ -141,6 +160,38 @@ def test_what_was_proposed_before_is_not_proposed_again(github, capsys):
     propose_it()
     assert len(github.calls) == 1
     assert address in capsys.readouterr().out
+
+
+def pull(number, ref, state, repository="example/churn"):
+    return {"number": number, "state": state, "head": {"ref": ref, "repo": repository and {"full_name": repository}}}
+
+
+def test_what_it_supersedes_is_closed_and_the_branches_of_former_ones_are_deleted(github):
+    pulls = [
+        pull(9, BRANCH, "open"),
+        pull(8, "retrain/older", "open"),
+        pull(7, "retrain/merged", "closed"),
+        pull(6, "retrain/of-a-fork", "open", "stranger/churn"),
+        pull(5, "retrain/of-a-deleted-fork", "open", None),
+        pull(4, "feature", "open"),
+    ]
+    refs = [BRANCH, "retrain/older", "retrain/merged", "retrain/by-hand", "retrain/of-a-fork"]
+    github.answers["churn/pulls?state=all&sort"] = json.dumps(pulls)
+    github.answers["matching-refs"] = json.dumps([{"ref": f"refs/heads/{ref}"} for ref in refs])
+    propose_it()
+    closed = called(github, "gh pr close")
+    assert closed == [("gh pr close 8 --repo example/churn --comment Superseded by #9.", "GH_TOKEN")]
+    deleted = [command.rpartition("/git/refs/heads/")[2] for command, _ in called(github, "--method=DELETE")]
+    assert deleted == ["retrain/merged", "retrain/older"]
+
+
+def test_where_github_does_not_close_former_ones_the_new_one_is_proposed_all_the_same(github, capsys):
+    github.answers["churn/pulls?state=all&sort"] = shell.FailedError("`gh api` failed (HTTP 502)")
+    propose_it()
+    assert (
+        "::warning::Former pull requests are left as they are: `gh api` failed (HTTP 502)." in capsys.readouterr().out
+    )
+    assert called(github, "workflow run")
 
 
 def test_without_an_app_the_checks_are_dispatched_and_the_job_land_merges(github):

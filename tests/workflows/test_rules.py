@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 GITHUB = ROOT / ".github"
 WORKFLOWS = {path.stem: path for path in sorted((GITHUB / "workflows").glob("*.yml"))}
 FILES = [*WORKFLOWS.values(), *sorted((GITHUB / "actions").glob("*/action.yml"))]
-CALLED = ("alert", "register")  # by other workflows
+CALLED = ("alert", "register", "report")  # by other workflows
 PROGRAMS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "ci").glob("*.py"))}
 OF_THE_DEFAULT_BRANCH = {"ref": "${{ github.event.repository.default_branch }}", "sparse-checkout": ".github\nci\n"}
 
@@ -141,6 +141,7 @@ TRIGGERS = {
     "pipeline": {
         "push": {"branches": ["main", "master"]},
         "pull_request": {"branches": ["main", "master"]},
+        "merge_group": None,
         "workflow_dispatch": {
             "inputs": {
                 "pull_request": {
@@ -153,10 +154,14 @@ TRIGGERS = {
     "register": {
         "workflow_call": {
             "outputs": {
+                "champion": {
+                    "description": "The version that became champion, for the alert, if ALERT_CHAMPION asks for that",
+                    "value": "${{ jobs.register.outputs.champion }}",
+                },
                 "fault": {
                     "description": "The reason of a failure, for the alert",
                     "value": "${{ jobs.register.outputs.fault }}",
-                }
+                },
             },
             "secrets": secrets(
                 "APP_PRIVATE_KEY",
@@ -165,6 +170,19 @@ TRIGGERS = {
                 "MLFLOW_TRACKING_PASSWORD",
                 "MLFLOW_TRACKING_USERNAME",
             ),
+        }
+    },
+    "report": {
+        "workflow_call": {
+            "inputs": {
+                "pull_request": {"description": "Number of the pull request", "type": "string", "required": True}
+            },
+            "outputs": {
+                "fault": {
+                    "description": "The reason why there is no comment, for the alert",
+                    "value": "${{ jobs.report.outputs.fault }}",
+                }
+            },
         }
     },
     "retrain": {
@@ -220,10 +238,14 @@ PERMISSIONS = {
     "pipeline": {
         "checks": {"contents": "read"},
         "pipeline": {"actions": "read", "contents": "read", "id-token": "write", "pull-requests": "read"},
-        "report": {"contents": "read", "pull-requests": "write"},
+        "report": {"contents": "write", "pull-requests": "write"},
         "register": REGISTER,
         "land": {"actions": "write", "contents": "write", "pull-requests": "write"},
         "alert": {"contents": "read"},
+    },
+    "report": {
+        "picture": {"contents": "write"},
+        "report": {"contents": "read", "pull-requests": "write"},
     },
     "retrain": {
         "retrain": {"actions": "read", "contents": "read", "id-token": "write"},
@@ -259,7 +281,9 @@ def test_the_pipeline_may_run_for_an_hour():
     assert load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["timeout-minutes"] == 60
 
 
-@pytest.mark.parametrize(("workflow", "job"), [("pipeline", "report"), ("fork-comment", "comment")])
+@pytest.mark.parametrize(
+    ("workflow", "job"), [("report", "report"), ("report", "picture"), ("fork-comment", "comment")]
+)
 def test_a_job_that_may_comment_runs_nothing_of_the_branch(workflow, job):
     steps = load(WORKFLOWS[workflow])["jobs"][job]["steps"]
     checkouts = [step["with"] for step in steps if step.get("uses", "").startswith("actions/checkout@")]
@@ -398,7 +422,11 @@ def test_the_roles_trust_only_main_or_this_repositorys_pull_requests_and_branche
     for trust in (main, branch):
         assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
         assert trust["Condition"]["StringEquals"][audience] == "sts.amazonaws.com"
-    assert main["Condition"]["StringEquals"][subject] == "repo:OWNER/NAME:ref:refs/heads/main"
+    assert main["Condition"]["StringEquals"][subject] == [
+        "repo:OWNER/NAME:ref:refs/heads/main",
+        "repo:OWNER/NAME:environment:registry",
+        "repo:OWNER/NAME:environment:warehouse",
+    ]
     assert main["Condition"].keys() == {"StringEquals"}
     assert branch["Condition"]["StringLike"][subject] == [
         "repo:OWNER/NAME:pull_request",
@@ -426,11 +454,35 @@ def test_a_branch_may_write_nothing_that_main_or_another_branch_reads_but_by_its
     assert "format('{0}/branches/{1}', vars.DVC_REMOTE_URL, " in place
 
 
-def test_dependabot_waits_a_week_for_actions_and_python():
+def test_dependabot_waits_a_week_and_proposes_all_updates_of_a_kind_together():
     updates = {update["package-ecosystem"]: update for update in load(GITHUB / "dependabot.yml")["updates"]}
-    assert updates.keys() == {"github-actions", "uv"}
+    assert updates.keys() == {"github-actions", "uv", "npm"}
+    assert all(len(update["groups"]) == 1 for update in updates.values())
     assert all(update["cooldown"] == {"default-days": 7} for update in updates.values())
     assert updates["github-actions"]["directories"] == ["/", "/.github/actions/*"]
+
+
+def test_the_lock_of_npm_has_a_hash_for_all_but_cml_itself():
+    packages = json.loads((GITHUB / "actions/cml/package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert len(packages) > 200
+    assert {name for name, package in packages.items() if "integrity" not in package} == {
+        "",
+        "node_modules/@dvcorg/cml",
+    }
+    assert " ci --prefix " in (text := (GITHUB / "actions/cml/action.yml").read_text(encoding="utf-8"))
+    assert "--ignore-scripts" in text
+
+
+def test_the_secrets_of_the_registry_and_the_warehouse_can_be_limited_to_their_jobs():
+    environments = {}
+    for workflow in WORKFLOWS.values():
+        for name, job in load(workflow)["jobs"].items():
+            text = json.dumps(job.get("steps", []))
+            for secret, environment in (("MLFLOW_TRACKING_PASSWORD", "registry"), ("PGPASSWORD", "warehouse")):
+                if f"secrets.{secret}" in text:
+                    environments[name] = environment
+                    assert job["environment"] == environment
+    assert environments == {"register": "registry", "retrain": "warehouse"}
 
 
 def tracked():
@@ -606,13 +658,24 @@ def test_the_report_is_told_the_commit_that_was_known_before_any_stage_ran_and_n
     assert re.findall('-m report --base", [^,]+', commands_of("judge")) == ['-m report --base", given.base']
 
 
-def test_the_warehouses_password_is_given_to_the_step_that_fetches_and_to_no_feature_function():
-    secret = "${{ secrets.PGPASSWORD }}"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GOOGLE_CREDENTIALS",
+        "PGPASSWORD",
+        "SNOWFLAKE_PASSWORD",
+        "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE",
+        "SNOWFLAKE_PRIVATE_KEY_RAW",
+        "SNOWFLAKE_USER",
+    ],
+)
+def test_the_warehouses_password_is_given_to_the_step_that_fetches_and_to_no_feature_function(name):
+    secret = f"${{{{ secrets.{name} }}}}"
     holders = [
         step["name"] for path in FILES for step in steps_of(load(path)) if secret in step.get("env", {}).values()
     ]
     assert holders == ["Fetch the data"]
-    assert sum(path.read_text(encoding="utf-8").count("secrets.PGPASSWORD") for path in FILES) == 1
+    assert sum(path.read_text(encoding="utf-8").count(f"secrets.{name} ") for path in FILES) == 1
 
 
 def test_a_step_does_not_branch_since_the_programs_of_ci_do():

@@ -7,14 +7,22 @@ from contextlib import ExitStack
 from pathlib import Path, PurePath
 
 from churn.core.errors import StageError
-from churn.data.duckdb_helpers import connection, literal
+from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
 from churn.data.engines import duckdb_fault, file_fault, identifiers, is_damaged, missing_column
 from churn.data.sources import s3
+from churn.data.sources.encodings import conversion
+from churn.data.sources.hints import conversion_hint, nearest
 from churn.data.sources.query import BATCH_ROWS, KINDS, Query, at_least_one, column_label, repeated
 
 import duckdb
 import pyarrow as pa
 
+CONVERTED = {  # by the text of an error: the type that a value does not have
+    r"(?i)date field|'DATE'|timestamp|format specifier": "DATE",
+    r"(?i)to '?BOOL": "BOOLEAN",
+    r"(?i)to '?(DOUBLE|DECIMAL|FLOAT|REAL)": "DOUBLE",
+    r"(?i)to '?U?(BIG|TINY|SMALL|HUGE)?INT": "BIGINT",
+}
 CSV_FAULTS = r"Expected Number of Columns: \d+ Found: \d+|Invalid unicode|unterminated quote"
 
 
@@ -41,8 +49,8 @@ def read(source: str, query: Query) -> Generator[pa.RecordBatch]:
         except duckdb.PermissionException as error:
             raise StageError(f"{query.name} reads another file than {source}: leave it out, no query may.") from error
         except (duckdb.Error, OSError) as error:  # the latter from within the stream
-            message = _file_message(error, source, files, query) or _query_message(error, source, query)
-            raise StageError(message) from error
+            message = _file_message(error, source, files, query) or _query_message(error, source, query, database)
+            raise StageError(message + _conversion(error, query, database)) from error
     if _listed(source) != files:
         raise StageError(_changed(source))
 
@@ -136,12 +144,15 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> list[str]:
             raise StageError(
                 f"{source} is no CSV file, but compressed (gzip or zip): unpack it, and name what is inside."
             )
+        if b"\0" in line:
+            raise StageError(f"{source} is no CSV file in UTF-8: {conversion(source)}.")
         text = line.decode("utf-8-sig")
         if re.fullmatch(r'"?sep=.?"?\s*', text, re.IGNORECASE):
             raise StageError(f"{source}, line 1: `{text.strip()}` is a note for Excel: delete that line.")
         header = next(csv.reader([text]), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise StageError(f"{source} is no CSV file in UTF-8: look at its first line.") from error
+        what = conversion(source) if isinstance(error, UnicodeDecodeError) else "look at its first line"
+        raise StageError(f"{source} is no CSV file in UTF-8: {what}.") from error
     if not header:
         raise StageError(f"{source} is empty: it has no header line.")
     if len(header) == 1 and (between := re.search(r"[;\t|]", header[0])):
@@ -164,12 +175,53 @@ def _file_message(error: Exception, source: str, files: Mapping[str, object], qu
         if column:  # a cast of the query
             name = identifiers(query.sql).get(column[1].lower(), "a value")
             return f"{file}, line {line[1]}: {name} cannot be converted as the query asks."
+        if fault and "unicode" in fault[0]:
+            found = conversion(Path(file))
+            return f"{file}, line {line[1]}: {fault[0]}. {found[0].upper()}{found[1:]}."
         return f"{file}, line {line[1]}: {fault[0] if fault else 'cannot be read as CSV'}."
     return f"{source} cannot be read: {file_fault(error)}." if is_damaged(error, files) else None
 
 
-def _query_message(error: Exception, source: str, query: Query) -> str:
+def _query_message(error: Exception, source: str, query: Query, database: duckdb.DuckDBPyConnection) -> str:
     """Return what DuckDB found wrong with the query, or with a value that it came to."""
     if column := missing_column(str(error), query.sql):
-        return f"{source} has no column {column}, which {query.name} reads."
-    return f"{query.name} does not run: {duckdb_fault(error, query.sql)}."
+        near = nearest(column, _columns(database))
+        more = f"; the column {near} is nearest to it" if near else ""
+        return f"{source} has no column {column}, which {query.name} reads{more}."
+    fault = duckdb_fault(error, query.sql)
+    if "syntax error" in fault:
+        signs = [name for name in _columns(database) if not re.fullmatch(r"\w+", name)]
+        bare = [name for name in signs if re.search(rf'(?i)(?<!["\w]){re.escape(name)}(?!["\w])', query.sql)]
+        fault += f"; write the column {identifier(bare[0])} with these quotes" if bare else ""
+    return f"{query.name} does not run: {fault}."
+
+
+def _columns(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the columns of the view `source`, none where the source is a database."""
+    try:
+        return [*columns_of(database, "source")]
+    except duckdb.Error:
+        return []
+
+
+def _conversion(error: Exception, query: Query, database: duckdb.DuckDBPyConnection) -> str:
+    """Return what to write for values that the query cannot convert, a sentence that begins with a blank, or nothing.
+
+    The column is the one that DuckDB names, or else each one that the query has.
+    """
+    text, known = str(error), identifiers(query.sql)
+    text = "\n".join(line for line in text.splitlines()[:4] if not line.startswith("Original Line"))
+    kind = next((kind for pattern, kind in CONVERTED.items() if re.search(pattern, text)), None)
+    named = re.search(r'(?:converting column|casting from source column) "?([^"\n]+?)"?(?:\.|\n|$)', text)
+    if kind is None:
+        return ""
+    for name in [named[1]] if named else [name for name in _columns(database) if name.lower() in known]:
+        x = identifier(name)
+        sql = f"SELECT DISTINCT {x}::VARCHAR FROM source WHERE {x} IS NOT NULL AND TRY_CAST({x} AS {kind}) IS NULL"
+        try:
+            values = [value for (value,) in database.execute(f"{sql} ORDER BY ALL LIMIT 1000").fetchall()]
+        except duckdb.Error:
+            return ""
+        if values and (hint := conversion_hint(name, values, kind)):
+            return f" In {query.name} write {hint}."
+    return ""

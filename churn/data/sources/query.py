@@ -10,7 +10,10 @@ from datetime import date
 import pyarrow as pa
 
 BATCH_ROWS = 20_000
-KINDS = "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, Parquet in s3://…, or postgresql://…"
+KINDS = (
+    "a CSV or Parquet file, a folder of them, a DuckDB or SQLite file, Parquet in s3://…, postgresql://…, snowflake://…,"
+    " or bigquery://…"
+)
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,39 @@
 | a DuckDB file | in DuckDB, over its tables, opened read-only |
 | an SQLite file | in SQLite; each value comes as text, since its columns have no fixed type |
 | `postgresql://user@host/database` | in PostgreSQL, in one transaction that is read-only |
+| `snowflake://account/database/schema?warehouse=name` | in Snowflake |
+| `bigquery://project/dataset` | in BigQuery |
 
-Passwords come from the environment: libpq's (PGPASSWORD, ~/.pgpass, PGSERVICE), and for S3 what DVC's remote takes. In
-a query `$as_of` stands for a date. DuckDB's extensions are not used: they are downloaded at run time, and no lock has
-them.
+Passwords come from the environment: those of a warehouse as docs/warehouses.md has them, for S3 what DVC's remote
+takes. In a query `$as_of` stands for a date. DuckDB's extensions are not used: they are downloaded at run time, and no
+lock has them.
 """
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from itertools import chain
 
 from churn.core.errors import StageError, has_password
 from churn.data.as_of import check_as_of
 from churn.data.engines import identifiers
-from churn.data.sources import files, postgresql, sqlite
+from churn.data.sources import adbc, files, sqlite
+from churn.data.sources.bigquery import BIGQUERY
+from churn.data.sources.postgresql import POSTGRESQL
 from churn.data.sources.query import KINDS, Query, Read, column_label, repeated
+from churn.data.sources.reproducible import refuse_irreproducible
+from churn.data.sources.snowflake import SNOWFLAKE
 
 import duckdb
 import pyarrow as pa
+
+WAREHOUSES = {  # by the scheme of the URL
+    "postgresql": POSTGRESQL,
+    "postgres": POSTGRESQL,
+    "snowflake": SNOWFLAKE,
+    "bigquery": BIGQUERY,
+}
 
 
 def record_batches(
@@ -53,8 +67,8 @@ def record_batches(
     Raises
     ------
     StageError
-        When the source cannot be read or changes meanwhile, and when the query does not run, or gives bytes or two
-        columns of one name.
+        When the source cannot be read or changes meanwhile, and when the query does not run, cannot give the same rows
+        again, or gives bytes or two columns of one name.
 
     Examples
     --------
@@ -66,13 +80,13 @@ def record_batches(
     ...     pa.Table.from_batches(batches).to_pylist()
     [{'id': 'a', 'day': '2026-11-24'}]
     """
+    warehouse = WAREHOUSES.get(source.partition("://")[0]) if "://" in source else None
     if has_password(source):
-        raise StageError(
-            "the source's URL holds a password, which Git would keep: leave it out; PGPASSWORD, ~/.pgpass or AWS's"
-            " variables give it."
-        )
+        given = warehouse.credentials if warehouse else "the environment has it, as in AWS's variables"
+        raise StageError(f"the source's URL holds a password, which Git would keep: leave it out; {given}.")
     sql = sql.rstrip().rstrip(";")
     check_as_of(sql, as_of, query)
+    refuse_irreproducible(sql, query, ordered=warehouse is None)
     for number, batch in enumerate(_reader(source)(source, Query(sql, query, as_of, timeout))):
         if not number:
             _refuse_columns(batch.schema, query, identifiers(sql))
@@ -82,8 +96,8 @@ def record_batches(
 def _reader(source: str) -> Read:
     """Return the reader of the source's kind."""
     scheme = source.partition("://")[0] if "://" in source else ""
-    if scheme in ("postgresql", "postgres"):
-        return postgresql.read
+    if scheme in WAREHOUSES:
+        return partial(adbc.read, WAREHOUSES[scheme])
     if scheme not in ("", "s3"):
         raise StageError(f"the source {source} cannot be read: it is neither {KINDS}.")
     return sqlite.read if files.begins_with(source, sqlite.MAGIC) else files.read

@@ -1,0 +1,102 @@
+"""Checks of the key that a look at one row does not make, and whether both tables have enough of either outcome."""
+
+from collections.abc import Iterator
+from math import ceil
+
+from churn.config.contract import Contract
+from churn.core.errors import number_of
+from churn.data.duckdb_helpers import columns_of, identifier
+from churn.quality.profile_checks import BOTH_TABLES
+from churn.quality.row_checks import Finding
+
+import duckdb
+
+# Churners, and stayers, of either table. With ten churners the 95 % interval of a ROC AUC of 0.8 is 0.3 wide.
+LEAST_OUTCOMES = 10
+LIKELY = 16  # the expected number, of which chance leaves LEAST_OUTCOMES in 95 of 100 splits
+PREFIX, DIGITS = r"^(\D*)(\d{1,18})$", 2  # a key that ends in a number; the group with the number
+
+
+def lookalike_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[Finding]:
+    """Yield a finding when keys of the views `train` and `test` differ by blanks or case alone.
+
+    Keys that have no blank, and are all of one case, need no comparison.
+    """
+    if contract.columns[contract.key].type != "string":
+        return
+    key = identifier(contract.key)
+    keys = f"SELECT {key} AS key FROM train UNION ALL SELECT {key} AS key FROM test"
+    blanks, lower, upper = database.execute(
+        "SELECT count(*) FILTER (regexp_matches(key, '[\\s\\pZ]')), count(*) FILTER (key <> upper(key)),"
+        f" count(*) FILTER (key <> lower(key)) FROM ({keys})"
+    ).fetchall()[0]
+    if not blanks and not (lower and upper):
+        return
+    plain = "lower(regexp_replace(key, '[\\s\\pZ]', '', 'g'))"
+    twins, total = database.execute(
+        f"SELECT coalesce(sum(rows) FILTER (keys > 1), 0), sum(rows) FROM"
+        f" (SELECT count(DISTINCT key) AS keys, count(*) AS rows FROM ({keys}) GROUP BY {plain})"
+    ).fetchall()[0]
+    if twins:
+        sentence = (
+            f"{number_of(twins, 'rows')} have a {contract.key} that differs from another by blanks or case alone: write"
+            " it in one way in the query, or take another key if they are different customers"
+        )
+        yield Finding(BOTH_TABLES, "lookalike", contract.key, int(twins), round(twins / total, 6), sentence)
+
+
+def key_notes(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[str]:
+    """Yield a sentence when the keys of the view `fetched` number the rows without a gap."""
+    key = identifier(contract.key)
+    if contract.key not in columns_of(database, "fetched"):
+        return
+    parts = f"regexp_extract({key}::VARCHAR, '{PREFIX}', "
+    some = f"SELECT {key} FROM fetched LIMIT 100"  # nearly all other keys differ here already
+    if database.execute(f"SELECT count(*) FILTER ({parts}{DIGITS}) = '') FROM ({some})").fetchall()[0][0]:
+        return
+    rows, numbered, least, most, first, last = database.execute(
+        f"SELECT count(*), count(DISTINCT number), min(number), max(number), min(prefix), max(prefix) FROM (SELECT"
+        f" TRY_CAST({parts}{DIGITS}) AS BIGINT) AS number, {parts}1) AS prefix FROM fetched)"
+    ).fetchall()[0]
+    if rows > 1 and rows == numbered == most - least + 1 and first == last:
+        yield (
+            f"{contract.key} counts the rows without a gap: if it is the row's number in the file, another export gives"
+            " each customer another key, and moves it between training and holdout; take a key that stays with it"
+        )
+
+
+def outcome_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[Finding]:
+    """Yield a finding for each of the views `train` and `test` that has too few churners, or stayers."""
+    label = identifier(contract.label)
+    counted = {
+        table: database.execute(f"SELECT count(*), coalesce(sum({label}), 0) FROM {table}").fetchall()[0]
+        for table in ("train", "test")
+    }
+    total, churners = (sum(one[side] for one in counted.values()) for side in (0, 1))
+    for table, (rows, churned) in counted.items():
+        rarer = min(int(churned), rows - int(churned))
+        if 0 <= rarer < LEAST_OUTCOMES:
+            sentence = (
+                f"the {'holdout' if table == 'test' else 'training table'} has {number_of(churned, 'churners')} among"
+                f" {number_of(rows, 'customers')}, and a model is measured with at least {LEAST_OUTCOMES} churners and"
+                f" {LEAST_OUTCOMES} others: {_advice(total, int(churners), rows)}"
+            )
+            yield Finding(table, "outcomes", contract.label, rarer, round(rarer / max(rows, 1), 6), sentence)
+
+
+def _advice(total: int, churners: int, rows: int) -> str:
+    if not 0 < churners < total:
+        return "look at how the query makes the label, because it is the same for all customers"
+    needed = customers_needed(churners / total, rows / total)
+    return f"at this churn rate that takes about {needed:,} customers in all; fetch more, such as those of a year"
+
+
+def customers_needed(label_rate: float, share: float) -> int:
+    """Return how many customers a table with `share` of them needs, to have enough churners and stayers.
+
+    Examples
+    --------
+    >>> customers_needed(0.26, 0.2)
+    310
+    """
+    return ceil(LIKELY / (min(label_rate, 1 - label_rate) * max(share, 0.01)) / 10) * 10
