@@ -53,7 +53,7 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
         raise StageError(
             "SOURCE holds a password, which Git would keep: leave it out, PGPASSWORD or ~/.pgpass gives it."
         )
-    server, dialect = place.startswith(("postgresql://", "postgres://")), "duckdb"
+    server, dialect = "://" in place and not place.startswith("s3://"), "duckdb"
     if "://" not in place:
         path = Path(place)
         if not path.exists():

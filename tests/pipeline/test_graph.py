@@ -74,6 +74,8 @@ ROOMS = {
     "gate": {"core", "config", "evaluation"},
     "registry": {"core", "config", "data", "modeling", "evaluation", "gate"},
     "lock": {"core", "config"},
+    "schema": {"core", "config"},
+    "odcs": {"core", "config", "data"},
     "scoring": {"core", "config", "data", "quality", "modeling", "registry"},
     "adopting": {"core", "config", "data", "quality", "modeling", "evaluation", "gate", "stages"},
     "__main__": {"core"},
