@@ -25,11 +25,11 @@ from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError, has_password, number_of
 from churn.core.files import replacing, write_json
-from churn.core.paths import CONTRACT, LOCK, PARAMS, PLOTS
+from churn.core.paths import CONTRACT, LOCK, PARAMS, PLOTS, PROFILE
 from churn.core.runner import working
 from churn.data.as_of import read_query, uses_as_of
 from churn.data.sources import files, sqlite
-from churn.quality.profile import PROFILE, customers_profile, single_feature_roc_auc
+from churn.quality.profile import customers_profile, single_feature_roc_auc
 
 QUERY, FUNCTIONS, PIPELINE = Path("source.sql"), Path("churn/features.py"), Path("dvc.yaml")
 OURS = (CONTRACT, PARAMS, QUERY, PROFILE, FUNCTIONS)  # what init writes
@@ -53,7 +53,9 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
         raise StageError(
             "SOURCE holds a password, which Git would keep: leave it out, PGPASSWORD or ~/.pgpass gives it."
         )
-    server, dialect = "://" in place and not place.startswith("s3://"), "duckdb"
+    dialect: Dialect = "duckdb"
+    if "://" in place and not place.startswith("s3://"):
+        dialect = "postgresql"  # the nearest to a warehouse's own
     if "://" not in place:
         path = Path(place)
         if not path.exists():
@@ -61,16 +63,16 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
         if not path.resolve().is_relative_to(Path.cwd()):
             raise StageError(f"{place} is outside of this repository, where CI has no file: copy it to data/ first.")
         place = path.resolve().relative_to(Path.cwd()).as_posix()
-    if server or files.begins_with(place, sqlite.MAGIC):
-        dialect = "postgresql" if server else "sqlite"
+    if files.begins_with(place, sqlite.MAGIC):
+        dialect = "sqlite"
     has_tables = dialect != "duckdb" or files.begins_with(place, b"DUCK", 8)
     if asked.query:
         sql = read_query(asked.query).rstrip().rstrip(";")
-        return place, dialect, f"(\n{sql}\n) AS source"  # type: ignore[return-value]  # one of the three
+        return place, dialect, f"(\n{sql}\n) AS source"
     if has_tables and not name:
         raise StageError(f"{place} has several tables: write {place}#TABLE, or --query FILE with a SELECT.")
-    relation = ".".join(named(part, dialect) for part in name.split(".")) if has_tables else "source"  # type: ignore[arg-type]
-    return place, dialect, relation  # type: ignore[return-value]
+    relation = ".".join(named(part, dialect) for part in name.split(".")) if has_tables else "source"
+    return place, dialect, relation
 
 
 def refuse_to_overwrite(force: bool) -> bool:
