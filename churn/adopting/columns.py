@@ -1,17 +1,15 @@
 """Reads a source once, and guesses from all of its rows what each column holds: type, range, categories, gaps.
 
-DuckDB does the work on a Parquet file in a temporary folder, column by column, so that memory does not grow with rows
-or columns. A guess that two readings fit, such as 1,234 or 03/04/2026, is left to the user.
+DuckDB does the work column by column, and spills to a temporary folder, so that memory does not grow with rows or
+columns. A guess that two readings fit, such as 1,234 or 03/04/2026, is left to the user.
 """
 
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal
 
 from churn.config.contract import READ_AS_MISSING
@@ -23,7 +21,6 @@ import duckdb
 Kind = Literal["boolean", "integer", "number", "date", "category", "text", "empty", "other"]
 MOST_CATEGORIES = 255  # of a feature: gradient boosting takes no more
 SAMPLED = 2_000  # rows that choose the reading which all rows then confirm
-CELLS = 2_000_000  # in a row group of the temporary file
 MARKERS = {
     "",
     "-",
@@ -87,22 +84,16 @@ class Column:
 
 @contextmanager
 def table(source: str, sql: str, as_of: date | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with the view `given`: all rows of the query, read once. Raises StageError."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        connection(path := Path(folder, "given.parquet"), bar=False) as database,
-    ):
+    """Yield a connection with the table `given`: all rows of the query, read once. Raises StageError."""
+    with connection(bar=False) as database:
         batches = record_batches(source, sql, query="the query of SOURCE", as_of=as_of, timeout=60)
-        with closing(batches), streaming(database, "batch", batches) as names:
-            size = min(max(CELLS // max(len(names), 1), 2_048), 122_880)
-            copied = f"COPY (FROM batch) TO {literal(str(path))} (FORMAT parquet, ROW_GROUP_SIZE {size})"
-            database.execute(copied)
-        database.execute(f"CREATE TEMP VIEW given AS FROM read_parquet({literal(str(path))})")
+        with closing(batches), streaming(database, "batch", batches):
+            database.execute("CREATE TABLE given AS FROM batch")
         yield database
 
 
 def columns(database: duckdb.DuckDBPyConnection) -> list[Column]:
-    """Return what each column of the view `given` holds, in its order."""
+    """Return what each column of the table `given` holds, in its order."""
     types, taken = columns_of(database, "given"), dict[str, None]()
     rows = one_row(database, "SELECT count(*) FROM given")[0]
     for source in types:
