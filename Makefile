@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # A warehouse whose driver is no part of requirements.txt: fetch.source names it, as in snowflake://…
 DRIVER := $(patsubst requirements-%.txt,.venv/.driver-%,$(wildcard $(shell \
-  sed -n 's|^ *source: *["'\'']\{0,1\}\([a-z]*\)://.*|requirements-\1.txt|p' params.yaml)))
+  sed -n 's|^ *source: *["'\'']\{0,1\}\([a-z]*\)://.*|requirements-\1.txt|p' params.yaml 2> /dev/null)))
 
 .PHONY: help setup repro resolve test quick defects check profile audit format ui registry rollback remote pull push lock bench
 

@@ -14,14 +14,14 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import Contract, load_contract
-from churn.config.params import load_params
+from churn.config.check import checked_settings
+from churn.config.contract import Contract
 from churn.core.errors import StageError, number_of
 from churn.core.files import refuse_twice, sha256_of, write_json
 from churn.core.paths import CONTRACT, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import run
-from churn.data.conditions import check_conditions
+from churn.data.conditions import condition_faults
 from churn.data.duckdb_helpers import identifier, literal, parquet_views
 from churn.quality.feature_checks import feature_findings
 from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
@@ -96,8 +96,7 @@ def validate(
 
 def main() -> None:
     """Validate, write the result, and fail when a rule is violated."""
-    contract = load_contract()
-    check_conditions(load_params().evaluate.slices, contract)
+    _, contract = checked_settings(condition_faults)
     counted, findings, notes = validate(contract, load_profile(), read_result(ROWS))
     result = {
         "passed": not findings,

@@ -184,7 +184,7 @@ class Contract(StrictModel):
         if not self.features:
             raise ValueError("no column has the role feature")
         if faults := list(self._faults_of_rules()):
-            raise ValueError("; ".join(faults))
+            raise ValueError("\n".join(faults))
         return self
 
     def _faults_of_rules(self) -> Iterator[str]:

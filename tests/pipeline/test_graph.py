@@ -74,6 +74,8 @@ ROOMS = {
     "gate": {"core", "config", "evaluation"},
     "registry": {"core", "config", "data", "modeling", "evaluation", "gate"},
     "lock": {"core", "config"},
+    "schema": {"core", "config"},
+    "odcs": {"core", "config", "data"},
     "scoring": {"core", "config", "data", "quality", "modeling", "registry"},
     "__main__": {"core"},
     "features": set(),

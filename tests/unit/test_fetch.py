@@ -235,7 +235,7 @@ def test_a_query_in_another_encoding_is_one_sentence(fetched, tmp_path):
 
 @pytest.mark.parametrize("values", [255, 256, 1_524])
 def test_a_category_with_too_many_values_is_named_with_sql_that_groups_them(fetched, values):
-    """Fault in the data: a category has more than 255 values.
+    """Fault in the source: a category has more than 255 values.
 
     fetch fails: `…: plan: a category has at most 255 values, and this one 1,524: group the rare ones in the query by …`
     """

@@ -164,7 +164,7 @@ def test_three_columns_that_came_or_went_are_one_line_beside_the_shifts_of_the_o
 
 @pytest.mark.parametrize(("values", "knows"), [(1_500, False), (250, False), (250, True), (1_500, True)])
 def test_many_values_of_noise_do_not_know_the_label_and_many_that_do_are_found(contract, customers, values, knows):
-    """Fault in the data: a category of many values knows the label, while as many values of noise do not.
+    """Fault in the source: a category of many values knows the label, while as many values of noise do not.
 
     validate fails: `… alone ranks churners with a ROC AUC of …`
     """
