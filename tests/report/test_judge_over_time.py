@@ -102,7 +102,7 @@ def test_other_periods_and_another_group_take_an_approval(here):
 
 def test_a_changed_window_is_a_change_of_the_rows_that_count():
     (note,) = judge_notes([Change("params.yaml", "prepare.time.label_window_days", 30, 7)], [])
-    assert note == "This branch changes the rows that count: prepare.time.label_window_days 30 → 7"
+    assert note.text == "This branch changes the rows that count: prepare.time.label_window_days 30 → 7"
 
 
 def test_a_bent_group_or_day_is_not_that_of_the_snapshot(here):
