@@ -62,7 +62,7 @@ def team(tmp_path):
 
 @pytest.mark.parametrize("held", [SOURCE, "data/exports"], ids=["a file", "the folder around it"])
 def test_a_source_under_dvc_add_is_pulled_before_it_is_fetched(team, held):
-    """Fault in CI: the source is under `dvc add`, so a fresh clone does not have it.
+    """Fault in CI and the judge: the source is under `dvc add`, so a fresh clone does not have it.
 
     Retraining pulls it: `No new data: the source still gives the snapshot that main was trained on.`
     """
