@@ -1,4 +1,4 @@
-"""A table with one row for each customer and month goes from fetch to a registered version, and through a retraining."""
+"""A table with a row for each customer and month goes from fetch to a registered version, and through a retraining."""
 
 import json
 import re
