@@ -22,7 +22,7 @@ DATA = ("stages.fetch", "stages.prepare", "churn profile", "stages.validate")
 MODEL = ("stages.train", "stages.evaluate", "stages.gate", "churn drift --before data/raw/customers.parquet")
 UNIFORM = "(hash(row, {0}) % 10000 / 10000)"
 KINDS = (  # of the columns that --columns asks for: the declaration, and the SQL of a value
-    ("number", f"round(20 * {UNIFORM} + churn, 3)"),
+    ("number", f"round(6 * ({UNIFORM} + hash(row, {{0}}, 1) % 1000 / 1000) + churn, 3)"),
     ("number, nulls: allow, because: Unknown.", f"if({UNIFORM} < 0.1, NULL, hash(row) % 977 / 7 + {{0}})"),
     ("integer", f"CAST(99 * {UNIFORM} AS BIGINT)"),
     ("category, values: [low, middle, high]", f"if({UNIFORM} < 0.4, 'low', if({UNIFORM} < 0.8, 'middle', 'high'))"),
@@ -31,18 +31,18 @@ KINDS = (  # of the columns that --columns asks for: the declaration, and the SQ
 RULES = """\
 rules:
   min_rows: 1000
-  label_rate: {min: 0.05, max: 0.6}
+  label_rate: {min: 0.01, max: 0.6}
   max_single_feature_roc_auc: 0.85
   profile: {rows: {min: 0.9, max: 1.5}, nulls: 0.05, mean: 0.3, quantiles: 0.1, categories: 0.1, label_rate: 0.1}
   relations: {}
 """
 SETTINGS = """
-evaluate: {threshold: 0.5, campaign: {capacity: 0.1}, slices: {columns: [c3, c4], conditions: {low: c0 < 10}}}
+evaluate: {threshold: 0.5, campaign: {capacity: 0.1}, slices: {columns: [c3, c4], conditions: {low: c0 < 6}}}
 gate:
   overall: {roc_auc: {min: 0.5}}
   min_slice_rows: 100
   slices: {}
-  every_slice: {max_roc_auc_gap: 0.9, calibration_error: 0.9, predicted_to_actual_ratio: 0.01}
+  every_slice: {max_roc_auc_gap: 0.9, calibration_error: 0.9, predicted_to_actual_ratio: 0.1}
   vs_baseline:
     margins: {roc_auc: 0.1}
     slice_margins: {roc_auc: 0.2}
@@ -65,13 +65,13 @@ def make_source(target: Path, rows: int) -> None:
         ) TO '{target}' (FORMAT parquet)""")
 
 
-def make_wide(folder: Path, rows: int, columns: int) -> None:
-    """Write a source of `rows` random customers with `columns` features, and the settings for it."""
+def make_wide(folder: Path, rows: int, columns: int, churners: int = 30) -> None:
+    """Write a source of random customers with so many features and churners per hundred, and the settings for it."""
     chosen = {f"c{number}": KINDS[number % len(KINDS)] for number in range(columns)}
     values = ", ".join(f"{value.format(name[1:])} AS {name}" for name, (_, value) in chosen.items())
-    churners = f"SELECT row, CAST(hash(row) % 10 < 3 AS INTEGER) AS churn FROM range({rows}) AS numbers(row)"
+    labelled = f"SELECT row, CAST(hash(row) % 100 < {churners} AS INTEGER) AS churn FROM range({rows}) AS numbers(row)"
     source = folder / "customers.parquet"
-    duckdb.execute(f"COPY (SELECT 'k' || md5(row::VARCHAR) AS id, churn, {values} FROM ({churners})) TO '{source}'")
+    duckdb.execute(f"COPY (SELECT 'k' || md5(row::VARCHAR) AS id, churn, {values} FROM ({labelled})) TO '{source}'")
     declared = "".join(f"  {name}: {{role: feature, type: {kind}}}\n" for name, (kind, _) in chosen.items())
     numbers = [name for name, (kind, _) in chosen.items() if kind.startswith(("number", "integer"))]
     (folder / "contract.yaml").write_text(

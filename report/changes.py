@@ -10,9 +10,8 @@ from typing import Any
 from churn.core.errors import StageError
 from churn.core.files import read_yaml, sha256_of
 from churn.core.git import git
-from churn.core.paths import CONTRACT, LOCK, PARAMS
+from churn.core.paths import CONTRACT, LOCK, PARAMS, PROFILE
 from churn.lock import first_difference, stages_of
-from churn.quality.profile import PROFILE
 from report.data import Change, Note
 from report.faults import Fault
 from report.filters import value

@@ -14,7 +14,7 @@ from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, Evaluate, Gate, Prepare, load_params
 from churn.core.errors import number_of
 from churn.core.files import read_json
-from churn.core.paths import EVALUATION, MODEL, RAW, TEST, TRAIN
+from churn.core.paths import EVALUATION, MODEL, PROFILE, RAW, TEST, TRAIN
 from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
 from churn.data.periods import excluded, periods_of, train_until
@@ -26,7 +26,7 @@ from churn.gate.rules import shown as metric_shown
 from churn.lock import ORDER, Stages, stages_of
 from churn.modeling.model import load_model, read_table, rows_seen
 from churn.quality.feature_checks import feature_findings
-from churn.quality.profile import PROFILE, load_profile, profile_of
+from churn.quality.profile import load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
 from report.data import Comparison, DataChange

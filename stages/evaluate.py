@@ -17,13 +17,13 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import load_contract
-from churn.config.params import load_params
+from churn.config.check import checked_settings
 from churn.core.errors import StageError
 from churn.core.files import replacing, sha256_of, write_json
 from churn.core.paths import EVALUATION, MODEL, PLOTS, PREDICTIONS, ROWS, TEST
 from churn.core.results import read_result
 from churn.core.runner import run, working
+from churn.data.conditions import condition_faults
 from churn.data.periods import train_until
 from churn.data.split import key_lines
 from churn.evaluation.curves import curves
@@ -106,7 +106,8 @@ def _shown(measured: Mapping[str, Any], name: str) -> str:
 
 def main() -> None:
     """Score the holdout, measure, and write it all."""
-    params, contract = load_params().evaluate, load_contract()
+    settings, contract = checked_settings(condition_faults)
+    params = settings.evaluate
     model = load_model(MODEL)
     features, labels, keys = read_table(TEST, contract)
     # protection: the holdout is the one that prepare made

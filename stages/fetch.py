@@ -5,6 +5,7 @@ data/raw/customers.parquet. Fails when the source is missing, unreachable or emp
 query does not run or lacks a column that the contract declares, and when a value does not fit its column's type.
 """
 
+import sys
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -14,13 +15,15 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import MOST_VALUES, Contract, load_contract, too_many_values
-from churn.config.params import Fetch, load_params
+from churn.config.check import checked_settings, profile_note
+from churn.config.contract import MOST_VALUES, Contract, too_many_values
+from churn.config.params import Fetch
 from churn.core.errors import StageError, number_of
 from churn.core.files import replacing
 from churn.core.paths import RAW
 from churn.core.runner import run, working
 from churn.data.as_of import read_query
+from churn.data.conditions import condition_faults
 from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, in_chunks, literal
 from churn.data.engines import duckdb_fault
 from churn.data.sources.hints import hints, nearest
@@ -155,7 +158,10 @@ def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
 
 def main() -> None:
     """Fetch what params.yaml names."""
-    params, contract = load_params().fetch, load_contract()
+    settings, contract = checked_settings(condition_faults)
+    if note := profile_note(contract):
+        print(f"fetch: NOTE: {note}", file=sys.stderr)
+    params = settings.fetch
     rows = snapshot(params, contract, RAW)
     print(f"fetch: {rows:,} {contract.unit} from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")
 

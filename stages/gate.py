@@ -9,7 +9,7 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.params import load_params
+from churn.config.check import checked_settings
 from churn.core.errors import StageError, number_of
 from churn.core.files import write_json
 from churn.core.paths import EVALUATION, GATE, MODEL, PARAMS, TEST, VALIDATION
@@ -51,8 +51,9 @@ def print_table(outcomes: list[RuleOutcome], failed: list[RuleOutcome]) -> None:
 
 def main() -> None:
     """Evaluate the rules, write the result, and fail when a rule failed."""
+    params, _ = checked_settings()
     evaluation, validation = read_result(EVALUATION), read_result(VALIDATION)
-    outcomes = evaluate_rules(evaluation, load_params().gate)
+    outcomes = evaluate_rules(evaluation, params.gate)
     faults = evidence_faults(evaluation, validation)
     causes = list(root_causes(evaluation))
     if any(rule.status == "failed" for rule in outcomes):

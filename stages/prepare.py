@@ -19,8 +19,9 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import Contract, load_contract
-from churn.config.params import Prepare, load_params
+from churn.config.check import checked_settings
+from churn.config.contract import Contract
+from churn.config.params import Params, Prepare
 from churn.core.errors import StageError
 from churn.core.files import refuse_twice, replacing, write_json
 from churn.core.paths import RAW, ROWS, TEST, TRAIN
@@ -105,10 +106,18 @@ def split(
     return counts
 
 
+def drop_faults(params: Params, contract: Contract) -> Iterator[str]:
+    """Yield what is wrong with conditions, if a row may be dropped by one: else nothing here needs DuckDB."""
+    if params.prepare.drop:
+        from churn.data.conditions import condition_faults
+
+        yield from condition_faults(params, contract)
+
+
 def main() -> None:
     """Prepare both tables and write the row counts."""
-    params = load_params()
-    counts = split(RAW, params.prepare, load_contract(), (TRAIN, TEST), params.fetch.as_of)
+    params, contract = checked_settings(drop_faults)
+    counts = split(RAW, params.prepare, contract, (TRAIN, TEST), params.fetch.as_of)
     write_json(ROWS, counts)
     dropped = "".join(f" + {rows:,} dropped ({reason})" for reason, rows in counts["dropped"].items())
     print(f"prepare: {counts['fetched']:,} fetched = {counts['train']:,} train + {counts['test']:,} test{dropped}")

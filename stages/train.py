@@ -19,8 +19,9 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import Contract, load_contract
-from churn.config.params import Train, load_params
+from churn.config.check import PACKAGES, checked_settings
+from churn.config.contract import Contract
+from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
@@ -33,7 +34,6 @@ import pandas as pd
 
 HIDDEN = {path.resolve() for path in (RAW, TEST, PREDICTIONS)}  # whatever holds the holdout's customers
 ESTIMATOR = "params.yaml: train.estimator"
-PACKAGES = ("sklearn",)  # whose classifiers train.estimator may name; list a package after reading what its import does
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
     "categorical_features": "the contract says which features are categories",
@@ -176,7 +176,8 @@ def main() -> None:
     """Train on the validated table and write the model."""
     # protection: training cannot open the holdout
     sys.addaudithook(refuse_holdout)
-    params, contract, validation = load_params().train, load_contract(), read_result(VALIDATION)
+    (settings, contract), validation = checked_settings(), read_result(VALIDATION)
+    params = settings.train
     validated = validation["tables"]["train"]
     if not validation["passed"] or validated["sha256"] != sha256_of(TRAIN):
         raise StageError(f"{VALIDATION} holds no passed validation of {TRAIN}; run `dvc repro`.")

@@ -14,14 +14,14 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.contract import Contract, load_contract
-from churn.config.params import load_params
+from churn.config.check import checked_settings
+from churn.config.contract import Contract
 from churn.core.errors import StageError, number_of
 from churn.core.files import refuse_twice, sha256_of, write_json
 from churn.core.paths import CONTRACT, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import run
-from churn.data.conditions import check_conditions
+from churn.data.conditions import condition_faults
 from churn.data.duckdb_helpers import identifier, literal, parquet_views
 from churn.quality.feature_checks import feature_findings
 from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
@@ -44,6 +44,13 @@ def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Ite
         total = database.execute(count).fetchall()[0][0]
         message = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
         yield Finding("test", "disjoint", contract.customer, shared, round(shared / total, 6), message)
+
+
+def question_findings(contract: Contract, rows: int) -> Iterator[Finding]:
+    """Yield the columns of which nobody has said what a missing value means."""
+    for name in contract.open_questions:
+        message = f"{CONTRACT}: columns.{name}.because is still a question: write what a missing value means"
+        yield Finding(BOTH_TABLES, "because", name, rows, 1.0, message)
 
 
 def row_count_findings(recorded: Mapping[str, object], counted: Mapping[str, int], min_rows: int) -> Iterator[Finding]:
@@ -91,13 +98,13 @@ def validate(
             notes += key_notes(database, contract)
         if contract.label not in unusable:
             findings += outcome_findings(database, contract)
+    findings += question_findings(contract, counted["train"] + counted["test"])
     return counted, [*findings, *row_count_findings(recorded, counted, contract.rules.min_rows)], notes
 
 
 def main() -> None:
     """Validate, write the result, and fail when a rule is violated."""
-    contract = load_contract()
-    check_conditions(load_params().evaluate.slices, contract)
+    _, contract = checked_settings(condition_faults)
     counted, findings, notes = validate(contract, load_profile(), read_result(ROWS))
     result = {
         "passed": not findings,

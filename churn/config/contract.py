@@ -184,7 +184,7 @@ class Contract(StrictModel):
         if not self.features:
             raise ValueError("no column has the role feature")
         if faults := list(self._faults_of_rules()):
-            raise ValueError("; ".join(faults))
+            raise ValueError("\n".join(faults))
         return self
 
     def _faults_of_rules(self) -> Iterator[str]:
@@ -255,6 +255,11 @@ class Contract(StrictModel):
     def fetched_features(self) -> Sequence[str]:
         """The features that are fetched, not computed, in the contract's order."""
         return [name for name in self.features if not self.columns[name].computed]
+
+    @property
+    def open_questions(self) -> Sequence[str]:
+        """The columns whose `because` is still a question, as `python -m churn init` asks it."""
+        return [name for name, column in self.columns.items() if (column.because or "").rstrip().endswith("?")]
 
     def features_of(self, *types: str) -> Sequence[str]:
         """Return the features of the given types, in the contract's order."""

@@ -38,6 +38,14 @@ RENAMED = {  # keys of settings and of profile.json that have another name since
 SHOWN, FAULTS = 100, 20  # of a wrong value its characters, and of a file its faults, in a message
 
 
+class SettingsError(StageError):
+    """What is wrong with a file of settings: its faults, each with the file and the path of its key."""
+
+    def __init__(self, path: Path, sentences: Sequence[str]) -> None:
+        super().__init__(f"{path}: {'; '.join(sentences)}.")
+        self.faults = [f"{path}: {sentence}" for sentence in sentences]
+
+
 class StrictModel(BaseModel):
     """A mapping of known keys: none unknown, none coerced, no NaN, frozen."""
 
@@ -64,7 +72,7 @@ def read_settings(path: Path, kind: type[Model]) -> Model:
         # As JSON, lists become tuples and integers become floats where wanted; nothing else is coerced.
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        raise StageError(f"{path}: {'; '.join(_sentences(error))}.") from error
+        raise SettingsError(path, _sentences(error)) from error
 
 
 def _sentences(error: ValidationError) -> Sequence[str]:
@@ -85,7 +93,7 @@ def _sentences(error: ValidationError) -> Sequence[str]:
                 what = str(fault["ctx"]["error"])
             case _:
                 what = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, but it is {_short(repr(fault['input']))}"
-        sentences.append(f"{path}: {what}" if path else what)
+        sentences += [f"{path}: {one}" if path else one for one in what.split("\n")]
     if (more := len(sentences) - FAULTS) > 0:
         return [*sentences[:FAULTS], f"and {more:,} more"]
     return sentences

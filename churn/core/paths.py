@@ -4,6 +4,7 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 CONTRACT = Path("contract.yaml")
+PROFILE = Path("profile.json")
 LOCK = Path("dvc.lock")
 
 RAW = Path("data/raw/customers.parquet")

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract
-from churn.config.params import Slices
+from churn.config.params import Params
 from churn.core.errors import StageError, nearest
 from churn.core.paths import CONTRACT, PARAMS
 from churn.data.duckdb_helpers import SQL_TYPES, cast, connection, identifier
@@ -143,12 +143,18 @@ def renamed_in(text: str, names: Mapping[str, str]) -> str:
     return str(sql).removeprefix("SELECT ")
 
 
-def check_conditions(slices: Slices, contract: Contract) -> None:
-    """Raise StageError for a slice or a relation that is no condition: before the training, not after it."""
-    for name, text in slices.conditions.items():
-        slice_condition(name, text, contract)
-    for name, relation in contract.rules.relations.items():
-        relation_condition(name, relation.holds, contract)
+def condition_faults(params: Params, contract: Contract) -> Iterator[str]:
+    """Yield what is wrong with each reason to drop a row, slice and relation."""
+    for check, conditions in (
+        (drop_condition, params.prepare.drop),
+        (slice_condition, params.evaluate.slices.conditions),
+        (relation_condition, {name: one.holds for name, one in contract.rules.relations.items()}),
+    ):
+        for name, text in conditions.items():
+            try:
+                check(name, text, contract)
+            except StageError as error:
+                yield str(error).removesuffix(".")
 
 
 def rows_where(customers: "pd.DataFrame", condition: Condition, contract: Contract) -> npt.NDArray[np.bool_]:

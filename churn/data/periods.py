@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from churn.config.check import half_of_time
 from churn.config.contract import Contract
 from churn.config.params import AFTER_TRAINING, WINDOW_OPEN, Prepare
 from churn.core.errors import StageError, number_of
@@ -38,16 +39,8 @@ class Periods(NamedTuple):
 
 def refuse_half(prepare: Prepare, contract: Contract) -> None:
     """Raise StageError where only one of a column of the role time and `prepare.time` is there."""
-    if contract.time and prepare.time is None:
-        raise StageError(
-            f"params.yaml: prepare.time is missing, and contract.yaml gives {contract.time} the role time: write"
-            " `time: {holdout_days: 90, label_window_days: 30}` below prepare, with your days."
-        )
-    if prepare.time and contract.time is None:
-        raise StageError(
-            "params.yaml: prepare.time needs the day of each row, but no column of contract.yaml has the role time:"
-            " declare it, or remove prepare.time."
-        )
+    if fault := half_of_time(prepare, contract):
+        raise StageError(f"{fault}.")
 
 
 def periods_of(raw: Path, prepare: Prepare, as_of: date | None, contract: Contract) -> Periods | None:

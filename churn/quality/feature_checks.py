@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from churn.config.contract import Contract
-from churn.core.paths import CONTRACT
+from churn.core.paths import CONTRACT, PROFILE
 from churn.data.duckdb_helpers import identifier
-from churn.quality.profile import PROFILE, FeatureProfile, Profile
+from churn.quality.profile import FeatureProfile, Profile
 from churn.quality.profile_checks import BOTH_TABLES
 from churn.quality.row_checks import Finding
 

@@ -18,50 +18,51 @@ PREFIX, DIGITS = r"^(\D*)(\d{1,18})$", 2  # a key that ends in a number; the gro
 
 
 def lookalike_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[Finding]:
-    """Yield a finding when keys of the views `train` and `test` differ by blanks or case alone.
+    """Yield a finding when keys, or customers, of the views `train` and `test` differ by blanks or case alone.
 
-    Keys that have no blank, and are all of one case, need no comparison.
+    Names that have no blank, and are all of one case, need no comparison.
     """
-    if contract.columns[contract.key].type != "string":
-        return
-    key = identifier(contract.key)
-    keys = f"SELECT {key} AS key FROM train UNION ALL SELECT {key} AS key FROM test"
-    blanks, lower, upper = database.execute(
-        "SELECT count(*) FILTER (regexp_matches(key, '[\\s\\pZ]')), count(*) FILTER (key <> upper(key)),"
-        f" count(*) FILTER (key <> lower(key)) FROM ({keys})"
-    ).fetchall()[0]
-    if not blanks and not (lower and upper):
-        return
-    plain = "lower(regexp_replace(key, '[\\s\\pZ]', '', 'g'))"
-    twins, total = database.execute(
-        f"SELECT coalesce(sum(rows) FILTER (keys > 1), 0), sum(rows) FROM"
-        f" (SELECT count(DISTINCT key) AS keys, count(*) AS rows FROM ({keys}) GROUP BY {plain})"
-    ).fetchall()[0]
-    if twins:
-        sentence = (
-            f"{number_of(twins, 'rows')} have a {contract.key} that differs from another by blanks or case alone: write"
-            " it in one way in the query, or take another key if they are different customers"
-        )
-        yield Finding(BOTH_TABLES, "lookalike", contract.key, int(twins), round(twins / total, 6), sentence)
+    for name in dict.fromkeys((contract.key, contract.customer)):
+        if contract.columns[name].type != "string":
+            continue
+        key = identifier(name)
+        keys = f"SELECT {key} AS key FROM train UNION ALL SELECT {key} AS key FROM test"
+        blanks, lower, upper = database.execute(
+            "SELECT count(*) FILTER (regexp_matches(key, '[\\s\\pZ]')), count(*) FILTER (key <> upper(key)),"
+            f" count(*) FILTER (key <> lower(key)) FROM ({keys})"
+        ).fetchall()[0]
+        if not blanks and not (lower and upper):
+            continue
+        plain = "lower(regexp_replace(key, '[\\s\\pZ]', '', 'g'))"
+        twins, total = database.execute(
+            f"SELECT coalesce(sum(rows) FILTER (keys > 1), 0), sum(rows) FROM"
+            f" (SELECT count(DISTINCT key) AS keys, count(*) AS rows FROM ({keys}) GROUP BY {plain})"
+        ).fetchall()[0]
+        if twins:
+            sentence = (
+                f"{number_of(twins, 'rows')} have a {name} that differs from another by blanks or case alone: write it"
+                " in one way in the query, or take another column if they are different customers"
+            )
+            yield Finding(BOTH_TABLES, "lookalike", name, int(twins), round(twins / total, 6), sentence)
 
 
 def key_notes(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[str]:
-    """Yield a sentence when the keys of the view `fetched` number the rows without a gap."""
-    key = identifier(contract.key)
-    if contract.key not in columns_of(database, "fetched"):
+    """Yield a sentence when the customers of the view `fetched` are numbered without a gap."""
+    name, key = contract.customer, identifier(contract.customer)
+    if name not in columns_of(database, "fetched"):
         return
     parts = f"regexp_extract({key}::VARCHAR, '{PREFIX}', "
     some = f"SELECT {key} FROM fetched LIMIT 100"  # nearly all other keys differ here already
     if database.execute(f"SELECT count(*) FILTER ({parts}{DIGITS}) = '') FROM ({some})").fetchall()[0][0]:
         return
-    rows, numbered, least, most, first, last = database.execute(
-        f"SELECT count(*), count(DISTINCT number), min(number), max(number), min(prefix), max(prefix) FROM (SELECT"
-        f" TRY_CAST({parts}{DIGITS}) AS BIGINT) AS number, {parts}1) AS prefix FROM fetched)"
+    unnumbered, numbers, least, most, first, last = database.execute(
+        "SELECT count(*) - count(number), count(DISTINCT number), min(number), max(number), min(prefix), max(prefix)"
+        f" FROM (SELECT TRY_CAST({parts}{DIGITS}) AS BIGINT) AS number, {parts}1) AS prefix FROM fetched)"
     ).fetchall()[0]
-    if rows > 1 and rows == numbered == most - least + 1 and first == last:
+    if numbers > 1 and not unnumbered and numbers == most - least + 1 and first == last:
         yield (
-            f"{contract.key} counts the rows without a gap: if it is the row's number in the file, another export gives"
-            " each customer another key, and moves it between training and holdout; take a key that stays with it"
+            f"{name} counts the {contract.unit} without a gap: if it is a row's number in the file, another export"
+            " gives each customer another one, and moves it between training and holdout; take a key that stays with it"
         )
 
 

@@ -41,9 +41,9 @@ def ranked_area(groups: Iterable[tuple[float, float, float]]) -> float | None:
 def out_of_fold_area(database: duckdb.DuckDBPyConnection, name: str, contract: Contract) -> float:
     """Return the ROC AUC of a category alone in the views `train` and `test`, or 0.5 where nothing can be ranked.
 
-    The folds follow from a hash of the key. Each is ranked by the churn rates of the others.
+    The folds follow from a hash of the customer. Each is ranked by the churn rates of the others.
     """
-    key, label = identifier(contract.key), identifier(contract.label)
+    key, label = identifier(contract.customer), identifier(contract.label)
     rows = f"SELECT md5_number_lower({key}::VARCHAR) % {FOLDS} AS fold, {identifier(name)} AS value, {label} AS label"
     counted = database.execute(
         f"SELECT fold, value, count(*), sum(label) FROM ({rows} FROM train UNION ALL {rows} FROM test)"

@@ -17,7 +17,7 @@ from churn.config.contract import Contract, load_contract
 from churn.config.params import Share, StrictModel, read_settings
 from churn.core.errors import StageError
 from churn.core.files import write_json
-from churn.core.paths import TEST, TRAIN
+from churn.core.paths import PROFILE, TEST, TRAIN
 from churn.data.duckdb_helpers import SQL_TYPES, columns_of, identifier, in_chunks, literal, parquet_views
 from churn.quality.leakage import out_of_fold_area, ranked_area
 from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
@@ -25,7 +25,6 @@ from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
 import duckdb
 from pydantic import Field, model_validator
 
-PROFILE = Path("profile.json")
 TOGETHER = 32  # features in a query: the memory of its grouping sets grows with the square of their number
 LABEL = "__label"  # a name that no column of a contract has
 MISSING, UNLISTED = -1, -2  # the numbers of the bins beside those that have a name
@@ -115,7 +114,7 @@ def profile_of(database: duckdb.DuckDBPyConnection, contract: Contract, like: Pr
         )
         features |= _features(database, contract, some, rows, like)
         database.execute(f"DROP {kind} customers")
-    known = contract.label in there and all(contract.key in columns for columns in tables)
+    known = contract.label in there and all(contract.customer in columns for columns in tables)
     for name in contract.features_of("category") if known else ():
         area = single_feature_roc_auc(features[name]) if name in features else 0.5
         if area > contract.rules.max_single_feature_roc_auc:

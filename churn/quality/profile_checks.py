@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from math import sqrt
 
 from churn.config.contract import Contract, ProfileRules
-from churn.quality.profile import PROFILE, Bin, FeatureProfile, Profile, is_foreign, single_feature_roc_auc
+from churn.core.paths import PROFILE
+from churn.quality.profile import Bin, FeatureProfile, Profile, is_foreign, single_feature_roc_auc
 from churn.quality.row_checks import Finding
 from churn.quality.spikes import new_spikes, spike_sentence
 

@@ -2,10 +2,10 @@
 
 from churn.config.contract import load_contract
 from churn.core.files import write_json
-from churn.core.paths import CONTRACT, TEST, TRAIN
+from churn.core.paths import CONTRACT, PROFILE, TEST, TRAIN
 from churn.data.featuring import to_arrow
 from churn.quality.drift import RowChanges
-from churn.quality.profile import PROFILE, profile_of
+from churn.quality.profile import profile_of
 from report.data import DataChange, LabelChanges, TwinCount
 from report.judge import contract_faults
 from report.values import customer_changes, spike_notes, twins, value_faults, value_notes

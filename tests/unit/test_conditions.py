@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 from churn.config.params import Slices
 from churn.core.errors import StageError
-from churn.data.conditions import check_conditions, drop_condition, relation_condition, rows_where, slice_condition
+from churn.data.conditions import condition_faults, drop_condition, relation_condition, rows_where, slice_condition
 from churn.data.duckdb_helpers import connection
 from tests.conftest import ROOT, make_customers
 
@@ -147,9 +147,24 @@ def test_each_setting_reads_the_columns_that_are_there_then(contract):
             slice_condition("test", f"{name} IS NULL", contract)
 
 
-def test_slices_and_relations_are_checked_before_the_training(contract):
-    with pytest.raises(StageError, match=r"evaluate\.slices\.conditions\.loyal: .*`==` is written `=`"):
-        check_conditions(Slices(columns=(), conditions={"loyal": "tenure_months == 72"}), contract)
+def test_reasons_to_drop_slices_and_relations_are_checked_together(contract, params):
+    slices = Slices(columns=(), conditions={"loyal": "tenure_months == 72"})
+    wrong = params.model_copy(
+        update={
+            "evaluate": params.evaluate.model_copy(update={"slices": slices}),
+            "prepare": params.prepare.model_copy(update={"drop": {"test": "num_products = 1", "fine": "partner"}}),
+        }
+    )
+    relation = contract.rules.relations["total_charges_fit_tenure"].model_copy(update={"holds": "total_charges >"})
+    rules = contract.rules.model_copy(update={"relations": {"fits": relation}})
+    found = list(condition_faults(wrong, contract.model_copy(update={"rules": rules})))
+    assert [one.split("`")[0] for one in found] == [
+        "params.yaml: prepare.drop.test: ",
+        "params.yaml: evaluate.slices.conditions.loyal: ",
+        "contract.yaml: rules.relations.fits.holds: ",
+    ]
+    assert "`==` is written `=`" in found[1]
+    assert list(condition_faults(params, contract)) == []
 
 
 def test_a_condition_that_cannot_be_computed_for_a_row_is_one_sentence_without_its_value(contract):

@@ -152,7 +152,9 @@ def test_keys_that_differ_by_blanks_or_case_alone_are_found(contract, keys, alik
 def test_keys_that_count_the_rows_are_noted(contract, keys, kind, noted):
     with duckdb.connect() as database:
         keyed(database, list(keys), kind)
-        assert ["counts the rows without a gap" in note for note in key_notes(database, contract)] == [True] * noted
+        assert ["counts the customers without a gap" in note for note in key_notes(database, contract)] == [
+            True
+        ] * noted
 
 
 def outcomes(contract, train, test):

@@ -24,6 +24,7 @@ DATES = {  # by the shape: the words, and the formats that may be meant
     r"\d{1,2}-\d{1,2}-\d{4}": ("with hyphens", ("%d-%m-%Y", "%m-%d-%Y")),
     r"\d{4}/\d{1,2}/\d{1,2}": ("year/month/day", ("%Y/%m/%d",)),
     r"\d{4}\.\d{1,2}\.\d{1,2}": ("year.month.day", ("%Y.%m.%d",)),
+    r"\d{4}-\d{1,2}-\d{1,2}": ("without leading zeros", ("%Y-%m-%d",)),
     r"\d{8}": ("yearmonthday", ("%Y%m%d",)),
 }
 TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*"
