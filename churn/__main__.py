@@ -11,15 +11,15 @@ from churn.core.runner import command
 from churn.core.start import start_up
 
 COMMANDS = {
+    "init": ("churn.adopting.init", "put your own table in the place of the sample"),
+    "bounds": ("churn.adopting.noise", "write the gate's bounds from the noise of your customers"),
     "check": ("churn.data.settings", "check params.yaml and contract.yaml, as each stage does"),
     "score": ("churn.scoring", "score the customers of a table with the champion"),
     "drift": ("churn.quality.drift", "compare the customers with those of a commit"),
     "profile": ("churn.quality.profile", "write profile.json from the prepared customers"),
     "as-of": ("churn.data.as_of", "set the day that the query takes"),
-    "schema": (
-        "churn.config.schema",
-        "print the JSON Schema of contract.yaml and params.yaml, or every key as Markdown",
-    ),
+    "contract": ("churn.odcs", "export contract.yaml in the Open Data Contract Standard"),
+    "schema": ("churn.schema", "print the JSON Schema of contract.yaml and params.yaml, or every key as Markdown"),
     "holdout": ("churn.data.renewal", "renew the holdout by the next salt of the split"),
     "lock": ("churn.lock", "set dvc.lock to what a run starts from, compare it, or resolve a conflict in it"),
     "registry": ("churn.registry.champion", "show the versions, or roll champion back"),

@@ -1,6 +1,6 @@
 """Keep the report's picture on a branch of this repository, and set its address as the output `url`.
 
-    python3 -m ci.picture results/build/report/comparison.png
+    python3 -m ci.picture results/build/report/comparison.png    # in a checkout of it
 
 Whoever can read the repository sees it, and no other host has it. The branch has one commit without a parent, with the
 newest KEPT pictures, so that the repository does not grow. Where there is no picture, or the branch takes no push, the
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
     try:
         content = read_picture(picture)
         with tempfile.TemporaryDirectory() as folder:
-            push(content, name, Path(folder), repository)
+            push(content, name, Path(folder), shell.run("git", "remote", "get-url", "origin"))
     except (RefusedError, shell.FailedError) as error:
         print(f"::notice::There is no picture in the comment: {error}.")
         return

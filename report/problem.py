@@ -68,7 +68,7 @@ def _strangers(main: Path) -> bool:
     if 2 * len({*theirs.features} & {*ours.features}) >= len(theirs.features) or not (main / RAW).exists():
         return False
     with parquet_views({"before": main / RAW, "after": RAW}, UNREADABLE) as database:
-        one, other = identifier(theirs.key), identifier(ours.key)
+        one, other = identifier(theirs.customer), identifier(ours.customer)
         return not database.execute(
             f"SELECT count(*) FROM before SEMI JOIN after ON before.{one}::VARCHAR = after.{other}::VARCHAR"
         ).fetchall()[0][0]

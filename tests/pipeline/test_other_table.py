@@ -84,7 +84,7 @@ def test_a_newer_template_is_merged_by_the_commands_of_the_page(adopted, tmp_pat
     clone = Clone(shutil.copytree(adopted.folder, tmp_path / "repository", symlinks=True))
     ours = {name: clone.text(name) for name in {*REPLACED, "members.sql", "metrics/rows.json"} - {"source.sql"}}
     page = (ROOT / "docs/upgrade.md").read_text(encoding="utf-8")
-    (recipe,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    recipe, _ = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     for line in recipe.splitlines():
         command = line.replace("URL", str(template.folder)).replace("source.sql", "members.sql")
         command = command.replace("make repro", "dvc repro gate").split()
@@ -95,6 +95,30 @@ def test_a_newer_template_is_merged_by_the_commands_of_the_page(adopted, tmp_pat
     assert clone.ok("git", "log", "--format=%s", "-1").startswith("Merge remote-tracking branch 'template/main'")
     assert clone.ok("git", "status", "--porcelain") == ""
     assert clone.ok("dvc", "status", "gate") == "Data and pipelines are up to date.\n"
+
+
+def test_a_repository_without_the_templates_history_merges_it_by_the_command_of_the_page(adopted, tmp_path):
+    template = in_template(adopted, tmp_path / "template")
+    clone = Clone(shutil.copytree(adopted.folder, tmp_path / "repository", symlinks=True))
+    shutil.rmtree(clone.folder / ".git")
+    clone.ok("git", "init", "--quiet", "--initial-branch", "main")
+    clone.commit("Use this template")
+    ours = {name: clone.text(name) for name in {*REPLACED, "members.sql", "metrics/rows.json"} - {"source.sql"}}
+    page = (ROOT / "docs/upgrade.md").read_text(encoding="utf-8")
+    recipe, (merge,) = (block.splitlines() for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL))
+    add, fetch, refused, keep, *_ = (
+        line.replace("URL", str(template.folder)).replace("source.sql", "members.sql").split() for line in recipe
+    )
+    clone.ok(*add)
+    clone.ok(*fetch)
+    assert "refusing to merge unrelated histories" in clone.run(*refused).stdout
+    clone.ok(*merge.split())
+    clone.ok(*keep)
+    assert {name: clone.text(name) for name in ours} == ours
+    assert clone.text("README.md").startswith("# Churn pipeline, newer\n")
+    assert "Newer. The error" in clone.text("churn/core/errors.py")
+    (command,) = re.findall(r"`(git diff --name-only .*?)`", page)
+    assert "members.sql" in clone.ok(*command.split()).splitlines()
 
 
 def outcome_of_pytest(clone, *arguments):

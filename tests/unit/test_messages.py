@@ -8,6 +8,7 @@ from churn.config.params import Fetch
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
 from churn.data.sources.encodings import likely_encoding
+from churn.data.sources.hints import hints, nearest, source_of
 from churn.quality.row_checks import table_findings
 from stages.fetch import snapshot
 from tests.frozen import copy_of
@@ -72,6 +73,14 @@ def test_a_missing_column_is_named_with_the_nearest_header_also_where_its_alias_
     fetch fails: `… has no column Churn, which source.sql reads; the column "Churned?" is nearest to it.`
     """
     assert message(fetched, tmp_path, ROWS.replace("Churn", header, 1)) == said
+
+
+@pytest.mark.parametrize(
+    ("missing", "header", "shown"),
+    [("Orders", "order", '"order"'), ("gebuehr", "gebühr", "gebühr"), ("fee", "2fee", '"2fee"'), ("a", 'a"', '"a"""')],
+)
+def test_a_header_is_shown_as_sql_takes_it(missing, header, shown):
+    assert nearest(missing, ["city", header]) == shown
 
 
 def test_a_header_with_a_blank_that_stands_in_the_query_without_quotes_is_shown_with_them(fetched, tmp_path):
@@ -192,6 +201,10 @@ def test_several_columns_are_one_message_and_no_value_of_a_customer_is_in_it(fet
     [
         (["24.11.2026", "1.2.2026"], "strptime(Signup, '%d.%m.%Y')::DATE for Signup (dates, day.month.year)"),
         (["11/24/2026", "12/01/2026"], "strptime(Signup, '%m/%d/%Y')::DATE for Signup (dates, with slashes)"),
+        (
+            ["03/04/2026", "04/05/2026"],
+            "strptime(Signup, '%d/%m/%Y')::DATE for Signup (dates, with slashes; or '%m/%d/%Y')",
+        ),
         (["24/11/2026", "01/12/2026"], "strptime(Signup, '%d/%m/%Y')::DATE for Signup (dates, with slashes)"),
     ],
 )
@@ -212,6 +225,43 @@ def test_a_date_of_another_format_is_told_its_column_and_the_strptime_that_reads
     assert said.endswith(f" In source.sql write {written}.")
     assert values[0] not in said
     assert fetched(content, days.format(written.partition(" for ")[0]))[0]["charges"] > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "written"),
+    [
+        ("24.11.2026", "date", "strptime(Signup, '%d.%m.%Y')::DATE AS signup (dates, day.month.year)"),
+        ("2026-11-24 13:00:00", "date", "CAST(Signup AS DATE) AS signup (dates with a time)"),
+        ("24.11.2026", "integer", "$as_of - strptime(Signup, '%d.%m.%Y')::DATE AS signup (days since one of dates"),
+    ],
+)
+def test_a_date_that_the_contract_declares_is_told_what_reads_it(value, kind, written):
+    said = hints({"signup": [value]}, {"signup": kind}, "SELECT Signup AS signup FROM t", "source.sql", "")
+    assert said.startswith(f" In source.sql write {written}")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "written"),
+    [
+        ("postgresql", "$as_of - to_date(Signup, 'DD.MM.YYYY') AS signup"),
+        ("snowflake", "$as_of - to_date(Signup, 'DD.MM.YYYY') AS signup"),
+        ("bigquery", "date_diff($as_of, parse_date('%d.%m.%Y', Signup), DAY) AS signup"),
+    ],
+)
+def test_a_date_of_a_warehouse_is_told_in_its_dialect(scheme, written):
+    sql = "SELECT Signup AS signup FROM t"
+    assert f" write {written} (" in hints({"signup": ["24.11.2026"]}, {"signup": "integer"}, sql, "source.sql", scheme)
+
+
+def test_the_expression_of_a_column_is_found_in_its_item_of_the_query_alone():
+    sql = """SELECT DISTINCT id, -- fee
+    replace(trim(a, ','), '(', '') AS "odd, name", t.fee, CASE WHEN b THEN (SELECT c AS d FROM u) END AS e
+    , count(*) OVER (PARTITION BY x, y) AS n FROM source AS t"""
+    assert source_of("odd, name", sql) == ("replace(trim(a, ','), '(', '')", 2)
+    assert source_of("fee", sql) == ("t.fee", 2)
+    assert source_of("e", sql) == ("CASE WHEN b THEN (SELECT c AS d FROM u) END", 2)
+    assert source_of("n", sql) == ("count(*) OVER (PARTITION BY x, y)", 3)
+    assert source_of("z", sql) == ("z", None)
 
 
 # Encodings

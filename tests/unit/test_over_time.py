@@ -1,6 +1,7 @@
 """Customers with a row for each month: the split, the periods, and statistics that count customers."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import date
 
@@ -9,6 +10,7 @@ from churn.config.contract import load_contract
 from churn.config.params import METRICS, Prepare, Time
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
+from churn.data.sources.hints import _hint
 from churn.data.split import drop_declared, in_holdout
 from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, with_groups
 from churn.evaluation.metrics import Outcomes, all_metrics
@@ -19,8 +21,9 @@ from churn.quality.row_checks import table_findings
 from churn.scoring import incoming_contract, read_incoming, scored_contract
 from stages.fetch import snapshot
 from stages.prepare import split
+from stages.register import metrics_of
 from stages.validate import key_findings
-from tests.conftest import evaluate_at
+from tests.conftest import ROOT, evaluate_at
 from tests.customer_months import AS_OF, CONTRACT, QUERY, TRAITS, customer_months
 
 import numpy as np
@@ -109,6 +112,16 @@ def test_a_reason_of_prepare_time_is_no_name_of_a_condition():
         Prepare(holdout_share=0.2, salt="a", drop={"after_training": "x < 1"}, time=SETTINGS.time)
 
 
+def test_the_examples_of_the_page_are_ones_that_are_read(tmp_path):
+    page = (ROOT / "docs/adapt.md").read_text(encoding="utf-8").partition("## Customers over time")[2]
+    columns, settings = (YAML(typ="safe").load(one) for one in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[:2])
+    found = with_change(
+        tmp_path, lambda c: [c.pop(name) for name in ("row_id", "customer", "month")] and c.update(columns["columns"])
+    )
+    assert (found.key, found.group, found.time) == ("row_id", "customer_id", "month")
+    assert Time(**settings["prepare"]["time"]) == SETTINGS.time
+
+
 # --- fetch ---
 
 
@@ -137,6 +150,30 @@ def test_a_day_that_is_none_of_iso_8601_is_counted_by_column(tmp_path, monthly, 
         StageError, match=r"does not fit the types of contract\.yaml: month has 1 value not of the type date"
     ):
         fetched(tmp_path, monthly, params, day, QUERY.partition(" WHERE")[0])
+
+
+@pytest.mark.parametrize(
+    ("day", "write"),
+    [
+        ("01.03.2025", "strptime(month, '%d.%m.%Y')::DATE AS month (line 1: dates, day.month.year)"),
+        ("20250301", "strptime(month, '%Y%m%d')::DATE AS month (line 1: dates, yearmonthday)"),
+        ("2025-3-1", "strptime(month, '%Y-%m-%d')::DATE AS month (line 1: dates, without leading zeros)"),
+        ("2025-03-01 12:00:00", "CAST(month AS DATE) AS month (line 1: dates with a time)"),
+        ("2025-03-01T12:00:00Z", "CAST(month AS DATE) AS month (line 1: dates with a time)"),
+    ],
+)
+def test_what_reads_a_day_of_another_form_is_said_and_works(tmp_path, monthly, params, day, write):
+    query = QUERY.partition(" WHERE")[0]
+    with pytest.raises(StageError, match=re.escape(f"months.sql write {write}.")):
+        fetched(tmp_path, monthly, params, day, query)
+    assert fetched(
+        tmp_path, monthly, params, day, query.replace("month, churned", write.partition(" (")[0] + ", churned")
+    ).to_pylist() == [date(2025, 3, 1)]
+
+
+def test_a_day_of_no_known_form_has_no_advice():
+    assert _hint("month", ["soon"], "date", "") is None
+    assert _hint("month", ["yes"], "date", "") is None
 
 
 # --- prepare ---
@@ -192,6 +229,29 @@ def test_a_time_alone_splits_by_key(raw, monthly):
     assert in_holdout(test["row_id"], "churn", 0.3).all()
     assert not in_holdout(train["row_id"], "churn", 0.3).any()
     assert counts["dropped"]["label_window_open"] == 300
+
+
+@pytest.mark.parametrize("number", [1, 2**62, -5])
+def test_odd_names_and_numbers_of_customers_change_nothing(raw, monthly, number):
+    names = {"customer": 'Kunde "Ä"', "month": "Tag der Zeile; DROP", "row_id": "ROW Id"}
+    columns = {names.get(name, name): one for name, one in monthly.columns.items()}
+    contract = monthly.model_copy(update={"columns": columns})
+    rows = rows_of(60)
+    rows.assign(customer=rows["customer"] + number).rename(columns=names).to_parquet(raw, index=False)
+    counts, train, test = split_to(raw, contract)
+    assert not set(train[names["customer"]]) & set(test[names["customer"]])
+    assert counts["fetched"] == counts["train"] + counts["test"] + sum(counts["dropped"].values())
+    with connection() as database:
+        database.register("train", train)
+        database.register("test", test)
+        assert list(key_findings(database, contract)) == []
+        assert [one.sentence for one in table_findings(database, "train", contract) if one.rule != "label_rate"] == []
+
+
+def test_a_single_row_is_too_little_for_two_tables(raw, monthly):
+    rows_of(1).head(1).to_parquet(raw, index=False)
+    with pytest.raises(StageError, match=r"the (train|test) table is empty"):
+        split_to(raw, monthly)
 
 
 @pytest.mark.parametrize(
@@ -406,6 +466,13 @@ def test_a_fall_over_time_is_beyond_its_interval_where_the_model_knows_less_late
     worse, _ = evaluated(monthly, random.permutation)
     assert worse["roc_auc_over_time"]["interval"][1] < -0.05
     assert same["roc_auc_over_time"]["interval"][0] > worse["roc_auc_over_time"]["interval"][1]
+
+
+def test_mlflow_gets_the_metrics_of_both_times(monthly):
+    found, _ = evaluated(monthly)
+    logged = dict(metrics_of(found))
+    assert logged["roc_auc"] == found["roc_auc"]
+    assert logged["random_by_customer/roc_auc"] == found[EARLIER]["roc_auc"]
 
 
 def test_a_holdout_without_later_rows_is_one_sentence(monthly):

@@ -1,5 +1,7 @@
 """The next holdout: its salt, and whom it takes from the training table."""
 
+import re
+
 from churn.config.params import load_params
 from churn.core.errors import StageError
 from churn.core.files import md5_of
@@ -9,6 +11,8 @@ from churn.data.split import in_holdout
 from tests.conftest import make_customers
 from tests.frozen import copy_of
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -51,6 +55,17 @@ def test_the_next_salt_is_the_one_change_and_whom_main_was_trained_on_is_counted
         'holdout: next:\n  dvc repro\n  git commit --all --message "Renew the holdout: churn to churn-2"\n'
         "  python -m report --base origin/main\n"
     )
+
+
+def test_customers_are_counted_once_however_many_rows_they_have(folder, capsys):
+    _, keys, _ = folder
+    for path in (TRAIN, TEST):
+        table = pq.read_table(path)
+        pq.write_table(pa.concat_tables([table] * 3), path)
+        LOCK.write_text(re.sub(rf"(path: {path}, md5: )\w+", rf"\g<1>{md5_of(path)}", LOCK.read_text()))
+    renew()
+    after = in_holdout(keys, "churn-2", 0.2)
+    assert f"the new one has {after.sum()} customers" in capsys.readouterr().out
 
 
 def test_the_salt_after_a_renewed_one_is_the_next_and_nobody_picks_it(folder):

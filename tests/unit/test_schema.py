@@ -2,8 +2,8 @@
 
 import json
 
-from churn.config.schema import FILES, markdown, rows, schema_of
 from churn.core.files import read_yaml
+from churn.schema import FILES, markdown, rows, schema_of
 from tests.conftest import ROOT
 from tests.frozen import copy_of
 

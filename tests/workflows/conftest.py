@@ -26,6 +26,7 @@ def company(github, tmp_path_factory):
             "AWS_ROLE_ARN": ROLE,
             "AWS_BRANCH_ROLE_ARN": BRANCH_ROLE,
             "MLFLOW_TRACKING_URI": mlflow,
+            "ALERT_PULL_REQUESTS": "true",
         }
         github.secrets["SLACK_WEBHOOK_URL"] = f"{github.url}/slack"
         yield SimpleNamespace(github=github, s3=s3, mlflow=mlflow)

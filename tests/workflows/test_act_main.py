@@ -99,7 +99,13 @@ def test_a_protected_main_gets_the_results_by_a_pull_request_and_registers_after
     assert github.dispatched == [("pipeline.yml", record["head"]["ref"], {"pull_request": str(record["number"])})]
 
     landed = github.run_dispatched()
-    assert landed.jobs == {"checks": "success", "pipeline": "success", "report": "success", "land": "success"}
+    assert landed.jobs == {
+        "checks": "success",
+        "pipeline": "success",
+        "picture": "success",
+        "report": "success",
+        "land": "success",
+    }
     assert record["merged_at"]
     registered = github.run_dispatched()
     assert registered.jobs == PASSED

@@ -8,7 +8,8 @@ from tests.servers import BUCKET, S3_KEYS, mlflow_server, s3_server
 import mlflow
 import pytest
 
-BLOCKED = {"checks": "success", "pipeline": "failure", "report": "success", "alert": "success"}
+PASSED = dict.fromkeys(("checks", "pipeline", "picture", "report"), "success")
+BLOCKED = PASSED | {"pipeline": "failure"}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def merged(github):
 
 
 def test_without_any_secret_a_pull_request_is_green_and_gets_its_report(github, merged):
-    assert merged.pull.jobs == {"checks": "success", "pipeline": "success", "report": "success"}
+    assert merged.pull.jobs == PASSED
     assert github.comments[0]["body"].startswith("## ✅ Passes the gate")
     assert (merged.pull.artifacts / "dvc-remote").is_dir(), "it stands for the DVC remote"
 
@@ -50,14 +51,18 @@ def weak(github, merged):
     return github.open_pull()
 
 
-def test_without_a_webhook_a_failure_is_no_second_failure(github, weak):
+def test_a_blocked_pull_request_is_no_alert(github, weak):
     assert weak.jobs == BLOCKED
     assert github.messages == []
 
 
-def test_slack_can_be_switched_on_alone(github, weak, monkeypatch):
+def test_slack_can_be_switched_on_alone_and_for_pull_requests(github, weak, monkeypatch):
+    monkeypatch.setattr(github, "variables", {"ALERT_PULL_REQUESTS": "true"})
+    pull = github.run_pull(max(github.pulls))
+    assert pull.jobs == BLOCKED | {"alert": "success"}, "without a webhook a failure is no second failure"
+    assert github.messages == []
     monkeypatch.setattr(github, "secrets", {"SLACK_WEBHOOK_URL": f"{github.url}/slack"})
-    assert github.run_pull(max(github.pulls)).jobs == BLOCKED
+    assert github.run_pull(max(github.pulls)).jobs == pull.jobs
     (message,) = github.messages
     assert "Blocked: " in str(message)
 
@@ -73,7 +78,7 @@ def test_without_any_secret_a_retraining_is_checked_merged_and_registered_and_tr
     number = max(github.pulls)
 
     by_an_app = github.run_pull(number)
-    assert by_an_app.jobs == {"checks": "success", "pipeline": "success", "report": "success"}
+    assert by_an_app.jobs == PASSED
     assert "train" not in by_an_app.stages
     dispatched = github.run_dispatched()
     assert dispatched.jobs == by_an_app.jobs | {"land": "success"}
@@ -107,7 +112,7 @@ def test_a_remote_can_be_switched_on_alone_also_when_main_has_pushed_nothing_to_
         github.start_branch("remote")
         github.desk.replace("params.yaml", "seed: 43", "seed: 44")
         pull = github.open_pull()
-        assert pull.jobs == {"checks": "success", "pipeline": "success", "report": "success"}
+        assert pull.jobs == PASSED
         assert not (pull.artifacts / "dvc-remote").exists()
         assert "could not be rebuilt" not in pull.artifact("results", "build/report/report.md")
         main = github.run_push(github.merge(max(github.pulls)))

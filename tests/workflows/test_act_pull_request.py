@@ -7,7 +7,7 @@ from tests.workflows.fake_github import REPOSITORY
 
 import pytest
 
-PASSED = {"checks": "success", "pipeline": "success", "report": "success"}
+PASSED = dict.fromkeys(("checks", "pipeline", "picture", "report"), "success")
 BLOCKED = PASSED | {"pipeline": "failure", "alert": "success"}
 
 
@@ -42,6 +42,8 @@ def test_one_that_improves_says_so_in_its_one_comment_which_a_second_push_update
     assert comment["body"].startswith("## ✅ Passes the gate: ROC AUC 0.8")
     assert "against main, better" in comment["body"].splitlines()[0]
     assert run.summary.splitlines()[0] == comment["body"].splitlines()[0]
+    assert f"](https://github.com/{REPOSITORY}/raw/report-pictures/{run.id}-1.png)" in comment["body"]
+    assert company.github.git("ls-tree", "--name-only", "report-pictures").strip() == f"{run.id}-1.png"
     assert run.artifact("results", "dvc.lock")
     assert (run.artifacts / "results" / "build" / "report" / "comparison.png").stat().st_size > 10_000
 
@@ -95,7 +97,8 @@ def test_one_from_a_fork_gets_its_comment_from_the_second_workflow_and_reaches_n
 
     assert company.github.run_after(run).jobs == {"comment": "success"}
     (comment,) = company.github.comments
-    assert comment["body"].splitlines()[0] == run.summary.splitlines()[0]
+    assert comment["body"].startswith("> [!WARNING]\n> **Unverified:** ")
+    assert run.summary.splitlines()[0] in comment["body"].splitlines()
 
 
 def test_a_forks_run_that_cannot_be_commented_on_is_told_to_slack_without_a_word_of_its_artifact(company, branch):
@@ -105,10 +108,11 @@ def test_a_forks_run_that_cannot_be_commented_on_is_told_to_slack_without_a_word
     (report / "outcome.json").write_text('{"verdict": "blocked", "stage": "gate", "headline": "<!channel>"}')
     assert company.github.run_after(run).jobs == {"comment": "failure", "alert": "success"}
     assert company.github.comments == []
-    first, second, third = company.github.messages[0]["text"].splitlines()
+    first, second, third, fourth = company.github.messages[0]["text"].splitlines()
     assert first == f"Job comment failed in fork-comment of {REPOSITORY}"
     assert second == "> No comment was posted: pull_request.txt holds no number."
-    assert third.startswith("pull_request by mallory on stranger/churn:branch: <https://github.com/")
+    assert third.startswith("pull_request by mallory on stranger/churn:branch at <https://github.com/")
+    assert fourth == "To act: a code owner, see .github/CODEOWNERS"
 
     shutil.rmtree(run.artifacts)
     assert company.github.run_after(run).jobs == {"comment": "failure", "alert": "success"}

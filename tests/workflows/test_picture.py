@@ -1,7 +1,6 @@
 """The report's picture on a branch of this repository. Git is real, and GitHub a bare repository on this machine."""
 
 import subprocess
-from pathlib import Path
 
 from ci import picture
 from tests.workflows.test_comment import PNG
@@ -21,6 +20,8 @@ def github(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_REPOSITORY", "origin")
     monkeypatch.setenv("GITHUB_RUN_ATTEMPT", "1")
     git("init", "--quiet", "--bare", str(tmp_path / "origin"))
+    git("clone", "--quiet", str(tmp_path / "origin"), str(tmp_path / "checkout"))
+    monkeypatch.chdir(tmp_path / "checkout")
     (tmp_path / "comparison.png").write_bytes(PNG)
 
     def run(number):
@@ -93,4 +94,4 @@ def test_where_the_branch_takes_no_push_it_is_said_and_nothing_fails(github, cap
     hook.chmod(0o755)
     assert github(7) == ""
     assert "There is no picture in the comment: `git -C` failed (exit status 1)." in capsys.readouterr().out
-    assert not Path("7-1.png").exists()
+    assert git("status", "--porcelain") == ""

@@ -24,8 +24,10 @@ DATES = {  # by the shape: the words, and the formats that may be meant
     r"\d{1,2}-\d{1,2}-\d{4}": ("with hyphens", ("%d-%m-%Y", "%m-%d-%Y")),
     r"\d{4}/\d{1,2}/\d{1,2}": ("year/month/day", ("%Y/%m/%d",)),
     r"\d{4}\.\d{1,2}\.\d{1,2}": ("year.month.day", ("%Y.%m.%d",)),
+    r"\d{4}-\d{1,2}-\d{1,2}": ("without leading zeros", ("%Y-%m-%d",)),
     r"\d{8}": ("yearmonthday", ("%Y%m%d",)),
 }
+TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*"
 FRACTION, MONEY = r"[+-]?\d*\.\d+", r"[€$£¥]? ?[+-]?\d[\d.]* ?[€$£¥%]?"
 PLACES = {"postgresql": "to_date", "postgres": "to_date", "snowflake": "to_date", "bigquery": "parse_date"}
 COLUMNS_SHOWN, EXPRESSION = 3, 60  # of a message
@@ -69,16 +71,8 @@ def conversion_hint(column: str, values: Sequence[str], kind: str) -> str | None
     >>> conversion_hint("signup", ["24.11.2026"], "DATE")
     "strptime(signup, '%d.%m.%Y')::DATE for signup (dates, day.month.year)"
     """
-    x, filled = _name(column), [value.strip() for value in values if value.strip()]
-    if kind == "DATE":
-        for pattern, (words, forms) in DATES.items():
-            if filled and all(re.fullmatch(pattern, value) for value in filled):
-                fit = [form for form in forms if _fits_all(filled, form)] or [forms[0]]
-                read = x if len(filled) == len(values) else f"nullif(trim({x}), '')"
-                also = f"; or {literal(fit[1])}" if len(fit) > 1 else ""
-                return f"{date_sql('', read, fit[0])} for {x} (dates, {words}{also})"
-        return None
-    ours = {"BOOLEAN": "boolean", "DOUBLE": "number", "BIGINT": "integer"}[kind]
+    x = _name(column)
+    ours = {"BOOLEAN": "boolean", "DOUBLE": "number", "BIGINT": "integer", "DATE": "date"}[kind]
     hint = _hint(x, values, ours, "")
     return f"{hint[0]} for {x} ({hint[1]})" if hint else None
 
@@ -163,7 +157,9 @@ def _hint(x: str, values: Collection[str], kind: str, scheme: str) -> tuple[str,
         x = f"nullif({x}, {literal(value)})"
     words += [f"texts such as {placeholders[0]}"] if placeholders else []
     if filled:
-        hint = _of_flags(x, filled, kind) or (_of_numbers(x, filled, kind, scheme) if kind in NUMBERS else None)
+        hint = _of_dates(x, filled, scheme) if kind == "date" else _of_flags(x, filled, kind)
+        if hint is None and kind in NUMBERS:
+            hint = _of_numbers(x, filled, kind, scheme)
         if hint is None and kind == "label":
             hint = f"CASE {x} WHEN … THEN 1 WHEN … THEN 0 END", "the label is 0 or 1"
         if hint is None:
@@ -186,11 +182,9 @@ def _of_numbers(x: str, values: Sequence[str], kind: str, scheme: str) -> tuple[
     def fit(*patterns: str) -> bool:
         return all(any(re.fullmatch(one, value) for one in patterns) for value in values)
 
-    for pattern, (said, forms) in DATES.items():
-        if fit(pattern):
-            day = date_sql(scheme, x, next((one for one in forms if _fits_all(values, one)), forms[0]))
-            days = f"date_diff($as_of, {day}, DAY)" if scheme == "bigquery" else f"$as_of - {day}"
-            return days, f"days since a date, {said}"
+    if dates := _of_dates(x, values, scheme):
+        days = f"date_diff($as_of, {dates[0]}, DAY)" if scheme == "bigquery" else f"$as_of - {dates[0]}"
+        return days, f"days since one of {dates[1]}"
     known = (
         ((GROUPS,), f"replace({x}, ',', '')", "commas between thousands"),
         ((COMMA,), f"replace({x}, ',', '.')", "decimal commas"),
@@ -208,6 +202,18 @@ def _of_numbers(x: str, values: Sequence[str], kind: str, scheme: str) -> tuple[
     return found
 
 
+def _of_dates(x: str, values: Collection[str], scheme: str) -> tuple[str, str] | None:
+    """Return the SQL that reads dates, and the words for their format."""
+    if values and all(re.fullmatch(TIME, value) for value in values):
+        return f"CAST({x} AS DATE)", "dates with a time"
+    for pattern, (words, forms) in DATES.items():
+        if values and all(re.fullmatch(pattern, value) for value in values):
+            fit = [form for form in forms if _fits_all(values, form)] or [forms[0]]
+            also = f"; or {literal(fit[1])}" if len(fit) > 1 else ""
+            return date_sql(scheme, x, fit[0]), f"dates, {words}{also}"
+    return None
+
+
 def _fits_all(values: Collection[str], form: str) -> bool:
     try:
         return all(datetime.strptime(value, form) for value in values)
@@ -220,4 +226,6 @@ def _plain(word: str) -> str:
 
 
 def _name(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z_]\w*", name) else identifier(name)
+    """Return a name as SQL takes it: in quotes, where it has a sign or is a word of SQL."""
+    plain = bool(re.fullmatch(r"[^\W\d]\w*", name)) and [kind for kind, _ in tokens(name)] == ["identifier"]
+    return name if plain else identifier(name)

@@ -107,7 +107,7 @@ def _fault(error: Exception, sql: str) -> Fault:
     ):
         return Fault("lost")
     words = name_fault(text, sql) or FAULTS.get(number)
-    return Fault("query", words or (f"its error is {number}" if number else "it refuses it, or a value in it"))
+    return Fault("query", words or (f"its error is {number}" if number > 0 else "it refuses it, or a value in it"))
 
 
 SNOWFLAKE = Warehouse(

@@ -42,6 +42,9 @@ The first line of `contract.yaml` then names it:
 # yaml-language-server: $schema=build/contract.schema.json
 ```
 
+`python -m churn contract --odcs` prints the contract in the [Open Data Contract Standard](https://bitol.io) 3.1.0,
+as YAML for a catalogue. Types, keys, ranges, categories and conditions are rules there; the others are rules in words.
+
 You choose a NAME. A key without a default is required. The column "stricter" is the side that counts where main and a
 pull request differ: with "main's", neither side is stricter, and another value takes an [approval](ci.md#approval).
 """
