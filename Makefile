@@ -13,12 +13,15 @@ unexport PYTHONDONTWRITEBYTECODE
 DRIVER := $(patsubst requirements-%.txt,.venv/.driver-%,$(wildcard $(shell \
   sed -n 's|^ *source: *["'\'']\{0,1\}\([a-z]*\)://.*|requirements-\1.txt|p' params.yaml 2> /dev/null)))
 
-.PHONY: help setup repro resolve test quick defects check profile audit format ui registry rollback remote pull push lock bench
+.PHONY: help setup init repro resolve test quick defects check profile bounds audit format ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: .venv/.runtime $(DRIVER) ## create .venv from requirements.txt
+
+init: .venv/.runtime $(DRIVER) ## put your own table in the place of the sample: make init SOURCE=data/customers.csv
+	@python -m churn init $(if $(SOURCE),'$(SOURCE)',--help) $(OPTIONS)
 
 repro: .venv/.runtime $(DRIVER) ## run the pipeline: fetch to register, only what changed
 	@! grep -qs '^<<<<<<< ' dvc.lock || { echo "dvc.lock has a merge conflict: run \`make resolve\` first." >&2; exit 1; }
@@ -48,6 +51,9 @@ check: .venv/.dev ## lint, format, types, workflows
 
 profile: .venv/.runtime ## describe the prepared customers anew, for the contract to compare with
 	@python -m churn profile
+
+bounds: .venv/.runtime ## measure the noise of your customers, and write the gate's bounds into params.yaml
+	@python -m churn bounds
 
 audit: .venv/.dev ## look for known vulnerabilities in the locked packages
 	@python -m ci.audit

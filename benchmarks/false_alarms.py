@@ -9,19 +9,10 @@ draw. Usage: python -m benchmarks.false_alarms [RUNS]
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.command import repetitions
-from benchmarks.holdout_noise import (
-    Spoil,
-    contract_lost,
-    honest,
-    labels_shuffled,
-    new_customers_labelled_late,
-    two_hundred_rows,
-    without_new_customers,
-)
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Params, Train, load_params
 from churn.core.paths import TEST, TRAIN
@@ -33,7 +24,7 @@ from churn.evaluation.paired import Difference, compare, compare_slices
 from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import OVERALL, evaluate_rules
-from churn.modeling.model import read_table
+from churn.modeling.model import read_parquet, read_table
 from stages.train import build_classifier, build_model, fit
 
 import numpy as np
@@ -41,6 +32,43 @@ import pandas as pd
 from tqdm import tqdm
 
 Rules = list[RuleOutcome]
+Spoil = Callable[[pd.DataFrame, pd.Series], tuple[pd.DataFrame, pd.Series]]
+NEEDED = {"without_new_customers": "tenure_months", "new_customers_labelled_late": "tenure_months"}
+NEEDED |= {"contract_lost": "contract", "without_contract": "contract"}  # the sample's columns; other tables lack them
+
+
+def honest(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Leave the training table as it is."""
+    return X, y
+
+
+def without_new_customers(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Lose in silence who is new, as a feature that is NaN for them and a dropna would."""
+    return X[X["tenure_months"] >= 6], y[X["tenure_months"] >= 6]
+
+
+def new_customers_labelled_late(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Believe that no new customer churned, as with labels that arrive months later."""
+    return X, y.where(X["tenure_months"] >= 6, 0)
+
+
+def contract_lost(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Freeze the two strongest columns, as a broken join does."""
+    return X.assign(contract="Month-to-month", tenure_months=1), y
+
+
+def labels_shuffled(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Shuffle two labels in five."""
+    random = np.random.default_rng(0)
+    mixed = y.to_numpy().copy()
+    chosen = random.permutation(len(y))[: len(y) * 2 // 5]
+    mixed[chosen] = random.permutation(mixed[chosen])
+    return X, pd.Series(mixed, index=y.index)
+
+
+def two_hundred_rows(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Train on what is left when nearly all rows are lost."""
+    return X.head(200), y.head(200)
 
 
 def half_the_rows(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
@@ -65,6 +93,11 @@ SPOILT = (
 MARGINS = (0.003, 0.005, 0.01)
 
 
+def applicable(contract: Contract) -> tuple[Spoil, ...]:
+    """Return the ways to spoil a model for which the contract has the column."""
+    return tuple(one for one in SPOILT if NEEDED.get(one.__name__, contract.key) in contract.columns)
+
+
 def trained(train: Train, contract: Contract, X: pd.DataFrame, y: pd.Series) -> Any:
     """Return the model of `train` in params.yaml, trained on these rows."""
     return fit(build_model(build_classifier(train), contract), X, y, len(X))
@@ -78,7 +111,8 @@ class Bench:
         tables = [read_table(path, self.contract) for path in (TRAIN, TEST)]
         self.X: pd.DataFrame = pd.concat([table[0] for table in tables], ignore_index=True)
         self.y: pd.Series = pd.concat([table[1] for table in tables], ignore_index=True)
-        self.keys: pd.Series = pd.concat([table[2] for table in tables], ignore_index=True)
+        names = [read_parquet(path, self.contract.customer)[self.contract.customer] for path in (TRAIN, TEST)]
+        self.keys: pd.Series = pd.concat([name.to_pandas() for name in names], ignore_index=True)  # of the customers
 
     def scores(self, spoil: Spoil, seed: int, rows: Any, holdout: Any) -> Floats:
         """Train on `rows` with a seed, and return the scores of the rows of `holdout`."""
@@ -139,9 +173,10 @@ def main(runs: int) -> None:
         gains = [np.nan if rule.value is None else rule.value for rule in overall if rule.metric == metric]
         print(f"    {metric}: {np.std(gains):.4f}")
     some = max(runs // 10, 10)
-    found = [list(bench.judged(run, SPOILT)) for run in tqdm(range(some), desc="spoilt", leave=False, disable=None)]
+    spoilt = applicable(bench.contract)
+    found = [list(bench.judged(run, spoilt)) for run in tqdm(range(some), desc="spoilt", leave=False, disable=None)]
     differences = {"honest": [difference for _, difference in judged]}
-    for spoil, outcomes in zip(SPOILT, zip(*found, strict=True), strict=True):
+    for spoil, outcomes in zip(spoilt, zip(*found, strict=True), strict=True):
         blocked = [failed(rules) for rules, _ in outcomes]
         against = sum(any(rule.kind == "vs_baseline" for rule in rules) for rules in blocked)
         title = spoil.__name__.replace("_", " ")

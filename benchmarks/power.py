@@ -9,8 +9,7 @@ accuracy in params.yaml, which is what a tutorial checks. Usage: python -m bench
 from typing import Any, NamedTuple
 
 from benchmarks.command import repetitions
-from benchmarks.false_alarms import Bench
-from benchmarks.holdout_noise import honest
+from benchmarks.false_alarms import Bench, honest
 from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
 from churn.evaluation.metrics import Floats, Z, all_metrics, as_json, roc_auc

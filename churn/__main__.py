@@ -11,6 +11,8 @@ from churn.core.runner import command
 from churn.core.start import start_up
 
 COMMANDS = {
+    "init": ("churn.adopting.init", "put your own table in the place of the sample"),
+    "bounds": ("churn.adopting.noise", "write the gate's bounds from the noise of your customers"),
     "check": ("churn.data.settings", "check params.yaml and contract.yaml, as each stage does"),
     "score": ("churn.scoring", "score the customers of a table with the champion"),
     "drift": ("churn.quality.drift", "compare the customers with those of a commit"),

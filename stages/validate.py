@@ -46,6 +46,13 @@ def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Ite
         yield Finding("test", "disjoint", contract.customer, shared, round(shared / total, 6), message)
 
 
+def question_findings(contract: Contract, rows: int) -> Iterator[Finding]:
+    """Yield the columns of which nobody has said what a missing value means."""
+    for name in contract.open_questions:
+        message = f"{CONTRACT}: columns.{name}.because is still a question: write what a missing value means"
+        yield Finding(BOTH_TABLES, "because", name, rows, 1.0, message)
+
+
 def row_count_findings(recorded: Mapping[str, object], counted: Mapping[str, int], min_rows: int) -> Iterator[Finding]:
     """Yield what is wrong with the row counts that prepare `recorded`; `counted` has those of fetched, train and test.
 
@@ -91,6 +98,7 @@ def validate(
             notes += key_notes(database, contract)
         if contract.label not in unusable:
             findings += outcome_findings(database, contract)
+    findings += question_findings(contract, counted["train"] + counted["test"])
     return counted, [*findings, *row_count_findings(recorded, counted, contract.rules.min_rows)], notes
 
 

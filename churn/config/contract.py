@@ -256,6 +256,11 @@ class Contract(StrictModel):
         """The features that are fetched, not computed, in the contract's order."""
         return [name for name in self.features if not self.columns[name].computed]
 
+    @property
+    def open_questions(self) -> Sequence[str]:
+        """The columns whose `because` is still a question, as `python -m churn init` asks it."""
+        return [name for name, column in self.columns.items() if (column.because or "").rstrip().endswith("?")]
+
     def features_of(self, *types: str) -> Sequence[str]:
         """Return the features of the given types, in the contract's order."""
         return [name for name in self.features if self.columns[name].type in types]

@@ -153,7 +153,7 @@ def test_every_slice_that_the_gate_names_exists_and_is_large_enough(own):
 
 
 def test_each_bound_of_the_gate_is_near_enough_to_its_metric_to_tell_a_bad_model(own):
-    """`python -m benchmarks.holdout_noise` prints values to take for a bound that is too far away."""
+    """`make bounds` writes nearer ones."""
     gate, evaluation = load_params().gate, json.loads(EVALUATION.read_text())
     parts = {"all customers": evaluation} | {part["name"]: part for part in evaluation["slices"]}
     far = {}

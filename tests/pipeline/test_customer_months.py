@@ -51,3 +51,4 @@ def test_a_retraining_moves_the_day_alone_and_is_compared_with_main(adopted):
     report = adopted.text("build/report/report.md")
     assert "on rows after 2025-09-22, by which the model is judged" in report
     assert "dropped (label_window_open)" in report
+    assert re.search(r"Both models on the same [\d,]+ rows of the holdout", report)

@@ -77,6 +77,7 @@ ROOMS = {
     "schema": {"core", "config"},
     "odcs": {"core", "config", "data"},
     "scoring": {"core", "config", "data", "quality", "modeling", "registry"},
+    "adopting": {"core", "config", "data", "quality", "modeling", "evaluation", "gate", "stages"},
     "__main__": {"core"},
     "features": set(),
 }
@@ -95,13 +96,12 @@ def imported_by(one):
 
 
 def room_of(module):
-    return module.parts[1].removesuffix(".py")
+    return module.parts[1].removesuffix(".py") if module.parts[0] == "churn" else module.parts[0]
 
 
 def test_imports_in_churn_run_in_one_direction():
     assert {room_of(module) for module, _ in modules_of("churn")} == set(ROOMS)
     for module, imported in modules_of("churn"):
-        assert {other.parts[0] for other in imported} <= {"churn"}, module
         assert {room_of(other) for other in imported} <= ROOMS[room_of(module)] | {room_of(module)}, module
 
 

@@ -21,6 +21,7 @@ from churn.quality.row_checks import table_findings
 from churn.scoring import incoming_contract, read_incoming, scored_contract
 from stages.fetch import snapshot
 from stages.prepare import split
+from stages.register import metrics_of
 from stages.validate import key_findings
 from tests.conftest import ROOT, evaluate_at
 from tests.customer_months import AS_OF, CONTRACT, QUERY, TRAITS, customer_months
@@ -465,6 +466,13 @@ def test_a_fall_over_time_is_beyond_its_interval_where_the_model_knows_less_late
     worse, _ = evaluated(monthly, random.permutation)
     assert worse["roc_auc_over_time"]["interval"][1] < -0.05
     assert same["roc_auc_over_time"]["interval"][0] > worse["roc_auc_over_time"]["interval"][1]
+
+
+def test_mlflow_gets_the_metrics_of_both_times(monthly):
+    found, _ = evaluated(monthly)
+    logged = dict(metrics_of(found))
+    assert logged["roc_auc"] == found["roc_auc"]
+    assert logged["random_by_customer/roc_auc"] == found[EARLIER]["roc_auc"]
 
 
 def test_a_holdout_without_later_rows_is_one_sentence(monthly):

@@ -44,6 +44,30 @@ def test_a_folder_of_csv_files_is_one_table_and_a_fault_names_the_file(tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("id;charge\na;1,5\n", {"id": "a", "charge": "1,5"}),
+        ("id\tcharge\na\t1;5\n", {"id": "a", "charge": "1;5"}),
+        ("id|charge\na|1\n", {"id": "a", "charge": "1"}),
+        ('"charge, EUR";id;charge\r\n1;"a;""b""\n";2,5\r\n', {"id": 'a;"b"\n', "charge": "2,5"}),
+        ("charge,id;old\n1.5,a;b\n", {"id": "a;b", "charge": "1.5"}),
+    ],
+    ids=["semicolon", "tab", "bar", "quotes", "as many commas"],
+)
+def test_the_header_says_what_is_between_the_columns_of_a_csv_file(tmp_path, text, expected):
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    name = '"id;old" AS id' if "id;old" in text else "id"
+    assert rows(tmp_path / "a.csv", f"SELECT {name}, charge FROM source") == [expected]
+
+
+def test_csv_files_with_something_else_between_their_columns_are_no_table(tmp_path):
+    (tmp_path / "a.csv").write_text("id,charge\na,1\n")
+    (tmp_path / "b.csv").write_text("id;charge\nb;2\n")
+    with pytest.raises(StageError, match=r"b\.csv has not the columns of .*a\.csv"):
+        rows(tmp_path)
+
+
+@pytest.mark.parametrize(
     "other",
     [
         "SELECT 'b' AS id, 2.5::DOUBLE AS charge",  # DuckDB would round it to 3

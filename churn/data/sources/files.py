@@ -17,6 +17,7 @@ from churn.data.sources.query import BATCH_ROWS, KINDS, Query, at_least_one, col
 import duckdb
 import pyarrow as pa
 
+DELIMITERS = ",;\t|"  # of a CSV file
 CONVERTED = {  # by the text of an error: the type that a value does not have
     r"(?i)date field|'DATE'|timestamp|format specifier": "DATE",
     r"(?i)to '?BOOL": "BOOLEAN",
@@ -107,11 +108,12 @@ def _relation(
     if set(endings.values()) == {".csv"} and not source.startswith("s3://"):
         # The header is read here, so that DuckDB has nothing left to guess.
         headers = {name: _csv_header(Path(name), known) for name in files}
-        _refuse_unlike(headers)
-        columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in next(iter(headers.values())))
+        _refuse_unlike({name: [delimiter, *header] for name, (delimiter, header) in headers.items()})
+        delimiter, header = next(iter(headers.values()))
+        columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
         return (
             f"read_csv({paths}, columns = {{{columns}}}, auto_detect = false,"
-            " header = true, delim = ',', quote = '\"', escape = '\"')"
+            f" header = true, delim = {literal(delimiter)}, quote = '\"', escape = '\"')"
         )
     name = next((name for name, ending in endings.items() if ending not in (".parquet", ".csv")), source)
     only = ".parquet, the one kind read from S3" if source.startswith("s3://") else ".parquet or .csv, all alike"
@@ -136,7 +138,8 @@ def _refuse_unlike(columns: Mapping[str, Sequence[str]]) -> None:
             raise StageError(f"{name} has not the columns of {first}, or of another type, or in another order.")
 
 
-def _csv_header(source: Path, known: Mapping[str, str]) -> list[str]:
+def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return the delimiter, with which the header has the most columns, and the header. Raises StageError."""
     try:
         with source.open("rb") as file:
             line = file.readline()
@@ -149,19 +152,18 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> list[str]:
         text = line.decode("utf-8-sig")
         if re.fullmatch(r'"?sep=.?"?\s*', text, re.IGNORECASE):
             raise StageError(f"{source}, line 1: `{text.strip()}` is a note for Excel: delete that line.")
-        header = next(csv.reader([text]), [])
+        headers = {one: next(csv.reader([text], delimiter=one), []) for one in DELIMITERS}
+        delimiter, header = max(headers.items(), key=lambda one: len(one[1]))  # of equals the first, a comma
     except (UnicodeDecodeError, csv.Error) as error:
         what = conversion(source) if isinstance(error, UnicodeDecodeError) else "look at its first line"
         raise StageError(f"{source} is no CSV file in UTF-8: {what}.") from error
     if not header:
         raise StageError(f"{source} is empty: it has no header line.")
-    if len(header) == 1 and (between := re.search(r"[;\t|]", header[0])):
-        raise StageError(f"{source} has {between[0]!r} between its columns: write it with commas.")
     if not all(header):
         raise StageError(f"{source} has a column without a name: number {header.index('') + 1} of its header.")
     if (number := repeated(header)) is not None:
         raise StageError(f"{source} has the column {column_label(header, number, known)} more than once.")
-    return header
+    return delimiter, header
 
 
 def _file_message(error: Exception, source: str, files: Mapping[str, object], query: Query) -> str | None:

@@ -1,0 +1,271 @@
+"""Reads a source once, and guesses from all of its rows what each column holds: type, range, categories, gaps.
+
+DuckDB does the work on a Parquet file in a temporary folder, column by column, so that memory does not grow with rows
+or columns. A guess that two readings fit, such as 1,234 or 03/04/2026, is left to the user.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from churn.config.contract import READ_AS_MISSING
+from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
+from churn.data.sources.stream import record_batches, streaming
+
+import duckdb
+
+Kind = Literal["boolean", "integer", "number", "date", "category", "text", "empty", "other"]
+MOST_CATEGORIES = 255  # of a feature: gradient boosting takes no more
+SAMPLED = 2_000  # rows that choose the reading which all rows then confirm
+CELLS = 2_000_000  # in a row group of the temporary file
+MARKERS = {
+    "",
+    "-",
+    "--",
+    "?",
+    ".",
+    "#n/a",
+    "(null)",
+    "<na>",
+    "\\n",
+    "missing",
+    "n/a",
+    "na",
+    "nan",
+    "nil",
+    "none",
+    "null",
+}
+MARKERS |= {"unknown"}  # these spellings among numbers or dates are missing values
+SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
+INTEGER = r"[+-]?(0|[1-9]\d{0,17})"  # no leading zero: 01067 is a postcode
+NUMBER = r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
+SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
+DATE_LIKE = r"^\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(\D|$)"
+DAYS = ("%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y")
+CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S")
+COMPACT = r"(19|20)\d\d[01]\d[0-3]\d"  # 20261124
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the source: its name there and here, what it holds, and what a reader needs to know of it."""
+
+    source: str
+    name: str
+    stored: str  # DuckDB's type
+    kind: Kind
+    rows: int
+    missing: int = 0
+    markers: tuple[str, ...] = ()  # the spellings of missing values
+    distinct: int = 0  # exact up to MOST_CATEGORIES, and where each row might have a value of its own
+    values: tuple[str, ...] = ()  # of a category
+    least: Any = None
+    most: Any = None
+    separators: tuple[str, str] | None = None  # of a number in text: of thousands, and before decimals
+    day: str = ""  # the format of a date in text, if it is not ISO's
+    other: "Column | None" = None  # a second reading, which fits as well and gives other values
+    padded: bool = False
+    lower: bool = False  # values that differ by case alone are one value
+
+    @property
+    def decimal(self) -> str:
+        """What stands before the decimals of a number."""
+        return self.separators[1] if self.separators else "."
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the source has text here."""
+        return self.stored == "VARCHAR"
+
+
+@contextmanager
+def table(source: str, sql: str, as_of: date | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with the view `given`: all rows of the query, read once. Raises StageError."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        connection(path := Path(folder, "given.parquet"), bar=False) as database,
+    ):
+        batches = record_batches(source, sql, query="the query of SOURCE", as_of=as_of, timeout=60)
+        with closing(batches), streaming(database, "batch", batches) as names:
+            size = min(max(CELLS // max(len(names), 1), 2_048), 122_880)
+            copied = f"COPY (FROM batch) TO {literal(str(path))} (FORMAT parquet, ROW_GROUP_SIZE {size})"
+            database.execute(copied)
+        database.execute(f"CREATE TEMP VIEW given AS FROM read_parquet({literal(str(path))})")
+        yield database
+
+
+def columns(database: duckdb.DuckDBPyConnection) -> list[Column]:
+    """Return what each column of the view `given` holds, in its order."""
+    types, taken = columns_of(database, "given"), dict[str, None]()
+    rows = one_row(database, "SELECT count(*) FROM given")[0]
+    for source in types:
+        base = name = snake_case(source)
+        number = 2
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken[name] = None
+    return [
+        _column(database, Column(source, name, stored, "other", rows))
+        for (source, stored), name in zip(types.items(), taken, strict=True)
+    ]
+
+
+def snake_case(name: str) -> str:
+    """Return a name as the contract has it, which needs no quotes in a condition.
+
+    Examples
+    --------
+    >>> [snake_case(name) for name in ("customerID", "StreamingTV", "Monthly Charges (EUR)", "2nd line", "__x")]
+    ['customer_id', 'streaming_tv', 'monthly_charges_eur', 'column_2nd_line', 'x']
+    """
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    plain = re.sub(r"[\W_]+", "_", apart).strip("_").lower()
+    return plain if plain and not plain[0].isdigit() else f"column_{plain}".rstrip("_")
+
+
+def cleaned(column: Column, sql: str) -> str:
+    """Return the SQL, in any dialect, of the value `sql` as the contract takes it: NULL where it is missing."""
+    sql = f"trim({sql})" if column.is_text and (column.padded or column.markers) else sql
+    sql = f"lower({sql})" if column.lower else sql
+    for marker in column.markers:
+        sql = f"nullif({sql}, {literal(marker)})"
+    if column.separators:
+        thousands, decimal = column.separators
+        sql = f"replace({sql}, {literal(thousands)}, '')"
+        sql = f"replace({sql}, {literal(decimal)}, '.')" if decimal != "." else sql
+    return sql
+
+
+def value(column: Column) -> str:
+    """Return DuckDB's SQL of a column's value: a number, a date, or the text or boolean as it is."""
+    sql = cleaned(column, identifier(column.source))
+    if column.kind in ("integer", "number"):
+        number = f"TRY_CAST({sql} AS DOUBLE)"
+        return f"if(isfinite({number}), {number}, NULL)"
+    if column.kind == "date":
+        return f"try_strptime({sql}, {literal(column.day)})::DATE" if column.day else f"TRY_CAST({sql} AS DATE)"
+    return sql
+
+
+def _column(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
+    """Return the column with all that its rows say."""
+    stored = column.stored
+    if stored.startswith("ENUM") or stored == "UUID":
+        column = replace(column, stored="VARCHAR")
+    if column.is_text:
+        return _text(database, column)
+    if stored.startswith("DATE") or stored.startswith("TIMESTAMP"):
+        return described(database, replace(column, kind="date"))
+    if re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*", stored):
+        whole = re.fullmatch(r"U?(TINY|SMALL|BIG)?INT(EGER)?", stored)
+        column = described(database, replace(column, kind="integer" if whole else "number"))
+        return replace(column, kind="boolean") if (column.least, column.most, column.distinct) == (0, 1, 2) else column
+    return described(database, replace(column, kind="boolean")) if stored == "BOOLEAN" else column
+
+
+def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
+    """Return what a column of text holds, by the first reading that all values fit but for spellings of nothing."""
+    raw = f"{identifier(column.source)}::VARCHAR"
+    given, blank, padded = one_row(
+        database,
+        f"SELECT count({raw}), count(*) FILTER (trim({raw}) = ''), count(*) FILTER ({raw} <> trim({raw})) FROM given",
+    )
+    column = replace(column, padded=padded > 0, markers=("",) if blank else ())
+    if given == blank:
+        return replace(column, kind="empty", missing=column.rows)
+    texts = f"(SELECT trim({raw}) AS t FROM given WHERE trim({raw}) <> '')"
+    values = [
+        one for (one,) in all_rows(database, f"SELECT DISTINCT t FROM {texts} ORDER BY t LIMIT {MOST_CATEGORIES + 1}")
+    ]
+    if {one.lower() for one in values} in SPELLINGS:
+        return described(database, replace(column, kind="boolean", lower=len(values) > 2))
+    if read := _read(database, column, texts):
+        return described(database, read)
+    if len(values) > MOST_CATEGORIES:
+        return described(database, replace(column, kind="text"))
+    lower = len({one.lower() for one in values}) < len(values)
+    spelled = {one: one.lower() if lower else one for one in values}
+    missing = {spelled[one] for one in values if one in READ_AS_MISSING}
+    column = replace(column, lower=lower, markers=(*column.markers, *sorted(missing)))
+    return described(database, replace(column, kind="category", values=tuple(sorted({*spelled.values()} - missing))))
+
+
+def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Column | None:
+    """Return the column by the first reading that all `texts` fit; a sample of them chooses the readings to try."""
+    nothing = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"
+    sample = f"(FROM {texts} LIMIT {SAMPLED})"
+    like = f"SELECT bool_and(regexp_matches(t, '{DATE_LIKE}') OR {nothing}) FROM {sample}"
+    readings = [*_numbers(), *(_dates() if one_row(database, like)[0] else ())]
+    fit = ", ".join(f"bool_and({fits} OR {nothing})" for _, _, fits in readings)
+    found: Column | None = None
+    for (kind, details, fits), fitted in zip(readings, one_row(database, f"SELECT {fit} FROM {sample}"), strict=True):
+        one = replace(column, kind=kind, **details)
+        if not fitted or (found and not _differ(found, one)):
+            continue
+        # A reading with separators needs one: without any, the number is read as it is.
+        needed = " OR ".join(f"contains(t, {literal(sign)})" for sign in one.separators or ()) or "true"
+        wrong, right = f"NOT ({fits}) AND NOT {nothing}", f"({fits}) AND ({needed})"
+        wrong, right = one_row(database, f"SELECT count_if({wrong}), count_if({right}) FROM {texts}")
+        if wrong or not right:
+            continue
+        if found:
+            return replace(found, other=replace(one, markers=found.markers))
+        unfit = all_rows(database, f"SELECT DISTINCT t FROM {texts} WHERE NOT ({fits}) ORDER BY t")
+        found = replace(one, markers=(*column.markers, *(text for (text,) in unfit)))
+    return found
+
+
+def _differ(first: Column, one: Column) -> bool:
+    """Return whether two readings of one text may give other values: 1,234 or 1.234, the day or the month first."""
+    signs = {*(first.separators or ",."), *(one.separators or ",.")}
+    numbers = first.kind == one.kind == "number" and first.decimal != one.decimal and signs == {",", "."}
+    return numbers or (first.kind == one.kind == "date" and bool(first.day and one.day))
+
+
+def _numbers() -> Iterator[tuple[Kind, dict[str, Any], str]]:
+    """Yield each way to read a text `t` as a number: the kind, what follows for the column, and SQL that is true."""
+    yield "date", {"day": "%Y%m%d"}, f"(regexp_full_match(t, '{COMPACT}') AND try_strptime(t, '%Y%m%d') IS NOT NULL)"
+    yield "integer", {}, f"regexp_full_match(t, {literal(INTEGER)})"
+    yield "number", {}, f"regexp_full_match(t, {literal(NUMBER)})"
+    for thousands, decimal in SEPARATORS:
+        whole = rf"([1-9]\d{{0,2}}({re.escape(thousands)}\d{{3}})+|0|[1-9]\d*)"
+        pattern = rf"[+-]?{whole}({re.escape(decimal)}\d+)?"
+        yield "number", {"separators": (thousands, decimal)}, f"regexp_full_match(t, {literal(pattern)})"
+
+
+def _dates() -> Iterator[tuple[Kind, dict[str, Any], str]]:
+    """Yield each way to read a text `t` as a date, as `_numbers` does."""
+    yield "date", {"day": ""}, "(TRY_CAST(t AS TIMESTAMP) IS NOT NULL)"
+    for day, clock in product(DAYS, CLOCKS):
+        year = f"year(try_strptime(t, {literal(day + clock)}))"  # %Y also takes 26
+        yield "date", {"day": day + clock}, f"coalesce({year} BETWEEN 1800 AND 2199, false)"
+
+
+def described(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
+    """Return the column with the numbers of its missing and distinct values, and the least and the greatest."""
+    sql = value(column)
+    ends = f"min({sql}), max({sql})" if column.kind in ("integer", "number", "date") else "NULL, NULL"
+    there, about, least, most = one_row(
+        database, f"SELECT count({sql}), approx_count_distinct({sql}), {ends} FROM given"
+    )
+    if about <= 4 * MOST_CATEGORIES or about > 0.9 * there:  # the estimate is off by a few percent
+        about = one_row(database, f"SELECT count(DISTINCT {sql}) FROM given")[0]
+    return replace(column, missing=column.rows - there, distinct=about, least=least, most=most)
+
+
+def one_row(database: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    """Return the first row of a query."""
+    row: tuple[Any, ...] = all_rows(database, sql)[0]
+    return row
+
+
+def all_rows(database: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query."""
+    return database.execute(sql).fetchall()

@@ -1,0 +1,207 @@
+"""Puts another table in the place of the sample: `python -m churn init SOURCE` (`make init SOURCE=customers.csv`).
+
+Reads the source once, asks what nobody may guess, and writes contract.yaml, source.sql, params.yaml, profile.json and
+churn/features.py. Then it runs the pipeline up to prepare, and writes the gate's bounds from the noise of the table.
+"""
+
+import argparse
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import date
+from math import ceil
+from pathlib import Path
+
+from churn.adopting import noise
+from churn.adopting.blocks import replace_blocks
+from churn.adopting.columns import columns, table
+from churn.adopting.questions import Answers, planned
+from churn.adopting.sql import Dialect, Plan, feature_name, named, source_sql
+from churn.adopting.texts import FEATURES, contract_text, params_text
+from churn.config.contract import load_contract
+from churn.config.params import load_params
+from churn.core.errors import StageError, has_password, number_of
+from churn.core.files import replacing, write_json
+from churn.core.paths import CONTRACT, LOCK, PARAMS, PLOTS, PROFILE
+from churn.core.runner import working
+from churn.data.as_of import read_query, uses_as_of
+from churn.data.sources import files, sqlite
+from churn.quality.profile import customers_profile, single_feature_roc_auc
+
+QUERY, FUNCTIONS, PIPELINE = Path("source.sql"), Path("churn/features.py"), Path("dvc.yaml")
+OURS = (CONTRACT, PARAMS, QUERY, PROFILE, FUNCTIONS)  # what init writes
+COPIES = Path("tests/sample")  # of the sample's files: those may be overwritten
+RESULTS = (
+    LOCK,
+    Path("metrics"),
+    PLOTS,
+    Path("models"),
+    *(Path("data", name) for name in ("raw", "features", "predictions")),
+)
+REGISTRY = (Path("mlflow.db"), Path("mlartifacts"))
+STRONGEST = 0.95  # the ROC AUC of a feature alone that a contract may allow
+SOURCE_LINE = "      - ${fetch.source} # a file or folder; delete the line if it is a URL\n"
+
+
+def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
+    """Return fetch.source, the dialect of its queries, and what they read from. Raises StageError."""
+    place, _, name = str(asked.source).partition("#")
+    if has_password(place):
+        raise StageError(
+            "SOURCE holds a password, which Git would keep: leave it out, PGPASSWORD or ~/.pgpass gives it."
+        )
+    dialect: Dialect = "duckdb"
+    if "://" in place and not place.startswith("s3://"):
+        dialect = "postgresql"  # the nearest to a warehouse's own
+    if "://" not in place:
+        path = Path(place)
+        if not path.exists():
+            raise StageError(f"{place} does not exist: name a CSV or Parquet file, a database, or a URL.")
+        if not path.resolve().is_relative_to(Path.cwd()):
+            raise StageError(f"{place} is outside of this repository, where CI has no file: copy it to data/ first.")
+        place = path.resolve().relative_to(Path.cwd()).as_posix()
+    if files.begins_with(place, sqlite.MAGIC):
+        dialect = "sqlite"
+    has_tables = dialect != "duckdb" or files.begins_with(place, b"DUCK", 8)
+    if asked.query:
+        sql = read_query(asked.query).rstrip().rstrip(";")
+        return place, dialect, f"(\n{sql}\n) AS source"
+    if has_tables and not name:
+        raise StageError(f"{place} has several tables: write {place}#TABLE, or --query FILE with a SELECT.")
+    relation = ".".join(named(part, dialect) for part in name.split(".")) if has_tables else "source"
+    return place, dialect, relation
+
+
+def refuse_to_overwrite(force: bool) -> bool:
+    """Return whether the sample's files are in place. Raises StageError when a team's are, unless it is forced."""
+    changed = [path for path in OURS if path.exists() and not _equal(path, COPIES / path.name)]
+    if changed and not force:
+        raise StageError(
+            f"{', '.join(map(str, changed))} would be overwritten: commit what you need, then add --force."
+        )
+    return not changed
+
+
+def _equal(path: Path, copy: Path) -> bool:
+    return copy.exists() and path.read_bytes() == copy.read_bytes()
+
+
+def write(plan: Plan, is_first: bool) -> None:
+    """Write the files of the table, and remove the results of the one before."""
+    branch = "main"
+    with suppress(StageError):
+        branch = load_params().registration.promote_from
+    for path in (*RESULTS, *(REGISTRY if is_first else ())):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    PROFILE.unlink(missing_ok=True)
+    texts = {
+        CONTRACT: contract_text(plan),
+        QUERY: source_sql(plan),
+        PARAMS: params_text(plan, branch),
+        FUNCTIONS: FEATURES,
+    }
+    pipeline = re.sub(r"(?m)^ *- \$\{fetch\.source\}.*\n", "", PIPELINE.read_text(encoding="utf-8"))
+    if "://" not in plan.place:
+        pipeline = re.sub(r"(?m)^ *- \$\{fetch\.query\}.*\n", lambda line: line[0] + SOURCE_LINE, pipeline)
+    texts[PIPELINE] = pipeline
+    for path, text in texts.items():
+        with replacing(path) as tmp:
+            tmp.write_text(text, encoding="utf-8")
+    load_contract()
+    load_params()
+
+
+def described_by_profile() -> None:
+    """Write profile.json, and the limit of a single feature's ROC AUC by the strongest feature."""
+    contract = load_contract()
+    profile = customers_profile(contract)
+    write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
+    areas = {name: single_feature_roc_auc(one) for name, one in profile.features.items()}
+    name = max(areas, key=lambda one: areas[one])
+    limit = min(max(contract.rules.max_single_feature_roc_auc, ceil((areas[name] + 0.05) * 20) / 20), STRONGEST)
+    line = f"max_single_feature_roc_auc: {limit:g} # {name} has {areas[name]:.2f}; a higher value suggests leakage"
+    replace_blocks(CONTRACT, {"rules.max_single_feature_roc_auc": [line]})
+    if areas[name] > limit:
+        print(f"init: {name} alone has a ROC AUC of {areas[name]:.2f}: validate refuses what only a churn tells")
+
+
+def run(*command: str) -> None:
+    """Run a module of Python's in another process, which imports the files as they are now. Raises StageError."""
+    if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
+        raise StageError(
+            f"it stopped, see above: mend {QUERY} or {CONTRACT}, then run `dvc repro prepare`, `make profile` and"
+            " `make bounds`."
+        )
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m churn init",
+        description="Put another table in the place of the sample: write contract.yaml, source.sql, params.yaml and"
+        " profile.json from it. On a terminal it asks for what an option does not say.",
+    )
+    parser.add_argument(
+        "source",
+        help="a CSV or Parquet file, a folder of them, s3://…, or DATABASE#TABLE: DuckDB, SQLite,"
+        " postgresql://user@host/db#schema.table",
+    )
+    parser.add_argument("--query", metavar="FILE", help="a SELECT in the source's dialect that init begins from")
+    parser.add_argument("--key", metavar="COLUMN", help="it names the customer: another value in each row")
+    parser.add_argument("--label", metavar="COLUMN", help="it says who churned, by two values")
+    parser.add_argument("--churned", metavar="VALUE", help="the value of a churner")
+    parser.add_argument("--group", metavar="COLUMN", help="the customer, where a customer has several rows")
+    parser.add_argument("--time", metavar="COLUMN", help="the day of a row; with --group, no --key is needed")
+    parser.add_argument("--label-window", metavar="DAYS", help="with --time: the days after which a label is final")
+    parser.add_argument("--holdout-days", metavar="DAYS", help="with --time: the last days, which test the model")
+    parser.add_argument(
+        "--as-of", metavar="DAY", help="the day of the data, as 2026-11-24; dates become days before it"
+    )
+    parser.add_argument(
+        "--leave-out", nargs="+", default=[], metavar="COLUMN", help="personal, or known only after the churn"
+    )
+    parser.add_argument(
+        "--keep", nargs="+", default=[], metavar="COLUMN", help="a feature, though init would leave it out"
+    )
+    parser.add_argument("--missing", nargs="+", default=[], metavar="COLUMN=MEANING", help="what a missing value means")
+    parser.add_argument("--decimal", choices=("point", "comma"), help="how 1,234 is read where both fit")
+    parser.add_argument("--dates", choices=("day-first", "month-first"), help="how 3/4/2026 is read where both fit")
+    parser.add_argument("--force", action="store_true", help="overwrite files that are no longer the sample's")
+    noise.add_options(parser)
+    return parser
+
+
+def main(asked: argparse.Namespace) -> None:
+    """Ask, write the files, run the pipeline up to prepare, and write the profile and the bounds."""
+    noise.required_metrics(asked.require)  # refused now rather than at the end
+    is_first = refuse_to_overwrite(asked.force)
+    place, dialect, relation = origin(asked)
+    as_of = date.fromisoformat(asked.as_of) if asked.as_of and uses_as_of(relation) else None
+    with table(place, f"SELECT * FROM {relation}", as_of) as database:
+        with working("init: reading the columns"):
+            given = columns(database)
+        plan = planned(Answers(asked, given), database, (place, dialect, relation))
+    write(plan, is_first)
+    run("dvc", "repro", "--quiet", "prepare")
+    described_by_profile()
+    bounds = [f"--require={one}" for one in asked.require]
+    run("churn", "bounds", "--splits", str(asked.splits), *bounds)
+    print_next(plan)
+
+
+def print_next(plan: Plan) -> None:
+    """Print what was made, the open questions, and the next commands."""
+    features, others = (number_of(len(some), "columns") for some in (plan.features, plan.left_out))
+    print(f"init: {plan.label.rows:,} rows, {plan.churn_rate:.1%} of them churned; {features} are features")
+    if plan.left_out:
+        print(f"init: {others} left out, with the reasons in {QUERY}")
+    if asked := [feature_name(one) for one in plan.features if one.missing and one.name not in plan.meanings]:
+        print(f"init: {CONTRACT} asks what a missing {', '.join(asked)} means: validate fails until it is answered")
+    print("init: next:")
+    track = [] if "://" in plan.place else [f"dvc add {shlex.quote(plan.place)}"]
+    commit = 'git add --all && git commit --message "Adopt our customers"'
+    for command in (*track, "dvc repro", commit, *(() if track else ("dvc push",))):
+        print(f"  {command}")

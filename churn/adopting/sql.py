@@ -1,0 +1,138 @@
+"""The text of source.sql: one SELECT in the source's dialect that gives the contract's columns."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from churn.adopting.columns import Column, cleaned
+from churn.data.duckdb_helpers import identifier, literal
+
+import duckdb
+
+POSTGRESQL = {"d": "DD", "m": "MM", "Y": "YYYY", "y": "YY", "H": "HH24", "M": "MI", "S": "SS"}  # of dates
+Dialect = Literal["duckdb", "sqlite", "postgresql"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What init was told and has found: where the customers come from, and the role of each column."""
+
+    place: str  # fetch.source
+    dialect: Dialect
+    relation: str  # what the query reads from
+    key: Column  # without a name in the source where group and time make it
+    group: Column | None
+    time: Column | None
+    label: Column
+    churned: str  # the label of a churner, and that of a stayer
+    stayed: str
+    features: Sequence[Column]
+    left_out: dict[str, str]  # the reason by name
+    meanings: dict[str, str]  # of a missing value, by name
+    as_of: date | None
+    periods: dict[str, int]  # prepare.time, empty without a time
+    churn_rate: float
+
+
+def named(name: str, dialect: Dialect) -> str:
+    """Return a name for SQL, in quotes where it needs them."""
+    plain = re.fullmatch(r"[a-z_][a-z0-9_]*" if dialect == "postgresql" else r"[A-Za-z_]\w*", name, re.ASCII)
+    kinds = [kind.name for _, kind in duckdb.tokenize(name)] if plain else []
+    return name if kinds == ["identifier"] else identifier(name)
+
+
+def label_sql(label: Column, churned: str, stayed: str, dialect: Dialect) -> str:
+    """Return the SQL of the label: 1 for a churner, 0 for a stayer, and NULL for a new spelling."""
+    sql = named(label.source, dialect)
+    if label.stored == "BOOLEAN":
+        positive, negative = (sql, f"NOT {sql}") if churned == "true" else (f"NOT {sql}", sql)
+        return f"CASE WHEN {positive} THEN 1 WHEN {negative} THEN 0 END"
+    if (churned, stayed) == ("1", "0"):
+        return cleaned(label, sql)
+    quoted = (literal(churned), literal(stayed)) if label.is_text else (churned, stayed)
+    return f"CASE {cleaned(label, sql)} WHEN {quoted[0]} THEN 1 WHEN {quoted[1]} THEN 0 END"
+
+
+def feature_name(column: Column) -> str:
+    """Return the name of the feature that a column gives: a date gives the days since then."""
+    return f"days_since_{re.sub('_(date|day|on|at)$', '', column.name)}" if column.kind == "date" else column.name
+
+
+def day_sql(column: Column, dialect: Dialect) -> str:
+    """Return the SQL of a date."""
+    sql = cleaned(column, named(column.source, dialect))
+    if dialect == "sqlite":
+        return f"date({sql})"
+    if dialect == "postgresql" and column.day:
+        pattern = re.sub(r"%(\w)", lambda one: POSTGRESQL[one[1]], column.day)
+        return f"to_date({sql}, {literal(pattern)})"
+    return f"strptime({sql}, {literal(column.day)})::DATE" if column.day else f"CAST({sql} AS DATE)"
+
+
+def feature_sql(column: Column, plan: Plan) -> str:
+    """Return the SQL of a feature: of a date the days before the day of the row, or of the data."""
+    if column.kind != "date":
+        return cleaned(column, named(column.source, plan.dialect))
+    day, until = day_sql(column, plan.dialect), day_sql(plan.time, plan.dialect) if plan.time else "$as_of"
+    if plan.dialect == "sqlite":
+        return f"CAST(julianday({until}) - julianday({day}) AS INTEGER)"
+    return f"{until} - {day}" if plan.dialect == "postgresql" else f"date_diff('day', {day}, {until})"
+
+
+def evidence(column: Column) -> str:
+    """Return what is remarkable in how the source spells a column, as a comment, or nothing."""
+    told = []
+    if column.separators:
+        told.append(f"{column.separators[0]!r} between thousands, {column.separators[1]!r} before decimals")
+    if column.day:
+        told.append(f"dates as {column.day}")
+    if column.lower:
+        told.append("spellings that differ by case alone")
+    if column.padded:
+        told.append("blanks around values")
+    if spelled := [one for one in column.markers if one]:
+        told.append(f"missing is spelled {', '.join(map(repr, spelled))}")
+    return f" -- {'; '.join(told)}" if told else ""
+
+
+def source_sql(plan: Plan) -> str:
+    """Return the text of source.sql."""
+    selected = [(_key_sql(plan), plan.key.name, " -- blanks around values" if plan.key.padded else "")]
+    if plan.group:
+        selected.append((_named_row(plan.group, plan.dialect), plan.group.name, ""))
+    if plan.time:
+        selected.append((day_sql(plan.time, plan.dialect), plan.time.name, ""))
+    selected.append((label_sql(plan.label, plan.churned, plan.stayed, plan.dialect), plan.label.name, ""))
+    selected += [(feature_sql(one, plan), feature_name(one), evidence(one)) for one in plan.features]
+    lines = list(_selected(selected, plan.dialect))
+    notes = [f"-- Left out: {name}: {reason}." for name, reason in plan.left_out.items()]
+    head = [
+        "-- Maps the source's columns to those of contract.yaml; `python -m churn init` wrote it. Columns of a CSV are",
+        "-- text. Each result is cast to the contract's type, so a new spelling is an error.",
+    ]
+    where = [f"WHERE {day_sql(plan.time, plan.dialect)} <= $as_of"] if plan.time else []
+    return "\n".join([*head, *notes, "SELECT", *lines, f"FROM {plan.relation}", *where]) + "\n"
+
+
+def _named_row(column: Column, dialect: Dialect) -> str:
+    """Return the SQL of a key or a group."""
+    sql = named(column.source, dialect)
+    return f"trim({sql})" if column.padded else sql
+
+
+def _key_sql(plan: Plan) -> str:
+    """Return the SQL of the key, of the customer and the day where no column has another value in each row."""
+    if plan.key.source or not plan.group or not plan.time:
+        return _named_row(plan.key, plan.dialect)
+    customer, day = _named_row(plan.group, plan.dialect), day_sql(plan.time, plan.dialect)
+    return f"CAST({customer} AS VARCHAR) || '/' || CAST({day} AS VARCHAR)"
+
+
+def _selected(expressions: Iterable[tuple[str, str, str]], dialect: Dialect) -> Iterable[str]:
+    """Yield the lines of the SELECT."""
+    every = list(expressions)
+    for number, (sql, name, note) in enumerate(every):
+        alias = "" if sql == named(name, dialect) else f" AS {named(name, dialect)}"
+        yield f"    {sql}{alias}{',' if number < len(every) - 1 else ''}{note}"

@@ -1,0 +1,68 @@
+"""init and bounds as a person sees them, on a terminal of the system's own, on a copy of the template."""
+
+import os
+import pty
+import re
+import select
+import signal
+import sys
+
+from tests.unit.test_init import make_csv
+
+SECONDS = 25  # of silence
+ANSWERS = {
+    r"Which column names a customer \[customer\]: ": "",
+    r"Which column says who churned \[churn\]: ": "",
+    r"Which of them is a churner, no or yes \[yes\]: ": "",
+    r"Which other columns are personal, or known only after the churn\? \[none\] ": "why_left",
+    r"Of which day are the data, as 2026-11-24 \[2026-02-01\]: ": "2026-11-24",
+    r"What does it mean that charge is missing in 84 rows\? \[later\] ": "",
+}
+
+
+def on_a_terminal(clone, command, answers):
+    """Run a command of the clone on a terminal, type each answer after its question, and return what was shown."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(clone.folder)
+        os.execvpe(command[0], command, clone.real | {"TERM": "dumb"})
+    shown, waiting = "", list(answers.items())
+    while select.select([terminal], [], [], SECONDS)[0]:
+        try:
+            part = os.read(terminal, 4_096)
+        except OSError:  # Linux's end of a terminal
+            break
+        if not part:
+            break
+        shown += part.decode(errors="replace")
+        if waiting and re.search(waiting[0][0] + r"$", shown.replace("\r", "")):
+            os.write(terminal, f"{waiting.pop(0)[1]}\n".encode())
+    os.kill(child, signal.SIGHUP)  # where it still waits for an answer
+    _, status = os.waitpid(child, 0)
+    assert waiting == [], shown
+    return os.waitstatus_to_exitcode(status), shown.replace("\r", "")
+
+
+def test_a_person_adopts_a_table_on_a_terminal_and_the_open_question_stops_validate(clone):
+    content = make_csv(
+        charge=[1, 5, 2, "", 9], since=["2025-12-01", "2026-02-01", "2025-11-15"], why_left=["price", "move"]
+    ).replace("id,", "customer,", 1)
+    (clone.folder / "data" / "members.csv").write_text(content)
+    command = [sys.executable, "-m", "churn", "init", "data/members.csv", "--splits", "2"]
+    status, shown = on_a_terminal(clone, command, ANSWERS)
+    assert status == 0, shown
+    assert "init: contract.yaml asks what a missing charge means: validate fails until it is answered" in shown
+    assert re.search(r"bounds: 2 splits, about [\d.]+ minutes \.\.\.", shown)
+    assert shown.splitlines()[-3:] == [
+        "  dvc add data/members.csv",
+        "  dvc repro",
+        '  git add --all && git commit --message "Adopt our customers"',
+    ]
+    done = clone.run("dvc", "repro", "validate")
+    assert done.returncode != 0
+    assert "columns.charge.because is still a question: write what a missing value means" in done.stdout
+    clone.replace("contract.yaml", '"What does a missing charge mean?"', "Nothing was sold yet.")
+    clone.ok("dvc", "repro", "validate")
+    printed = clone.ok("python", "-m", "churn", "bounds", "--splits", "2")
+    assert "bounds: params.yaml has the bounds, each with its reason" in printed
+    assert 'as_of: "2026-11-24" # the date' in clone.text("params.yaml")

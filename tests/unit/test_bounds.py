@@ -1,0 +1,150 @@
+"""bounds: what follows for the gate from the noise of honest models, and the lines of params.yaml that it replaces."""
+
+import shutil
+
+from churn.adopting.blocks import replace_blocks
+from churn.adopting.noise import Noise, required_metrics, settings
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.evaluation.holdout import evaluation_of
+from churn.gate.rules import evaluate_rules
+from tests.conftest import make_customers
+from tests.frozen import copy_of
+
+import numpy as np
+import pytest
+
+INTERVAL = 2 * 1.96
+ERRORS = {
+    "roc_auc": 0.0049,
+    "average_precision": 0.021,
+    "lift_at_capacity": 0.1,
+    "accuracy": 0.002,
+    "brier_score": 0.0031,
+}
+
+
+def noise(contract, evaluate, rate=0.3, rows=1_200, threshold=0.5):
+    """Return the noise of eight honest models, each on other customers."""
+    evaluate = evaluate.model_copy(update={"threshold": threshold})
+    evaluations = []
+    for run in range(8):
+        random = np.random.default_rng(run)
+        features = make_customers(contract, rows, seed=run)
+        odds = np.log(rate / (1 - rate)) + 1.5 * random.normal(size=rows)
+        scores = 1 / (1 + np.exp(-odds))
+        evaluations.append(evaluation_of(features, random.random(rows) < scores, scores, evaluate, contract))
+    return Noise(evaluations, ERRORS, evaluate, rate)
+
+
+@pytest.fixture(scope="module")
+def measured(contract, params):
+    return noise(contract, params.evaluate)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Return a function that writes what follows from a noise into a copy of the sample's settings."""
+
+    def write(noise, required=None):
+        path = tmp_path / "params.yaml"
+        shutil.copy(copy_of("params.yaml"), path)
+        replace_blocks(path, settings(noise, required or {}))
+        return load_params(path), path.read_text(encoding="utf-8")
+
+    return write
+
+
+def test_each_bound_has_its_reason_and_lies_where_an_honest_model_passes_and_a_bad_one_does_not(measured, written):
+    params, text = written(measured)
+    parts = {"all customers": measured.evaluations[0]} | {one["name"]: one for one in measured.evaluations[0]["slices"]}
+    bounds = {"all customers": params.gate.overall, **params.gate.slices}
+    assert len(bounds) > 5
+    for scope, rules in bounds.items():
+        for metric, bound in rules.items():
+            low, high = parts[scope]["intervals"][metric]
+            limit = bound.min if bound.min is not None else bound.max
+            assert 1 < abs(parts[scope][metric] - limit) * INTERVAL / (high - low) < 8, (scope, metric)
+            assert f"{metric}: {{{'min' if bound.min is not None else 'max'}: {limit:g}}} # median " in text
+    for evaluation in measured.evaluations:
+        assert [one.message for one in evaluate_rules(evaluation, params.gate) if one.status == "failed"] == []
+
+
+def test_only_the_keys_that_follow_from_the_noise_change_and_the_teams_words_stay(measured, written):
+    (params, text), before = written(measured), copy_of("params.yaml").read_text(encoding="utf-8")
+    head = before.index("evaluate:\n")
+    assert text[:head] == before[:head]
+    sample = load_params(copy_of("params.yaml"))
+    assert params.evaluate.campaign == sample.evaluate.campaign
+    assert params.evaluate.slices.conditions == sample.evaluate.slices.conditions
+    assert params.gate.when_inconclusive == sample.gate.when_inconclusive
+    for comment in (
+        "# of each contact, in the same",
+        "# The bounds follow from",
+        "# before main's commit",
+        "# the holdout is",
+    ):
+        assert text.count(comment) == 1
+    assert "{min: 0.82}" not in text
+
+
+def test_a_margin_is_no_narrower_than_the_noise_of_two_honest_models(measured, written):
+    gate = written(measured)[0].gate
+    margins = {"roc_auc": 0.005, "average_precision": 0.03, "lift_at_capacity": 0.2, "accuracy": 0.01}
+    assert dict(gate.vs_baseline.margins) == margins | {"brier_score": 0.004}
+    assert dict(gate.anchor.margins) == {name: pytest.approx(2 * one) for name, one in gate.vs_baseline.margins.items()}
+    assert gate.vs_baseline.max_gain["average_precision"] == pytest.approx(0.1)
+    assert gate.anchor.max_gain["average_precision"] == pytest.approx(0.15)
+
+
+def test_what_is_required_counts_where_the_noise_is_looser(measured, written):
+    loose = written(measured)[0].gate
+    gate = written(measured, required_metrics(["roc_auc=0.5", "accuracy=0.99", "log_loss=0.7"]))[0].gate
+    assert gate.overall["roc_auc"].min == loose.overall["roc_auc"].min > 0.5
+    assert gate.overall["accuracy"].min == 0.99
+    assert gate.overall["log_loss"].max <= 0.7
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("roc_auc", "write METRIC="), ("auc=0.8", "auc is not a metric"), ("f1=high", "write METRIC=")]
+)
+def test_a_required_bound_names_a_metric_and_a_number(given, said):
+    with pytest.raises(StageError, match=said):
+        required_metrics([given])
+
+
+def test_where_hardly_anybody_churns_no_bound_is_one_that_predicting_nobody_passes(contract, params, written):
+    rare = noise(contract, params.evaluate, rate=0.02, threshold=0.07)
+    rare = Noise(rare.evaluations, ERRORS, rare.evaluate, 0.05)
+    params, text = written(rare)
+    assert params.evaluate.threshold == 0.07
+    assert "accuracy" not in params.gate.overall
+    assert "# accuracy: no bound, because a model that predicts nobody to churn has 0.950" in text
+    assert params.gate.overall["average_precision"].min > 0.05
+    assert params.gate.min_slice_rows == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("evaluate: {threshold: 0.5, slices: {}}\n", r"evaluate\.threshold: shares its line with another key"),
+        ("evaluate:\n  campaign: {threshold: 1}\n", r"evaluate\.threshold: is missing\.$"),
+        ("evaluate: 3\n", r"evaluate\.threshold: is missing\.$"),
+        ("gate: {}\n", r"evaluate\.threshold: is missing\.$"),
+    ],
+)
+def test_a_key_that_has_no_line_of_its_own_is_refused_and_the_file_stays(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(StageError, match=said):
+        replace_blocks(path, {"evaluate.threshold": ["threshold: 0.25"]})
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_a_value_of_several_lines_is_replaced_whole_and_the_comment_of_the_next_key_stays(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        "a:\n  b:\n    c: 1 # old\n\n    # older\n    d: 2\n\n  # of e\n  e: 3\n# of f\nf: 4\n", encoding="utf-8"
+    )
+    replace_blocks(path, {"a.e": ["e: 5 # new"], "a.b": ["b: {} # new"]})
+    assert path.read_text(encoding="utf-8") == "a:\n  b: {} # new\n\n  # of e\n  e: 5 # new\n# of f\nf: 4\n"

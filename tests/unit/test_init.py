@@ -1,0 +1,556 @@
+"""init: what it guesses, asks, proposes to leave out and refuses, and the files that it writes."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import date
+
+from churn.adopting import init
+from churn.adopting.blocks import scalar
+from churn.adopting.columns import columns, snake_case, table
+from churn.adopting.questions import Answers, planned
+from churn.adopting.sql import source_sql
+from churn.adopting.texts import contract_text, params_text
+from churn.config.contract import load_contract
+from churn.config.params import load_params
+from churn.core.errors import StageError
+from churn.data.sources.stream import record_batches
+from tests.frozen import REPLACED, ROOT, copy_of
+
+import duckdb
+import pyarrow as pa
+import pytest
+from ruamel.yaml import YAML
+
+ROWS = 420
+CHURNED = [row * 37 % 11 < 4 for row in range(ROWS)]
+
+
+def make_csv(between=",", **given):
+    """Return a CSV with a key, a label, and columns: each a function of the row, or values that are repeated."""
+    made = {"id": lambda row: f"c-{row:04}", "churn": lambda row: "yes" if CHURNED[row] else "no"} | given
+    cells = [
+        [value(row) if callable(value) else value[row % len(value)] for value in made.values()] for row in range(ROWS)
+    ]
+    return "".join(f"{between.join(map(str, line))}\n" for line in [[*made], *cells])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def plan(folder):
+    """Return a function that gives the plan for a CSV file, or for another source, by the command's options."""
+
+    def made(content, *options, name="customers.csv", roles=("--key", "id", "--label", "churn", "--churned", "yes")):
+        if isinstance(content, str | bytes):
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        asked = init.arguments().parse_args([name, *roles, *options])
+        source = init.origin(asked)
+        with table(source[0], f"SELECT * FROM {source[2]}", None) as database:
+            return planned(Answers(asked, columns(database)), database, source)
+
+    return made
+
+
+def fetched(plan):
+    """Return the rows that source.sql gives."""
+    (query := init.QUERY).write_text(source_sql(plan), encoding="utf-8")
+    batches = record_batches(plan.place, query.read_text(encoding="utf-8"), query=str(query), as_of=plan.as_of)
+    return pa.Table.from_batches(batches).to_pylist()
+
+
+def contract_of(plan):
+    init.CONTRACT.write_text(contract_text(plan), encoding="utf-8")
+    return load_contract(init.CONTRACT)
+
+
+def types(plan):
+    contract = contract_of(plan)
+    return {name: contract.columns[name].type for name in contract.features}
+
+
+def test_each_spelling_of_a_value_is_read_as_what_it_is(plan):
+    made = plan(
+        make_csv(
+            ";",
+            **{
+                "Monthly Charges (EUR)": lambda row: f"{row + 1}.{row % 900 + 100},{row % 90 + 10}",
+                "straße": lambda row: ["Weg", " Allee ", "allee"][row % 3],
+                "Kunde seit": lambda row: f"{row % 28 + 1}.{row % 12 + 1}.2025",
+                "paperless": ["ja", "nein"],
+                "StreamingTV": ["Yes", "no", " YES", "No", "No"],
+                "score": ["1", "2.5", "-", "7e2"],
+                "plz": ["01067", "04109", "10115", "80331", "50667"],
+                "visits": ["3", "-1", "", "12"],
+            },
+        ),
+        "--as-of=2026-11-24",
+    )
+    assert types(made) == {
+        "monthly_charges_eur": "number",
+        "straße": "category",
+        "days_since_kunde_seit": "integer",
+        "paperless": "category",
+        "streaming_tv": "boolean",
+        "score": "number",
+        "plz": "category",
+        "visits": "integer",
+    }
+    rows = fetched(made)
+    assert {row["churn"] for row in rows} == {0, 1}
+    assert float(rows[7]["monthly_charges_eur"]) == 8107.17
+    assert [row["straße"] for row in rows[:3]] == ["weg", "allee", "allee"]
+    assert rows[7]["days_since_kunde_seit"] == (date(2026, 11, 24) - date(2025, 8, 8)).days
+    assert [row["score"] for row in rows[:4]] == ["1", "2.5", None, "7e2"]
+    assert [row["streaming_tv"] for row in rows[:3]] == ["yes", "no", "yes"]
+    contract = contract_of(made)
+    assert contract.columns["straße"].values == ("allee", "weg")
+    assert {name for name in contract.columns if contract.columns[name].nullable} == {"score", "visits"}
+    text = init.QUERY.read_text(encoding="utf-8")
+    for evidence in (
+        "'.' between thousands, ',' before decimals",
+        "dates as %d.%m.%Y",
+        "missing is spelled '-'",
+        "blanks",
+    ):
+        assert evidence in text
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1,234.50", "17", "0.5"], 1234.5),
+        (["1 234,50", "17", "0,5"], 1234.5),
+        (["1'234.50", "17", "0.5"], 1234.5),
+        (["1234,50", "17", "0,5"], 1234.5),
+        (["-3,5", "17", "0,25"], -3.5),
+        (["9007199254740993123456", "17", "2"], 9007199254740993123456.0),
+    ],
+)
+def test_a_number_is_read_with_its_decimal_sign_and_its_separators(plan, values, expected):
+    made = plan(make_csv("\t", charge=values))
+    assert types(made) == {"charge": "number"}
+    assert float(fetched(made)[0]["charge"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["2026-11-24", "2025-12-31"], 0),
+        (["2026/11/24", "2025/12/31"], 0),
+        (["24-11-2026", "31-12-2025"], 0),
+        (["11/24/2026", "12/31/2025"], 0),
+        (["24.11.26", "31.12.25"], 0),
+        (["20261124", "20251231"], 0),
+        (["2026-11-24 10:00:00", "2025-12-31 09:30:01"], 0),
+        (["24.11.2026 10:00", "31.12.2025 09:30"], 0),
+    ],
+)
+def test_a_date_becomes_the_days_before_the_day_of_the_data(plan, values, expected):
+    made = plan(make_csv(signup_date=values), "--as-of", "2026-11-24")
+    assert types(made) == {"days_since_signup": "integer"}
+    assert [row["days_since_signup"] for row in fetched(made)[:2]] == [expected, 328]
+    assert contract_of(made).rules.ranges["days_since_signup"].max == 500
+
+
+@pytest.mark.parametrize(
+    ("columns", "option", "expected"),
+    [
+        ({"charge": ["1,234", "2,500"]}, "--decimal=point", 1234),
+        ({"charge": ["1,234", "2,500"]}, "--decimal=comma", 1.234),
+        ({"charge": ["1.234", "2.500"]}, "--decimal=point", 1.234),
+        ({"charge": ["1.234", "2.500"]}, "--decimal=comma", 1234),
+        ({"charge": ["1.234", "2.500"], "other": ["1,5", "2,25", "7,1"]}, None, 1234),
+        ({"day": ["3/4/2026", "5/6/2026"]}, "--dates=day-first", 235),
+        ({"day": ["3/4/2026", "5/6/2026"]}, "--dates=month-first", 265),
+        ({"day": ["3/4/2026", "5/6/2026"], "other": ["11/24/2026", "1/2/2026", "2/2/2026"]}, None, 265),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_asked_unless_another_column_tells(plan, columns, option, expected):
+    content, day = make_csv(";", **columns), "--as-of=2026-11-24"
+    options = (day,) if "day" in columns else ()
+    if option:
+        with pytest.raises(StageError, match=rf"^(a decimal|all dates).*: write {option.partition('=')[0]}\.$"):
+            plan(content, *options)
+        options = (*options, option)
+    first = fetched(plan(content, *options))[0]
+    assert float(first.get("charge") or first["days_since_day"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("region", ["north"], "constant: the same value in every row"),
+        ("notes", [""], "empty in every row"),
+        ("account", lambda row: row * 7 + 100, "one value a row: it names the row"),
+        ("code", lambda row: f"x{row}y", "one value a row: it names the row"),
+        ("product", lambda row: f"product {row % 300}", "300 values, more than the 255 of a category: group them"),
+        ("charge_usd", lambda row: round((row % 90) * 1.08, 2), "correlation 1 with charge: a copy of it"),
+        ("plan_code", lambda row: "AB"[row % 2], "a copy of plan, in other words"),
+        ("contact", lambda row: f"user{row % 400}@example.com", "personal: the values are like e-mail addresses"),
+        ("reach", lambda row: f"+49 170 {row % 400 + 1000000}", "personal: the values are like telephone numbers"),
+        ("who", lambda row: f"Anna-{chr(65 + row % 26)}a Ö{'abcdefghijklmnop'[row % 16]}e", "values are like names"),
+        ("lives", lambda row: f"Hauptstraße {row % 400}b", "personal: the values are like addresses"),
+        ("Vorname", lambda row: f"name{row % 60}", "personal: the name has the word vorname"),
+        ("dateOfBirth", lambda row: f"19{row % 40 + 50}-01-0{row % 9 + 1}", "personal: the name has the word birth"),
+        ("joined", lambda row: f"19{row % 40 + 50}-01-0{row % 9 + 1}", "personal: the dates are like birth dates"),
+        ("mobile", lambda row: 4917000000 + row % 380, "personal: the name has the word mobile"),
+    ],
+)
+def test_a_column_that_is_no_feature_is_left_out_with_the_reason(plan, capsys, name, values, reason):
+    content = make_csv(charge=lambda row: row % 90, plan=["basic", "premium"], **{name: values})
+    made = plan(content)
+    (left,) = made.left_out
+    assert reason in made.left_out[left]
+    assert f"init: leave out {left}: " in capsys.readouterr().out
+    assert f"-- Left out: {left}: {made.left_out[left]}." in source_sql(made)
+    assert set(types(made)) == {"charge", "plan"}
+
+
+def test_a_column_is_kept_or_left_out_as_the_options_say(plan):
+    content = make_csv(
+        charge=lambda row: row % 90, charge_usd=lambda row: row % 90 * 2, why_left=["price", "other", "move"]
+    )
+    made = plan(content, "--keep", "charge_usd", "--leave-out", "why_left")
+    assert (set(types(made)), made.left_out) == ({"charge", "charge_usd"}, {"why_left": "as init was told"})
+
+
+def test_a_word_in_the_name_of_a_service_or_a_count_is_not_personal(plan):
+    content = make_csv(
+        phone_service=["Yes", "No"],
+        plan_name=["basic", "plus", "max"],
+        mail_count=lambda row: row % 70,
+        email_domain=["a.com", "b.org", "c.net", "d.io", "e.de"],
+        ip_calls=lambda row: row * 7 % 61 / 2,
+    )
+    assert set(types(plan(content))) == {"phone_service", "plan_name", "mail_count", "email_domain", "ip_calls"}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "how"),
+    [
+        ("status", lambda row: "gone" if CHURNED[row] else "active", "has no value that a churner and a stayer share"),
+        (
+            "end_date",
+            lambda row: f"2026-0{row % 9 + 1}-01" if CHURNED[row] else "",
+            "is missing for all churners or for",
+        ),
+        ("refund", lambda row: row % 50 + 1 if CHURNED[row] else -row, "separates churners from stayers without"),
+        ("Churn_2", lambda row: int(CHURNED[row]), "has no value that a churner and a stayer share"),
+    ],
+)
+def test_a_feature_that_equals_the_label_is_refused_by_name(plan, name, values, how):
+    content = make_csv(charge=lambda row: row % 90, **{name: values})
+    with pytest.raises(StageError, match=rf"^{snake_case(name)} {how}.*write --leave-out {snake_case(name)}\.$"):
+        plan(content)
+    assert set(types(plan(content, "--leave-out", name))) == {"charge"}
+
+
+def few(rows, churners):
+    return "id,churn,charge\n" + "".join(f"{row},{int(row < churners)},{row % 7}\n" for row in range(rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        (few(50, 12), "", r"^50 customers, of whom 12 churned, are too few: at least 100 churners and 100 stayers"),
+        (few(5_000, 40), "", r"^5,000 customers, of whom 40 churned, are too few"),
+        (few(400, 350), "", r"^400 customers, of whom 350 churned, are too few"),
+        (few(1, 1), "", r"^churn is no label: it has 1 value"),
+        ("id,churn,charge\n", "", r"^customers\.csv gives no rows: name another source\.$"),
+        ("", "", r"customers\.csv is empty: it has no header line\.$"),
+        (make_csv(charge=[1, 2, 3]).replace("c-0001", "c-0000"), "", r"^id is no key: 420 rows have 419 v.* --group"),
+        (make_csv(charge=[1, 2, 3]).replace("c-0001", " c-0000"), "", r"^id is no key: 420 rows have 419 v.* --group"),
+        (make_csv(charge=[1, 2, 3]).replace("c-0001", " "), "", r"^id is missing in 1 row: it names"),
+        (make_csv(charge=[1, 2, 3]).replace(",no,", ",maybe,", 1), "", r"^churn is no label: it has 3 values"),
+        (make_csv(charge=[1, 2, 3]).replace(",no,", ",,", 1), "", r"^churn is missing in 1 row: leave customers"),
+        (make_csv(notes=["x"]), "", r"^no column is left that could be a feature"),
+        (make_csv(charge=[1, 2, 3]), "--leave-out chrge", r"^SOURCE has no column chrge; it has charge, churn\.$"),
+        (make_csv(charge=[1, 2, 3]), "--missing charge", r'^--missing charge: write COLUMN="MEANING"'),
+        (make_csv(charge=[1, 2, 3]), "--churned maybe", r"^--churned maybe: churn has no and yes\.$"),
+        (make_csv(charge=[1, 2, 3]), "--label id", r"^id is the key: --label names"),
+        (make_csv(charge=[1, 2, 3], a=[""]), "--keep a", r"^--keep a: no feature can be made of it"),
+        (make_csv(day=["2026-01-01", "2026-02-01", ""]), "--as-of soon", r"^--as-of soon: write a day, as in"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_no_base_for_a_model_is_refused_in_one_sentence(plan, content, options, said):
+    churned = "1" if content.startswith("id,churn,charge\n") and "yes" not in content else "yes"
+    with pytest.raises(StageError, match=said) as refused:
+        plan(content, "--churned", churned, *options.split())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        ("", r"^a column must name the customer, and id has another value in each row: write --key\.$"),
+        ("--key id", r"^a column must say who churned: write --label\.$"),
+        ("--key id --label churn", r"^churn has no and yes, and one of them is a churner: write --churned\.$"),
+        (
+            "--key ID --label CHURN --churned YES",
+            r"^dates become days before the day of the data \(day\): write --as-of\.$",
+        ),
+    ],
+)
+def test_without_a_terminal_each_refusal_names_the_missing_option(plan, roles, said):
+    with pytest.raises(StageError, match=said):
+        plan(make_csv(day=["2026-01-01", "2026-02-01", "2026-03-01"]), roles=roles.split())
+
+
+@pytest.mark.parametrize(
+    ("values", "churned", "expected"),
+    [
+        (["1", "0"], "1", {"0", "1"}),
+        (["0", "1"], "0", {0, 1}),
+        (["1.0", "0.0"], "1", {0, 1}),
+        (["True", "False"], "true", {0, 1}),
+        (["2", "1"], "2", {0, 1}),
+        ([" Ja ", "nein"], "ja", {0, 1}),
+        (["it's over", "stays"], "it's over", {0, 1}),
+    ],
+)
+def test_a_label_of_any_two_values_becomes_0_and_1(plan, values, churned, expected):
+    made = plan(make_csv(churn=lambda row: values[not CHURNED[row]], charge=[1, 2, 3]), "--churned", churned)
+    rows = fetched(made)
+    assert {row["churn"] for row in rows} == expected
+    assert [int(row["churn"]) for row in rows] == list(map(int, CHURNED))
+
+
+def test_values_that_yaml_would_read_as_something_else_are_quoted(plan):
+    countries, codes = (
+        ["NO", "on", "1e3", "a: b", "#x", "'q'", "ä", "- x", "n"],
+        ["[a", "{b", "true", "*c", "&d", "!e", "~", "07"],
+    )
+    contract = contract_of(plan(make_csv("\t", country=countries, code=codes)))
+    assert contract.columns["country"].values == tuple(sorted(countries))
+    assert contract.columns["code"].values == tuple(sorted(codes))
+    for text in (*countries, *codes, "One year", "Bank transfer (automatic)", "1", "x ", " ", "a#b", "a #b", "yes"):
+        assert YAML(typ="safe").load(f"x: [{scalar(text)}, 1]")["x"][0] == text
+    assert scalar("Bank transfer (automatic)") == "Bank transfer (automatic)"
+
+
+def test_a_missing_value_has_the_meaning_that_is_said_or_stays_a_question(plan):
+    made = plan(make_csv(a=["1", "2", ""], b=["x", "y", "NA", "x", "y"]), "--missing", "a=Never billed.")
+    contract = contract_of(made)
+    assert (contract.columns["a"].because, contract.open_questions) == ("Never billed.", ["b"])
+    assert contract.columns["b"].values == ("x", "y")
+    assert [row["b"] for row in fetched(made)[:3]] == ["x", "y", None]
+
+
+def months(row):
+    return f"2026-{row % 6 + 1:02}-28"
+
+
+MONTHS = {"id": lambda row: f"c-{row // 6:04}", "month": months, "since": lambda row: f"2025-{row % 9 + 1:02}-01"}
+MONTHS |= {"churn": lambda row: "yes" if row % 6 == 5 and row % 7 < 6 else "no", "charge": lambda row: row % 90}
+OVER_TIME = ("--group=id", "--time=month", "--label=churn", "--churned=yes", "--label-window=30", "--as-of=2026-07-31")
+
+
+def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(plan, monkeypatch, folder):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    with pytest.raises(StageError, match=r"^id is no key: 900 rows have 150 values\. If a customer has several rows"):
+        plan(make_csv(**MONTHS))
+    with pytest.raises(StageError, match=r"write --label-window\.$"):
+        plan(make_csv(**MONTHS), roles=[one for one in OVER_TIME if "window" not in one])
+    made = plan(make_csv(**MONTHS), roles=OVER_TIME)
+    contract = contract_of(made)
+    assert (contract.key, contract.group, contract.time) == ("row_id", "id", "month")
+    assert types(made) == {"days_since_since": "integer", "charge": "integer"}
+    rows = fetched(made)
+    assert (rows[1]["row_id"], str(rows[1]["month"])) == ("c-0000/2026-02-28", "2026-02-28")
+    assert rows[1]["days_since_since"] == (date(2026, 2, 28) - date(2025, 2, 1)).days
+    init.PARAMS.write_text(params_text(made, "main"))
+    time = load_params(init.PARAMS).prepare.time
+    assert (time.holdout_days, time.label_window_days) == (37, 30)
+    assert source_sql(made).endswith('WHERE CAST("month" AS DATE) <= $as_of\n')
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--group=id --time=charge", r"^charge is no day, or is missing in some rows"),
+        ("--group=id --time=since", r"^id with since is no key: 900 rows have \d+ values"),
+        ("--group=id --time=month --label-window=soon", r"^--label-window and --holdout-days: write a number"),
+    ],
+)
+def test_a_wrong_group_or_time_is_refused_in_one_sentence(plan, monkeypatch, options, said):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    roles = [*options.split(), "--label=churn", "--churned=yes", "--as-of=2026-07-31"]
+    with pytest.raises(StageError, match=said):
+        plan(make_csv(**MONTHS | {"since": lambda row: "2025-01-01"}), roles=roles)
+
+
+@pytest.fixture
+def template(folder):
+    """The files of a clone of the template that init touches, with results of the sample."""
+    for name in REPLACED:
+        for target in (folder / name, folder / "tests" / "sample" / name.rpartition("/")[2]):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(copy_of(name).read_bytes())
+    (folder / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    for name in ("dvc.lock", "metrics/gate.json", "plots/roc.csv", "models/churn.skops", "data/raw/customers.parquet"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_the_sample_and_its_results_are_replaced_and_all_files_are_as_their_readers_want_them(plan, template):
+    assert init.refuse_to_overwrite(force=False)
+    made = plan(make_csv(charge=[1, 2, 3]))
+    init.write(made, is_first=True)
+    assert load_contract(init.CONTRACT).features == ["charge"]
+    assert load_params(init.PARAMS).fetch.source == "customers.csv"
+    assert "FEATURES: Sequence[Callable[[pd.DataFrame], pd.DataFrame]] = ()" in init.FUNCTIONS.read_text()
+    assert [
+        path
+        for path in ("dvc.lock", "metrics", "plots", "models", "data/raw", "profile.json")
+        if (template / path).exists()
+    ] == []
+    assert (template / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
+    assert (template / "tests/sample/contract.yaml").exists()
+
+
+def test_what_a_team_has_written_is_overwritten_by_force_alone(template):
+    (template / "contract.yaml").write_text("columns: {}\n")
+    with pytest.raises(
+        StageError, match=r"^contract\.yaml would be overwritten: commit what you need, then add --force\.$"
+    ):
+        init.refuse_to_overwrite(force=False)
+    assert not init.refuse_to_overwrite(force=True)
+
+
+def test_dvc_hashes_a_file_and_no_url(plan, template):
+    made, before = plan(make_csv(charge=[1, 2, 3])), (template / "dvc.yaml").read_text()
+    init.write(replace(made, place="s3://bucket/customers/"), is_first=False)
+    assert "${fetch.source}" not in (template / "dvc.yaml").read_text()
+    assert load_params(init.PARAMS).fetch.source == "s3://bucket/customers/"
+    init.write(made, is_first=False)
+    assert (template / "dvc.yaml").read_text() == before
+
+
+ROLES = ("--key", "id", "--label", "churn", "--churned", "1")
+TABLE = (
+    "SELECT 'c-' || n AS \"Id\", (n % 3 = 0)::INT AS churn, n % 7 AS \"Order\", DATE '2026-01-01' + (n % 5)::INT"
+    " AS signup, if(n % 4 = 0, NULL, n % 9 / 2) AS charge, n % 2 = 0 AS paperless, [n] AS many, n / 3.0 AS x"
+    " FROM range(420) t(n)"
+)
+
+
+def test_a_parquet_file_is_read_by_its_types(plan, folder):
+    duckdb.sql(f"COPY ({TABLE}) TO '{folder}/customers.parquet' (FORMAT parquet)")
+    made = plan(None, "--as-of", "2026-11-24", name="customers.parquet", roles=ROLES)
+    expected = {
+        "order": "integer",
+        "days_since_signup": "integer",
+        "charge": "number",
+        "paperless": "boolean",
+        "x": "number",
+    }
+    assert types(made) == expected
+    assert "has the type BIGINT[], which no feature has" in made.left_out["many"]
+    assert fetched(made)[1]["days_since_signup"] == 326
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
+def test_a_table_of_a_database_is_read_in_its_dialect(plan, folder, kind):
+    frame = duckdb.sql(TABLE.replace(", [n] AS many", "").replace("n % 2 = 0 AS", "(n % 2 = 0)::INT AS"))
+    if kind == "duckdb":
+        with closing(duckdb.connect("customers.db")) as database:
+            database.execute(f"CREATE TABLE customers AS {TABLE}")
+    else:
+        rows, columns = frame.fetchall(), ", ".join(f'"{name}"' for name in frame.columns)
+        with closing(sqlite3.connect("customers.db")) as database:
+            database.execute(f"CREATE TABLE customers ({columns})")
+            cells = [[str(one) if isinstance(one, date) else one for one in row] for row in rows]
+            database.executemany(f"INSERT INTO customers VALUES ({', '.join('?' * len(frame.columns))})", cells)
+            database.commit()
+    with pytest.raises(
+        StageError, match=r"customers\.db has several tables: write customers\.db#TABLE, or --query FILE"
+    ):
+        plan(None, name="customers.db", roles=ROLES)
+    made = plan(None, "--as-of", "2026-11-24", name="customers.db#customers", roles=ROLES)
+    assert made.place == "customers.db"
+    assert types(made)["order"] == "integer"
+    rows = {row["id"]: row for row in fetched(made)}
+    assert int(rows["c-1"]["days_since_signup"]) == 326
+    assert int(rows["c-3"]["churn"]) == 1
+
+
+def test_a_query_of_the_teams_own_is_what_init_begins_from(plan, folder):
+    (folder / "mine.sql").write_text(
+        "SELECT *, charge::INT * 2 AS twice FROM source WHERE charge <> '3' -- of 2026;\n;\n"
+    )
+    made = plan(make_csv(charge=[1, 2, 3, 4]), "--query", "mine.sql", "--keep", "twice")
+    assert (made.label.rows, set(types(made))) == (315, {"charge", "twice"})
+    assert [row["twice"] for row in fetched(made)[:3]] == [2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("gone.csv", r"^gone\.csv does not exist: name a CSV"),
+        ("/etc/hosts", r"^/etc/hosts is outside of this repository, .*copy it to data/ first"),
+        ("postgresql://me:secret@host/db#t", r"^SOURCE holds a password, which Git would keep"),
+        (
+            "postgresql://me@host/db",
+            r"^postgresql://me@host/db has several tables: write postgresql://me@host/db#TABLE",
+        ),
+    ],
+)
+def test_a_source_that_cannot_be_the_pipelines_is_refused(folder, source, said):
+    with pytest.raises(StageError, match=said):
+        init.origin(init.arguments().parse_args([source]))
+
+
+def test_the_sql_for_postgresql_is_in_its_dialect(plan):
+    made = plan(
+        make_csv("\t", **{"Charge EUR": ["1,5", "2"], "since": ["24.11.2025", "1.2.2026"]}), "--as-of=2026-11-24"
+    )
+    sql = source_sql(replace(made, dialect="postgresql", relation="public.customers"))
+    assert "replace(replace(\"Charge EUR\", '.', ''), ',', '.') AS charge_eur" in sql
+    assert "$as_of - to_date(since, 'DD.MM.YYYY') AS days_since_since" in sql
+    assert sql.endswith("FROM public.customers\n")
+
+
+@pytest.mark.parametrize("end", ["answers", "end of input"])
+def test_on_a_terminal_a_person_is_asked_with_defaults(plan, monkeypatch, capsys, end):
+    asked, answers = [], ["", "", "", "charge_usd", "why_left", "Not yet billed.", ""]
+
+    def answer(question):
+        asked.append(question)
+        if end != "answers":
+            raise EOFError
+        return answers.pop(0)
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("churn.adopting.questions.is_interactive", lambda: True)
+    content = make_csv(
+        charge=lambda row: row % 90 or "",
+        charge_usd=lambda row: row % 90 * 2 or "",
+        same=["x"],
+        why_left=["price", "other", "move"],
+        status=lambda row: "gone" if CHURNED[row] else "here",
+    )
+    if end != "answers":
+        with pytest.raises(
+            StageError, match=r"^no more answers; the options of `python -m churn init --help` take them"
+        ):
+            plan(content, roles=())
+        return
+    made = plan(content, roles=())
+    assert asked[:3] == [
+        "Which column names a customer [id]: ",
+        "Which column says who churned [churn]: ",
+        "Which of them is a churner, no or yes [yes]: ",
+    ]
+    assert (made.key.name, made.label.name, made.churned) == ("id", "churn", "yes")
+    assert set(types(made)) == {"charge", "charge_usd"}
+    assert made.meanings == {"charge": "Not yet billed."}
+    assert (
+        "status has no value that a churner and a stayer share: it equals the label; it is left out"
+        in capsys.readouterr().out
+    )
