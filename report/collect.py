@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def collect(base: str, name: str) -> ReportData:
         account=result_of("prepare", ROWS, runs),
         runs=runs,
     )
+    with suppress(StageError):  # which the outcome names
+        data.unit = load_contract().unit
     done = {run.stage for run in runs if run.state in ("ran", "reused")}
     data.approval, code = given_approval(), None
     if commit := base_commit(base):
@@ -72,6 +75,8 @@ def collect(base: str, name: str) -> ReportData:
         # CI gives a hash, which is known there unless the branch's code has damaged the clone.
         missing, notes = [Fault(reason) if HASH.fullmatch(base) else missing_comparison(reason)], []
     notes += map(Note, over_time(data.evaluation or {}))
+    with suppress(StageError):  # which the outcome names
+        notes += map(Note, early_labels())
     if outcome.passed or outcome.stage == "gate":
         notes += map(Note, settle(data, missing, code))
     else:
@@ -156,6 +161,16 @@ def over_time(evaluation: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"The ROC AUC falls from {before:.3f} on held-out customers of the training's time to"
             f" {evaluation['roc_auc']:.3f} after {day}: customers drift, or a feature knows what is known only later"
+        )
+
+
+def early_labels() -> Iterator[str]:
+    """Yield a sentence where `fetch.as_of` is later than the commit, because labels would then count too early."""
+    day, made = load_params().fetch.as_of, git("log", "-1", "--format=%cs")
+    if load_contract().time and day and made and day > date.fromisoformat(made):
+        yield (
+            f"{PARAMS}: fetch.as_of is {day}, and this commit is of {made}: labels may count whose window is open;"
+            " `python -m churn as-of yesterday` sets the newest closed day"
         )
 
 

@@ -139,6 +139,7 @@ class ReportData:
     reproduce: tuple[str, ...]
     base: str
     outcome: Outcome
+    unit: str = "customers"  # what a row is called: `rows` where a customer has several
     notes: tuple[Note, ...] = ()
     comparison: Comparison | None = None
     problem: str = ""  # why main has nothing to compare with, if its problem is another one

@@ -10,13 +10,14 @@ from pathlib import Path
 from churn.config.contract import Contract
 from churn.core.errors import number_of
 from churn.core.paths import CONTRACT, TEST, TRAIN
-from churn.data.duckdb_helpers import SQL_TYPES, cast, identifier, parquet_views
+from churn.data.duckdb_helpers import SQL_TYPES, cast, identifier, in_chunks, parquet_views
 from churn.quality.profile_checks import REACH, standard_error
 from report.data import DataChange, LabelChanges, TwinCount
 from report.faults import Fault
 
 import pyarrow as pa
 
+TOGETHER = 100  # counts in a query
 NOTED = 0.05  # of main's customers: from here on a column without a limit is named in a warning
 COLUMNS_NOTED = 5
 TWINS = 0.05  # of the holdout, beyond main's share and chance
@@ -40,23 +41,25 @@ def customer_changes(
         f" {_value('after', after, kind)})"
         for before, after, kind in features
     ]
-    counted = ", ".join(
-        [
-            "count(*) FILTER (after.__key IS NULL), sum(before.__label) FILTER (after.__key IS NULL)",
-            "count(after.__key), sum(before.__label) FILTER (after.__key IS NOT NULL)",
-            "count(*) FILTER (after.__label > before.__label), count(*) FILTER (after.__label < before.__label)",
-            *differ,
-        ]
-    )
+    of_labels = [
+        *("count(*) FILTER (after.__key IS NULL)", "sum(before.__label) FILTER (after.__key IS NULL)"),
+        *("count(after.__key)", "sum(before.__label) FILTER (after.__key IS NOT NULL)"),
+        "count(*) FILTER (after.__label > before.__label)",
+        "count(*) FILTER (after.__label < before.__label)",
+    ]
     before, after = (_customers(side, contract) for side, contract in (("before", theirs), ("after", ours)))
     with parquet_views(_files(main), "cannot be read; run `dvc repro`, which makes it first") as database:
         database.register("rekeyed", rekeyed)
-        counts = database.execute(
-            f"SELECT {counted} FROM ({before}) before LEFT JOIN rekeyed ON before.__key = rekeyed.before"
-            f" LEFT JOIN ({after}) after ON after.__key = coalesce(rekeyed.after, before.__key)"
-            " WHERE before.__label IS NOT NULL"
-        ).fetchall()[0]
-    labels, values = [int(count or 0) for count in counts[:6]], counts[6:]
+        counts = [
+            int(count or 0)
+            for some in in_chunks([*of_labels, *differ], TOGETHER)
+            for count in database.execute(
+                f"SELECT {', '.join(some)} FROM ({before}) before LEFT JOIN rekeyed ON before.__key = rekeyed.before"
+                f" LEFT JOIN ({after}) after ON after.__key = coalesce(rekeyed.after, before.__key)"
+                " WHERE before.__label IS NOT NULL"
+            ).fetchall()[0]
+        ]
+    labels, values = counts[: len(of_labels)], counts[len(of_labels) :]
     return LabelChanges(*labels), {after: count for (_, after, _), count in zip(features, values, strict=True)}
 
 

@@ -5,9 +5,9 @@ that was interrupted is made by the next run, and not written down twice. MLflow
 tags are numbered, so the same move at once is one, and of two moves at once both go by the later in the order of the
 tags, the one to the higher version, whoever sets the alias last.
 
-`python -m churn registry show` prints the versions and the moves, also as JSON. `rollback [WHY]` returns to the former
-champion. A version that was left by a rollback carries the tag `rolled_back`, and does not become champion again before
-somebody deletes it.
+`python -m churn registry show` prints the versions and the moves, also as JSON. `compare` prints how two versions
+differ. `rollback [WHY]` returns to the former champion. A version that was left by a rollback carries the tag
+`rolled_back`, and does not become champion again before somebody deletes it.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from churn.config.params import load_params
 from churn.core.errors import StageError
 from churn.registry.client import registry, write
+from churn.registry.difference import difference
 from churn.registry.versions import ELSEWHERE, MADE_BY, MAIN, VERIFIED, files_of, is_foreign, versions_of
 
 if TYPE_CHECKING:
@@ -196,6 +197,8 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="print the versions and the moves")
     show.add_argument("--json", action="store_true", help="print the champion and all moves as JSON instead")
+    compare = commands.add_parser("compare", help="print how two versions differ")
+    compare.add_argument("versions", nargs=2, metavar="VERSION")
     back = commands.add_parser("rollback", help="return the alias to the former champion")
     back.add_argument("why", nargs="*", help="the reason, which is written down")
     return parser
@@ -210,6 +213,8 @@ def main(asked: argparse.Namespace) -> None:
             print(json.dumps({"model": model, "champion": champion_of(registered), "moves": moves_of(registered)}))
         elif asked.command == "show":
             print(*table_of(client, model), sep="\n")
+        elif asked.command == "compare":
+            print("\n\n".join("\n".join(_aligned(table)) for table in difference(client, model, asked.versions)))
         else:
             why = " ".join(asked.why).strip() or "no reason was given"
             start, former = rollback(client, model, why)

@@ -174,7 +174,7 @@ def test_what_the_docs_say_of_another_model_is_what_runs(clone):
 
 
 def test_what_the_docs_say_of_dropped_rows_is_what_runs(clone):
-    (example,) = [block for block in blocks(DOCS["adapt.md"], "yaml") if block.startswith("prepare:")]
+    (example,) = [block for block in blocks(DOCS["adapt.md"], "yaml") if block.startswith("prepare:\n  drop:")]
     text = clone.text("params.yaml")
     (clone.folder / "params.yaml").write_text(re.sub(r"  drop: .*\n", example.split("\n", 1)[1], text))
     assert "7,043 fetched = 5,591 train + 1,452 test + 0 dropped (test_account)" in clone.ok("dvc", "repro", "prepare")

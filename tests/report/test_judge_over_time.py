@@ -10,7 +10,7 @@ from churn.core.paths import CONTRACT, PARAMS, RAW, TEST, TRAIN
 from churn.evaluation.holdout import EARLIER
 from report.baseline import unseen
 from report.changes import judge_notes
-from report.collect import over_time
+from report.collect import early_labels, over_time
 from report.data import Change
 from report.identity import other_keys
 from report.judge import evaluation_faults, table_faults
@@ -102,7 +102,7 @@ def test_other_periods_and_another_group_take_an_approval(here):
 
 def test_a_changed_window_is_a_change_of_the_rows_that_count():
     (note,) = judge_notes([Change("params.yaml", "prepare.time.label_window_days", 30, 7)], [])
-    assert note == "This branch changes the rows that count: prepare.time.label_window_days 30 → 7"
+    assert note.text == "This branch changes the rows that count: prepare.time.label_window_days 30 → 7"
 
 
 def test_a_bent_group_or_day_is_not_that_of_the_snapshot(here):
@@ -156,6 +156,17 @@ def test_a_fall_over_time_that_is_large_and_no_noise_is_a_sentence(difference, i
     assert len(notes) == count
     assert all(
         "falls from 0.860 on held-out customers of the training's time to 0.800 after 2026-06-30" in n for n in notes
+    )
+
+
+@pytest.mark.parametrize(("made", "count"), [("2025-12-19", 1), ("2025-12-20", 0), ("2026-03-01", 0), (None, 0)])
+def test_an_as_of_day_after_the_commit_is_a_sentence(here, monkeypatch, made, count):
+    """Else a label of today could be declared final by a day of next year."""
+    monkeypatch.setattr("report.collect.git", lambda *_: made)
+    notes = list(early_labels())
+    assert len(notes) == count
+    assert all(
+        one.startswith("params.yaml: fetch.as_of is 2025-12-20, and this commit is of 2025-12-19") for one in notes
     )
 
 

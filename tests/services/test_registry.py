@@ -336,6 +336,17 @@ def test_champion_moves_to_what_is_not_worse_and_back_by_a_rollback(clone, serve
     assert re.match(r"3 +champion +[0-9a-f]{8} +0\.8", lines["3"])
     assert "not champion: worse in" in lines["2"]
     assert re.search(r"^\S+ +1 +3 +somebody", shown, re.MULTILINE)
+    told = json.loads(clone.ok("python", "-m", "churn", "registry", "show", "--json", MLFLOW_TRACKING_URI=server))
+    assert (told["champion"], [one["to"] for one in told["moves"]]) == ("3", ["1", "3"])
+
+    compare = ("python", "-m", "churn", "registry", "compare")
+    origin, settings, metrics = clone.ok(*compare, "1", "3", MLFLOW_TRACKING_URI=server).strip().split("\n\n")
+    assert re.search(r"^training table +(\w{12}) +\1$", origin, re.MULTILINE)
+    assert settings == "no setting differs"
+    before, after, by = re.search(r"^roc_auc +(\S+) +(\S+) +(\S+)$", metrics, re.MULTILINE).groups()
+    assert float(after) - float(before) == pytest.approx(float(by), abs=2e-4)
+    done = clone.run(*compare, "1", "9", MLFLOW_TRACKING_URI=server)
+    assert (done.returncode, "has no version 9 of this pipeline: it has 1, 2, 3." in done.stdout) == (1, True)
 
     back = ("python", "-m", "churn", "registry", "rollback", "complaints from support")
     said = clone.ok(*back, MLFLOW_TRACKING_URI=server)

@@ -8,7 +8,7 @@ from churn.config.params import Fetch
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
 from churn.data.sources.encodings import likely_encoding
-from churn.data.sources.hints import hints, source_of
+from churn.data.sources.hints import hints, nearest, source_of
 from churn.quality.row_checks import table_findings
 from stages.fetch import snapshot
 from tests.frozen import copy_of
@@ -73,6 +73,14 @@ def test_a_missing_column_is_named_with_the_nearest_header_also_where_its_alias_
     fetch fails: `… has no column Churn, which source.sql reads; the column "Churned?" is nearest to it.`
     """
     assert message(fetched, tmp_path, ROWS.replace("Churn", header, 1)) == said
+
+
+@pytest.mark.parametrize(
+    ("missing", "header", "shown"),
+    [("Orders", "order", '"order"'), ("gebuehr", "gebühr", "gebühr"), ("fee", "2fee", '"2fee"'), ("a", 'a"', '"a"""')],
+)
+def test_a_header_is_shown_as_sql_takes_it(missing, header, shown):
+    assert nearest(missing, ["city", header]) == shown
 
 
 def test_a_header_with_a_blank_that_stands_in_the_query_without_quotes_is_shown_with_them(fetched, tmp_path):

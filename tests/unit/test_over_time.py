@@ -21,6 +21,7 @@ from churn.quality.row_checks import table_findings
 from churn.scoring import incoming_contract, read_incoming, scored_contract
 from stages.fetch import snapshot
 from stages.prepare import split
+from stages.register import metrics_of
 from stages.validate import key_findings
 from tests.conftest import ROOT, evaluate_at
 from tests.customer_months import AS_OF, CONTRACT, QUERY, TRAITS, customer_months
@@ -154,11 +155,11 @@ def test_a_day_that_is_none_of_iso_8601_is_counted_by_column(tmp_path, monthly, 
 @pytest.mark.parametrize(
     ("day", "write"),
     [
-        ("01.03.2025", "strptime(month, '%d.%m.%Y')::DATE AS month (line 1: dates, day.month.year)"),
-        ("20250301", "strptime(month, '%Y%m%d')::DATE AS month (line 1: dates, yearmonthday)"),
-        ("2025-3-1", "strptime(month, '%Y-%m-%d')::DATE AS month (line 1: dates, without leading zeros)"),
-        ("2025-03-01 12:00:00", "CAST(month AS DATE) AS month (line 1: dates with a time)"),
-        ("2025-03-01T12:00:00Z", "CAST(month AS DATE) AS month (line 1: dates with a time)"),
+        ("01.03.2025", "strptime(month, '%d.%m.%Y')::DATE AS \"month\" (line 1: dates, day.month.year)"),
+        ("20250301", "strptime(month, '%Y%m%d')::DATE AS \"month\" (line 1: dates, yearmonthday)"),
+        ("2025-3-1", "strptime(month, '%Y-%m-%d')::DATE AS \"month\" (line 1: dates, without leading zeros)"),
+        ("2025-03-01 12:00:00", 'CAST(month AS DATE) AS "month" (line 1: dates with a time)'),
+        ("2025-03-01T12:00:00Z", 'CAST(month AS DATE) AS "month" (line 1: dates with a time)'),
     ],
 )
 def test_what_reads_a_day_of_another_form_is_said_and_works(tmp_path, monthly, params, day, write):
@@ -465,6 +466,13 @@ def test_a_fall_over_time_is_beyond_its_interval_where_the_model_knows_less_late
     worse, _ = evaluated(monthly, random.permutation)
     assert worse["roc_auc_over_time"]["interval"][1] < -0.05
     assert same["roc_auc_over_time"]["interval"][0] > worse["roc_auc_over_time"]["interval"][1]
+
+
+def test_mlflow_gets_the_metrics_of_both_times(monthly):
+    found, _ = evaluated(monthly)
+    logged = dict(metrics_of(found))
+    assert logged["roc_auc"] == found["roc_auc"]
+    assert logged["random_by_customer/roc_auc"] == found[EARLIER]["roc_auc"]
 
 
 def test_a_holdout_without_later_rows_is_one_sentence(monthly):

@@ -226,4 +226,6 @@ def _plain(word: str) -> str:
 
 
 def _name(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z_]\w*", name) else identifier(name)
+    """Return a name as SQL takes it: in quotes, where it has a sign or is a word of SQL."""
+    plain = bool(re.fullmatch(r"[^\W\d]\w*", name)) and [kind for kind, _ in tokens(name)] == ["identifier"]
+    return name if plain else identifier(name)
