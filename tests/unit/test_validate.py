@@ -4,7 +4,7 @@ from churn.config.contract import Contract
 from churn.core.errors import StageError
 from churn.data.featuring import to_arrow
 from churn.quality.profile import profile_of
-from stages.validate import validate
+from stages.validate import question_findings, validate
 from tests.conftest import make_customers
 
 import duckdb
@@ -245,3 +245,15 @@ def test_a_table_with_two_columns_of_one_name_is_one_sentence(tables, monkeypatc
     monkeypatch.setattr(pq, "write_table", write_twice)
     with pytest.raises(StageError, match=r"train\.parquet has the column churn more than once"):
         tables()
+
+
+def test_a_missing_value_without_a_meaning_is_a_finding_until_the_question_is_answered(contract):
+    """Fault in the settings: the meaning of a missing value is still a question of init's.
+
+    validate fails: `contract.yaml: columns.total_charges.because is still a question: write what …`.
+    """
+    assert list(question_findings(contract, 10)) == []
+    column = contract.columns["total_charges"].model_copy(update={"because": "What does a missing charge mean? "})
+    asked = contract.model_copy(update={"columns": {**contract.columns, "total_charges": column}})
+    (finding,) = question_findings(asked, 10)
+    assert finding.sentence.startswith("contract.yaml: columns.total_charges.because is still a question: write what")
