@@ -36,7 +36,7 @@ def difference(client: "MlflowClient", model: str, numbers: Sequence[str]) -> It
             known = ", ".join(number for number, one in found.items() if not is_foreign(one)) or "none"
             raise StageError(f"{model} has no version {number} of this pipeline: it has {known}.")
     versions = [found[number] for number in numbers]
-    runs = [client.get_run(one.run_id).data for one in versions]
+    runs = [client.get_run(str(one.run_id)).data for one in versions]
     names = [f"version {number}" for number in numbers]
 
     yield [

@@ -73,13 +73,13 @@ def test_forged_numbers_of_a_good_model_are_gone(branch, record_property):
     (branch.folder.parent / "runs").rename(runs)
     found = judged(branch)
     report = branch.text("build/report/report.md")
-    said = next((line for line in report.splitlines() if "not what was computed here" in line), "nothing")
+    said = next((line for line in report.splitlines() if "outdated, from" in line), "nothing")
     record_property("kind", "defects")
     record_property("case", "trust: better numbers forged for a good model, and their lock")
     record_property("by", "lock")
     record_property("sentence", said.lstrip("-> "))
     assert found.reasons == ()
-    assert "not what was computed here" in said
+    assert "outdated, from" in said
     assert json.loads(branch.text("metrics/evaluation.json")) == evaluation
     assert "0.9999" not in report
 

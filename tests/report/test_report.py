@@ -45,7 +45,7 @@ def test_a_change_within_noise_passes_and_says_so(clone):
     assert shown.startswith(outcome["headline"])
     assert "the same 1,452 customers" in text
     assert "| params.yaml: train.seed | 42 | 43 |" in text
-    assert "The committed dvc.lock is not what was computed here, from train on" in text
+    assert "The committed dvc.lock is outdated, from train on; this report does not use them" in text
     picture = (clone.folder / "build/report/comparison.png").read_bytes()
     assert picture[:4] == b"\x89PNG"
     assert clone.ok("git", "worktree", "list").count("\n") == 1

@@ -13,6 +13,7 @@ docs/warehouses.md repeats this table.
 import contextlib
 import json
 import os
+import sys
 import threading
 import time
 from datetime import UTC, date, datetime
@@ -259,8 +260,8 @@ def test_a_missing_driver_is_one_sentence_with_the_command_that_installs_it(monk
     monkeypatch.setenv("SNOWFLAKE_PASSWORD", "a secret")
     for url in ("snowflake://me@account/db", "bigquery://project/dataset"):
         name = url.partition("://")[0]
-        monkeypatch.setitem(__import__("sys").modules, f"adbc_driver_{name}", None)
-        monkeypatch.setitem(__import__("sys").modules, f"adbc_driver_{name}.dbapi", None)
+        monkeypatch.setitem(sys.modules, f"adbc_driver_{name}", None)
+        monkeypatch.setitem(sys.modules, f"adbc_driver_{name}.dbapi", None)
         with pytest.raises(StageError, match=f"is read by adbc-driver-{name}, which is not installed: `make setup`"):
             rows(url, "SELECT 1 AS x")
         assert (ROOT / f"requirements-{name}.txt").exists()

@@ -13,7 +13,7 @@ def client_of(*runs):
     foreign = SimpleNamespace(version=9, run_id=9, tags={})
     return SimpleNamespace(
         search_model_versions=lambda *_, **__: [*versions, foreign],
-        get_run=lambda number: SimpleNamespace(data=runs[number - 1]),
+        get_run=lambda number: SimpleNamespace(data=runs[int(number) - 1]),
     )
 
 

@@ -155,11 +155,11 @@ def test_a_day_that_is_none_of_iso_8601_is_counted_by_column(tmp_path, monthly, 
 @pytest.mark.parametrize(
     ("day", "write"),
     [
-        ("01.03.2025", "strptime(month, '%d.%m.%Y')::DATE AS month (line 1: dates, day.month.year)"),
-        ("20250301", "strptime(month, '%Y%m%d')::DATE AS month (line 1: dates, yearmonthday)"),
-        ("2025-3-1", "strptime(month, '%Y-%m-%d')::DATE AS month (line 1: dates, without leading zeros)"),
-        ("2025-03-01 12:00:00", "CAST(month AS DATE) AS month (line 1: dates with a time)"),
-        ("2025-03-01T12:00:00Z", "CAST(month AS DATE) AS month (line 1: dates with a time)"),
+        ("01.03.2025", "strptime(month, '%d.%m.%Y')::DATE AS \"month\" (line 1: dates, day.month.year)"),
+        ("20250301", "strptime(month, '%Y%m%d')::DATE AS \"month\" (line 1: dates, yearmonthday)"),
+        ("2025-3-1", "strptime(month, '%Y-%m-%d')::DATE AS \"month\" (line 1: dates, without leading zeros)"),
+        ("2025-03-01 12:00:00", 'CAST(month AS DATE) AS "month" (line 1: dates with a time)'),
+        ("2025-03-01T12:00:00Z", 'CAST(month AS DATE) AS "month" (line 1: dates with a time)'),
     ],
 )
 def test_what_reads_a_day_of_another_form_is_said_and_works(tmp_path, monthly, params, day, write):

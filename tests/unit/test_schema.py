@@ -3,7 +3,7 @@
 import json
 
 from churn.core.files import read_yaml
-from churn.schema import FILES, markdown, rows, schema_of
+from churn.schema import FILES, arguments, main, markdown, rows, schema_of
 from tests.conftest import ROOT
 from tests.frozen import copy_of
 
@@ -48,6 +48,14 @@ def test_the_reference_has_default_unit_and_stricter_side():
     assert found["gate.vs_baseline.margins.METRIC"][:3] == ["number > 0", "", "the smaller"]
     assert found["fetch.timeout_minutes"][0] == "number > 0, ≤ 10,080"
     assert "minutes" in found["fetch.timeout_minutes"][3]
+
+
+def test_the_command_prints_either(capsys):
+    for words, expected in ([], json.dumps(schema_of(), indent=2) + "\n"), (["--markdown"], markdown()):
+        main(arguments().parse_args(words))
+        assert capsys.readouterr().out == expected
+    main(arguments().parse_args(["params.yaml"]))
+    assert json.loads(capsys.readouterr().out)["$ref"] == "#/$defs/Params"
 
 
 @pytest.mark.parametrize("file", FILES)

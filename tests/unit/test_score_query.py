@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 from tests.frozen import SAMPLE, copy_of
 from tests.unit.test_score_rows import Constant
 
+import duckdb
 import pandas as pd
 import pytest
 
@@ -59,6 +60,7 @@ LABELS = [
     "WITH known AS (SELECT id, Churn = 'Yes' AS churn FROM source) SELECT id, churn FROM known",
     "SELECT id, churn FROM (SELECT *, lower(Churn) AS churn FROM source)",
     "SELECT id, Churn = 'Yes' AS churn FROM source UNION ALL SELECT id, Churn = 'Yes' AS churn FROM source WHERE false",
+    "SELECT * EXCLUDE (Churn), CASE Churn WHEN 'Yes' THEN 1 ELSE 0 END AS churn FROM source",
     "SELECT * FROM source",
     "FROM source",
 ]
@@ -79,6 +81,12 @@ def test_a_query_without_the_label_or_in_another_dialect_stays_as_it_is():
         "PIVOT t ON a",
     ):
         assert without_label(sql, "churn") == sql
+
+
+def test_a_column_that_the_label_is_made_of_stays_out_if_the_file_has_it():
+    sql = without_label("SELECT * EXCLUDE (Exited), Exited > 0 AS churn FROM source", "churn")
+    for columns in ("1 AS id", "1 AS id, 1 AS Exited"):
+        assert duckdb.sql(f"WITH source AS (SELECT {columns}) {sql}").columns == ["id", "churn"]
 
 
 def test_a_day_stays_a_parameter_of_the_query(contract, source, tmp_path):
