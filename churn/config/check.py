@@ -48,7 +48,8 @@ def checked_settings(*others: Faults) -> tuple[Params, Contract]:
             return params, contract
     if len(faults) == 1:
         raise StageError(f"{faults[0]}.")
-    raise StageError("\n  ".join([f"{len(faults)} settings are wrong:", *faults]))
+    lines = ";\n  ".join(faults)
+    raise StageError(f"{len(faults)} settings are wrong:\n  {lines}.")
 
 
 def period_faults(params: Params, contract: Contract) -> Iterator[str]:

@@ -71,7 +71,12 @@ def run(main: Callable[[], None]) -> None:
     _, fault = attempt(stage, staged)
     log(stage, fault)
     if fault:
-        sys.exit(f"{stage}: {fault}")
+        sys.exit(_with_name(stage, fault))
+
+
+def _with_name(name: str, fault: str) -> str:
+    """Return a fault with the name before each of its lines, of which several settings have several."""
+    return "\n".join(f"{name}: {line}" for line in fault.splitlines())
 
 
 def command(
@@ -89,7 +94,7 @@ def command(
     name = parser.prog.rpartition(" ")[2].rpartition(".")[2]
     status, fault = attempt(name, lambda: main(asked))
     if fault:
-        print(f"{name}: {fault}", file=sys.stderr)
+        print(_with_name(name, fault), file=sys.stderr)
     sys.exit(failed if fault else status)
 
 
