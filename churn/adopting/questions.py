@@ -129,14 +129,19 @@ def _key(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Column,
         raise StageError(f"{time.source} is no day, or is missing in some rows: --time names the day of a row.")
     group = _as_name(group) if group else None
     if group and time and not answers.asked.key:
-        key = replace(group, source="", name="row_id", padded=False)
+        key = replace(group, source="", name="row_id", kind="text", padded=False)
         text = f"{_text(group)} || '/' || {identifier(time.source)}::VARCHAR"
     else:
         unique = [
             one for one in answers.given if one.kind in ("text", "integer", "category") and one.distinct == one.rows
         ]
         likely = unique[0].source if unique else ""
-        need = f"a column must name the customer{f', and {likely} has another value in each row' if likely else ''}"
+        if not (likely or answers.asked.key or answers.on_terminal):
+            raise StageError(
+                "no column has another value in each row: write --group and --time if a customer has several rows, else"
+                " --key."
+            )
+        need = f"a column must name the customer, and {likely} has another value in each row"
         key = _as_name(answers.column(answers.ask("--key", "Which column names a customer", need, likely)))
         text = _text(key)
     for name, sql in (

@@ -369,6 +369,20 @@ def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(pla
     assert source_sql(made).endswith('WHERE CAST("month" AS DATE) <= $as_of\n')
 
 
+def test_the_key_of_a_customers_number_and_a_day_is_text(plan, monkeypatch, folder):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    numbered = MONTHS | {"id": lambda row: 1_000 + row // 6}
+    made = plan(make_csv(**numbered), roles=OVER_TIME)
+    assert (contract_of(made).columns["row_id"].type, contract_of(made).columns["id"].type) == ("string", "integer")
+    assert fetched(made)[1]["row_id"] == "1000/2026-02-28"
+
+
+def test_where_no_column_names_a_customer_the_roles_of_several_rows_are_offered(plan, monkeypatch):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    with pytest.raises(StageError, match=r"write --group and --time if a customer has several rows, else --key\.$"):
+        plan(make_csv(**MONTHS), roles=())
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
