@@ -14,6 +14,7 @@ COMMANDS = {
     "init": ("churn.adopting.init", "put your own table in the place of the sample"),
     "bounds": ("churn.adopting.noise", "write the gate's bounds from the noise of your customers"),
     "check": ("churn.data.settings", "check params.yaml and contract.yaml, as each stage does"),
+    "explain": ("churn.explain", "say why the last run stopped, and how to go on"),
     "score": ("churn.scoring", "score the customers of a table with the champion"),
     "drift": ("churn.quality.drift", "compare the customers with those of a commit"),
     "profile": ("churn.quality.profile", "write profile.json from the prepared customers"),
@@ -22,7 +23,7 @@ COMMANDS = {
     "schema": ("churn.schema", "print the JSON Schema of contract.yaml and params.yaml, or every key as Markdown"),
     "holdout": ("churn.data.renewal", "renew the holdout by the next salt of the split"),
     "lock": ("churn.lock", "set dvc.lock to what a run starts from, compare it, or resolve a conflict in it"),
-    "registry": ("churn.registry.champion", "show the versions, or roll champion back"),
+    "registry": ("churn.registry.champion", "show the versions, compare two, or roll champion back"),
 }
 FAILED = {"drift": 2}  # not 1, which is Python's own status when something else fails
 

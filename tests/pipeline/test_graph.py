@@ -75,6 +75,7 @@ ROOMS = {
     "registry": {"core", "config", "data", "modeling", "evaluation", "gate"},
     "lock": {"core", "config"},
     "schema": {"core", "config"},
+    "explain": {"core"},
     "odcs": {"core", "config", "data"},
     "scoring": {"core", "config", "data", "quality", "modeling", "registry"},
     "adopting": {"core", "config", "data", "quality", "modeling", "evaluation", "gate", "stages"},
