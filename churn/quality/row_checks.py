@@ -58,8 +58,8 @@ def row_rules(contract: Contract, types: Mapping[str, str]) -> Iterator[RowRule]
         if not column.nullable:
             yield RowRule("nulls", name, "nulls that the contract does not allow", f"{sql} IS NULL")
         if column.role == "key":
-            # protection: keys are unique
             advice = "" if contract.group else SEVERAL_ROWS
+            # protection: keys are unique
             yield RowRule("unique", name, f"rows with the key of another row{advice}", f"{sql} = __previous_key")
             yield RowRule("sorted", name, "rows out of the order of the key", f"{sql} < __previous_key")
         if column.role in ("key", "group") and column.type == "string":
