@@ -531,7 +531,7 @@ TRUST_CASES = [
         r"dvc.yaml: gate.cmd is python -m stages.gate \|\| true, on main python -m stages.gate: that takes",
     ),
     Defect(TRUST, "gate frozen", gate_frozen, "fetch", "Not judged: fetch did not run"),
-    Defect(TRUST, "gate's code hollow", gate_code_hollow, "comparison", "recall of all customers is .*, minimum"),
+    Defect(TRUST, "gate's code hollow", gate_code_hollow, "comparison", "accuracy of all customers is .*, minimum"),
     Defect(TRUST, "validate's code hollow", validate_is_skipped, "comparison|gate", "monthly_charges"),
     Defect(TRUST, "the report's code hollow", report_always_passes, "comparison", "recall|accuracy"),
     Defect(
