@@ -284,7 +284,7 @@ def test_a_weakened_judge_is_the_first_thing_that_is_said(clone):
     assert "changes the gate rules, 1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.5" in text
     assert "changes the code that judges: stages/gate.py" in text
     assert "changes the workflows: .github/é.yml" in text
-    assert text.index("changes the gate rules") < text.index("| Metric |")
+    assert text.index("changes the gate rules") < text.index("**The gate**: ")
 
 
 def test_a_renewed_profile_is_shown_beside_mains(clone):
