@@ -12,15 +12,13 @@ contract.yaml declares, when a column is missing or not declared, and when anyth
 """
 
 import argparse
-import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import load_params
-from churn.core.errors import StageError, without_password
+from churn.core.errors import StageError, nearest, without_password
 from churn.core.paths import CONTRACT
 from churn.core.runner import working
 from churn.data.as_of import YESTERDAY, as_day, read_query, uses_as_of
@@ -82,11 +80,8 @@ def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str,
 
 def _with_nearest(lacking: Sequence[str], given: Sequence[str]) -> str:
     """Return the names of missing columns, the first of them with the nearest name of a given column."""
-    plain = {re.sub(r"[\W_]", "", name).lower(): name for name in given if len(name) <= NAME_LENGTH}
-    named = []
-    for name in lacking[:COLUMNS_SHOWN]:
-        near = get_close_matches(re.sub(r"[\W_]", "", name).lower(), plain, 1)
-        named.append(f"{name} (is it {plain[near[0]]}?)" if near else name)
+    short = [name for name in given if len(name) <= NAME_LENGTH]
+    named = [f"{name}{nearest(name, short)}" for name in lacking[:COLUMNS_SHOWN]]
     more = f" and {len(lacking) - COLUMNS_SHOWN} more" if len(lacking) > COLUMNS_SHOWN else ""
     return f"{', '.join(named)}{more}"
 

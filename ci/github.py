@@ -7,6 +7,8 @@ from typing import Any
 
 from ci import shell
 
+BOT, BOT_EMAIL = "github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com"  # of a workflow's token
+
 
 def api(path: str, *options: str, **more: Any) -> Any:
     """Return the API's answer about this repository; options and `more` as for `gh api` and shell.run."""

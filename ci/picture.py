@@ -20,7 +20,6 @@ from ci.artifact import RefusedError, read_bytes
 
 BRANCH, KEPT = "report-pictures", 200
 BYTES, PIXELS = 500_000, 4_000  # at most, the latter on each side; the report's has 60,000 bytes and 1,800 pixels
-NAME, EMAIL = "github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com"
 TRIES = 5  # another run may push at the same time
 
 
@@ -53,7 +52,7 @@ def push(content: bytes, name: str, folder: Path, origin: str) -> None:
         numbers = {line: int(found[1]) for line in lines if (found := re.search(r"\t(\d+)-\d+\.png$", line))}
         kept = sorted(numbers, key=numbers.__getitem__)[-(KEPT - 1) :]
         tree = git("mktree", given="\n".join([*kept, f"100644 blob {blob}\t{name}", ""]))
-        identity = ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}")
+        identity = ("-c", f"user.name={github.BOT}", "-c", f"user.email={github.BOT_EMAIL}")
         commit = git(*identity, "commit-tree", "-m", "Keep the pictures of the newest reports", tree)
         lease = f"--force-with-lease=refs/heads/{BRANCH}:{former}"
         try:

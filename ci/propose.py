@@ -23,7 +23,6 @@ from ci import github, shell
 
 RESULTS = ("dvc.lock", "metrics", "params.yaml", "plots")
 OUTCOME = Path("build/report/outcome.json")
-NAME, EMAIL = "github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com"
 AUTO_MERGE = (
     "mutation($id: ID!) {"
     " enablePullRequestAutoMerge(input: {pullRequestId: $id, mergeMethod: SQUASH}) {clientMutationId} }"
@@ -39,7 +38,13 @@ def open_by_cml(branch: str, title: str, body: str) -> int:
     """Return the number of the pull request that CML opened. Raises ValueError when it opened none."""
     printed = shell.run(
         *("cml", "pr", "create", "--driver=github", f"--target-branch={os.environ['GITHUB_REF_NAME']}"),
-        *(f"--branch={branch}", f"--title={title}", f"--body={body}", f"--user-name={NAME}", f"--user-email={EMAIL}"),
+        *(
+            f"--branch={branch}",
+            f"--title={title}",
+            f"--body={body}",
+            f"--user-name={github.BOT}",
+            f"--user-email={github.BOT_EMAIL}",
+        ),
         f"--message={title}",  # without it CML adds [skip ci], and nothing would be checked
         *(f"{name}/**" if Path(name).is_dir() else name for name in results()),  # with fetch.as_of
     )
@@ -54,7 +59,7 @@ def open_by_git(branch: str, title: str, body: str) -> int:
     shell.run("git", "switch", "--quiet", "--force-create", branch)
     shell.run("git", "add", *results())
     if shell.run("git", "diff", "--cached", "--name-only"):
-        identity = ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}")
+        identity = ("-c", f"user.name={github.BOT}", "-c", f"user.email={github.BOT_EMAIL}")
         shell.run("git", *identity, "commit", "--quiet", f"--message={title}")
     shell.run("git", "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{branch}")
     values = {"base": os.environ["GITHUB_REF_NAME"], "head": branch, "title": title, "body": body}

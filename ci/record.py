@@ -10,8 +10,6 @@ import os
 
 from ci import github, shell
 
-NAME, EMAIL = "github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com"
-
 
 def git(*command: str) -> str:
     """Return the output of Git. Raises FailedError."""
@@ -55,8 +53,8 @@ def main() -> None:
     else:
         shell.call("python", "-m", "churn", "lock", "arrange", "HEAD")
     git("config", "credential.helper", "!gh auth git-credential")
-    git("config", "user.name", NAME)
-    git("config", "user.email", EMAIL)
+    git("config", "user.name", github.BOT)
+    git("config", "user.email", github.BOT_EMAIL)
     git("add", "dvc.lock", "metrics", "plots")
     if outcome := recorded():
         github.output(**{outcome: "true"})

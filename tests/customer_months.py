@@ -7,6 +7,7 @@ ends with a month whose labels are not known yet: they are 0.
 
 from pathlib import Path
 
+from tests.other_table import SETTINGS as OTHERS
 from tests.other_table import put_table
 
 import numpy as np
@@ -68,21 +69,7 @@ SETTINGS = {  # what replaces the sections of the sample's params.yaml
     "  time: {holdout_days: 90, label_window_days: 30}\n",
     "evaluate": "evaluate:\n  threshold: 0.5\n  campaign: {capacity: 0.2}\n"
     "  slices: {columns: [plan], conditions: {complaining: complaints > 1}}\n",
-    "gate": """\
-gate:
-  overall: {roc_auc: {min: 0.55}}
-  min_slice_rows: 20
-  slices: {plan=basic: {roc_auc: {min: 0.5}}}
-  every_slice: {max_roc_auc_gap: 0.9, calibration_error: 0.5, predicted_to_actual_ratio: 0.01}
-  vs_baseline:
-    margins: {roc_auc: 0.01}
-    slice_margins: {roc_auc: 0.05}
-    tolerance: 10
-    familywise_alpha: 0.01
-    max_gain: {roc_auc: 0.05}
-  when_inconclusive: {overall: block, slices: pass}
-  anchor: {days: 90, margins: {roc_auc: 0.02}, max_gain: {roc_auc: 0.1}}
-""",
+    "gate": OTHERS["gate"].replace("tier=bronze", "plan=basic"),
 }
 
 

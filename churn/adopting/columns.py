@@ -12,14 +12,13 @@ from datetime import date
 from itertools import product
 from typing import Any, Literal
 
-from churn.config.contract import READ_AS_MISSING
+from churn.config.contract import MOST_VALUES, READ_AS_MISSING
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
 from churn.data.sources.stream import record_batches, streaming
 
 import duckdb
 
 Kind = Literal["boolean", "integer", "number", "date", "category", "text", "empty", "other"]
-MOST_CATEGORIES = 255  # of a feature: gradient boosting takes no more
 SAMPLED = 2_000  # rows that choose the reading which all rows then confirm
 MARKERS = {
     "",
@@ -61,7 +60,7 @@ class Column:
     rows: int
     missing: int = 0
     markers: tuple[str, ...] = ()  # the spellings of missing values
-    distinct: int = 0  # exact up to MOST_CATEGORIES, and where each row might have a value of its own
+    distinct: int = 0  # exact up to MOST_VALUES, and where each row might have a value of its own
     values: tuple[str, ...] = ()  # of a category
     least: Any = None
     most: Any = None
@@ -173,13 +172,13 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
         return replace(column, kind="empty", missing=column.rows)
     texts = f"(SELECT trim({raw}) AS t FROM given WHERE trim({raw}) <> '')"
     values = [
-        one for (one,) in all_rows(database, f"SELECT DISTINCT t FROM {texts} ORDER BY t LIMIT {MOST_CATEGORIES + 1}")
+        one for (one,) in all_rows(database, f"SELECT DISTINCT t FROM {texts} ORDER BY t LIMIT {MOST_VALUES + 1}")
     ]
     if {one.lower() for one in values} in SPELLINGS:
         return described(database, replace(column, kind="boolean", lower=len(values) > 2))
     if read := _read(database, column, texts):
         return described(database, read)
-    if len(values) > MOST_CATEGORIES:
+    if len(values) > MOST_VALUES:
         return described(database, replace(column, kind="text"))
     lower = len({one.lower() for one in values}) < len(values)
     spelled = {one: one.lower() if lower else one for one in values}
@@ -246,7 +245,7 @@ def described(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
     there, about, least, most = one_row(
         database, f"SELECT count({sql}), approx_count_distinct({sql}), {ends} FROM given"
     )
-    if about <= 4 * MOST_CATEGORIES or about > 0.9 * there:  # the estimate is off by a few percent
+    if about <= 4 * MOST_VALUES or about > 0.9 * there:  # the estimate is off by a few percent
         about = one_row(database, f"SELECT count(DISTINCT {sql}) FROM given")[0]
     return replace(column, missing=column.rows - there, distinct=about, least=least, most=most)
 

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from churn.adopting.columns import MOST_CATEGORIES, Column, all_rows, one_row, value
+from churn.adopting.columns import Column, all_rows, one_row, value
+from churn.config.contract import MOST_VALUES
 from churn.core.errors import number_of
 from churn.data.duckdb_helpers import identifier, literal
 
@@ -71,7 +72,7 @@ def _personal(database: duckdb.DuckDBPyConnection, column: Column) -> str | None
         if share is not None and share > 0.9:
             return f"personal: the values are like {what}"
     if column.kind == "text":
-        return f"{number_of(column.distinct, 'values')}, more than the {MOST_CATEGORIES} of a category: group them"
+        return f"{number_of(column.distinct, 'values')}, more than the {MOST_VALUES} of a category: group them"
     return None
 
 
@@ -154,7 +155,7 @@ def knowing(database: duckdb.DuckDBPyConnection, columns: Sequence[Column], labe
             if None not in (low, most) and (low < most or high < least) and not column.missing:
                 found[column.name] = "separates churners from stayers without a single exception"
                 continue
-        if 1 < column.distinct <= MOST_CATEGORIES and not column.missing:
+        if 1 < column.distinct <= MOST_VALUES and not column.missing:
             mixed = f"SELECT 1 FROM given GROUP BY {sql} HAVING count(DISTINCT {label}) > 1 LIMIT 1"
             if not all_rows(database, mixed):
                 found[column.name] = "has no value that a churner and a stayer share: it equals the label"

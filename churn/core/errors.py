@@ -80,9 +80,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("Tenure", ["tenure_months", "contract"]), nearest("age", ["tenure_months"])
     (' (is it tenure_months?)', '')
     """
-    by_lower = {one.lower(): one for one in known}
-    near = get_close_matches(name.lower(), by_lower, 1)
-    return f" (is it {by_lower[near[0]]}?)" if near else ""
+    near = closest(name, known, 0.6)
+    return f" (is it {near}?)" if near else ""
+
+
+def closest(name: str, known: Iterable[str], cutoff: float) -> str | None:
+    """Return the one of the `known` names that is most like `name`, whatever its case, blanks and signs, or None.
+
+    `cutoff` is the least likeness, as of `difflib`.
+
+    Examples
+    --------
+    >>> closest("customerID", ["Customer ID", "gender"], 0.7), closest("tenure", ["city"], 0.7)
+    ('Customer ID', None)
+    """
+
+    def folded(one: str) -> str:
+        return re.sub(r"[\W_]", "", one).lower() or one
+
+    by_folded: dict[str, str] = {}
+    for one in known:
+        by_folded.setdefault(folded(one), one)
+    near = get_close_matches(folded(name), by_folded, 1, cutoff)
+    return by_folded[near[0]] if near else None
 
 
 def number_of(count: float, things: str) -> str:

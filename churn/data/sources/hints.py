@@ -6,8 +6,8 @@ A message names a value only if it is one of YES, NO or MISSING, which say nothi
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from difflib import get_close_matches
 
+from churn.core.errors import closest
 from churn.data.duckdb_helpers import identifier, literal, tokens
 
 YES = frozenset(("yes", "y", "true", "t", "ja", "j", "oui", "o", "si", "sí", "sim", "on", "wahr", "vrai"))
@@ -121,15 +121,8 @@ def nearest(name: str, others: Iterable[str]) -> str | None:
     >>> nearest("customerID", ["Customer ID", "gender"]), nearest("Churn", ["Churned?"]), nearest("tenure", ["city"])
     ('"Customer ID"', '"Churned?"', None)
     """
-    folded: dict[str, str] = {}
-    for other in others:
-        folded.setdefault(_folded(other), other)
-    close = get_close_matches(_folded(name), folded, n=1, cutoff=0.7)
-    return _name(folded[close[0]]) if close else None
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower() or name
+    close = closest(name, others, 0.7)
+    return _name(close) if close else None
 
 
 def date_sql(scheme: str, expression: str, form: str) -> str:
