@@ -4,6 +4,7 @@ The branch is one of a clone of the last commit. GitHub's style is imitated, so 
 plots, and not every pixel of the website. Usage: python -m benchmarks.comment
 """
 
+import argparse
 import base64
 import os
 import shutil
@@ -80,6 +81,7 @@ def page(report: Path) -> str:
 
 def main() -> None:
     """Make the picture."""
+    argparse.ArgumentParser(prog="python -m benchmarks.comment", description=__doc__.partition("\n")[0]).parse_args()
     if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
         raise SystemExit("There is no Chromium on PATH: install it, for example by `apt install chromium`.")
     with tempfile.TemporaryDirectory() as temporary:
