@@ -138,6 +138,7 @@ TRIGGERS = {
     },
     "audit": {"schedule": [{"cron": "0 5 * * 1"}], "workflow_dispatch": None},
     "fork-comment": {"workflow_run": {"workflows": ["pipeline"], "types": ["completed"]}},
+    "pending": {"workflow_run": {"workflows": ["pipeline"], "types": ["requested", "completed"]}},
     "pipeline": {
         "push": {"branches": ["main", "master"]},
         "pull_request": {"branches": ["main", "master"]},
@@ -235,6 +236,7 @@ PERMISSIONS = {
         "comment": {"actions": "read", "contents": "read", "pull-requests": "write"},
         "alert": {"contents": "read"},
     },
+    "pending": {"pending": {"contents": "read", "pull-requests": "write"}},
     "pipeline": {
         "checks": {"contents": "read"},
         "pipeline": {"actions": "read", "contents": "read", "id-token": "write", "pull-requests": "read"},
@@ -279,6 +281,19 @@ def test_no_other_workflow_cancels_a_run_of_its_own(name):
 
 def test_the_pipeline_may_run_for_an_hour():
     assert load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["timeout-minutes"] == 60
+
+
+def test_while_a_commit_is_checked_the_comment_is_edited_by_code_of_the_default_branch_alone():
+    checkout, edit = load(WORKFLOWS["pending"])["jobs"]["pending"]["steps"]
+    assert checkout["with"] == OF_THE_DEFAULT_BRANCH | {"sparse-checkout": "ci", "persist-credentials": False}
+    assert edit["run"] == "python3 -m ci.pending"
+
+
+def test_one_run_after_the_other_writes_the_comment_of_a_pull_request():
+    """GitHub keeps one group for all workflows."""
+    (shared,) = {str(load(WORKFLOWS[name])["concurrency"]) for name in ("fork-comment", "pending")}
+    assert "workflow_run.head_repository.full_name" in shared
+    assert "'queue': 'max'" in shared
 
 
 @pytest.mark.parametrize(
@@ -377,7 +392,7 @@ def test_all_tests_run_on_each_commit_of_main_and_every_week():
     assert command == "make test"
 
 
-@pytest.mark.parametrize("workflow", sorted(WORKFLOWS.keys() - set(CALLED)))
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS.keys() - {*CALLED, "pending"}))  # it only adds a sentence
 def test_a_failure_of_any_job_is_told(workflow):
     jobs = load(WORKFLOWS[workflow])["jobs"]
     for result in ("failure", "cancelled"):  # a job that runs out of time counts as cancelled
