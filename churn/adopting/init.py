@@ -91,7 +91,7 @@ def _equal(path: Path, copy: Path) -> bool:
 
 def write(plan: Plan, is_first: bool) -> None:
     """Write the files of the table, and remove the results of the one before."""
-    branch = "main"
+    branch = None
     with suppress(StageError):
         branch = load_params().registration.promote_from
     for path in (*RESULTS, *(REGISTRY if is_first else ())):

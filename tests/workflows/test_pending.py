@@ -16,11 +16,9 @@ VERDICT = (
     f"<sub>Commit 55555555, [the run]({RUNS}/11), 2026-11-29 02:05 UTC</sub>\n\n"
     f'![](https://cml.dev/watermark.png#{FORMER} "CML watermark model-report")'
 )
-CHECKED = f"> [!NOTE]\n> ⏳ `77777777` is being checked by [this run]({RUNS}/12). Below is the verdict on `55555555`.\n\n"
-ENDED = (
-    f"> [!NOTE]\n> ⏹ `77777777` has no verdict, because [its run]({RUNS}/12) ended without a report."
-    " Below is the verdict on `55555555`.\n\n"
-)
+BELOW = "Below is the verdict on `55555555`.\n\n"
+CHECKED = f"> [!NOTE]\n> ⏳ `77777777` is being checked by [this run]({RUNS}/12). {BELOW}"
+ENDED = f"> [!NOTE]\n> ⏹ `77777777` has no verdict, because [its run]({RUNS}/12) ended without a report. {BELOW}"
 
 
 @pytest.fixture

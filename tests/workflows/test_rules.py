@@ -140,8 +140,8 @@ TRIGGERS = {
     "fork-comment": {"workflow_run": {"workflows": ["pipeline"], "types": ["completed"]}},
     "pending": {"workflow_run": {"workflows": ["pipeline"], "types": ["requested", "completed"]}},
     "pipeline": {
-        "push": {"branches": ["main", "master"]},
-        "pull_request": {"branches": ["main", "master"]},
+        "push": {"branches": ["main", "master", "trunk"]},
+        "pull_request": {"branches": ["main", "master", "trunk"]},
         "merge_group": None,
         "workflow_dispatch": {
             "inputs": {
@@ -192,7 +192,7 @@ TRIGGERS = {
         "repository_dispatch": {"types": ["data-drift"]},
     },
     "suite": {
-        "push": {"branches": ["main", "master"]},
+        "push": {"branches": ["main", "master", "trunk"]},
         "schedule": [{"cron": "0 4 * * 1"}],
         "workflow_dispatch": None,
     },
