@@ -18,6 +18,8 @@ from churn.core.runner import run
 from churn.core.terminal import status
 from churn.gate.rules import Values, evaluate_rules, loose_bounds, root_causes, shown, unexplained
 
+NAMED = 3  # reasons in the last line; the table above has all
+
 
 def lineage(evaluation: Values, validation: Values) -> dict[str, str | None]:
     """Return the SHA-256 of the evaluated model and of both tables; None where it is not recorded."""
@@ -66,7 +68,9 @@ def main() -> None:
     for note in (*loose_bounds(outcomes), *(() if faults else causes)):
         print(f"gate: {status('NOTE')}: {note}")
     if faults:
-        raise StageError(f"blocked: {'; '.join(faults)}. The rules are in {PARAMS}, the result in {GATE}.")
+        more = f"; and {len(faults) - NAMED} more, see above" if len(faults) > NAMED else ""
+        named = "; ".join(faults[:NAMED])
+        raise StageError(f"blocked: {named}{more}. The rules are in {PARAMS}, the result in {GATE}.")
     for rule in outcomes:
         if rule.status == "skipped":
             print(f"gate: {status('skipped')}  {rule.message.removesuffix(': skipped')}")
