@@ -488,6 +488,13 @@ def test_the_lock_of_npm_has_a_hash_for_all_but_cml_itself():
     assert "--ignore-scripts" in text
 
 
+def test_the_app_is_named_by_its_client_id():
+    """`app-id` of create-github-app-token is deprecated."""
+    tokens = [step["with"] for path in FILES for step in steps_of(load(path)) if "app-token" in step.get("uses", "")]
+    assert len(tokens) == 2
+    assert all("client-id" in given and "app-id" not in given for given in tokens)
+
+
 def test_the_secrets_of_the_registry_and_the_warehouse_can_be_limited_to_their_jobs():
     environments = {}
     for workflow in WORKFLOWS.values():
