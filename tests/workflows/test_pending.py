@@ -69,6 +69,10 @@ def test_while_a_run_checks_a_newer_commit_the_comment_names_it_above_the_former
 
 
 def test_a_run_that_ends_without_a_report_is_named_as_such_in_the_comment(github, after):
+    """Fault in CI and the judge: a run is cancelled, or ends before it could comment.
+
+    The comment says that the commit has no verdict, and on which commit the verdict below is.
+    """
     after("requested")
     after("completed")
     assert body(github) == ENDED + VERDICT
