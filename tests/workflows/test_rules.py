@@ -372,7 +372,7 @@ def test_the_environment_is_cached_by_the_locks():
     (cached,) = [
         step for step in steps_of(load(GITHUB / "actions/setup/action.yml")) if "cache" in step.get("uses", "")
     ]
-    assert cached["with"]["path"].split() == [".venv", ".mypy_cache"]
+    assert cached["with"]["path"].split() == [".venv", ".cache/mypy"]
     assert "${{ hashFiles('requirements*.txt') }}" in cached["with"]["key"]
     assert "restore-keys" not in cached["with"], "another lock's environment is none"
 
