@@ -17,6 +17,7 @@ if __name__ == "__main__":
 from churn.core.files import replacing, write_json
 from churn.core.git import default_branch
 from churn.core.runner import command
+from churn.core.terminal import GREEN, RED, coloured, working
 from report.collect import collect, judges_itself
 from report.data import FOLDER
 from report.render import headline, markdown, terminal
@@ -57,13 +58,15 @@ def main(asked: argparse.Namespace) -> int:
     if Path(__file__).resolve().parents[1] != Path.cwd() and judges_itself(base):
         print("The code of this checkout judges, because a code owner approved that.")
         return OWN_CODE
-    data = collect(base, os.environ.get("BASE_NAME") or base)
+    with working(f"report: judging against {os.environ.get('BASE_NAME') or base}"):
+        data = collect(base, os.environ.get("BASE_NAME") or base)
     with replacing(FOLDER / "report.md") as tmp:
         tmp.write_text(markdown(data), encoding="utf-8")
     outcome, verdict = data.outcome, "passed" if data.outcome.passed else "blocked"
     result = {"verdict": verdict, "headline": headline(data), "stage": outcome.stage, "reasons": outcome.reasons}
     write_json(FOLDER / "outcome.json", result)
-    print(terminal(data))
+    first, _, rest = terminal(data).partition("\n")
+    print(coloured(first, GREEN if outcome.passed else RED), rest, sep="\n")
     return int(not outcome.passed)
 
 

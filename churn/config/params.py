@@ -321,8 +321,9 @@ class Register(StrictModel):
 
     model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     """The name of the model in MLflow, and of its experiment."""
-    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
-    """The branch whose clean checkout moves `champion`. Other versions become `candidate`."""
+    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")] | None
+    """The branch whose clean checkout moves `champion`, or null for the remote's default branch. Other versions become
+    `candidate`."""
 
 
 class Params(StrictModel):

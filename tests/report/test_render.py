@@ -62,6 +62,21 @@ def test_the_line_that_approves_is_the_same_in_the_comment():
     assert to_approve(CASES["worse_than_main"].faults) in lines
 
 
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"hostile_names"}))
+def test_commands_are_copied_from_the_comment_as_they_were_written(name):
+    text = markdown(CASES[name])
+    commands = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert "git switch --detach" in commands[-1]
+    assert re.findall(r"^```console\n(.*?)^```", neutral(text), re.MULTILINE | re.DOTALL) == commands
+
+
+def test_what_changed_in_the_data_comes_before_the_models_metrics():
+    texts = [markdown(case) for case in CASES.values()]
+    both = [text for text in texts if "\n### Data" in text and "\n### Metrics" in text]
+    assert both
+    assert all(text.index("\n### Data") < text.index("\n### Metrics") for text in both)
+
+
 def test_names_from_a_branch_do_nothing_in_markdown():
     text = markdown(CASES["hostile_names"])
     assert "<img" not in text

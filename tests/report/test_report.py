@@ -267,7 +267,7 @@ def test_a_weakened_judge_is_the_first_thing_that_is_said(clone):
     change(
         clone,
         ("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.5}"),
-        ("stages/gate.py", "gate: passed, ", "gate: all is well, "),
+        ("stages/gate.py", "{status('passed')}, ", "all is well, "),
     )
     (clone.folder / ".github").mkdir(exist_ok=True)
     (clone.folder / ".github/é.yml").write_text("on: push\n")
