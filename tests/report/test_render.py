@@ -5,11 +5,12 @@ from dataclasses import replace
 from html import unescape
 
 from churn.evaluation.paired import Difference, SliceDifferences
+from churn.page.filters import signed, value
 from churn.quality.drift import FeatureDrift, RowChanges
 from ci.artifact import neutral
 from report.data import Change, Comparison, DataChange, Note
 from report.faults import to_approve
-from report.filters import FILTERS, escaped, signed, value
+from report.filters import FILTERS, escaped
 from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
 from tests.report.cases import CASES, EVALUATION, GOLDEN, HOSTILE, PASSING, differences, rule
 
