@@ -9,6 +9,8 @@ from churn.core.errors import has_password, number_of
 from churn.core.results import RuleOutcome
 from churn.gate.rules import OVERALL
 
+from markupsafe import Markup, escape
+
 CONTROL = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")  # also what turns the text around
 NAMES = {
     "brier_score": "Brier score ↓",
@@ -46,6 +48,17 @@ def metric(name: str, arrow: bool = True) -> str:
 def number(value: float | None, spec: str = ".4f") -> str:
     """Return a number in one of Python's formats, a hyphen where there is none."""
     return "-" if value is None else format(value, spec)
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence as HTML, in which what stands between backticks is code.
+
+    Examples
+    --------
+    >>> str(prose("x < y: run `dvc repro`"))
+    'x &lt; y: run <code>dvc repro</code>'
+    """
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(CONTROL.sub(" ", text)))))  # escaped first
 
 
 def interval(ends: Sequence[float | None], spec: str = ".4f") -> str:
@@ -93,4 +106,4 @@ def by_importance(rules: Iterable[RuleOutcome]) -> list[RuleOutcome]:
     return sorted(rules, key=rank)
 
 
-FILTERS = (flat, metric, number, signed, value, number_of, interval, limit, measured, margin, by_importance)
+FILTERS = (flat, prose, metric, number, signed, value, number_of, interval, limit, measured, margin, by_importance)

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -230,8 +230,12 @@ def input_example(contract: Contract) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> tuple[str, str]:
+def log_model(
+    client: "MlflowClient", run_id: str, file: Path, contract: Contract, pages: Mapping[str, str]
+) -> tuple[str, str]:
     """Log the model `file` under the run, as serving.py serves it; return its MLflow id, and its files' digest.
+
+    `pages` are texts that lie beside it, by the name of their file.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
     write it anew, in other bytes each time, and read it back before each.
@@ -269,6 +273,8 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
         write_json(folder / "python_env.yaml", environment)  # JSON is YAML
         (folder / "requirements.txt").write_text("\n".join(requirements(code)) + "\n", encoding="utf-8")
+        for page, text in pages.items():
+            (folder / page).write_text(text, encoding="utf-8")
         model.save(str(folder / "MLmodel"))
         digest = digest_of(folder)
         client.log_model_artifacts(logged.model_id, name)

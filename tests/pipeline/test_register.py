@@ -99,7 +99,7 @@ def test_its_run_has_parameters_metrics_data_and_plots(registered):
     artifacts = {entry.path for entry in registered.client.list_artifacts(version.run_id)}
     assert {"dvc.lock", "evaluation.json", "gate.json", "plots", "requirements.txt"} <= artifacts
     plots = {entry.path for entry in registered.client.list_artifacts(version.run_id, "plots")}
-    assert {"plots/evaluation.png", "plots/roc.csv", "plots/importance.csv"} <= plots
+    assert {"plots/roc.csv", "plots/importance.csv"} <= plots
     assert run.info.status == "FINISHED"
 
 
