@@ -43,9 +43,10 @@ from churn.gate.rules import shown
 from churn.modeling.model import read_scores
 from churn.registry.champion import moves_of
 from churn.registry.client import ensure_model, experiment_id, log_model, registry, write
-from churn.registry.dossier import DOSSIER, dossier
+from churn.registry.dossier import dossier
 from churn.registry.lineage import commit_tags, lock_digest, refuse_unlocked
 from churn.registry.mainline import promoting_branch, settings_of, why_not
+from churn.registry.package import DOSSIER
 from churn.registry.promotion import nominate, promote
 from churn.registry.verification import Serve, serving_process
 from churn.registry.versions import ELSEWHERE, FILES, MADE_BY, MAIN, VERIFIED, files_of, only_version

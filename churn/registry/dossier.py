@@ -16,7 +16,6 @@ from churn.core.results import RuleOutcome, read_result
 from churn.page.charts import charts, read_confusion, read_curves, read_importance
 from churn.page.render import rendered
 
-DOSSIER = "dossier.html"  # its name among the files of a version
 TAGS = {
     "commit": "Commit",
     "uncommitted_changes": "Uncommitted changes",

@@ -5,29 +5,29 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.pictures import MADE_OF, MOVES, TAGS, dossier_of, hashes
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.files import write_json
 from churn.page.filters import METRIC_ORDER, flat, metric
-from churn.registry.dossier import TAGS, dossier
+from churn.registry.dossier import dossier
 from report.collect import page_data
 from report.render import page
-from tests.pages import Page, untraced
+from tests.pages import Page, shown_as, untraced
 from tests.report.cases import CASES, HOSTILE, PASSING
-from tests.report.conftest import MOVE
 
 import pandas as pd
 import pytest
 
 
-def test_each_number_of_the_dossier_is_in_a_file_that_its_section_names(made, tags, finished):
+def test_each_number_of_the_dossier_is_in_a_file_that_its_section_names(made, finished, params):
     sections, folder = Page(made).sections, finished.folder
     rows = json.loads(finished.text("metrics/rows.json"))
     known = {
         "data": {f"{count / rows['fetched']:.1%}" for count in (rows["train"], rows["test"], rows["fetched"])},
-        "champion": {MOVE["when"][:19], MOVE["from"], MOVE["to"]},
-        "lineage": {*tags.values()},
-        "parameters": {str(len(flat(load_params().model_dump(mode="json", by_alias=True))))},  # with the defaults
+        "champion": shown_as(json.dumps(MOVES), "moves") | {MOVES[0]["when"][:19]},
+        "lineage": {*TAGS.values()},
+        "parameters": {str(len(flat(params.model_dump(mode="json", by_alias=True))))},  # with the defaults
         "undetected": {str(len(json.loads(finished.text("metrics/gate.json"))["rules"]) - 6)},  # those of slices
     }
     assert set(known) < set(sections)
@@ -57,8 +57,8 @@ def test_each_metric_slice_and_rule_stands_in_its_row_of_the_dossier(made, finis
     assert sorted(detected) == sorted("-" if one["detects"] is None else f"{one['detects']:.4f}" for one in rules)
 
 
-def test_the_dossier_has_the_same_bytes_each_time_and_no_key_of_a_customer(made, tags, finished):
-    assert dossier(load_params(), load_contract(), tags, [MOVE]) == made
+def test_the_dossier_has_the_same_bytes_each_time_and_no_key_of_a_customer(made, finished):
+    assert dossier_of(finished.folder) == made
     keys = pd.read_parquet(finished.folder / "data/raw/customers.parquet", columns=["customer_id"])["customer_id"]
     assert not {*re.findall(r"\d{4}-[A-Z]{5}", made)} & {*keys}
 
@@ -120,3 +120,7 @@ def test_the_page_shows_no_plot_that_this_checkout_does_not_have(finished, monke
         "plots"
         not in Page(page(replace(data, evaluation=None, page=page_data(replace(data, evaluation=None), None)))).sections
     )
+
+
+def test_the_pictures_in_docs_are_of_what_the_templates_make_today(made):
+    assert json.loads(MADE_OF.read_text(encoding="utf-8")) == hashes(made), "run python -m benchmarks.pictures"
