@@ -123,7 +123,8 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
         if file.exists():
             client.log_artifact(run_id, str(file))
     page = dossier(params, contract, tags, moves_of(client.get_registered_model(model)))
-    model_id, digest = log_model(client, run_id, MODEL, contract, {DOSSIER: page})
+    library = params.train.estimator.partition(".")[0]
+    model_id, digest = log_model(client, run_id, contract, library, {DOSSIER: page})
     client.set_terminated(run_id)
     client.create_model_version(model, f"models:/{model_id}", run_id, {**tags, FILES: digest}, model_id=model_id)
 
