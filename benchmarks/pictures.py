@@ -26,7 +26,7 @@ from report.render import markdown, page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MADE_OF = DOCS / "pictures.json"
-SIZES = {"comment": (830, 1_800), "page": (1_200, 1_700), "dossier": (1_200, 1_500)}  # of the window; the rest is cut
+SIZES = {"comment": (830, 1_800), "page": (1_200, 1_650), "dossier": (1_200, 1_500)}  # of the window; the rest is cut
 DARK = "--blink-settings=preferredColorScheme=0"
 TAGS = {  # of a version that does not exist
     "commit": "5d41402abc4b2a76b9719d911017c5925d414020",
@@ -122,6 +122,8 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__.partition("\n")[0]).parse_args()
     if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
         raise SystemExit("There is no Chromium on PATH: install it, for example by `apt install chromium`.")
+    if not subprocess.run(("fc-list", ":charset=2705"), check=False, capture_output=True).stdout:
+        raise SystemExit("No font has emoji: install one, for example by `apt install fonts-noto-color-emoji`.")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         repository = clone(folder / "clone")
