@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,6 @@ from pathlib import Path
 from churn.core.errors import StageError
 from churn.core.files import replacing
 from churn.core.runner import command
-from report.state import dvc
 
 SCRIPTS = ("vega5.js", "vega-lite5.js", "vega-embed6.js")  # of django-js-lib-vega-embed, in the order of their imports
 PAGE = """<!doctype html>
@@ -47,7 +47,8 @@ def main(_: argparse.Namespace) -> None:
     with replacing(page := Path(sys.prefix, "dvc", "plots.html")) as tmp:
         tmp.write_text(PAGE.replace("SCRIPTS", scripts), encoding="utf-8")
     named = os.path.relpath(page, ".dvc")  # DVC's folder, so that the checkout can be moved
-    if dvc("config", "--local", "plots.html_template", named).returncode:
+    configure = (sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", named)
+    if subprocess.run(configure, check=False, capture_output=True).returncode:
         raise StageError(".dvc/config.local cannot be written: correct it, or delete it and run `make setup remote`.")
 
 

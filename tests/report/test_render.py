@@ -6,6 +6,7 @@ from html import unescape
 
 from churn.evaluation.paired import Difference, SliceDifferences
 from churn.page.filters import signed, value
+from churn.page.render import TEMPLATES as PAGE
 from churn.quality.drift import FeatureDrift, RowChanges
 from ci.artifact import neutral
 from report.data import Change, Comparison, DataChange, Note
@@ -82,7 +83,7 @@ def test_underscores_at_a_words_edge_are_no_emphasis(name):
     assert escaped("tenure_months") == "tenure_months"
 
 
-@pytest.mark.parametrize("template", sorted(TEMPLATES.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("template", sorted([*TEMPLATES.iterdir(), *PAGE.glob("*.j2")]), ids=lambda path: path.name)
 def test_no_template_passes_a_value_on_unescaped(template):
     """`safe` marks a value as Markdown, and `~` and `+` give Jinja's escaping for HTML to what is next to Markup."""
     tree = Environment().parse(template.read_text(encoding="utf-8"))
