@@ -18,7 +18,22 @@ from tests.report.cases import CASES, EVALUATION, GOLDEN, HOSTILE, PASSING, diff
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
 
-BUILT_IN = {"abs", "format", "join", "length", "list", "map", "max", "min", "rejectattr", "select", "selectattr", "sum"}
+BUILT_IN = {
+    "abs",
+    "capitalize",
+    "format",
+    "join",
+    "length",
+    "list",
+    "map",
+    "max",
+    "min",
+    "rejectattr",
+    "reverse",
+    "select",
+    "selectattr",
+    "sum",
+}
 
 
 @pytest.mark.parametrize("name", CASES)
