@@ -72,7 +72,8 @@ ROOMS = {
     "modeling": {"core", "config"},
     "evaluation": {"core", "config", "data", "modeling"},
     "gate": {"core", "config", "evaluation"},
-    "registry": {"core", "config", "data", "modeling", "evaluation", "gate"},
+    "page": {"core", "config", "evaluation", "gate"},
+    "registry": {"core", "config", "data", "modeling", "evaluation", "gate", "page"},
     "lock": {"core", "config"},
     "schema": {"core", "config"},
     "explain": {"core"},
@@ -158,7 +159,7 @@ def test_the_receipt_of_the_registration_is_taken_from_no_cache():
         ("train", {"mlflow", "matplotlib"}),
         ("evaluate", {"mlflow", "matplotlib"}),
         ("gate", {"pandas", "numpy", "duckdb", "sklearn", "mlflow", "matplotlib"}),
-        ("register", {"sklearn", "skops", "flask", "boto3", "dvc"}),
+        ("register", {"sklearn", "skops", "flask", "boto3", "dvc", "matplotlib"}),
     ],
 )
 def test_a_stage_imports_no_library_that_it_does_not_need(clone, stage, heavy):

@@ -5,18 +5,35 @@ from dataclasses import replace
 from html import unescape
 
 from churn.evaluation.paired import Difference, SliceDifferences
+from churn.page.filters import signed, value
+from churn.page.render import TEMPLATES as PAGE
 from churn.quality.drift import FeatureDrift, RowChanges
 from ci.artifact import neutral
 from report.data import Change, Comparison, DataChange, Note
 from report.faults import to_approve
-from report.filters import FILTERS, escaped, signed, value
+from report.filters import FILTERS, escaped
 from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
 from tests.report.cases import CASES, EVALUATION, GOLDEN, HOSTILE, PASSING, differences, rule
 
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
 
-BUILT_IN = {"abs", "format", "join", "length", "list", "map", "max", "min", "rejectattr", "select", "selectattr", "sum"}
+BUILT_IN = {
+    "abs",
+    "capitalize",
+    "format",
+    "join",
+    "length",
+    "list",
+    "map",
+    "max",
+    "min",
+    "rejectattr",
+    "reverse",
+    "select",
+    "selectattr",
+    "sum",
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -96,7 +113,7 @@ def test_underscores_at_a_words_edge_are_no_emphasis(name):
     assert escaped("tenure_months") == "tenure_months"
 
 
-@pytest.mark.parametrize("template", sorted(TEMPLATES.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("template", sorted([*TEMPLATES.iterdir(), *PAGE.glob("*.j2")]), ids=lambda path: path.name)
 def test_no_template_passes_a_value_on_unescaped(template):
     """`safe` marks a value as Markdown, and `~` and `+` give Jinja's escaping for HTML to what is next to Markup."""
     tree = Environment().parse(template.read_text(encoding="utf-8"))
