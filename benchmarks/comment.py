@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.cold_run import clone
+from benchmarks.measure import clone
 from benchmarks.report import IDENTITY
 
 from markdown_it import MarkdownIt

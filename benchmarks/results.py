@@ -1,9 +1,5 @@
-"""Keeps what the benchmarks measured in benchmarks/results.json, and renews docs/benchmarks.md from it.
+"""Keeps what the benchmarks measured in benchmarks/results.json, from which benchmarks/page.py makes the page."""
 
-Usage: python -m benchmarks.results
-"""
-
-import argparse
 import json
 import os
 import platform
@@ -13,11 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import ROOT
-from churn.core.files import replacing, write_json
+from benchmarks.page import RESULTS, renew, results
+from churn.core.files import write_json
 
-RESULTS = ROOT / "benchmarks/results.json"
-PAGE = ROOT / "docs/benchmarks.md"
 LIBRARIES = ("dvc", "duckdb", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn")
 
 
@@ -37,22 +31,18 @@ def machine() -> dict[str, Any]:
     }
 
 
+def earlier(part: str, name: str) -> dict[str, Any]:
+    """Return what was measured so far of one part, for a run that measures one size more."""
+    found: dict[str, Any] = results().get(part, {}).get(name, {})
+    return found
+
+
 def record(part: str, values: Mapping[str, Any], **versions: str) -> None:
     """Put what a benchmark measured in the place of what it measured before, and renew the page.
 
     `versions` has those of other programs that were measured, too.
     """
-    from benchmarks.page import draw, filled
-
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     of = machine()
-    results[part] = {"machine": of | {"versions": of["versions"] | versions}, **values}
-    write_json(RESULTS, results)
-    text = filled(PAGE.read_text(encoding="utf-8"), results)
-    with replacing(PAGE) as tmp:
-        tmp.write_text(text, encoding="utf-8")
-    draw(results)
-
-
-if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__.partition("\n")[0]).parse_args()
+    found = results() | {part: {"machine": of | {"versions": of["versions"] | versions}, **values}}
+    write_json(RESULTS, found)
+    renew(found)

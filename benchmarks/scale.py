@@ -7,13 +7,12 @@ Usage: python -m benchmarks.scale [ROWS ...] [--until STAGE] [--columns COLUMNS]
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 from benchmarks.customers import make_customers
 from benchmarks.measure import ROOT, SAMPLE, Cost, clone, module_cost
-from benchmarks.results import RESULTS, record
+from benchmarks.results import earlier, record
 
 import duckdb
 
@@ -114,9 +113,8 @@ def main(sizes: list[int], columns: int, until: str, recorded: bool) -> None:
     for rows in sizes:
         costs = stages_of(rows, columns, until)
         if recorded:
-            before = json.loads(RESULTS.read_text(encoding="utf-8")).get("scale", {}).get("rows", {})
             stages = {name: cost.as_json() for name, cost in costs.items()}
-            record("scale", {"rows": before | {str(rows): stages}})
+            record("scale", {"rows": earlier("scale", "rows") | {str(rows): stages}})
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def validate(train: pd.DataFrame, test: pd.DataFrame, settings: Settings) -> dic
         if not table["customer_id"].is_unique:
             broken.append(f"{name}: customer_id")
         for column, bounds in settings["ranges"].items():
-            if not table[column].dropna().between(bounds["min"], bounds["max"]).all():
+            if not table[column].dropna().between(*bounds).all():
                 broken.append(f"{name}: {column}")
         for column, values in settings["categories"].items():
             if not table[column].isin(values).all():
@@ -64,7 +64,7 @@ def validate(train: pd.DataFrame, test: pd.DataFrame, settings: Settings) -> dic
     if test["customer_id"].isin(train["customer_id"]).any():
         broken.append("both: disjoint")
     rate = pd.concat([train["churn"], test["churn"]]).mean()
-    if not settings["label_rate"]["min"] <= rate <= settings["label_rate"]["max"]:
+    if not settings["label_rate"][0] <= rate <= settings["label_rate"][1]:
         broken.append("both: label_rate")
     if broken:
         raise ValueError(f"the data break {broken}")
