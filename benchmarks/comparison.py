@@ -35,7 +35,9 @@ def main(rows: int, recorded: bool) -> None:
         for one in scores:
             all_metrics(labels[drawn], one[drawn], params)
     draws = (time.process_time() - started) * USUAL / DRAWS
-    print(f"{rows:,} customers, {len(differences)} metrics: compared in {ours:.2f} CPU s; {USUAL:,} draws {draws:,.0f} s")
+    print(
+        f"{rows:,} customers, {len(differences)} metrics: compared in {ours:.2f} CPU s; {USUAL:,} draws {draws:,.0f} s"
+    )
     if recorded:
         values = {"rows": rows, "metrics": len(differences), "draws": USUAL}
         record("comparison", values | {"cpu": round(ours, 2), "bootstrap_cpu": round(draws)})

@@ -45,7 +45,9 @@ def make_customers(target: Path, rows: int, seed: int = 0, months: int = 1) -> N
     """Write `rows` rows to a Parquet file, or to a CSV file if the name ends so."""
     form = "csv, HEADER" if target.suffix == ".csv" else "parquet, COMPRESSION zstd"
     with duckdb.connect(config={"memory_limit": "1GB"}) as database:
-        lines = f"SELECT *, CAST(row_number() OVER () - 1 AS UBIGINT) AS line FROM read_csv('{SAMPLE}', all_varchar = true)"
+        lines = (
+            f"SELECT *, CAST(row_number() OVER () - 1 AS UBIGINT) AS line FROM read_csv('{SAMPLE}', all_varchar = true)"
+        )
         database.execute(f"CREATE TABLE sample AS {lines}")
         database.execute(f"COPY ({customers_sql(rows, seed, months)}) TO '{target}' (FORMAT {form})")
 

@@ -40,7 +40,10 @@ def costs(rows: int) -> tuple[Cost, Cost]:
 def main(rows: int, recorded: bool) -> None:
     """Print both and their ratio."""
     whole, reused = costs(rows)
-    print(f"{rows:,} customers: everything {whole.cpu:.1f} CPU s, from the record {reused.cpu:.1f} s, {reused.cpu / whole.cpu:.2f} of it")
+    ratio = reused.cpu / whole.cpu
+    print(
+        f"{rows:,} customers: everything {whole.cpu:.1f} CPU s, from the record {reused.cpu:.1f} s, {ratio:.2f} of it"
+    )
     if recorded:
         sizes = earlier("merge", "rows") | {str(rows): {"whole": whole.as_json(), "reused": reused.as_json()}}
         record("merge", {"rows": sizes})

@@ -45,7 +45,12 @@ def sizes(part: Results) -> Iterator[tuple[str, Any]]:
 
 def name_of(engine: str) -> str:
     """Return a name of a function as a title."""
-    return engine.replace("_", " ").capitalize().replace("polars", "on polars").replace("Pandera pandas", "Pandera on pandas")
+    return (
+        engine.replace("_", " ")
+        .capitalize()
+        .replace("polars", "on polars")
+        .replace("Pandera pandas", "Pandera on pandas")
+    )
 
 
 def pipelines(part: Results) -> Iterator[Row]:
@@ -133,7 +138,12 @@ def targets(found: Results) -> Iterator[Row]:
     """Yield the table of the targets, as far as they were measured."""
     yield ("target", "limit", "measured", "")
     for name, limit, value in measured_targets(found):
-        yield (name, f"{limit:g}", f"{value:.2f}" if value < 100 else f"{value:,.0f}", "met" if value <= limit else "missed")
+        yield (
+            name,
+            f"{limit:g}",
+            f"{value:.2f}" if value < 100 else f"{value:,.0f}",
+            "met" if value <= limit else "missed",
+        )
 
 
 def measured_targets(found: Results) -> Iterator[tuple[str, float, float]]:

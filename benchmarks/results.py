@@ -1,6 +1,5 @@
 """Keeps what the benchmarks measured in benchmarks/results.json, from which benchmarks/page.py makes the page."""
 
-import json
 import os
 import platform
 from collections.abc import Mapping

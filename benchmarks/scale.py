@@ -53,6 +53,7 @@ gate:
   anchor: {days: 90, margins: {roc_auc: 0.2}, max_gain: {roc_auc: 0.2}}
 """
 
+
 def make_wide(folder: Path, rows: int, columns: int, churners: int = 30) -> None:
     """Write a source of random customers with so many features and churners per hundred, and the settings for it."""
     chosen = {f"c{number}": KINDS[number % len(KINDS)] for number in range(columns)}

@@ -53,7 +53,9 @@ def make_table(target: Path, rows: int) -> None:
     services = ("phone_service", "multiple_lines", "online_security", "online_backup", "device_protection")
     services += ("has_tech_support", "streaming_tv", "streaming_movies", "(internet_service <> 'No')")
     products = " + ".join(f"{name}::BIGINT" for name in services)
-    with duckdb.connect(config={"memory_limit": "2GB", "temp_directory": str(target.with_suffix(".spill"))}) as database:
+    with duckdb.connect(
+        config={"memory_limit": "2GB", "temp_directory": str(target.with_suffix(".spill"))}
+    ) as database:
         database.execute(f"CREATE VIEW source AS FROM '{source}'")
         database.execute(
             f"COPY (SELECT *, {products} AS num_products FROM (SELECT {typed} FROM ({query}))"
@@ -93,7 +95,11 @@ def measured(rows: int, folder: Path, pythons: dict[str, str], given: str) -> di
     found = {}
     for name in engines:
         found[name] = median(costs[name]).as_json()
-        print(f"{rows:>11,}  {name:20}", "{wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB".format(**found[name]), flush=True)
+        print(
+            f"{rows:>11,}  {name:20}",
+            "{wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB".format(**found[name]),
+            flush=True,
+        )
     return found
 
 
@@ -110,7 +116,9 @@ def main(sizes: list[int], recorded: bool) -> None:
         for name in ENGINES:
             passed, found = (run(name, table, pythons[name], given)[1] for table in (good, bad))
             if passed or found < len(FAULTS):
-                sys.exit(f"{name}: {passed} checks fail on the good table, and {found} on the one with {len(FAULTS)} faults.")
+                sys.exit(
+                    f"{name}: {passed} checks fail on the good table, and {found} on the one with {len(FAULTS)} faults."
+                )
         for rows in sizes:
             found = measured(rows, folder, pythons, given)
             if recorded:

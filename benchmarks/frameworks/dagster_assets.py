@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import steps
-from dagster import Definitions, asset, multi_asset, AssetOut
+from dagster import AssetOut, Definitions, asset, multi_asset
 
 SETTINGS = json.loads(Path("settings.json").read_text())
 

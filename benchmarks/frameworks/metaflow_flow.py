@@ -50,9 +50,7 @@ class Churn(FlowSpec):
     @step
     def register(self):
         """Register."""
-        self.version = steps.register(
-            self.model, self.metrics, self.verdict, self.train_table, self.settings["model"]
-        )
+        self.version = steps.register(self.model, self.metrics, self.verdict, self.train_table, self.settings["model"])
         self.next(self.end)
 
     @step

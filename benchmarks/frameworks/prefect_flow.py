@@ -1,4 +1,4 @@
-"""The steps as a Prefect flow: one task a step, cached by its inputs and its code, as Prefect's pages on caching say."""
+"""The steps as a Prefect flow: one task a step, cached by its inputs and code, as its pages on caching say."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def register(model, metrics, verdict, tables, settings):
 
 @flow
 def churn():
-    """Customers to a registered model."""
+    """Make a registered model of the customers."""
     given = SETTINGS
     customers = fetch(given["source"], steps.digest(given["source"]), given["data"], CODE)
     tables = prepare(customers, given["prepare"], CODE)

@@ -140,7 +140,9 @@ def gate(metrics: dict[str, Any], validation: dict[str, Any], settings: Settings
     return {"verdict": "passed"}
 
 
-def register(model: Any, metrics: dict[str, Any], verdict: dict[str, Any], train: pd.DataFrame, settings: Settings) -> int:
+def register(
+    model: Any, metrics: dict[str, Any], verdict: dict[str, Any], train: pd.DataFrame, settings: Settings
+) -> int:
     """Log the model with its metrics, make a version of it and set the alias champion. Return the version."""
     import mlflow
 

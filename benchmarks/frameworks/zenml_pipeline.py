@@ -25,7 +25,8 @@ def prepare(
     customers: pd.DataFrame, settings: dict[str, Any], code: str
 ) -> tuple[Annotated[pd.DataFrame, "train"], Annotated[pd.DataFrame, "test"]]:
     """Prepare."""
-    return steps.prepare(customers, settings)
+    train, test = steps.prepare(customers, settings)
+    return train, test  # a tuple in this place tells ZenML that there are two
 
 
 @step
@@ -49,7 +50,8 @@ def evaluate(
     model: ClassifierMixin, test: pd.DataFrame, settings: dict[str, Any]
 ) -> tuple[Annotated[dict[str, Any], "metrics"], Annotated[pd.DataFrame, "roc"]]:
     """Evaluate."""
-    return steps.evaluate(model, test, settings)
+    metrics, roc = steps.evaluate(model, test, settings)
+    return metrics, roc
 
 
 @step
@@ -74,7 +76,7 @@ def register(
 
 @pipeline
 def churn() -> None:
-    """Customers to a registered model."""
+    """Make a registered model of the customers."""
     customers = fetch(SETTINGS["source"], steps.digest(SETTINGS["source"]), SETTINGS["data"], CODE)
     train, test = prepare(customers, SETTINGS["prepare"], CODE)
     validation = validate(train, test, SETTINGS["data"])
