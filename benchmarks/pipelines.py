@@ -5,7 +5,8 @@ the same customers, estimator, bounds and registry, each as its own documentatio
 folder with the environment installed and the framework's own database made, and take turns. Each runs the one command
 that is right whatever has changed; none is told what to run. The numbers are CPU seconds with all child processes.
 With --record they go to docs/benchmarks.md.
-Usage: python -m benchmarks.pipelines [--rows ROWS] [--rounds ROUNDS] [--only NAME ...] [--columns COLUMN ...] [--record]
+Usage: python -m benchmarks.pipelines [--rows ROWS] [--rounds ROUNDS] [--only NAME ...] [--columns COLUMN ...]
+[--record]
 """
 
 import argparse
@@ -239,10 +240,9 @@ RUNNERS: dict[str, type[Runner]] = {
 
 def compile_libraries(kind: type[Runner], folder: Path) -> None:
     """Run a framework once, untimed, after its installation: the first run compiles what it imports."""
-    first = kind(folder / f"first-{kind.__name__}", make_sources(folder, SAMPLE_ROWS))
     done = environment(kind.__name__.lower()).parent / "compiled"
     if not done.exists():
-        first.run()
+        kind(folder / f"first-{kind.__name__}", make_sources(folder, SAMPLE_ROWS)).run()
         done.touch()
 
 
