@@ -16,7 +16,7 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-from benchmarks.cold_run import clone
+from benchmarks.measure import clone
 from benchmarks.report import IDENTITY
 from churn.config.contract import load_contract
 from churn.config.params import load_params
