@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Differences, SliceDifferences
 from churn.gate.anchor import Compared
-from churn.gate.baseline import training_noise
+from churn.gate.baseline import Trained, training_noise
 from churn.quality.drift import FeatureDrift, RowChanges
 from report.faults import NOT_APPROVED, Approval, Fault
 
@@ -53,7 +53,7 @@ class Comparison:
 
     `easier` is the ROC AUC of main's model on its own holdout and on this one, where that is higher beyond noise.
     `flips` are those against main's model, and `by_seed` those of the branch's model with another seed, if one was
-    trained. `trained` is how many customers the branch's model learned from, and `new` how many of them main's did not.
+    trained. `trained` is what the branch's model learned from, and what main's did.
     """
 
     rows: int
@@ -63,13 +63,12 @@ class Comparison:
     easier: tuple[float, float] | None = None
     flips: Flips | None = None
     by_seed: Flips | None = None
-    trained: int = 0
-    new: int = 0
+    trained: tuple[Trained, ...] = ()
 
     @property
     def compared(self) -> Compared:
         """What the gate judges."""
-        return Compared(self.rows, self.overall, self.slices, training_noise(self.rows, self.trained, self.new))
+        return Compared(self.rows, self.overall, self.slices, training_noise(self.rows, *self.trained))
 
     @property
     def wider(self) -> float:
