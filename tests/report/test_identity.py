@@ -7,9 +7,10 @@ from pathlib import Path
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.featuring import to_arrow
+from churn.gate.baseline import Trained
 from report.collect import same_under_other_names
 from report.data import OtherKeys
-from report.identity import copy_snapshot, other_keys, renamed_features, trained_anew
+from report.identity import copy_snapshot, other_keys, renamed_features, trained_apart
 from report.problem import other_problem
 from report.selection import selection_faults
 from report.values import customer_changes
@@ -247,9 +248,10 @@ def test_the_training_customers_whom_main_does_not_know_are_counted(sides, custo
     some = customers["customer_id"].where(customers.index % 4 > 0, "n" + customers["customer_id"])
     write(customers.assign(customer_id=some), contract)
     known = pq.read_table(TRAIN)["customer_id"].to_pandas()
-    assert trained_anew(sides, contract, None) == (len(known), known.str.startswith("n").sum())
+    new = int(known.str.startswith("n").sum())
+    assert trained_apart(sides, contract, None) == (Trained(len(known), new), Trained(len(known), new))
     rekeyed = OtherKeys(pa.table({}), known[known.str.startswith("n")])
-    assert trained_anew(sides, contract, rekeyed) == (len(known), 0)
+    assert trained_apart(sides, contract, rekeyed) == (Trained(len(known), 0), Trained(len(known), 0))
 
 
 def test_customers_that_disappear_by_their_outcome_are_found_under_other_keys_too(sides, customers, contract):
