@@ -21,13 +21,13 @@ from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate, EverySlice
 from churn.core.errors import StageError
 from churn.core.paths import PARAMS, RAW
 from churn.data.split import in_holdout
+from churn.data.tables import split_snapshot
 from churn.evaluation.holdout import evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
 from churn.evaluation.metrics import Floats, Outcomes, Z
 from churn.evaluation.paired import compare
 from churn.gate.rules import LEAST_OUTCOMES, evaluate_slice
 from churn.modeling.model import read_parquet, read_table
-from stages.prepare import split as prepare
-from stages.train import build_classifier, build_model, fit
+from churn.modeling.training import build_classifier, build_model, fit
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,7 @@ def splits_of(runs: int, params: Params, contract: Contract) -> Iterator[Split]:
         salted = params.prepare.model_copy(update={"salt": f"noise {run}"})
         with tempfile.TemporaryDirectory() as folder:
             train, test = Path(folder, "train.parquet"), Path(folder, "test.parquet")
-            prepare(RAW, salted, contract, (train, test), params.fetch.as_of)
+            split_snapshot(RAW, salted, contract, (train, test), params.fetch.as_of)
             X, y, _ = read_table(train, contract)
             features, labels, keys = read_table(test, contract)
             customers = read_parquet(train, contract.customer)[contract.customer].to_pandas()

@@ -183,7 +183,7 @@ class Train(StrictModel):
     """A scikit-learn classifier by import path, its parameters, and its random state."""
 
     estimator: Text
-    """The import path of a classifier with probabilities, of a package that stages/train.py lists."""
+    """The import path of a classifier with probabilities, of a package that churn/config/check.py lists."""
     parameters: Mapping[str, JsonValue]
     """The classifier's parameters, by name. `{}` takes its defaults."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
