@@ -9,12 +9,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
-from difflib import get_close_matches
 
 from churn.adopting.columns import Column, Kind, all_rows, described, one_row
 from churn.adopting.proposals import knowing, proposals
 from churn.adopting.sql import Dialect, Plan
-from churn.core.errors import StageError, number_of, on_terminal
+from churn.core.errors import StageError, nearest, number_of, on_terminal
 from churn.data.as_of import uses_as_of
 from churn.data.duckdb_helpers import identifier, literal
 from churn.gate.rules import LEAST_OUTCOMES
@@ -64,8 +63,7 @@ class Answers:
         if len(fits) == 1:
             return fits[0]
         known = [one.source for one in self.given]
-        near = get_close_matches(name, known, 3, 0.5)
-        raise StageError(f"SOURCE has no column {name}; it has {', '.join(near) or f'{len(known):,} others'}.")
+        raise StageError(f"SOURCE has no column {name}{nearest(name, known) or f'; it has {len(known):,} others'}.")
 
     def names(self, text: str | Sequence[str]) -> dict[str, None]:
         """Return the contract's names of columns that are listed with blanks or commas."""

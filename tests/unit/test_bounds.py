@@ -1,13 +1,15 @@
 """bounds: what follows for the gate from the noise of honest models, and the lines of params.yaml that it replaces."""
 
+import re
 import shutil
 
 from churn.adopting.blocks import replace_blocks
-from churn.adopting.noise import Noise, required_metrics, settings
+from churn.adopting.noise import Noise, required_metrics, settings, write_bounds
+from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError
 from churn.evaluation.holdout import evaluation_of
-from churn.gate.rules import evaluate_rules
+from churn.gate.rules import evaluate_rules, loose_bounds
 from tests.conftest import make_customers
 from tests.frozen import copy_of
 
@@ -24,14 +26,14 @@ ERRORS = {
 }
 
 
-def noise(contract, evaluate, rate=0.3, rows=1_200, threshold=0.5):
+def noise(contract, evaluate, *, rate=0.3, rows=1_200, threshold=0.5, spread=1.5):
     """Return the noise of eight honest models, each on other customers."""
     evaluate = evaluate.model_copy(update={"threshold": threshold})
     evaluations = []
     for run in range(8):
         random = np.random.default_rng(run)
         features = make_customers(contract, rows, seed=run)
-        odds = np.log(rate / (1 - rate)) + 1.5 * random.normal(size=rows)
+        odds = np.log(rate / (1 - rate)) + spread * random.normal(size=rows)
         scores = 1 / (1 + np.exp(-odds))
         evaluations.append(evaluation_of(features, random.random(rows) < scores, scores, evaluate, contract))
     return Noise(evaluations, ERRORS, evaluate, rate)
@@ -68,6 +70,14 @@ def test_each_bound_has_its_reason_and_lies_where_an_honest_model_passes_and_a_b
             assert f"{metric}: {{{'min' if bound.min is not None else 'max'}: {limit:g}}} # median " in text
     for evaluation in measured.evaluations:
         assert [one.message for one in evaluate_rules(evaluation, params.gate) if one.status == "failed"] == []
+
+
+def test_a_bound_is_not_called_loose_right_after_it_was_written(contract, params, written):
+    """A ROC AUC near 1 has a narrow interval, and its bound is four times the wide noise of all splits away."""
+    sharp = noise(contract, params.evaluate, rows=700, spread=6)
+    gate = written(sharp)[0].gate
+    assert min(sharp.values("roc_auc")) > 0.95
+    assert [note for one in sharp.evaluations for note in loose_bounds(evaluate_rules(one, gate))] == []
 
 
 def test_only_the_keys_that_follow_from_the_noise_change_and_the_teams_words_stay(measured, written):
@@ -148,3 +158,19 @@ def test_a_value_of_several_lines_is_replaced_whole_and_the_comment_of_the_next_
     )
     replace_blocks(path, {"a.e": ["e: 5 # new"], "a.b": ["b: {} # new"]})
     assert path.read_text(encoding="utf-8") == "a:\n  b: {} # new\n\n  # of e\n  e: 5 # new\n# of f\nf: 4\n"
+
+
+def test_a_holdout_with_too_few_churners_for_a_roc_auc_is_named_with_the_remedy(monkeypatch, tmp_path, capsys):
+    for name in ("params.yaml", "contract.yaml"):
+        shutil.copy(copy_of(name), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    evaluate, contract = load_params().evaluate, load_contract()
+
+    def printed(rows):
+        monkeypatch.setattr("churn.adopting.noise.measure", lambda *_: noise(contract, evaluate, rows=rows))
+        write_bounds(8, {})
+        return capsys.readouterr().out
+
+    assert "sees little" not in printed(1_200)
+    remedy = "a ROC AUC needs 20; raise prepare.holdout_share or prepare.time.holdout_days in params.yaml"
+    assert re.search(rf"^bounds: the gate sees little: the holdout has 1\d churners, and {remedy}$", printed(40), re.MULTILINE)
