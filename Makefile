@@ -9,9 +9,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # uv leaves compiling to the first import. If nothing kept the result, every stage would compile its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# A warehouse whose driver is no part of requirements.txt: fetch.source names it, as in snowflake://…
+# A warehouse whose driver is no part of requirements.txt: fetch.source, or SOURCE of init, names it: snowflake://…
 DRIVER := $(patsubst requirements-%.txt,.venv/.driver-%,$(wildcard $(shell \
-  sed -n 's|^ *source: *["'\'']\{0,1\}\([a-z]*\)://.*|requirements-\1.txt|p' params.yaml 2> /dev/null)))
+  sed -n 's|^ *source: *["'\'']\{0,1\}\([a-z]*\)://.*|requirements-\1.txt|p' params.yaml 2> /dev/null) \
+  $(if $(findstring ://,$(SOURCE)),requirements-$(firstword $(subst ://, ,$(SOURCE))).txt)))
 
 .PHONY: help setup init repro resolve test quick defects check profile bounds audit format ui registry rollback remote pull push lock bench
 
@@ -135,7 +136,7 @@ install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } |
 	@touch $@
 
 .venv/.driver-%: requirements-%.txt .venv/.runtime
-	@echo "Installing $< into .venv, because fetch.source in params.yaml is $*://… ..."
+	@echo "Installing $< into .venv, because the source of the customers is $*://… ..."
 	@$(call install,-r requirements.txt -r $<)
 	@touch $@
 

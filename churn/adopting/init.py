@@ -18,8 +18,9 @@ from pathlib import Path
 from churn.adopting import noise
 from churn.adopting.blocks import replace_blocks
 from churn.adopting.columns import columns, table
+from churn.adopting.dialects import DUCKDB, OF_SCHEME, SQLITE, Dialect
 from churn.adopting.questions import Answers, planned
-from churn.adopting.sql import Dialect, Plan, feature_name, named, source_sql
+from churn.adopting.sql import Plan, feature_name, source_sql
 from churn.adopting.texts import FEATURES, contract_text, params_text
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -53,9 +54,7 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
         raise StageError(
             "SOURCE holds a password, which Git would keep: leave it out, PGPASSWORD or ~/.pgpass gives it."
         )
-    dialect: Dialect = "duckdb"
-    if "://" in place and not place.startswith("s3://"):
-        dialect = "postgresql"  # the nearest to a warehouse's own
+    dialect = OF_SCHEME.get(place.partition("://")[0], DUCKDB)
     if "://" not in place:
         path = Path(place)
         if not path.exists():
@@ -64,14 +63,14 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
             raise StageError(f"{place} is outside of this repository, where CI has no file: copy it to data/ first.")
         place = path.resolve().relative_to(Path.cwd()).as_posix()
     if files.begins_with(place, sqlite.MAGIC):
-        dialect = "sqlite"
-    has_tables = dialect != "duckdb" or files.begins_with(place, b"DUCK", 8)
+        dialect = SQLITE
+    has_tables = dialect is not DUCKDB or files.begins_with(place, b"DUCK", 8)
     if asked.query:
         sql = read_query(asked.query).rstrip().rstrip(";")
         return place, dialect, f"(\n{sql}\n) AS source"
     if has_tables and not name:
         raise StageError(f"{place} has several tables: write {place}#TABLE, or --query FILE with a SELECT.")
-    relation = ".".join(named(part, dialect) for part in name.split(".")) if has_tables else "source"
+    relation = dialect.table(name) if has_tables else "source"
     return place, dialect, relation
 
 
@@ -147,7 +146,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "source",
         help="a CSV or Parquet file, a folder of them, s3://…, or DATABASE#TABLE: DuckDB, SQLite,"
-        " postgresql://user@host/db#schema.table",
+        " postgresql://user@host/db#schema.table, or a table of Snowflake or BigQuery",
     )
     parser.add_argument("--query", metavar="FILE", help="a SELECT in the source's dialect that init begins from")
     parser.add_argument("--key", metavar="COLUMN", help="it names the customer: another value in each row")

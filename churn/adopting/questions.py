@@ -11,8 +11,9 @@ from dataclasses import replace
 from datetime import date
 
 from churn.adopting.columns import Column, Kind, all_rows, described, one_row
+from churn.adopting.dialects import Dialect
 from churn.adopting.proposals import knowing, proposals
-from churn.adopting.sql import Dialect, Plan
+from churn.adopting.sql import Plan
 from churn.core.errors import StageError, nearest, number_of, on_terminal
 from churn.data.as_of import uses_as_of
 from churn.data.duckdb_helpers import identifier, literal
@@ -95,7 +96,7 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
         print(f"init: {name} {how}; it is left out")
         left_out[name] = f"{how}: known after the churn alone"
     features = [_read_one_way(answers, database, one) for one in features if one.name not in left_out]
-    if source[1] == "sqlite" and (one := next((one for one in features if one.day), None)):
+    if not source[1].parsed and (one := next((one for one in features if one.day), None)):
         raise StageError(f"{one.name} has dates as {one.day}, which SQLite does not read: convert them by --query.")
     if not features:
         raise StageError("no column is left that could be a feature: take some of them back by --keep.")

@@ -122,6 +122,9 @@ def test_the_driver_of_a_warehouse_is_installed_where_the_source_needs_it_and_on
         params.write_text(f"fetch:\n  source: {other}\n")
         checkout.ok("make", "setup")
         assert installed(checkout) is None
+        assert "snowflake" not in checkout.ok("make", "--dry-run", "init", f"SOURCE={other}")
+    first = checkout.ok("make", "--dry-run", "init", "SOURCE=snowflake://me@account/db#customers")
+    assert "Installing requirements-snowflake.txt into .venv" in first
     params.write_text(f"fetch:\n  source: {source}\n")
     assert "Installing requirements-snowflake.txt into .venv" in checkout.ok("make", "setup")
     assert installed(checkout) == "uv"

@@ -173,4 +173,6 @@ def test_a_holdout_with_too_few_churners_for_a_roc_auc_is_named_with_the_remedy(
 
     assert "sees little" not in printed(1_200)
     remedy = "a ROC AUC needs 20; raise prepare.holdout_share or prepare.time.holdout_days in params.yaml"
-    assert re.search(rf"^bounds: the gate sees little: the holdout has 1\d churners, and {remedy}$", printed(40), re.MULTILINE)
+    assert re.search(
+        rf"^bounds: the gate sees little: the holdout has 1\d churners, and {remedy}$", printed(40), re.MULTILINE
+    )
