@@ -15,7 +15,7 @@ from datetime import date
 from math import ceil
 from pathlib import Path
 
-from churn.adopting import noise
+from churn.adopting import bounds
 from churn.adopting.blocks import replace_blocks
 from churn.adopting.columns import columns, table
 from churn.adopting.dialects import DUCKDB, OF_SCHEME, SQLITE, Dialect
@@ -169,13 +169,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--decimal", choices=("point", "comma"), help="how 1,234 is read where both fit")
     parser.add_argument("--dates", choices=("day-first", "month-first"), help="how 3/4/2026 is read where both fit")
     parser.add_argument("--force", action="store_true", help="overwrite files that are no longer the sample's")
-    noise.add_options(parser)
+    bounds.add_options(parser)
     return parser
 
 
 def main(asked: argparse.Namespace) -> None:
     """Ask, write the files, run the pipeline up to prepare, and write the profile and the bounds."""
-    noise.required_metrics(asked.require)  # refused now rather than at the end
+    bounds.required_metrics(asked.require)  # refused now rather than at the end
     is_first = refuse_to_overwrite(asked.force)
     place, dialect, relation = origin(asked)
     as_of = date.fromisoformat(asked.as_of) if asked.as_of and uses_as_of(relation) else None
@@ -186,8 +186,7 @@ def main(asked: argparse.Namespace) -> None:
     write(plan, is_first)
     run("dvc", "repro", "--quiet", "prepare")
     described_by_profile()
-    bounds = [f"--require={one}" for one in asked.require]
-    run("churn", "bounds", "--splits", str(asked.splits), *bounds)
+    run("churn", "bounds", "--splits", str(asked.splits), *(f"--require={one}" for one in asked.require))
     print_next(plan)
 
 

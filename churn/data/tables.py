@@ -16,6 +16,7 @@ from churn.data.featuring import add_features, to_arrow
 from churn.data.periods import drop_by_time, periods_of, refuse_half, with_periods
 from churn.data.split import drop_declared, in_holdout, key_lines
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -64,15 +65,14 @@ def split_snapshot(
             dropped.update(lost)
             customers, lost = drop_by_time(customers, params, periods, contract)
             dropped.update(lost)
-            labels = customers.pop(contract.label) if contract.label in customers else None
-            withheld = {name: customers.pop(name) for name in contract.withheld if name in customers}
+            names = sorted(contract.withheld, key=contract.label.__eq__)  # the label last: it is put first
+            withheld = pd.DataFrame({name: customers.pop(name) for name in names if name in customers})
             features = add_features(customers)
-            for name, values in withheld.items():
-                features.insert(1, name, values)
-            if labels is not None:
-                features.insert(1, contract.label, labels)
-            table = with_periods(to_arrow(features, contract), periods)
-            holdout = in_holdout(features[contract.customer], params.salt, params.holdout_share)
+            table = to_arrow(features, contract)
+            for name, values in zip(withheld, to_arrow(withheld, contract).columns, strict=True):
+                table = table.add_column(1, name, values)  # pandas is slow to insert into many columns, and warns
+            table = with_periods(table, periods)
+            holdout = in_holdout(table[contract.customer].to_pandas(), params.salt, params.holdout_share)
             digest.update(key_lines(customers.loc[holdout, contract.key].to_list()))
             for name, mask in (("train", ~holdout), ("test", holdout)):
                 if name not in writers:

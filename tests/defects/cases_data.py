@@ -128,8 +128,8 @@ def dropped_by_the_code(clone):
     purchases(clone)
     clone.replace(
         "churn/data/tables.py",
-        "            labels = customers.pop",
-        f'            customers = customers.dropna(subset=["{DAYS}"])\n            labels = customers.pop',
+        "            withheld = pd.DataFrame(",
+        f'            customers = customers.dropna(subset=["{DAYS}"])\n            withheld = pd.DataFrame(',
     )
 
 

@@ -2,18 +2,25 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 from churn.adopting.blocks import replace_blocks
-from churn.adopting.noise import Noise, required_metrics, settings, write_bounds
+from churn.adopting.bounds import required_metrics, settings, write_bounds
+from churn.adopting.noise import Noise, some_customers
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError
+from churn.core.paths import CONTRACT, RAW
 from churn.evaluation.holdout import evaluation_of
 from churn.gate.rules import evaluate_rules, loose_bounds
 from tests.conftest import make_customers
+from tests.customer_months import CONTRACT as MONTHS
+from tests.customer_months import customer_months
 from tests.frozen import copy_of
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 INTERVAL = 2 * 1.96
@@ -107,6 +114,37 @@ def test_a_margin_is_no_narrower_than_the_noise_of_two_honest_models(measured, w
     assert gate.anchor.max_gain["average_precision"] == pytest.approx(0.15)
 
 
+def test_bounds_of_a_part_of_the_customers_are_those_of_all(measured, written):
+    """A quarter of the customers has twice the noise of all."""
+    quarter = written(replace(measured, share=0.25))[0].gate
+    whole, median = written(measured)[0].gate, float(np.median(measured.values("roc_auc")))
+    near, far = median - quarter.overall["roc_auc"].min, median - whole.overall["roc_auc"].min
+    assert near == pytest.approx(far / 2, abs=0.01)
+    assert quarter.vs_baseline.margins["average_precision"] == 0.02
+    assert whole.vs_baseline.margins["average_precision"] == 0.03
+
+
+def test_few_splits_tell_the_noise_badly_and_move_a_near_bound_away(measured):
+    ten, thirty = (replace(measured, evaluations=measured.evaluations[:1] * runs) for runs in (10, 30))
+    assert thirty.caution == 1
+    assert ten.caution == pytest.approx(1.2, abs=0.02)
+
+
+def test_of_a_large_snapshot_some_customers_are_drawn_with_all_of_their_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    CONTRACT.write_text(MONTHS)
+    RAW.parent.mkdir(parents=True)
+    months = customer_months(customers=900)[["customer", "month", "churned"]]
+    pq.write_table(pa.Table.from_pandas(months), RAW)
+    with some_customers(load_contract(), len(months)) as (path, share):
+        assert (path, share) == (RAW, 1.0)
+    with some_customers(load_contract(), len(months) // 3) as (path, share):
+        drawn = pq.read_table(path).to_pandas()
+    assert 250 < drawn["customer"].nunique() < 350
+    rows = months.groupby("customer").size()
+    assert drawn.groupby("customer").size().equals(rows[drawn["customer"].unique()])
+
+
 def test_what_is_required_counts_where_the_noise_is_looser(measured, written):
     loose = written(measured)[0].gate
     gate = written(measured, required_metrics(["roc_auc=0.5", "accuracy=0.99", "log_loss=0.7"]))[0].gate
@@ -167,7 +205,7 @@ def test_a_holdout_with_too_few_churners_for_a_roc_auc_is_named_with_the_remedy(
     evaluate, contract = load_params().evaluate, load_contract()
 
     def printed(rows):
-        monkeypatch.setattr("churn.adopting.noise.measure", lambda *_: noise(contract, evaluate, rows=rows))
+        monkeypatch.setattr("churn.adopting.bounds.measure", lambda *_: noise(contract, evaluate, rows=rows))
         write_bounds(8, {})
         return capsys.readouterr().out
 
