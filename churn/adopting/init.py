@@ -197,7 +197,9 @@ def print_next(plan: Plan) -> None:
     if plan.left_out:
         print(f"init: {others} left out, with the reasons in {QUERY}")
     if asked := [feature_name(one) for one in plan.features if one.missing and one.name not in plan.meanings]:
-        print(f"init: {CONTRACT} asks what a missing {', '.join(asked)} means: validate fails until it is answered")
+        more = f" and {len(asked) - 5:,} more" if len(asked) > 5 else ""
+        questions = f"what a missing {', '.join(asked[:5])}{more} means"
+        print(f"init: {CONTRACT} asks {questions}: validate fails until it is answered")
     print("init: next:")
     track = [] if "://" in plan.place else [f"dvc add {shlex.quote(plan.place)}"]
     commit = 'git add --all && git commit --message "Adopt our customers"'
