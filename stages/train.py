@@ -21,7 +21,8 @@ from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
-from churn.core.runner import run, working
+from churn.core.runner import run
+from churn.core.terminal import working
 from churn.modeling.model import read_table, save_model
 from churn.modeling.training import build_classifier, build_model, fit
 
@@ -47,7 +48,8 @@ def main() -> None:
     features, labels, _ = read_table(TRAIN, contract)
     name = params.estimator.rpartition(".")[2]
     print(f"train: {name} on {len(features):,} {contract.unit}, {len(contract.features)} features ...", flush=True)
-    with working("train: fitting"):
+    steps = model[-1].max_iter if name == "HistGradientBoostingClassifier" else None
+    with working("train: fitting", steps, lambda: len(getattr(model[-1], "_predictors", ()))):
         model = fit(model, features, labels, validated["rows"])
     save_model(model, MODEL)
     print(f"train: {MODEL}, {MODEL.stat().st_size // 1024:,} KiB")

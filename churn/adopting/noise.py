@@ -16,6 +16,7 @@ from typing import Any
 from churn.config.contract import Contract
 from churn.config.params import Evaluate, Params, Slices
 from churn.core.paths import RAW
+from churn.core.terminal import progress
 from churn.data.split import in_holdout
 from churn.data.tables import split_snapshot
 from churn.evaluation.holdout import evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
@@ -29,7 +30,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 Flags = npt.NDArray[np.bool_]  # of each customer
 SPLITS, PAIRS = 30, 10
@@ -130,7 +130,7 @@ def some_customers(contract: Contract, most: int) -> Iterator[tuple[Path, float]
 
 def splits_of(runs: int, raw: Path, params: Params, contract: Contract) -> Iterator[Split]:
     """Yield random splits of a snapshot. Raises StageError where it is missing."""
-    for run in tqdm(range(runs), desc="splits", leave=False, disable=None):
+    for run in range(runs):
         salted = params.prepare.model_copy(update={"salt": f"noise {run}"})
         with tempfile.TemporaryDirectory() as folder:
             train, test = Path(folder, "train.parquet"), Path(folder, "test.parquet")
@@ -159,18 +159,20 @@ def _measured(params: Params, contract: Contract, runs: int, source: tuple[Path,
     build_model(build_classifier(params.train), contract)  # imports scikit-learn before the clock runs
     started = time.monotonic()
     slices = params.evaluate.slices
-    for run, split in enumerate(splits_of(runs, raw, params, contract)):
-        if run == 0:
-            slices = Slices(columns=_slice_columns(split), conditions=slices.conditions)
-        light = _light(split, slices)
-        drawn.append((light, split.scores(split.X, split.y)))
-        if run == 0:
-            seconds = (time.monotonic() - started) * (runs + min(PAIRS, runs))
-            print(f"bounds: {runs} splits, about {max(seconds / 60, 0.1):.1f} minutes ...", flush=True)
-        if run < PAIRS:
-            half = in_holdout(split.customers, f"half {run}", 0.5)
-            one, other = (split.scores(split.X[rows], split.y[rows]) for rows in (half, ~half))
-            pairs.append((light, one, other))
+    with progress("bounds", runs, "splits") as bar:
+        for run, split in enumerate(splits_of(runs, raw, params, contract)):
+            if run == 0:
+                slices = Slices(columns=_slice_columns(split), conditions=slices.conditions)
+            light = _light(split, slices)
+            drawn.append((light, split.scores(split.X, split.y)))
+            if run == 0 and bar.disable:  # elsewhere the bar shows the time that remains
+                seconds = (time.monotonic() - started) * (runs + min(PAIRS, runs))
+                print(f"bounds: {runs} splits, about {max(seconds / 60, 0.1):.1f} minutes ...", flush=True)
+            if run < PAIRS:
+                half = in_holdout(split.customers, f"half {run}", 0.5)
+                one, other = (split.scores(split.X[rows], split.y[rows]) for rows in (half, ~half))
+                pairs.append((light, one, other))
+            bar.update()
     rate = float(np.median([split.outcomes.labels[split.judged].mean() for split, _ in drawn]))
     # As many customers are predicted to churn as churn, so the threshold fits where churn is rare.
     quantiles = [np.quantile(scores[split.judged], 1 - rate) for split, scores in drawn]

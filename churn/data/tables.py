@@ -12,6 +12,7 @@ from churn.config.contract import Contract
 from churn.config.params import Prepare
 from churn.core.errors import StageError
 from churn.core.files import refuse_twice, replacing
+from churn.core.terminal import progress
 from churn.data.featuring import add_features, to_arrow
 from churn.data.periods import drop_by_time, periods_of, refuse_half, with_periods
 from churn.data.split import drop_declared, in_holdout, key_lines
@@ -19,7 +20,6 @@ from churn.data.split import drop_declared, in_holdout, key_lines
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 BATCH_ROWS = 262_144
 
@@ -55,7 +55,7 @@ def split_snapshot(
             name: stack.enter_context(replacing(path)) for name, path in zip(("train", "test"), tables, strict=True)
         }
         writers: dict[str, pq.ParquetWriter] = {}
-        progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
+        bar = stack.enter_context(progress("prepare", fetched))
         batches = source.iter_batches(BATCH_ROWS)
         while True:
             with _reading(raw):
@@ -81,7 +81,7 @@ def split_snapshot(
                 part = table.filter(pa.array(mask))
                 writers[name].write_table(part)
                 kept[name] += part.num_rows
-            progress.update(batch.num_rows)
+            bar.update(batch.num_rows)
         counts = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
         counts["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
         # protection: the row counts reconcile
