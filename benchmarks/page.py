@@ -141,7 +141,7 @@ def targets(found: Results) -> Iterator[Row]:
         yield (
             name,
             f"{limit:g}",
-            f"{value:.2f}" if value < 100 else f"{value:,.0f}",
+            f"{value:.3g}" if value < 100 else f"{value:,.0f}",
             "met" if value <= limit else "missed",
         )
 
