@@ -25,9 +25,9 @@ from churn.evaluation.paired import Difference, Differences, compare, difference
 from churn.gate.anchor import vs_anchor
 from churn.gate.rules import finite
 from churn.lock import stages_of
+from churn.page.filters import METRIC_ORDER, metric, signed
 from report.baseline import checked_out, fetched, scored_by_both
 from report.data import Comparison
-from report.filters import METRIC_ORDER, metric, signed
 from report.identity import other_keys
 from report.judge import Candidate
 from report.problem import recorded_problem

@@ -278,7 +278,8 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
     slices = tuple(compare_slices(masks, outcomes, (scores, ours), one.evaluate, one.gate.min_slice_rows))
     threshold = one.evaluate.threshold
-    draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
+    drawn = {"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}
+    draw(drawn, picture)
     own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
     customer = one.contract.customer if one.contract.customer in own else one.contract.key
     columns = [customer, one.contract.label, "score"]
@@ -287,7 +288,7 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
     return Comparison(
         *(len(y), int(judged_rows(one.predictions).sum()), differences, slices),
         easier_holdout(own[judged_rows(own)][columns], here[columns]),
-        *(flips(scores, ours, one.evaluate), by_seed),
+        *(flips(scores, ours, one.evaluate), by_seed, drawn),
     )
 
 

@@ -1,12 +1,16 @@
 """The data of a report: other modules collect it, and report/render.py renders it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from churn.config.contract import Contract
+from churn.config.params import Params
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Differences, SliceDifferences
+from churn.evaluation.plots import Curves
+from churn.page.charts import Importance
 from churn.quality.drift import FeatureDrift, RowChanges
 from report.faults import NOT_APPROVED, Approval, Fault
 
@@ -50,7 +54,7 @@ class Comparison:
 
     `easier` is the ROC AUC of main's model on its own holdout and on this one, where that is higher beyond noise.
     `flips` are those against main's model, and `by_seed` those of the branch's model with another seed, if one was
-    trained.
+    trained. `curves` are main's and the branch's.
     """
 
     rows: int
@@ -60,6 +64,7 @@ class Comparison:
     easier: tuple[float, float] | None = None
     flips: Flips | None = None
     by_seed: Flips | None = None
+    curves: Mapping[str, Curves] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Note(NamedTuple):
@@ -132,6 +137,19 @@ class DataChange:
     twins: tuple[TwinCount, TwinCount] | None = None
 
 
+@dataclass(frozen=True)
+class PageData:
+    """What only the page has room for: the commit, all settings, and the plots' tables of this branch alone."""
+
+    commit: str = ""
+    params: Params | None = None
+    contract: Contract | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
+    curves: Curves = field(default_factory=dict)
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    importance: Sequence[Importance] = ()
+
+
 @dataclass
 class ReportData:
     """All of a report. report/collect.py fills it; a part that could not be collected is None, and `notes` say why."""
@@ -158,3 +176,4 @@ class ReportData:
     base_account: Mapping[str, Any] | None = None
     runs: tuple[Run, ...] = ()
     has_picture: bool = False
+    page: PageData = field(default_factory=PageData)

@@ -85,16 +85,16 @@ gate: # docs/gate.md has the statistics
 
 register:
   model: churn
-  promote_from: {branch} # only a clean checkout of this branch moves champion; other versions are `candidate`
+  promote_from: {branch} # only a clean checkout of this branch, null for the default, moves champion
 """
 
 
-def params_text(plan: Plan, branch: str) -> str:
+def params_text(plan: Plan, branch: str | None) -> str:
     """Return params.yaml with bounds that `bounds` replaces."""
     as_of = f'"{plan.as_of}"' if plan.as_of else "null"
     days = ", ".join(f"{name}: {number}" for name, number in plan.periods.items())
     periods = f"  time: {{{days}}} # see docs/adapt.md, Customers over time\n" if days else ""
-    return PARAMS.format(periods=periods, source=scalar(plan.place), as_of=as_of, branch=branch)
+    return PARAMS.format(periods=periods, source=scalar(plan.place), as_of=as_of, branch=branch or "null")
 
 
 def contract_text(plan: Plan) -> str:

@@ -180,10 +180,10 @@ class Prepare(StrictModel):
 
 
 class Train(StrictModel):
-    """A scikit-learn classifier by import path, its parameters, and its random state."""
+    """A classifier by import path, its parameters, and its random state."""
 
     estimator: Text
-    """The import path of a classifier with probabilities, of a package that stages/train.py lists."""
+    """The import path of a classifier of scikit-learn, lightgbm.LGBMClassifier or xgboost.XGBClassifier."""
     parameters: Mapping[str, JsonValue]
     """The classifier's parameters, by name. `{}` takes its defaults."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -321,8 +321,9 @@ class Register(StrictModel):
 
     model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     """The name of the model in MLflow, and of its experiment."""
-    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
-    """The branch whose clean checkout moves `champion`. Other versions become `candidate`."""
+    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")] | None
+    """The branch whose clean checkout moves `champion`, or null for the remote's default branch. Other versions become
+    `candidate`."""
 
 
 class Params(StrictModel):

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from churn.config.contract import Contract
 from churn.core.errors import StageError, without_password
 from churn.core.files import write_json
-from churn.core.paths import CONTRACT
+from churn.core.paths import CONTRACT, MODEL
 from churn.core.time_limits import deadline
 from churn.modeling.model import TRUSTED_TYPES
 from churn.registry.local_store import LOCAL_ARTIFACTS, LOCAL_STORE, artifacts_here, file_of, opening
@@ -230,11 +230,15 @@ def input_example(contract: Contract) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> tuple[str, str]:
-    """Log the model `file` under the run, as serving.py serves it; return its MLflow id, and its files' digest.
+def log_model(
+    client: "MlflowClient", run_id: str, contract: Contract, library: str, pages: Mapping[str, str]
+) -> tuple[str, str]:
+    """Log the model under the run, as serving.py serves it; return its MLflow id, and its files' digest.
+
+    `pages` are texts that lie beside it, by the name of their file.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
-    write it anew, in other bytes each time, and read it back before each.
+    write it anew, in other bytes each time, and read it back before each. `library` is that of the estimator.
     """
     import mlflow
     from mlflow.models import Model
@@ -249,26 +253,31 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         "pandas_orient": "split",
     }
     mlflow.pyfunc.add_to_model(model, loader_module=LOADER, data=MODEL_FILE, code=CODE, python_env="python_env.yaml")
-    model.add_flavor(
-        "sklearn",
-        pickled_model=MODEL_FILE,  # MLflow's word for any format
-        sklearn_version=version("scikit-learn"),
-        serialization_format="skops",
-        skops_trusted_types=list(TRUSTED_TYPES),
-        code=None,
-    )
+    if library == "sklearn":
+        model.add_flavor(
+            library,
+            pickled_model=MODEL_FILE,  # MLflow's word for any format
+            sklearn_version=version("scikit-learn"),
+            serialization_format="skops",
+            skops_trusted_types=list(TRUSTED_TYPES),
+            code=None,
+        )
     example = input_example(contract).to_dict(orient="split", index=False)
     code = closure(SERVING)
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copyfile(file, folder / MODEL_FILE)
+        shutil.copyfile(MODEL, folder / MODEL_FILE)
         shutil.copyfile(CONTRACT, folder / CONTRACT.name)
         copy_code(code, folder)
         write_json(folder / "input_example.json", example)
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
         write_json(folder / "python_env.yaml", environment)  # JSON is YAML
-        (folder / "requirements.txt").write_text("\n".join(requirements(code)) + "\n", encoding="utf-8")
+        (folder / "requirements.txt").write_text(
+            "\n".join(requirements(code, Path(), library)) + "\n", encoding="utf-8"
+        )
+        for page, text in pages.items():
+            (folder / page).write_text(text, encoding="utf-8")
         model.save(str(folder / "MLmodel"))
         digest = digest_of(folder)
         client.log_model_artifacts(logged.model_id, name)
