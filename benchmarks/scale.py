@@ -50,7 +50,7 @@ gate:
     familywise_alpha: 0.01
     max_gain: {roc_auc: 0.1}
   when_inconclusive: {overall: pass, slices: pass}
-  anchor: {days: 90, margins: {roc_auc: 0.2}, max_gain: {roc_auc: 0.2}}
+  anchor: {days: 90, margins: {roc_auc: 0.2}, slice_margins: {roc_auc: 0.4}, max_gain: {roc_auc: 0.2}}
 """
 
 

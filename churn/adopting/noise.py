@@ -194,6 +194,9 @@ def settings(noise: Noise, required: Mapping[str, float]) -> dict[str, list[str]
         "gate.vs_baseline.slice_margins": [f"slice_margins: {_mapping(slice_margins)}"],
         "gate.vs_baseline.max_gain": [f"max_gain: {_mapping(gain)} # a larger gain suggests leakage"],
         "gate.anchor.margins": [f"margins: {_mapping({name: _digits(2 * one) for name, one in margins.items()})}"],
+        "gate.anchor.slice_margins": [
+            f"slice_margins: {_mapping({name: _digits(2 * one) for name, one in slice_margins.items()})}"
+        ],
         "gate.anchor.max_gain": [f"max_gain: {_mapping({name: _digits(1.5 * one) for name, one in gain.items()})}"],
     }
 

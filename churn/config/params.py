@@ -284,6 +284,8 @@ class Anchor(StrictModel):
     """The age of main's earlier model, in days before main's commit."""
     margins: Annotated[Margins, Stricter.SMALLER]
     """By metric: the loss against main's earlier model that is allowed, on all customers."""
+    slice_margins: Annotated[Margins, Stricter.SMALLER]
+    """By metric: the loss against main's earlier model that is allowed in a slice."""
     max_gain: Annotated[Margins, Stricter.SMALLER]
     """By metric: the greatest gain over main's earlier model. A larger one suggests leakage."""
 

@@ -153,8 +153,8 @@ def test_the_receipt_of_the_registration_is_taken_from_no_cache():
     assert dict(outputs(PIPELINE["stages"]["register"])) == {"models/registration.json": False}
 
 
-# The modules of libraries that a stage may import on the sample. Imports are most of a stage's time there: 300 modules
-# of pandas take half a second. A new version of a library may need a few more.
+# The modules of other people that a stage may import on the sample. Imports are most of a stage's time there: 300
+# modules of pandas take half a second. A new version of a library may need a few more.
 BUDGET = {
     "fetch": 230,
     "prepare": 580,
