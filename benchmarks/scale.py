@@ -1,8 +1,8 @@
-"""What the stages cost on ten million customers, or on a thousand columns: seconds, and the peak of memory.
+"""What the stages cost on ten million customers, or on a thousand columns: wall and CPU seconds, and memory.
 
 The customers are those of the sample, over and over, each time with another key, in no order. With --columns they are
-random, three of five features are numbers, and all stages run. Runs one stage after the other in a temporary folder
-(about 1 GB). Usage: python -m benchmarks.scale [ROWS] [--columns COLUMNS]
+random, and three of five features are numbers. Runs one stage after the other in a temporary folder (about 1 GB).
+Usage: python -m benchmarks.scale [ROWS] [--columns COLUMNS] [--estimator sklearn|lightgbm|xgboost] [--memory 3GB]
 """
 
 import argparse
@@ -52,11 +52,23 @@ gate:
   anchor: {days: 90, margins: {roc_auc: 0.2}, max_gain: {roc_auc: 0.2}}
 """
 
+ESTIMATORS = {  # like those of params.yaml: 200 trees of 8 leaves, of half of the features
+    "lightgbm": """\
+  estimator: lightgbm.LGBMClassifier
+  parameters: {learning_rate: 0.05, n_estimators: 200, num_leaves: 8, min_child_samples: 40, colsample_bytree: 0.5}
+""",
+    "xgboost": """\
+  estimator: xgboost.XGBClassifier
+  parameters: {learning_rate: 0.05, n_estimators: 200, max_depth: 3, min_child_weight: 5, colsample_bytree: 0.5}
+""",
+}
+
 # Linux counts the memory of the process that starts another as that one's, too. So a small process starts the module.
 PEAK = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 sys.exit(status)
 """
 
@@ -93,17 +105,18 @@ def make_wide(folder: Path, rows: int, columns: int, churners: int = 30) -> None
     (folder / "churn/features.py").write_text(features.replace("= (add_num_products,)", "= ()"))
 
 
-def run_module(module: str, folder: Path) -> tuple[float, float]:
-    """Run a module with its arguments, and return its wall time in seconds and its peak resident memory in MiB."""
+def run_module(module: str, folder: Path) -> tuple[float, float, float]:
+    """Run a module with its arguments; return its wall time, its CPU time in seconds, and its peak memory in MiB."""
     start = time.perf_counter()
     command = (sys.executable, "-ISc", PEAK, sys.executable, "-m", *module.split())
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(f"{module} failed.")
-    return time.perf_counter() - start, int(done.stdout) / 1024
+    peak, cpu = done.stdout.split()
+    return time.perf_counter() - start, float(cpu), int(peak) / 1024
 
 
-def main(rows: int, columns: int) -> None:
+def main(rows: int, columns: int, estimator: str, memory: str | None) -> None:
     """Print a line a stage."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -112,21 +125,38 @@ def main(rows: int, columns: int) -> None:
         for name in ("contract.yaml", "source.sql"):
             shutil.copy(ROOT / name, folder)
         params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-        (folder / "params.yaml").write_text(params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet"))
+        params = params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet")
+        if estimator in ESTIMATORS:
+            start, end = params.index("  estimator:"), params.index("  seed:")
+            params = params[:start] + ESTIMATORS[estimator] + params[end:]
+        if memory:
+            params += f"\ncompute:\n  memory: {memory}\n"
+        (folder / "params.yaml").write_text(params)
         if columns:
             make_wide(folder, rows, columns)
         else:
             make_source(folder / "customers.parquet", rows)
-        for module in (*DATA, *(MODEL if columns else ())):
-            seconds, peak = run_module(module, folder)
-            print(f"{' '.join(module.split()[:2]):16} {seconds:6.1f} s {peak:7,.0f} MiB", flush=True)
+        whole = []
+        for module in (*DATA, *MODEL):
+            whole.append(run_module(module, folder))
+            print(line(" ".join(module.split()[:2]), whole[-1]), flush=True)
+        seconds, cpu, peak = zip(*whole, strict=True)
+        print(line("all", (sum(seconds), sum(cpu), max(peak))))
+
+
+def line(name: str, used: tuple[float, float, float]) -> str:
+    """Return a row of the table."""
+    seconds, cpu, peak = used
+    return f"{name:16} {seconds:6.1f} s {cpu:6.1f} CPU s {peak:7,.0f} MiB"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="?", type=int, default=10_000_000)
     parser.add_argument("--columns", type=int, default=0, help="features of random customers, instead of the sample's")
+    parser.add_argument("--estimator", choices=("sklearn", *ESTIMATORS), default="sklearn")
+    parser.add_argument("--memory", help="compute.memory, such as 3GB")
     asked = parser.parse_args()
     if asked.rows < 1 or asked.columns < 0:
         parser.error("rows: at least 1, and columns at least 0")
-    main(asked.rows, asked.columns)
+    main(asked.rows, asked.columns, asked.estimator, asked.memory)

@@ -22,6 +22,7 @@ if __name__ == "__main__":
 from churn.config.check import checked_settings
 from churn.config.contract import Contract
 from churn.config.estimators import BOOSTING, LISTED, PACKAGES
+from churn.config.memory import trains_on_disk
 from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.core.files import sha256_of
@@ -30,13 +31,14 @@ from churn.core.results import read_result
 from churn.core.runner import run, working
 from churn.modeling.boosting import NOT_YOURS as NOT_YOURS_IN
 from churn.modeling.boosting import BoostedTrees, library_of
-from churn.modeling.model import read_table, save_model
+from churn.modeling.model import read_batches, read_table, save_model
 
 import numpy as np
 import pandas as pd
 
 HIDDEN = {path.resolve() for path in (RAW, TEST, PREDICTIONS)}  # whatever holds the holdout's customers
 ESTIMATOR = "params.yaml: train.estimator"
+DISK_ROWS, DISK_CELLS = 1_048_576, 20_000_000  # of a batch on disk; a cell takes four bytes
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
     "categorical_features": "the contract says which features are categories",
@@ -182,6 +184,20 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
     return model
 
 
+def fit_on_disk(model: Any, path: Path, contract: Contract, rows: int) -> Any:
+    """Fit XGBoost on all `rows` rows of the table at `path`, in batches, and return the model. Raises like `fit`."""
+    size = max(1, min(DISK_ROWS, DISK_CELLS // len(contract.features)))
+    try:
+        model.fit_on_disk(read_batches(path, contract, model.columns, size))
+    except StageError:
+        raise
+    except Exception as error:  # of the library
+        raise StageError(f"the model cannot be fitted: {refusal(error, model)}.") from error
+    if model.rows != rows:
+        raise StageError(f"the model saw {model.rows:,} of the {rows:,} rows of the table; drop none.")
+    return model
+
+
 def main() -> None:
     """Train on the validated table and write the model."""
     # protection: training cannot open the holdout
@@ -192,9 +208,14 @@ def main() -> None:
     if not validation["passed"] or validated["sha256"] != sha256_of(TRAIN):
         raise StageError(f"{VALIDATION} holds no passed validation of {TRAIN}; run `dvc repro`.")
     model = build_model(build_classifier(params), contract)
+    name, rows = params.estimator.rpartition(".")[2], validated["rows"]
+    print(f"train: {name} on {rows:,} {contract.unit}, {len(contract.features)} features ...", flush=True)
+    if trains_on_disk(settings, contract, rows):
+        with working("train: fitting"):
+            save_model(fit_on_disk(model, TRAIN, contract, rows), MODEL)
+        print(f"train: {MODEL}, in batches on disk, because the table is too large for compute.memory")
+        return
     features, labels, _ = read_table(TRAIN, contract)
-    name = params.estimator.rpartition(".")[2]
-    print(f"train: {name} on {len(features):,} {contract.unit}, {len(contract.features)} features ...", flush=True)
     with working("train: fitting"):
         model = fit(model, features, labels, validated["rows"])
     save_model(model, MODEL)
