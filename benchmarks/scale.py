@@ -1,24 +1,26 @@
-"""What the stages cost on ten million customers, or on a thousand columns: wall and CPU seconds, and memory.
+"""What the stages cost on millions of customers, or on a thousand columns: seconds, and the peak of memory.
 
-The customers are those of the sample, over and over, each time with another key, in no order. With --columns they are
-random, and three of five features are numbers. Runs one stage after the other in a temporary folder (about 1 GB).
-Usage: python -m benchmarks.scale [ROWS] [--columns COLUMNS] [--estimator sklearn|lightgbm|xgboost] [--memory 3GB]
+The customers are those of `benchmarks.customers`. With --columns they are random, and three of five features are
+numbers. The stages run one after the other in a temporary folder, which takes 1 GB for ten million customers; --until
+names the last one. With --record the numbers go to docs/benchmarks.md.
+Usage: python -m benchmarks.scale [ROWS ...] [--until STAGE] [--columns COLUMNS] [--record]
+    [--estimator sklearn|lightgbm|xgboost] [--memory 3GB]
 """
 
 import argparse
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+
+from benchmarks.customers import make_customers
+from benchmarks.measure import ROOT, SAMPLE, Cost, clone, module_cost
+from benchmarks.results import earlier, record
 
 import duckdb
 
-ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "data/sample/telco_customers.csv"
 DATA = ("stages.fetch", "stages.prepare", "churn profile", "stages.validate")
 MODEL = ("stages.train", "stages.evaluate", "stages.gate", "churn drift --before data/raw/customers.parquet")
+COMMIT = "dvc commit --force --quiet fetch prepare validate train evaluate gate"  # dvc.lock, which register asks for
+SCORE = (COMMIT, "stages.register", "churn score data/raw/customers.parquet scores.parquet --version 1")
 UNIFORM = "(hash(row, {0}) % 10000 / 10000)"
 KINDS = (  # of the columns that --columns asks for: the declaration, and the SQL of a value
     ("number", f"round(6 * ({UNIFORM} + hash(row, {{0}}, 1) % 1000 / 1000) + churn, 3)"),
@@ -49,8 +51,9 @@ gate:
     familywise_alpha: 0.01
     max_gain: {roc_auc: 0.1}
   when_inconclusive: {overall: pass, slices: pass}
-  anchor: {days: 90, margins: {roc_auc: 0.2}, max_gain: {roc_auc: 0.2}}
+  anchor: {days: 90, margins: {roc_auc: 0.2}, slice_margins: {roc_auc: 0.4}, max_gain: {roc_auc: 0.2}}
 """
+
 
 ESTIMATORS = {  # like those of params.yaml: 200 trees of 8 leaves, of half of the features
     "lightgbm": """\
@@ -63,25 +66,13 @@ ESTIMATORS = {  # like those of params.yaml: 200 trees of 8 leaves, of half of t
 """,
 }
 
-# Linux counts the memory of the process that starts another as that one's, too. So a small process starts the module.
-PEAK = """
-import resource, subprocess, sys
-status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_maxrss, used.ru_utime + used.ru_stime)
-sys.exit(status)
-"""
 
-
-def make_source(target: Path, rows: int) -> None:
-    """Write a Parquet file of `rows` customers, all columns text as in the CSV, with keys that are unique."""
-    duckdb.execute(f"""
-        COPY (
-            SELECT sample.* REPLACE (lpad(CAST(number * 7919 % {rows} AS VARCHAR), 9, '0') || customerID AS customerID)
-            FROM range({rows}) AS numbers(number)
-            JOIN (SELECT *, row_number() OVER () - 1 AS line FROM read_csv('{SAMPLE}', all_varchar = true)) AS sample
-            ON number % 7043 = line
-        ) TO '{target}' (FORMAT parquet)""")
+def with_settings(params: str, estimator: str, memory: str | None) -> str:
+    """Return params.yaml with another estimator and `compute.memory`."""
+    if estimator in ESTIMATORS:
+        start, end = params.index("  estimator:"), params.index("  seed:")
+        params = params[:start] + ESTIMATORS[estimator] + params[end:]
+    return f"{params}\ncompute:\n  memory: {memory}\n" if memory else params
 
 
 def make_wide(folder: Path, rows: int, columns: int, churners: int = 30) -> None:
@@ -105,58 +96,63 @@ def make_wide(folder: Path, rows: int, columns: int, churners: int = 30) -> None
     (folder / "churn/features.py").write_text(features.replace("= (add_num_products,)", "= ()"))
 
 
-def run_module(module: str, folder: Path) -> tuple[float, float, float]:
-    """Run a module with its arguments; return its wall time, its CPU time in seconds, and its peak memory in MiB."""
-    start = time.perf_counter()
-    command = (sys.executable, "-ISc", PEAK, sys.executable, "-m", *module.split())
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        sys.exit(f"{module} failed.")
-    peak, cpu = done.stdout.split()
-    return time.perf_counter() - start, float(cpu), int(peak) / 1024
+def folder_with(folder: Path, rows: int, columns: int = 0) -> Path:
+    """Clone the last commit into a folder, put a source of so many customers there, and return it."""
+    clone(folder)
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet"))
+    if columns:
+        make_wide(folder, rows, columns)
+    else:
+        make_customers(folder / "customers.parquet", rows)
+    return folder
 
 
-def main(rows: int, columns: int, estimator: str, memory: str | None) -> None:
-    """Print a line a stage."""
+def short(module: str) -> str:
+    """Return the name of a stage or command."""
+    return module.removeprefix("stages.").removeprefix("churn ").split()[0]
+
+
+def stages_of(rows: int, columns: int, until: str, estimator: str, memory: str | None) -> dict[str, Cost]:
+    """Run the stages until the named one, print a line a stage, and return what each cost."""
+    costs = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name in ("churn", "stages"):
-            shutil.copytree(ROOT / name, folder / name)
-        for name in ("contract.yaml", "source.sql"):
-            shutil.copy(ROOT / name, folder)
-        params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-        params = params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet")
-        if estimator in ESTIMATORS:
-            start, end = params.index("  estimator:"), params.index("  seed:")
-            params = params[:start] + ESTIMATORS[estimator] + params[end:]
-        if memory:
-            params += f"\ncompute:\n  memory: {memory}\n"
-        (folder / "params.yaml").write_text(params)
-        if columns:
-            make_wide(folder, rows, columns)
-        else:
-            make_source(folder / "customers.parquet", rows)
-        whole = []
-        for module in (*DATA, *MODEL):
-            whole.append(run_module(module, folder))
-            print(line(" ".join(module.split()[:2]), whole[-1]), flush=True)
-        seconds, cpu, peak = zip(*whole, strict=True)
-        print(line("all", (sum(seconds), sum(cpu), max(peak))))
+        folder = folder_with(Path(temporary, "repository"), rows, columns)
+        params = folder / "params.yaml"
+        params.write_text(with_settings(params.read_text(encoding="utf-8"), estimator, memory))
+        for module in (*DATA, *MODEL, *SCORE):
+            name, cost = short(module), module_cost(module, folder)
+            if module == COMMIT:
+                continue
+            costs[name] = cost
+            wall, cpu, peak = costs[name]
+            print(f"{rows:>11,}  {name:9} {wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB", flush=True)
+            if name == until:
+                break
+    return costs
 
 
-def line(name: str, used: tuple[float, float, float]) -> str:
-    """Return a row of the table."""
-    seconds, cpu, peak = used
-    return f"{name:16} {seconds:6.1f} s {cpu:6.1f} CPU s {peak:7,.0f} MiB"
+def main(asked: argparse.Namespace) -> None:
+    """Measure each size."""
+    for rows in asked.rows:
+        costs = stages_of(rows, asked.columns, asked.until, asked.estimator, asked.memory)
+        if asked.record:
+            stages = {name: cost.as_json() for name, cost in costs.items()}
+            record("scale", {"rows": earlier("scale", "rows") | {str(rows): stages}})
 
 
 if __name__ == "__main__":
+    names = [short(module) for module in (*DATA, *MODEL, *SCORE) if module != COMMIT]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
-    parser.add_argument("rows", nargs="?", type=int, default=10_000_000)
+    parser.add_argument("rows", nargs="*", type=int, default=[1_000_000])
+    parser.add_argument("--until", choices=names, default="score", help="the last one to run")
     parser.add_argument("--columns", type=int, default=0, help="features of random customers, instead of the sample's")
     parser.add_argument("--estimator", choices=("sklearn", *ESTIMATORS), default="sklearn")
     parser.add_argument("--memory", help="compute.memory, such as 3GB")
+    parser.add_argument("--record", action="store_true", help="renew docs/benchmarks.md")
     asked = parser.parse_args()
-    if asked.rows < 1 or asked.columns < 0:
+    if min(asked.rows) < 1 or asked.columns < 0:
         parser.error("rows: at least 1, and columns at least 0")
-    main(asked.rows, asked.columns, asked.estimator, asked.memory)
+    if asked.record and (asked.estimator != "sklearn" or asked.memory):
+        parser.error("--record is for the settings of params.yaml")
+    main(asked)

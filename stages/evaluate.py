@@ -22,7 +22,8 @@ from churn.core.errors import StageError
 from churn.core.files import replacing, sha256_of, write_json
 from churn.core.paths import EVALUATION, MODEL, PLOTS, PREDICTIONS, ROWS, TEST
 from churn.core.results import read_result
-from churn.core.runner import run, working
+from churn.core.runner import run
+from churn.core.terminal import working
 from churn.data.conditions import condition_faults
 from churn.data.periods import train_until
 from churn.data.split import key_lines
@@ -138,7 +139,7 @@ def main() -> None:
         beside = f"  until {day}: {_shown(measured[EARLIER], name)}" if day else ""
         print(f"evaluate: {name:27}{_shown(measured, name)}{beside}")
     slices = len(measured["slices"])
-    print(f"evaluate: {len(labels):,} {contract.unit}, {slices} slices, threshold {params.threshold:g}")
+    print(f"evaluate: {len(labels):,} {contract.unit}, {slices} slices, threshold {params.threshold:g}, 95 % intervals")
 
 
 if __name__ == "__main__":

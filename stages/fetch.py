@@ -7,7 +7,7 @@ query does not run or lacks a column that the contract declares, and when a valu
 
 import sys
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -20,8 +20,10 @@ from churn.config.contract import MOST_VALUES, Contract, too_many_values
 from churn.config.params import Fetch
 from churn.core.errors import StageError, number_of
 from churn.core.files import replacing
-from churn.core.paths import RAW
-from churn.core.runner import run, working
+from churn.core.paths import RAW, ROWS
+from churn.core.results import read_result
+from churn.core.runner import run
+from churn.core.terminal import interactive, progress, status, working
 from churn.data.as_of import read_query
 from churn.data.conditions import condition_faults
 from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, in_chunks, literal
@@ -31,7 +33,6 @@ from churn.data.sources.stream import record_batches, streaming
 
 import duckdb
 import pyarrow as pa
-from tqdm import tqdm
 
 CAST_ERRORS = "__cast_errors"  # a column that the snapshot lacks: the columns and values that do not fit their type
 BETWEEN, WITHIN = "\x1e", "\x1f"  # these, and a column and its value
@@ -149,18 +150,22 @@ def _many_values(database: duckdb.DuckDBPyConnection, types: Mapping[str, str]) 
 
 
 def _shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
-    """Yield the batches, with a bar on a terminal."""
-    with tqdm(desc="fetch", unit=" rows", unit_scale=True, leave=False, disable=None) as progress:
+    """Yield the batches, with a bar on a terminal, where the rows of the last run tell the time that remains."""
+    total = None
+    if interactive(sys.stderr):
+        with suppress(StageError):  # in the first run
+            total = read_result(ROWS).get("fetched")
+    with progress("fetch", total) as bar:
         for batch in batches:
             yield batch
-            progress.update(batch.num_rows)
+            bar.update(batch.num_rows)
 
 
 def main() -> None:
     """Fetch what params.yaml names."""
     settings, contract = checked_settings(condition_faults)
     if note := profile_note(contract):
-        print(f"fetch: NOTE: {note}", file=sys.stderr)
+        print(f"fetch: {status('NOTE')}: {note}", file=sys.stderr)
     params = settings.fetch
     rows = snapshot(params, contract, RAW)
     print(f"fetch: {rows:,} {contract.unit} from {params.source}{f' as of {params.as_of}' if params.as_of else ''}")

@@ -28,7 +28,8 @@ from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
-from churn.core.runner import run, working
+from churn.core.runner import run
+from churn.core.terminal import working
 from churn.modeling.boosting import NOT_YOURS as NOT_YOURS_IN
 from churn.modeling.boosting import BoostedTrees, library_of
 from churn.modeling.model import read_batches, read_table, save_model
@@ -216,7 +217,8 @@ def main() -> None:
         print(f"train: {MODEL}, in batches on disk, because the table is too large for compute.memory")
         return
     features, labels, _ = read_table(TRAIN, contract)
-    with working("train: fitting"):
+    steps = model[-1].max_iter if name == "HistGradientBoostingClassifier" else None
+    with working("train: fitting", steps, lambda: len(getattr(model[-1], "_predictors", ()))):
         model = fit(model, features, labels, validated["rows"])
     save_model(model, MODEL)
     print(f"train: {MODEL}, {MODEL.stat().st_size // 1024:,} KiB")
