@@ -17,6 +17,7 @@ if __name__ == "__main__":
     start_up()
 
 from churn.config.check import checked_settings
+from churn.config.memory import trains_on_disk
 from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
@@ -24,7 +25,7 @@ from churn.core.results import read_result
 from churn.core.runner import run
 from churn.core.terminal import working
 from churn.modeling.model import read_table, save_model
-from churn.modeling.training import build_classifier, build_model, fit
+from churn.modeling.training import build_classifier, build_model, fit, fit_on_disk
 
 HIDDEN = {path.resolve() for path in (RAW, TEST, PREDICTIONS)}  # whatever holds the holdout's customers
 
@@ -45,9 +46,14 @@ def main() -> None:
     if not validation["passed"] or validated["sha256"] != sha256_of(TRAIN):
         raise StageError(f"{VALIDATION} holds no passed validation of {TRAIN}; run `dvc repro`.")
     model = build_model(build_classifier(params), contract)
+    name, rows = params.estimator.rpartition(".")[2], validated["rows"]
+    print(f"train: {name} on {rows:,} {contract.unit}, {len(contract.features)} features ...", flush=True)
+    if trains_on_disk(settings, contract, rows):
+        with working("train: fitting"):
+            save_model(fit_on_disk(model, TRAIN, contract, rows), MODEL)
+        print(f"train: {MODEL}, in batches on disk, because the table is too large for compute.memory")
+        return
     features, labels, _ = read_table(TRAIN, contract)
-    name = params.estimator.rpartition(".")[2]
-    print(f"train: {name} on {len(features):,} {contract.unit}, {len(contract.features)} features ...", flush=True)
     steps = model[-1].max_iter if name == "HistGradientBoostingClassifier" else None
     with working("train: fitting", steps, lambda: len(getattr(model[-1], "_predictors", ()))):
         model = fit(model, features, labels, validated["rows"])

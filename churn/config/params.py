@@ -328,6 +328,14 @@ class Register(StrictModel):
     `candidate`."""
 
 
+class Compute(StrictModel):
+    """What the stages may use of this machine. No result depends on it."""
+
+    memory: Annotated[str, Field(pattern=r"^([1-9]\d*(\.\d+)?GB|[1-9]\d{3,}MB)$")] | None = None
+    """How much memory a stage may use, such as 4GB; at least 1GB. Beyond it, DuckDB and XGBoost use the disk, and train
+    refuses another estimator. Left out, DuckDB takes 1GB, and an estimator what it needs."""
+
+
 class Params(StrictModel):
     """All of params.yaml."""
 
@@ -343,6 +351,8 @@ class Params(StrictModel):
     """The rules that a model passes."""
     registration: Annotated[Register, Field(alias="register")]
     """The registry."""
+    compute: Compute = Compute()
+    """The machine; may be left out."""
 
     @model_validator(mode="after")
     def _has_what_profit_needs(self) -> Self:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from churn.config.memory import duckdb_limit
 from churn.core.errors import StageError
 
 import duckdb
 
 Item = TypeVar("Item")
-MEMORY_LIMIT = "1GB"
 SQL_TYPES = {  # of the contract's types
     "string": "VARCHAR",
     "category": "VARCHAR",
@@ -29,12 +29,12 @@ def connection(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection whose queries read and write `files` alone, and change no setting.
 
-    It spills to a temporary folder instead of growing beyond MEMORY_LIMIT. The DuckDB file `attached` is opened
+    It spills to a temporary folder instead of growing beyond `duckdb_limit()`. The DuckDB file `attached` is opened
     read-only and used. With `bar`, DuckDB shows a bar on long queries where a person is looking.
     """
     with (
         tempfile.TemporaryDirectory() as spill,
-        duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": spill}) as database,
+        duckdb.connect(config={"memory_limit": duckdb_limit(), "temp_directory": spill}) as database,
     ):
         database.execute("SET python_enable_replacements = false")  # a query's names are no Python variables
         database.execute(f"SET enable_progress_bar = {str(bar and sys.stdout.isatty()).lower()}")

@@ -6,6 +6,7 @@ A model's bytes are the same on every run, and for every number of threads.
 import importlib
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Contract
@@ -14,10 +15,12 @@ from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.modeling.boosting import NOT_YOURS as NOT_YOURS_IN
 from churn.modeling.boosting import BoostedTrees, library_of
+from churn.modeling.model import read_batches
 
 import numpy as np
 import pandas as pd
 
+DISK_ROWS, DISK_CELLS = 1_048_576, 20_000_000  # of a batch on disk; a cell takes four bytes
 ESTIMATOR = "params.yaml: train.estimator"
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
@@ -155,4 +158,18 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
         raise StageError(f"the model cannot be fitted: {refusal(error, classifier)}.") from error
     if hasattr(classifier, "_bin_mapper"):
         classifier._bin_mapper.n_threads = 1  # n_threads is the only machine-dependent state
+    return model
+
+
+def fit_on_disk(model: Any, path: Path, contract: Contract, rows: int) -> Any:
+    """Fit XGBoost on all `rows` rows of the table at `path`, in batches, and return the model. Raises like `fit`."""
+    size = max(1, min(DISK_ROWS, DISK_CELLS // len(contract.features)))
+    try:
+        model.fit_on_disk(read_batches(path, contract, model.columns, size))
+    except StageError:
+        raise
+    except Exception as error:  # of the library
+        raise StageError(f"the model cannot be fitted: {refusal(error, model)}.") from error
+    if model.rows != rows:
+        raise StageError(f"the model saw {model.rows:,} of the {rows:,} rows of the table; drop none.")
     return model
