@@ -127,14 +127,16 @@ def dropped_by_the_query(clone):
 def dropped_by_the_code(clone):
     purchases(clone)
     clone.replace(
-        "stages/prepare.py",
-        "            labels = customers.pop",
-        f'            customers = customers.dropna(subset=["{DAYS}"])\n            labels = customers.pop',
+        "churn/data/tables.py",
+        "            withheld = pd.DataFrame(",
+        f'            customers = customers.dropna(subset=["{DAYS}"])\n            withheld = pd.DataFrame(',
     )
 
 
 def account_bent(clone):
-    clone.replace("stages/prepare.py", "        if kept.total() + dropped.total() != fetched:\n", "        if False:\n")
+    clone.replace(
+        "churn/data/tables.py", "        if kept.total() + dropped.total() != fetched:\n", "        if False:\n"
+    )
 
 
 def dropped_by_the_code_unaccounted(clone):
@@ -418,7 +420,7 @@ def label_within_a_group(clone):
 
 
 def holdout_in_training(clone):
-    clone.replace("stages/prepare.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
+    clone.replace("churn/data/tables.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
 
 
 def holdout_in_training_unaccounted(clone):
@@ -428,7 +430,7 @@ def holdout_in_training_unaccounted(clone):
 
 def some_of_the_holdout_in_training(clone):
     clone.replace(
-        "stages/prepare.py",
+        "churn/data/tables.py",
         "            digest.update(",
         "            holdout[::10] = False  # a little more to learn from\n            digest.update(",
     )
@@ -484,7 +486,7 @@ def map_to(name, before, after):
 def after_the_features(clone, *lines):
     """Change what the feature functions made, in prepare."""
     clone.replace(
-        "stages/prepare.py",
+        "churn/data/tables.py",
         "            features = add_features(customers)\n",
         "            features = add_features(customers)\n" + "".join(f"            {line}\n" for line in lines),
     )

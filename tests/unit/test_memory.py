@@ -6,7 +6,7 @@ from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
 from churn.data.featuring import to_arrow
 from churn.modeling.model import read_batches, read_table, reproducible_bytes
-from stages.train import build_classifier, build_model, fit, fit_on_disk
+from churn.modeling.training import build_classifier, build_model, fit, fit_on_disk
 from tests.conftest import make_customers
 from tests.frozen import copy_of
 
@@ -88,7 +88,7 @@ def test_batches_from_disk_give_the_same_model_as_the_whole_table(contract, tmp_
     path = tmp_path / "train.parquet"
     pq.write_table(to_arrow(make_customers(contract, 1_000), contract), path, row_group_size=300)
     features, labels, _ = read_table(path, contract)
-    monkeypatch.setattr("stages.train.DISK_ROWS", 170)
+    monkeypatch.setattr("churn.modeling.training.DISK_ROWS", 170)
     model = build_model(build_classifier(XGBOOST), contract)
     batches = read_batches(path, contract, model.columns, 170)
     for _ in range(2):  # XGBoost asks more than once

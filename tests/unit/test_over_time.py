@@ -12,6 +12,7 @@ from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
 from churn.data.sources.hints import _hint
 from churn.data.split import drop_declared, in_holdout
+from churn.data.tables import split_snapshot
 from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, with_groups
 from churn.evaluation.metrics import Outcomes, all_metrics
 from churn.evaluation.paired import compare, compare_slices
@@ -20,7 +21,6 @@ from churn.gate.rules import evaluate_rules
 from churn.quality.row_checks import table_findings
 from churn.scoring import incoming_contract, read_incoming, scored_contract
 from stages.fetch import snapshot
-from stages.prepare import split
 from stages.register import metrics_of
 from stages.validate import key_findings
 from tests.conftest import ROOT, evaluate_at
@@ -73,7 +73,7 @@ def raw(tmp_path, monkeypatch):
 
 def split_to(raw, contract, settings=SETTINGS, as_of=DAY):
     tables = raw.with_name("train.parquet"), raw.with_name("test.parquet")
-    counts = split(raw, settings, contract, tables, as_of)
+    counts = split_snapshot(raw, settings, contract, tables, as_of)
     return counts, *(pq.read_table(path).to_pandas() for path in tables)
 
 
