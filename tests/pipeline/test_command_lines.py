@@ -13,9 +13,19 @@ BLOCK = '\nif __name__ == "__main__":\n'
 
 
 def programs():
-    """Return the files in Git outside of the tests that have a main block."""
+    """Return the files in Git with a main block, but for tests, and for flows that frameworks run by themselves."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.py", ":!tests"],
+        [
+            "git",
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--",
+            "*.py",
+            ":!tests",
+            ":!benchmarks/frameworks",
+        ],
         cwd=ROOT,
         check=True,
         capture_output=True,
