@@ -179,7 +179,7 @@ def test_a_metric_that_cannot_be_computed_breaks_its_rule(clone):
     clone.replace("params.yaml", "roc_auc: {min: 0.82}", "precision: {min: 0.1}")
     printed = failing(clone)
     assert re.search(r"evaluate: precision +none  \(none to none\)", printed)
-    assert re.search(r"gate: failed +all customers precision +missing +min 0\.1", printed)
+    assert re.search(r"gate: failed +all customers +precision +missing +min 0\.1", printed)
     assert json_of(clone, "metrics/evaluation.json")["precision"] is None
 
 
