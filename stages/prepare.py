@@ -6,13 +6,7 @@ through batch by batch, so that memory does not grow with it. With a column for 
 contract's type, and when the row counts do not reconcile.
 """
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import date
-from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":
     from churn.core.start import start_up
@@ -21,89 +15,11 @@ if __name__ == "__main__":
 
 from churn.config.check import checked_settings
 from churn.config.contract import Contract
-from churn.config.params import Params, Prepare
-from churn.core.errors import StageError
-from churn.core.files import refuse_twice, replacing, write_json
+from churn.config.params import Params
+from churn.core.files import write_json
 from churn.core.paths import RAW, ROWS, TEST, TRAIN
 from churn.core.runner import run
-from churn.data.featuring import add_features, to_arrow
-from churn.data.periods import drop_by_time, periods_of, refuse_half, with_periods
-from churn.data.split import drop_declared, in_holdout, key_lines
-
-import pyarrow as pa
-import pyarrow.parquet as pq
-from tqdm import tqdm
-
-BATCH_ROWS = 262_144
-
-
-@contextmanager
-def _reading(raw: Path) -> Iterator[None]:
-    """Raise StageError where the snapshot cannot be read as Parquet."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:  # Arrow's OSError, of a page that cannot be unpacked, has no number
-        if getattr(error, "errno", None):
-            raise
-        raise StageError(f"{raw} is not a Parquet file; `dvc repro --force` makes it again.") from error
-
-
-def split(
-    raw: Path, params: Prepare, contract: Contract, tables: tuple[Path, Path], as_of: date | None = None
-) -> dict[str, Any]:
-    """Write both tables, of training and of the holdout, from the snapshot and return the row counts.
-
-    Raises StageError when fetched rows are not train + test + dropped, or when a table is empty.
-    """
-    refuse_half(params, contract)
-    with ExitStack() as stack:
-        with _reading(raw):
-            source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
-        refuse_twice(source.schema_arrow.names, raw)
-        fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
-        digest = hashlib.sha256()
-        with _reading(raw):
-            periods = periods_of(raw, params, as_of, contract)
-        paths = {
-            name: stack.enter_context(replacing(path)) for name, path in zip(("train", "test"), tables, strict=True)
-        }
-        writers: dict[str, pq.ParquetWriter] = {}
-        progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
-        batches = source.iter_batches(BATCH_ROWS)
-        while True:
-            with _reading(raw):
-                if (batch := next(batches, None)) is None:
-                    break
-            customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
-            dropped.update(lost)
-            customers, lost = drop_by_time(customers, params, periods, contract)
-            dropped.update(lost)
-            labels = customers.pop(contract.label) if contract.label in customers else None
-            withheld = {name: customers.pop(name) for name in contract.withheld if name in customers}
-            features = add_features(customers)
-            for name, values in withheld.items():
-                features.insert(1, name, values)
-            if labels is not None:
-                features.insert(1, contract.label, labels)
-            table = with_periods(to_arrow(features, contract), periods)
-            holdout = in_holdout(features[contract.customer], params.salt, params.holdout_share)
-            digest.update(key_lines(customers.loc[holdout, contract.key].to_list()))
-            for name, mask in (("train", ~holdout), ("test", holdout)):
-                if name not in writers:
-                    writer = pq.ParquetWriter(paths[name], table.schema, compression="zstd")
-                    writers[name] = stack.enter_context(writer)
-                part = table.filter(pa.array(mask))
-                writers[name].write_table(part)
-                kept[name] += part.num_rows
-            progress.update(batch.num_rows)
-        counts = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
-        counts["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
-        # protection: the row counts reconcile
-        if kept.total() + dropped.total() != fetched:
-            raise StageError(f"the row counts do not reconcile: {counts}.")
-        if empty := [name for name in paths if not kept[name]]:
-            raise StageError(f"the {empty[0]} table is empty: {counts}; look at prepare in params.yaml.")
-    return counts
+from churn.data.splitting import split, split_partitions
 
 
 def drop_faults(params: Params, contract: Contract) -> Iterator[str]:
@@ -117,7 +33,10 @@ def drop_faults(params: Params, contract: Contract) -> Iterator[str]:
 def main() -> None:
     """Prepare both tables and write the row counts."""
     params, contract = checked_settings(drop_faults)
-    counts = split(RAW, params.prepare, contract, (TRAIN, TEST), params.fetch.as_of)
+    if params.compute.engine == "dask":
+        counts = split_partitions(RAW, params.prepare, contract, (TRAIN, TEST), params.compute)
+    else:
+        counts = split(RAW, params.prepare, contract, (TRAIN, TEST), params.fetch.as_of)
     write_json(ROWS, counts)
     dropped = "".join(f" + {rows:,} dropped ({reason})" for reason, rows in counts["dropped"].items())
     print(f"prepare: {counts['fetched']:,} fetched = {counts['train']:,} train + {counts['test']:,} test{dropped}")

@@ -21,12 +21,12 @@ from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate, EverySlice
 from churn.core.errors import StageError
 from churn.core.paths import PARAMS, RAW
 from churn.data.split import in_holdout
+from churn.data.splitting import split as prepare
 from churn.evaluation.holdout import evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
 from churn.evaluation.metrics import Floats, Outcomes, Z
 from churn.evaluation.paired import compare
 from churn.gate.rules import LEAST_OUTCOMES, evaluate_slice
 from churn.modeling.model import read_parquet, read_table
-from stages.prepare import split as prepare
 from stages.train import build_classifier, build_model, fit
 
 import numpy as np

@@ -325,6 +325,36 @@ class Register(StrictModel):
     """The branch whose clean checkout moves `champion`. Other versions become `candidate`."""
 
 
+class Compute(StrictModel):
+    """Where the stages run: on this machine, or on the workers of a Dask cluster; see docs/scale.md."""
+
+    engine: Literal["local", "dask"] = "local"
+    """Who does the work of fetch, prepare, validate, train and evaluate: this machine, or Dask's workers."""
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://[^/@\s]+:\d+$")] | None = None
+    """The address of a Dask scheduler, such as tcp://10.0.0.5:8786. Left out, each stage starts workers here."""
+    workers: Annotated[int, Field(gt=0, le=1_024)] = 2
+    """How many workers a stage starts on this machine, where there is no `scheduler`."""
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[MG]i?B$")] | None = None
+    """The memory of each worker that a stage starts, such as 4GB. Left out, they share that of the machine."""
+    storage: Text | None = None
+    """Where Dask's partitions lie: s3://bucket/prefix, or a folder that all machines share. DVC then tracks a manifest
+    of their hashes. Left out, they lie in the folder of the table, and DVC tracks the files; a `scheduler` needs it.
+    """
+    partition_rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 1_000_000
+    """About how many rows a partition has under Dask. A worker needs memory for some copies of one."""
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> Self:
+        if self.scheduler and not self.storage:
+            raise ValueError(
+                "scheduler: its workers may be other machines: add storage, an s3:// URL or a folder that they share"
+            )
+        return self
+
+
+LOCAL = Compute()
+
+
 class Params(StrictModel):
     """All of params.yaml."""
 
@@ -340,6 +370,8 @@ class Params(StrictModel):
     """The rules that a model passes."""
     registration: Annotated[Register, Field(alias="register")]
     """The registry."""
+    compute: Compute = LOCAL
+    """The machines."""
 
     @model_validator(mode="after")
     def _has_what_profit_needs(self) -> Self:

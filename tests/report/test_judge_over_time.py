@@ -7,6 +7,7 @@ import churn.features
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.paths import CONTRACT, PARAMS, RAW, TEST, TRAIN
+from churn.data.splitting import split
 from churn.evaluation.holdout import EARLIER
 from report.baseline import unseen
 from report.changes import judge_notes
@@ -16,7 +17,6 @@ from report.identity import other_keys
 from report.judge import evaluation_faults, table_faults
 from report.recompute import recomputing
 from report.settings import loosened_settings
-from stages.prepare import split
 from tests.conftest import ROOT
 from tests.customer_months import put_customer_months
 from tests.frozen import copy_of

@@ -1,12 +1,12 @@
 import hashlib
 import sys
 
-import stages.prepare
+import churn.data.splitting
 from churn.config.params import Prepare
 from churn.core.errors import StageError
 from churn.core.runner import attempt
 from churn.data.split import among, drop_declared, in_holdout, key_lines
-from stages.prepare import split
+from churn.data.splitting import split
 from tests.conftest import make_customers
 
 import pandas as pd
@@ -31,7 +31,7 @@ def split_to(folder, raw, contract, settings=SETTINGS):
 
 
 def test_an_account_that_does_not_balance_is_refused(raw, contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages.prepare, "drop_declared", lambda frame, reasons, contract: (frame.iloc[1:], {}))
+    monkeypatch.setattr(churn.data.splitting, "drop_declared", lambda frame, reasons, contract: (frame.iloc[1:], {}))
     with pytest.raises(StageError, match="the row counts do not reconcile"):
         split_to(tmp_path, raw, contract)
     assert not (tmp_path / "train.parquet").exists()
@@ -70,7 +70,7 @@ def test_both_tables_hold_every_row_once_in_the_order_of_the_key(raw, contract, 
 
 def test_batches_make_no_difference(raw, contract, tmp_path, monkeypatch):
     _, train, test = split_to(tmp_path, raw, contract)
-    monkeypatch.setattr(stages.prepare, "BATCH_ROWS", 97)
+    monkeypatch.setattr(churn.data.splitting, "BATCH_ROWS", 97)
     account, train_in_batches, test_in_batches = split_to(tmp_path / "batches", raw, contract)
     assert train_in_batches.equals(train)
     assert test_in_batches.equals(test)
