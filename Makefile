@@ -9,21 +9,22 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # uv leaves compiling to the first import. If nothing kept the result, every stage would compile its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# A warehouse whose driver is no part of requirements.txt: fetch.source names it, as in snowflake://…
-DRIVER := $(patsubst requirements-%.txt,.venv/.driver-%,$(wildcard $(shell \
-  sed -n 's|^ *source: *["'\'']\{0,1\}\([a-z]*\)://.*|requirements-\1.txt|p' params.yaml 2> /dev/null)))
+# The driver of a warehouse and the library of an estimator that are no part of requirements.txt: params.yaml names them, as in
+# source: snowflake://… and estimator: xgboost.XGBClassifier
+EXTRA := $(patsubst requirements-%.txt,.venv/.extra-%,$(wildcard $(shell \
+  sed -nE 's%^ *(source: *["'\'']?([a-z]*)://|estimator: *["'\'']?([a-z]*)\.).*%requirements-\2\3.txt%p' params.yaml 2> /dev/null)))
 
 .PHONY: help setup init repro resolve test quick defects check profile bounds audit format ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-setup: .venv/.runtime $(DRIVER) ## create .venv from requirements.txt
+setup: .venv/.runtime $(EXTRA) ## create .venv from requirements.txt
 
-init: .venv/.runtime $(DRIVER) ## put your own table in the place of the sample: make init SOURCE=data/customers.csv
+init: .venv/.runtime $(EXTRA) ## put your own table in the place of the sample: make init SOURCE=data/customers.csv
 	@python -m churn init $(if $(SOURCE),'$(SOURCE)',--help) $(OPTIONS)
 
-repro: .venv/.runtime $(DRIVER) ## run the pipeline: fetch to register, only what changed
+repro: .venv/.runtime $(EXTRA) ## run the pipeline: fetch to register, only what changed
 	@! grep -qs '^<<<<<<< ' dvc.lock || { echo "dvc.lock has a merge conflict: run \`make resolve\` first." >&2; exit 1; }
 	@python -m dvc repro
 
@@ -94,7 +95,8 @@ bench: .venv/.runtime ## print ratios: cold run to a four-script tutorial, repor
 	@python -m benchmarks.first_run
 
 lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
-	@for name in requirements-uv requirements requirements-snowflake requirements-bigquery requirements-dev; do \
+	@for name in requirements-uv requirements requirements-snowflake requirements-bigquery requirements-lightgbm \
+	  requirements-xgboost requirements-dev; do \
 	  uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	    $$name.in --output-file $$name.txt || exit 1; done
@@ -134,8 +136,8 @@ install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } |
 	@$(call install,-r requirements.txt)
 	@touch $@
 
-.venv/.driver-%: requirements-%.txt .venv/.runtime
-	@echo "Installing $< into .venv, because fetch.source in params.yaml is $*://… ..."
+.venv/.extra-%: requirements-%.txt .venv/.runtime
+	@echo "Installing $< into .venv, because params.yaml names $* ..."
 	@$(call install,-r requirements.txt -r $<)
 	@touch $@
 

@@ -117,7 +117,7 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
     for file in (EVALUATION, GATE, LOCK, Path("requirements.txt")):
         if file.exists():
             client.log_artifact(run_id, str(file))
-    model_id, digest = log_model(client, run_id, MODEL, contract)
+    model_id, digest = log_model(client, run_id, MODEL, contract, params.train.estimator.partition(".")[0])
     client.set_terminated(run_id)
     client.create_model_version(model, f"models:/{model_id}", run_id, {**tags, FILES: digest}, model_id=model_id)
 

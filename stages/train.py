@@ -19,14 +19,17 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.config.check import PACKAGES, checked_settings
+from churn.config.check import checked_settings
 from churn.config.contract import Contract
+from churn.config.estimators import BOOSTING, LISTED, PACKAGES
 from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import run, working
+from churn.modeling.boosting import NOT_YOURS as NOT_YOURS_IN
+from churn.modeling.boosting import BoostedTrees, library_of
 from churn.modeling.model import read_table, save_model
 
 import numpy as np
@@ -59,9 +62,10 @@ def build_classifier(params: Train) -> Any:
     except (TypeError, ValueError) as error:
         raise StageError(f"{ESTIMATOR}: {params.estimator} cannot be made without arguments: name another.") from error
     known = classifier.get_params(deep=False)
+    not_yours = NOT_YOURS | NOT_YOURS_IN.get(params.estimator.partition(".")[0], {})
     for parameter in params.parameters:
-        if parameter in NOT_YOURS:
-            raise StageError(f"params.yaml: train.parameters.{parameter}: {NOT_YOURS[parameter]}.")
+        if parameter in not_yours:
+            raise StageError(f"params.yaml: train.parameters.{parameter}: {not_yours[parameter]}.")
         if parameter not in known:
             raise StageError(
                 f"params.yaml: train.parameters.{parameter}: {name} has no such parameter; it has {', '.join(known)}."
@@ -83,18 +87,19 @@ def build_classifier(params: Train) -> Any:
 def _class_of(path: str) -> Any:
     """Return the class that train.estimator names. Raises StageError unless it is a classifier of a listed package.
 
-    Nothing outside of PACKAGES is imported, and nothing is called: `os.system` is a path, too.
+    Nothing outside of PACKAGES and BOOSTING is imported, and nothing is called: `os.system` is a path, too.
     """
-    listed = ", ".join(PACKAGES)
     module, _, name = path.rpartition(".")
+    if path in BOOSTING:
+        return getattr(library_of(module), name)
     if path.partition(".")[0] not in PACKAGES or not module:
-        raise StageError(f"{ESTIMATOR}: {path} is not from a listed package: name a classifier of {listed}.")
+        raise StageError(f"{ESTIMATOR}: {path} is not from a listed package: {LISTED}.")
     from sklearn.base import BaseEstimator, ClassifierMixin
 
     try:
         kind = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever the import of a module raises
-        raise StageError(f"{ESTIMATOR}: {path} does not exist: name a classifier of {listed}.") from error
+        raise StageError(f"{ESTIMATOR}: {path} does not exist: {LISTED}.") from error
     ours = isinstance(kind, type) and kind.__module__.partition(".")[0] in PACKAGES
     if not ours or not issubclass(kind, ClassifierMixin) or not issubclass(kind, BaseEstimator):
         raise StageError(f"{ESTIMATOR}: {path} is not a classifier with predict_proba.")
@@ -106,12 +111,14 @@ def _is_positive(value: Any) -> bool:
 
 
 def build_model(classifier: Any, contract: Contract) -> Any:
-    """Return an unfitted pipeline from the contract's frame to the classifier.
+    """Return an unfitted model that takes the contract's frame.
 
-    Gradient boosting on histograms takes categories and missing values natively. Any other classifier gets
-    categories one-hot, missing numbers as their median with a flag beside, and all numbers standardised. The
-    categories come from the contract, not from the data.
+    Gradient boosting on histograms, LightGBM and XGBoost take categories and missing values natively. Any other
+    classifier gets categories one-hot, missing numbers as their median with a flag beside, and all numbers
+    standardised. The categories come from the contract, not from the data.
     """
+    if type(classifier).__module__.partition(".")[0] in NOT_YOURS_IN:
+        return BoostedTrees(classifier, contract)
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -142,6 +149,8 @@ def build_model(classifier: Any, contract: Contract) -> Any:
 
 def refusal(error: Exception, classifier: Any) -> str:
     """Return why an estimator refuses to be fitted, without its words, which may quote a value of a customer."""
+    if isinstance(classifier, BoostedTrees):
+        return f"{classifier.name} raises {type(error).__name__}; look at train in params.yaml"
     refused, known = re.match(r"The '(\w+)' parameter of", str(error)), classifier.get_params(deep=False)
     if isinstance(error, ValueError) and refused and refused[1] in known:
         return f"{type(classifier).__name__} does not take train.parameters.{refused[1]} = {known[refused[1]]!r}"
@@ -153,22 +162,23 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
 
     BLAS runs on one thread, since the last bits of its sums depend on how many there are; gradient boosting
     has threads of its own, on which its result does not depend. Raises StageError when a row is missing or
-    when scikit-learn refuses the parameters or the data.
+    when the library refuses the parameters or the data.
     """
     from threadpoolctl import threadpool_limits
 
     # protection: training counts its rows
     if not len(features) == len(labels) == rows:
         raise StageError(f"the model would see {len(features):,} of the {rows:,} rows of the table; drop none.")
+    classifier = model[-1] if hasattr(model, "steps") else model
     try:
         with threadpool_limits(limits=1, user_api="blas"):
             model.fit(features, labels)
     except StageError:
         raise
     except Exception as error:  # whatever an estimator makes of its parameters and the data
-        raise StageError(f"the model cannot be fitted: {refusal(error, model[-1])}.") from error
-    if hasattr(model[-1], "_bin_mapper"):
-        model[-1]._bin_mapper.n_threads = 1  # n_threads is the only machine-dependent state
+        raise StageError(f"the model cannot be fitted: {refusal(error, classifier)}.") from error
+    if hasattr(classifier, "_bin_mapper"):
+        classifier._bin_mapper.n_threads = 1  # n_threads is the only machine-dependent state
     return model
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from churn.config.contract import Contract, load_contract
+from churn.config.estimators import BOOSTING, LISTED, PACKAGES, how_to_install
 from churn.config.params import Params, Prepare, SettingsError, load_params
 from churn.core.errors import StageError, nearest
 from churn.core.files import read_json
 from churn.core.paths import CONTRACT, PARAMS, PROFILE
 
 FEATURES = Path("churn/features.py")
-PACKAGES = ("sklearn",)  # whose classifiers train.estimator may name; list a package after reading what its import does
 Settings = TypeVar("Settings")
 Faults = Callable[[Params, Contract], Iterator[str]]
 
@@ -105,11 +105,14 @@ def slices_of(columns: Iterable[str], contract: Contract) -> Iterator[str]:
 
 def estimator_faults(params: Params, _: Contract) -> Iterator[str]:
     """Yield what is wrong with the path of the estimator, by the files of its package; importing it takes a second."""
-    path, listed = params.train.estimator, ", ".join(PACKAGES)
+    path = params.train.estimator
     package, *modules = path.split(".")
     where = f"{PARAMS}: train.estimator: {path}"
-    if package not in PACKAGES or not modules or not all(map(str.isidentifier, modules)):
-        yield f"{where} is not from a listed package: name a classifier of {listed}"
+    if path in BOOSTING:
+        if not find_spec(package):
+            yield f"{where} is of {package}, which is not installed: {how_to_install(package)}"
+    elif package not in PACKAGES or not modules or not all(map(str.isidentifier, modules)):
+        yield f"{where} is not from a listed package: {LISTED}"
     elif (spec := find_spec(package)) and spec.submodule_search_locations:
         name = modules.pop()
         module = Path(spec.submodule_search_locations[0], *modules)
@@ -117,9 +120,9 @@ def estimator_faults(params: Params, _: Contract) -> Iterator[str]:
         if source.exists():
             names = set(re.findall(r"\b[A-Za-z]\w+", source.read_text(encoding="utf-8")))
             if name not in names:
-                yield f"{where} does not exist{nearest(name, names)}: name a classifier of {listed}"
+                yield f"{where} does not exist{nearest(name, names)}: {LISTED}"
         elif not [*module.parent.glob(f"{module.name}.*")]:  # else it is compiled
-            yield f"{where} does not exist: name a classifier of {listed}"
+            yield f"{where} does not exist: {LISTED}"
 
 
 def feature_faults(_: Params, contract: Contract) -> Iterator[str]:

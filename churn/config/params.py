@@ -180,10 +180,10 @@ class Prepare(StrictModel):
 
 
 class Train(StrictModel):
-    """A scikit-learn classifier by import path, its parameters, and its random state."""
+    """A classifier by import path, its parameters, and its random state."""
 
     estimator: Text
-    """The import path of a classifier with probabilities, of a package that stages/train.py lists."""
+    """The import path of a classifier of scikit-learn, lightgbm.LGBMClassifier or xgboost.XGBClassifier."""
     parameters: Mapping[str, JsonValue]
     """The classifier's parameters, by name. `{}` takes its defaults."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]

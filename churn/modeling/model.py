@@ -15,6 +15,7 @@ from typing import Any
 from churn.config.contract import Contract
 from churn.core.errors import StageError
 from churn.core.files import refuse_twice, replacing, sha256_of
+from churn.modeling.boosting import BoostedTrees
 
 # First: skops looks for each of its functions in all modules, in the order in which they came, until it finds it.
 import scipy.special  # noqa: F401  # isort: skip
@@ -29,6 +30,7 @@ import pyarrow.parquet as pq
 # for it.
 # protection: a model holds types that are known
 TRUSTED_TYPES = (
+    "churn.modeling.boosting.BoostedTrees",  # which checks the file of LightGBM or XGBoost in it
     "functools.partial",
     "numpy.dtype",
     "sklearn.calibration.CalibratedClassifierCV",
@@ -181,6 +183,8 @@ def read_model(path: Path) -> Any:
             f"{path} holds {types}. TRUSTED_TYPES in churn/modeling/model.py lists what may be read: use another"
             " estimator, or add the type after reading what it does."
         ) from error
+    except StageError as error:
+        raise StageError(f"{path}: {error}; run `dvc repro --force train`.") from error
     except Exception as error:  # of zipfile, json, NumPy, skops or scikit-learn, which the file calls as it likes
         raise StageError(f"{path} is not a model in skops' format; run `dvc repro --force train`.") from error
     if not hasattr(model, "predict_proba"):
@@ -201,6 +205,8 @@ def rows_seen(model: Any) -> int | None:
     >>> rows_seen(make_pipeline(DecisionTreeClassifier()).fit([[0], [1], [2]], [0, 0, 1]))
     3
     """
+    if isinstance(model, BoostedTrees):
+        return model.rows
     classifier = model[-1] if hasattr(model, "steps") else model
     if hasattr(classifier, "_predictors"):  # gradient boosting on histograms
         return int(classifier._predictors[0][0].nodes["count"][0])

@@ -230,11 +230,11 @@ def input_example(contract: Contract) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract) -> tuple[str, str]:
+def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract, library: str) -> tuple[str, str]:
     """Log the model `file` under the run, as serving.py serves it; return its MLflow id, and its files' digest.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
-    write it anew, in other bytes each time, and read it back before each.
+    write it anew, in other bytes each time, and read it back before each. `library` is that of the estimator.
     """
     import mlflow
     from mlflow.models import Model
@@ -249,14 +249,15 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         "pandas_orient": "split",
     }
     mlflow.pyfunc.add_to_model(model, loader_module=LOADER, data=MODEL_FILE, code=CODE, python_env="python_env.yaml")
-    model.add_flavor(
-        "sklearn",
-        pickled_model=MODEL_FILE,  # MLflow's word for any format
-        sklearn_version=version("scikit-learn"),
-        serialization_format="skops",
-        skops_trusted_types=list(TRUSTED_TYPES),
-        code=None,
-    )
+    if library == "sklearn":
+        model.add_flavor(
+            library,
+            pickled_model=MODEL_FILE,  # MLflow's word for any format
+            sklearn_version=version("scikit-learn"),
+            serialization_format="skops",
+            skops_trusted_types=list(TRUSTED_TYPES),
+            code=None,
+        )
     example = input_example(contract).to_dict(orient="split", index=False)
     code = closure(SERVING)
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
@@ -268,7 +269,9 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         write_json(folder / "input_example.json", example)
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
         write_json(folder / "python_env.yaml", environment)  # JSON is YAML
-        (folder / "requirements.txt").write_text("\n".join(requirements(code)) + "\n", encoding="utf-8")
+        (folder / "requirements.txt").write_text(
+            "\n".join(requirements(code, Path(), library)) + "\n", encoding="utf-8"
+        )
         model.save(str(folder / "MLmodel"))
         digest = digest_of(folder)
         client.log_model_artifacts(logged.model_id, name)

@@ -60,12 +60,15 @@ def closure(file: Path, root: Path = Path()) -> set[Path]:
     return found
 
 
-def requirements(files: Collection[Path], root: Path = Path()) -> list[str]:
-    """Return the libraries that `files` import, as `name==version` of this environment, and MLflow, which serves."""
+def requirements(files: Collection[Path], root: Path = Path(), *others: str) -> list[str]:
+    """Return the libraries that `files` import, as `name==version` of this environment, MLflow, and those of `others`.
+
+    MLflow serves. The others are modules that are imported by a computed name, such as the library of an estimator.
+    """
     modules = {name.partition(".")[0] for file in files for name in imported_names(file, root)}
     ours = {file.parts[0].removesuffix(".py") for file in files}
     lines = []
-    for module in modules - {*ours, *sys.stdlib_module_names} | {"mlflow"}:
+    for module in modules - {*ours, *sys.stdlib_module_names} | {"mlflow", *others}:
         try:
             found = [(name := DISTRIBUTIONS.get(module, module), version(name))]
         except PackageNotFoundError:  # it has another name than its module

@@ -323,6 +323,13 @@ def model_file_committed(clone):
     clone.ok("git", "add", "--force", "models/churn.skops", "models/churn.sha256")
 
 
+def trees_of_another_objective(clone):
+    """Change the file that XGBoost makes, so that it gives something else than probabilities."""
+    estimator("xgboost.XGBClassifier", "{n_estimators: 20, max_depth: 3}")(clone)
+    made = 'bytes(booster.save_raw("ubj"))'
+    clone.replace("churn/modeling/boosting.py", made, f'{made}.replace(b":logistic", b":logitraw")')
+
+
 TRAINING = "training"
 EVALUATION = "evaluation"
 TRUST = "trust"
@@ -611,4 +618,5 @@ TRUST_CASES = [
         "models/churn.skops is damaged: its bytes are not those that dvc.lock names",
     ),
     Defect(TRUST, "a model that brings code of its own", model_with_code, "train", "as_it_is.* lists what may be read"),
+    Defect(TRUST, "trees of another objective", trees_of_another_objective, "train", "its objective is not binary:log"),
 ]

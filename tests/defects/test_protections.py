@@ -81,6 +81,7 @@ PROTECTIONS = [
         "trust: a model that brings code of its own",
         '("__main__.as_it_is", *ORIGINAL)',
     ),
+    ("a library reads its file after the check", "trust: trees of another objective"),
 ]
 
 

@@ -60,6 +60,8 @@ def test_everything_that_is_installed_is_locked_with_its_hash():
         "requirements",
         "requirements-snowflake",
         "requirements-bigquery",
+        "requirements-lightgbm",
+        "requirements-xgboost",
         "requirements-dev",
     ):
         lock = (ROOT / f"{name}.txt").read_text().replace("\\\n", " ")

@@ -113,16 +113,23 @@ def test_a_wrong_hash_is_installed_by_neither_and_the_next_make_tries_again(chec
     assert installed(checkout) == "uv"
 
 
-@pytest.mark.parametrize("source", ["snowflake://me@account/db", '"snowflake://me@account/db" # a warehouse'])
-def test_the_driver_of_a_warehouse_is_installed_where_the_source_needs_it_and_only_there(checkout, source):
-    params, lock = checkout.folder / "params.yaml", checkout.folder / "requirements-snowflake.txt"
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ("fetch:\n  source: snowflake://me@account/db", "snowflake"),
+        ('fetch:\n  source: "snowflake://me@account/db" # a warehouse', "snowflake"),
+        ("train:\n  estimator: xgboost.XGBClassifier", "xgboost"),
+    ],
+)
+def test_a_driver_and_an_estimator_are_installed_where_a_setting_needs_them_and_only_there(checkout, setting, name):
+    params, lock = checkout.folder / "params.yaml", checkout.folder / f"requirements-{name}.txt"
     (checkout.folder / "requirements.txt").rename(lock)
     (checkout.folder / "requirements.txt").touch()
     for other in ("data/customers.csv", "postgresql://me@host/db"):
-        params.write_text(f"fetch:\n  source: {other}\n")
+        params.write_text(f"fetch:\n  source: {other}\ntrain:\n  estimator: sklearn.dummy.DummyClassifier\n")
         checkout.ok("make", "setup")
         assert installed(checkout) is None
-    params.write_text(f"fetch:\n  source: {source}\n")
-    assert "Installing requirements-snowflake.txt into .venv" in checkout.ok("make", "setup")
+    params.write_text(f"{setting}\n")
+    assert f"Installing requirements-{name}.txt into .venv" in checkout.ok("make", "setup")
     assert installed(checkout) == "uv"
     assert checkout.ok("make", "setup") == "make: Nothing to be done for 'setup'.\n"

@@ -71,7 +71,7 @@ def test_every_fault_of_the_settings_is_a_line_with_the_nearest_name(checked):
         "  params.yaml: gate.slices.grün: is not a slice; it is column=value, the name of a condition, or `column is"
         " missing`",
         "  params.yaml: train.estimator: sklearn.ensemble.RandomForestClasifier does not exist (is it"
-        " RandomForestClassifier?): name a classifier of sklearn",
+        " RandomForestClassifier?): name a classifier of sklearn, lightgbm.LGBMClassifier or xgboost.XGBClassifier",
         "  params.yaml: prepare.drop.test: `num_products = 1`: num_products is computed by churn/features.py, after"
         " rows are dropped",
         "  params.yaml: evaluate.slices.conditions.late: `tenure_month < 6`: contract.yaml declares no column"
@@ -137,7 +137,9 @@ def test_functions_and_computed_columns_come_together(checked, tmp_path, name, f
         ("sklearn.linear_models.LogisticRegression", "does not exist"),
         ("sklearn.linear_model.Logistic", "does not exist"),
         ("sklearn", "is not from a listed package"),
-        ("xgboost.XGBClassifier", "is not from a listed package"),
+        ("xgboost.XGBClassifier", ""),
+        ("xgboost.XGBRFClassifier", "is not from a listed package"),
+        ("lightgbm.sklearn.LGBMClassifier", "is not from a listed package"),
         ("os.system", "is not from a listed package"),
         ("sklearn.", "is not from a listed package"),
         ("", "is not from a listed package"),

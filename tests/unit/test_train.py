@@ -121,7 +121,7 @@ def test_a_classifier_that_cannot_take_the_features_says_so_in_one_sentence(esti
         ("sklearn", {}, "sklearn is not from a listed package"),
         ("sklearn.", {}, "sklearn. does not exist"),
         ("sklearn..ensemble", {}, "does not exist"),
-        ("LogisticRegression", {}, "LogisticRegression is not from a listed package: name a classifier of sklearn."),
+        ("LogisticRegression", {}, "LogisticRegression is not from a listed package: name a classifier of sklearn, "),
         ("sklearn.ensemble.VotingClassifier", {}, "VotingClassifier cannot be made without arguments"),
         ("sklearn.linear_model.LinearRegression", {}, "is not a classifier with predict_proba"),
         ("sklearn.svm.LinearSVC", {}, "is not a classifier with predict_proba"),
