@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from churn.config.check import checked_settings
 from churn.config.contract import Contract
 from churn.config.estimators import BOOSTING, LISTED, PACKAGES
-from churn.config.params import Train
+from churn.config.params import Compute, Train
 from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
@@ -46,8 +46,12 @@ NOT_YOURS = {  # parameters that the pipeline sets
 
 def refuse_holdout(event: str, arguments: tuple[Any, ...]) -> None:
     """Raise StageError when a file with the holdout's customers is opened: an audit hook of Python's (PEP 578)."""
-    if event == "open" and isinstance(arguments[0], str | os.PathLike) and Path(arguments[0]).resolve() in HIDDEN:
-        raise StageError(f"{arguments[0]} is not for training: what has seen the holdout cannot be evaluated on it.")
+    if event == "open" and isinstance(arguments[0], str | os.PathLike):
+        path = Path(arguments[0]).resolve()
+        if {path, path.parent} & HIDDEN:
+            raise StageError(
+                f"{arguments[0]} is not for training: what has seen the holdout cannot be evaluated on it."
+            )
 
 
 def build_classifier(params: Train) -> Any:
@@ -182,6 +186,24 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
     return model
 
 
+def fit_partitions(model: BoostedTrees, rows: int, contract: Contract, compute: Compute) -> BoostedTrees:
+    """Fit the model on all `rows` rows of the training table's partitions, on Dask's workers, and return it.
+
+    Raises StageError when a row is missing, or when the library refuses the parameters or the data.
+    """
+    from churn.core.cluster import connected
+    from churn.core.partitions import partitions_of
+    from churn.modeling.distributed import Training, train_partitions
+
+    with connected(compute) as cluster:
+        training = Training(model.parameters, model.rounds, model.columns, contract)
+        file, seen = train_partitions(cluster, training, partitions_of(TRAIN))
+    # protection: training counts its rows
+    if seen != rows:
+        raise StageError(f"the model has seen {seen:,} of the {rows:,} rows of the table; drop none.")
+    return model.fitted(file, seen)
+
+
 def main() -> None:
     """Train on the validated table and write the model."""
     # protection: training cannot open the holdout
@@ -192,11 +214,14 @@ def main() -> None:
     if not validation["passed"] or validated["sha256"] != sha256_of(TRAIN):
         raise StageError(f"{VALIDATION} holds no passed validation of {TRAIN}; run `dvc repro`.")
     model = build_model(build_classifier(params), contract)
-    features, labels, _ = read_table(TRAIN, contract)
-    name = params.estimator.rpartition(".")[2]
-    print(f"train: {name} on {len(features):,} {contract.unit}, {len(contract.features)} features ...", flush=True)
+    name, rows = params.estimator.rpartition(".")[2], validated["rows"]
+    print(f"train: {name} on {rows:,} {contract.unit}, {len(contract.features)} features ...", flush=True)
     with working("train: fitting"):
-        model = fit(model, features, labels, validated["rows"])
+        if settings.compute.engine == "dask":
+            model = fit_partitions(model, rows, contract, settings.compute)
+        else:
+            features, labels, _ = read_table(TRAIN, contract)
+            model = fit(model, features, labels, rows)
     save_model(model, MODEL)
     print(f"train: {MODEL}, {MODEL.stat().st_size // 1024:,} KiB")
 

@@ -7,7 +7,6 @@ customer's value; the terminal also shows a few row numbers.
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 
 if __name__ == "__main__":
@@ -18,15 +17,14 @@ if __name__ == "__main__":
 from churn.config.check import checked_settings
 from churn.config.contract import Contract
 from churn.config.params import LOCAL, Compute
-from churn.core.cluster import connected
 from churn.core.errors import StageError, number_of
 from churn.core.files import refuse_twice, sha256_of, write_json
 from churn.core.paths import CONTRACT, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import run
 from churn.data.conditions import condition_faults
-from churn.data.duckdb_helpers import identifier, literal, parquet_views
-from churn.data.reducing import Database, PartitionedViews, totals
+from churn.data.duckdb_helpers import identifier
+from churn.data.reducing import Database, leaves_of, totals, views
 from churn.quality.feature_checks import feature_findings
 from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
 from churn.quality.profile import Profile, load_profile, profile_of
@@ -34,21 +32,6 @@ from churn.quality.profile_checks import BOTH_TABLES, profile_findings
 from churn.quality.row_checks import Finding, table_findings
 
 TABLES = {"train": TRAIN, "test": TEST}
-
-
-@contextmanager
-def views(compute: Compute) -> Iterator[Database]:
-    """Yield the views `fetched`, `train` and `test`, here or on Dask's workers."""
-    files = {"fetched": RAW, **TABLES}
-    if compute.engine == "dask":
-        with connected(compute) as cluster:
-            yield PartitionedViews(cluster, files)
-        return
-    with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
-        for path in files.values():
-            leaves = f"SELECT name FROM parquet_schema({literal(str(path))}) WHERE type IS NOT NULL"
-            refuse_twice((column for (column,) in database.execute(leaves).fetchall()), path)
-        yield database
 
 
 def key_findings(database: Database, contract: Contract) -> Iterator[Finding]:
@@ -97,8 +80,11 @@ def validate(
     contract: Contract, profile: Profile, recorded: Mapping[str, object], compute: Compute = LOCAL
 ) -> tuple[dict[str, int], list[Finding], list[str]]:
     """Return the numbers of rows, every violated rule, and notes. Raises StageError when a table cannot be read."""
-    with views(compute) as database:
-        counted = {name: totals(database, f"SELECT count(*) FROM {name}")[0] for name in ("fetched", *TABLES)}
+    files = {"fetched": RAW, **TABLES}
+    with views(files, compute, "cannot be read; run `dvc repro`, which makes it first") as database:
+        counted = {name: totals(database, f"SELECT count(*) FROM {name}")[0] for name in files}
+        for name, path in files.items():
+            refuse_twice(leaves_of(database, name, path), path)
         findings = [finding for table in TABLES for finding in table_findings(database, table, contract)]
         unusable = {finding.column for finding in findings if finding.rule in ("required", "type")}
         now = profile_of(database, contract, profile)

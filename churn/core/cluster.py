@@ -5,15 +5,19 @@ from its content or number, so a second run changes nothing. Dask is imported wh
 """
 
 import logging
+import pickle
+import re
+import sys
 import tempfile
-import zipfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from churn.core.errors import StageError, fault_of
+from churn.core.files import sha256_of
 
 if TYPE_CHECKING:
     from churn.config.params import Compute
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 TOGETHER = 8  # results that a worker combines into one
+MEMORY = 3 * 2**30  # of a worker without a limit
 CONNECTING = "10s"
+WAITING, SETTLING = 60, 2  # seconds
 INSTALL = "`uv pip install --require-hashes -r requirements-dask.txt` installs it, here and on the workers"
 
 
@@ -53,7 +59,7 @@ class Cluster:
             futures = list(self._submitted(function, items))
             while len(futures) > 1:
                 futures = [
-                    self.client.submit(_combined, combine, futures[start : start + TOGETHER], pure=False)
+                    self._submit(for_each(_combined, combine), *futures[start : start + TOGETHER])
                     for start in range(0, len(futures), TOGETHER)
                 ]
             result: Result = futures[0].result()
@@ -63,12 +69,65 @@ class Cluster:
         """Return the addresses of the workers, in one order."""
         return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
 
+    def wait_for(self, count: int) -> list[str]:
+        """Return the addresses of `count` workers, after those that died have started again.
+
+        Raises StageError when there are fewer after a minute.
+        """
+        with self._watched():
+            try:
+                self.client.wait_for_workers(count, timeout=WAITING)
+            except TimeoutError as error:
+                raise StageError(f"{self.name} has fewer than {count} workers left: start others.") from error
+            return self.workers()[:count]
+
+    def on_worker(self, function: Callable[..., Result], worker: str, **arguments: Any) -> Result:
+        """Run a function on one worker, beside its tasks."""
+        with self._watched():
+            result: Result = self.client.run(function, workers=[worker], **arguments)[worker]
+            return result
+
+    def together(self, tasks: Sequence[tuple[str, Callable[[Item], Result], Item]]) -> list[Result] | None:
+        """Return the results of tasks that need each other, each on its worker; None when a worker died.
+
+        Raises the StageError of a task, if no worker died.
+        """
+        from distributed import wait
+
+        with self._watched():
+            futures = [
+                self._submit(for_each(_guarded, function, item), workers=worker, allow_other_workers=False)
+                for worker, function, item in tasks
+            ]
+            there = {worker for worker, _, _ in tasks}
+            while not all(one.done() for one in futures):
+                with suppress(TimeoutError):
+                    wait(futures, timeout=1)  # type: ignore[no-untyped-call]
+                if any(one.status == "error" for one in futures) or not there <= {*self.workers()}:
+                    break
+            if all(one.status == "finished" for one in futures):
+                return list(self.client.gather(futures))
+            time.sleep(SETTLING)  # until the scheduler knows which worker is gone
+            left = there & {*self.workers()}
+            fault = next((one.exception() for one in futures if one.status == "error"), None)
+            self.client.cancel(futures, force=True)
+            if fault and left == there:
+                raise fault
+            self.client.restart_workers([*left], timeout=WAITING)
+            return None
+
     def _submitted(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Any]:
-        """Give each item to a worker, the same partition to the same one if that is free: it has the file then."""
-        workers = self.workers()
-        for number, item in enumerate(items):
-            place = {"workers": workers[number % len(workers)], "allow_other_workers": True} if workers else {}
-            yield self.client.submit(_guarded, function, item, pure=False, **place)
+        # To any worker: Dask never runs a task that prefers one, after all workers have died and come back.
+        for item in items:
+            yield self._submit(for_each(_guarded, function, item))
+
+    def _submit(self, function: Callable[..., Any], *futures: Any, **place: Any) -> Any:
+        """Give a worker a function of the results of futures, as bytes: the scheduler does not have our code."""
+
+        def call(content: bytes, *results: Any) -> Any:  # which Dask sends by value, as it is nowhere to be imported
+            return __import__("pickle").loads(content)(*results)
+
+        return self.client.submit(call, pickle.dumps(function), *futures, pure=False, **place)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -87,14 +146,25 @@ class Cluster:
             raise StageError(f"{self.name} is lost: start it again, then run `dvc repro`.") from error
 
 
+def worker_memory() -> int | None:
+    """Return the memory limit in bytes of the Dask worker that runs this, None elsewhere."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    with suppress(ValueError):  # not on a worker
+        return int(get_worker().memory_manager.memory_limit or MEMORY)
+    return None
+
+
 def scratch() -> Path:
     """Return a folder of this process, deleted at its end: on a worker that of Dask, else one of the system."""
-    try:
+    if worker_memory() is None:
+        folder = Path(_temporary().name)
+    else:
         from distributed import get_worker
 
         folder = Path(get_worker().local_directory) / "churn"
-    except (ImportError, ValueError):  # not on a worker
-        folder = Path(_temporary().name)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -118,7 +188,7 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result:
         raise StageError(f"a task on a partition {fault_of(error)}") from None
 
 
-def _combined(combine: Callable[[Result, Result], Result], results: Sequence[Result]) -> Result:
+def _combined(combine: Callable[[Result, Result], Result], *results: Result) -> Result:
     return reduce(combine, results)
 
 
@@ -132,6 +202,7 @@ def connected(compute: "Compute") -> Iterator[Cluster]:
     try:
         import dask
         from distributed import Client, LocalCluster
+        from distributed.diagnostics.plugin import UploadFile
     except ImportError as error:
         raise StageError(f"compute.engine in params.yaml is dask, and Dask is not installed: {INSTALL}.") from error
     settings = {
@@ -166,20 +237,37 @@ def connected(compute: "Compute") -> Iterator[Cluster]:
                 " `dask scheduler` and its workers with `dask worker`; docs/scale.md has the commands."
             ) from error
         with client:
-            client.upload_file(str(_code(Path(folder))))
+            archive = _code(Path(folder))
+            client.register_plugin(UploadFile(str(archive)), name="churn")  # also for workers that start later
+            client.run(_import_from, archive.name)
             yield Cluster(client, name)
 
 
+def _import_from(archive: str) -> None:
+    """Let a worker, which may have run other code, import the package from an archive that it was given."""
+    others = [
+        path for path in sys.path if re.fullmatch(r"churn-\w+\.zip", Path(path).name) and Path(path).name != archive
+    ]
+    sys.path[:] = [path for path in sys.path if path not in others]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "churn"]:
+        del sys.modules[name]
+
+
 def _code(folder: Path) -> Path:
-    """Return an archive of the package `churn` here, which the workers import in the place of an older one."""
+    """Return an archive of the package `churn` here, whose name follows from its content."""
+    import zipfile
+
     root = Path(__file__).resolve().parents[1]
-    archive = folder / "churn.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(root.rglob("*.py")):
-            file.write(path, path.relative_to(root.parent))
-    return archive
+    made = folder / "churn.zip"
+    with zipfile.ZipFile(made, "w") as file:
+        for path in sorted([root, *(one for one in root.rglob("*") if one.suffix == ".py" or one.is_dir())]):
+            name = path.relative_to(root.parent).as_posix()  # a package without __init__.py needs its folder
+            file.writestr(
+                zipfile.ZipInfo(f"{name}/" if path.is_dir() else name), b"" if path.is_dir() else path.read_bytes()
+            )
+    return made.rename(folder / f"churn-{sha256_of(made)[:16]}.zip")
 
 
-def for_each(function: Callable[..., Result], **fixed: Any) -> Callable[[Any], Result]:
+def for_each(function: Callable[..., Result], *fixed: Any, **named: Any) -> Callable[..., Result]:
     """Return a function of an item alone, which a worker gets with its other arguments."""
-    return partial(function, **fixed)
+    return partial(function, *fixed, **named)

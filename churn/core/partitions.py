@@ -8,9 +8,11 @@ writes the same object.
 
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,19 @@ def _files(url: str) -> Any:
     from fsspec.implementations.local import LocalFileSystem
 
     return LocalFileSystem(auto_mkdir=True)
+
+
+def first_files(table: Path, rows: int, folder: Path) -> list[Path]:
+    """Return the first partitions that have so many rows together, as files; a table that is one file is that file.
+
+    Customers are in a partition at random, by their hash. So the first ones are a fair sample, and those of another
+    table of the same stages have the same customers.
+    """
+    if not is_partitioned(table):
+        return [table]
+    partitions = partitions_of(table)
+    upto = [*accumulate(one.rows for one in partitions)]
+    return [local_file(one, folder) for one in partitions[: bisect_left(upto, rows) + 1]]
 
 
 def discard(partitions: Iterable[Partition]) -> None:

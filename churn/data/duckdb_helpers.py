@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from churn.core.cluster import worker_memory
 from churn.core.errors import StageError
 
 import duckdb
@@ -29,12 +30,12 @@ def connection(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection whose queries read and write `files` alone, and change no setting.
 
-    It spills to a temporary folder instead of growing beyond MEMORY_LIMIT. The DuckDB file `attached` is opened
-    read-only and used. With `bar`, DuckDB shows a bar on long queries where a person is looking.
+    It spills to a temporary folder instead of growing beyond MEMORY_LIMIT, or a third of a Dask worker's memory. The
+    DuckDB file `attached` is opened read-only and used. With `bar`, DuckDB shows a bar on long queries on a terminal.
     """
     with (
         tempfile.TemporaryDirectory() as spill,
-        duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": spill}) as database,
+        duckdb.connect(config={**_limits(), "temp_directory": spill}) as database,
     ):
         database.execute("SET python_enable_replacements = false")  # a query's names are no Python variables
         database.execute(f"SET enable_progress_bar = {str(bar and sys.stdout.isatty()).lower()}")
@@ -45,6 +46,13 @@ def connection(
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
         yield database
+
+
+def _limits() -> dict[str, str]:
+    """Return the settings that bound the memory: on a Dask worker one thread, because its task is one of several."""
+    if (memory := worker_memory()) is None:
+        return {"memory_limit": MEMORY_LIMIT}
+    return {"memory_limit": f"{memory // 3 // 2**20}MiB", "threads": "1"}
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
-from churn.core.cluster import Cluster, for_each, scratch
+from churn.config.params import Compute
+from churn.core.cluster import Cluster, connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.partitions import Partition, local_file, partitions_of
-from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
+from churn.data.duckdb_helpers import columns_of, identifier, literal, parquet_views
 
 import duckdb
 
@@ -57,6 +58,17 @@ class PartitionedViews:
 
 
 Database = duckdb.DuckDBPyConnection | PartitionedViews
+
+
+@contextmanager
+def views(tables: Mapping[str, Path], compute: Compute, otherwise: str) -> Iterator[Database]:
+    """Yield views of some tables, here or on Dask's workers; see `churn.data.duckdb_helpers.parquet_views`."""
+    if compute.engine == "dask":
+        with connected(compute) as cluster:
+            yield PartitionedViews(cluster, tables)
+    else:
+        with parquet_views(tables, otherwise) as database:
+            yield database
 
 
 @contextmanager
@@ -119,6 +131,14 @@ def grouped(database: Database, sql: str, keys: int) -> list[Row]:
 def types_of(database: Database, table: str) -> dict[str, str]:
     """Return the SQL types of a table's columns by name, in their order."""
     return database.columns[table] if isinstance(database, PartitionedViews) else columns_of(database, table)
+
+
+def leaves_of(database: Database, table: str, path: Path) -> list[str]:
+    """Return the names of a table's columns as its file has them, of which DuckDB renames equal ones."""
+    if isinstance(database, PartitionedViews):
+        return [*database.columns[table]]  # as a stage wrote them, which refuses equal ones
+    names = f"SELECT name FROM parquet_schema({literal(str(path))}) WHERE type IS NOT NULL"
+    return [name for (name,) in database.execute(names).fetchall()]
 
 
 @contextmanager

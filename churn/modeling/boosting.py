@@ -6,8 +6,8 @@ XGBoost's UBJSON. No part is a pickle. The library reads its file after lightgbm
 """
 
 import importlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from churn.config.contract import Contract
 from churn.config.estimators import BOOSTING, how_to_install
@@ -196,15 +196,32 @@ def _train_lightgbm(model: BoostedTrees, codes: pa.Table, labels: npt.NDArray[np
 
 def _train_xgboost(model: BoostedTrees, codes: pa.Table, labels: npt.NDArray[np.float32]) -> tuple[bytes, int]:
     """Return the file of a booster that was trained on the rows, and their number."""
+    ends = range(BATCH_ROWS, len(labels), BATCH_ROWS)
+    return train_xgboost(model, lambda: zip(batches_of(codes, BATCH_ROWS), np.split(labels, ends), strict=True))
+
+
+class Untrained(Protocol):
+    """What a training needs to know of a model."""
+
+    parameters: dict[str, Any]
+    rounds: int
+    columns: Columns
+
+
+def train_xgboost(
+    model: Untrained, batches: Callable[[], Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]]
+) -> tuple[bytes, int]:
+    """Return the file of a booster that was trained on the batches of codes and labels, and the number of their rows.
+
+    `batches` gives them as often as XGBoost asks.
+    """
     library = library_of("xgboost")
 
     class Batches(library.DataIter):  # type: ignore[misc, name-defined]
         """Gives XGBoost the rows in batches, as often as it asks."""
 
         def reset(self) -> None:
-            self.given = zip(
-                batches_of(codes, BATCH_ROWS), np.split(labels, range(BATCH_ROWS, len(labels), BATCH_ROWS)), strict=True
-            )
+            self.given = batches()
 
         def next(self, input_data: Any) -> bool:
             for table, some in self.given:

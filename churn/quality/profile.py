@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from churn.config.contract import Contract, load_contract
-from churn.config.params import Share, StrictModel, read_settings
+from churn.config.params import Share, StrictModel, load_params, read_settings
 from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import PROFILE, TEST, TRAIN
-from churn.data.duckdb_helpers import SQL_TYPES, identifier, in_chunks, literal, parquet_views
-from churn.data.reducing import Database, PartitionedViews, defined, grouped, rows_of, totals, types_of
+from churn.data.duckdb_helpers import SQL_TYPES, identifier, in_chunks, literal
+from churn.data.reducing import Database, PartitionedViews, defined, grouped, rows_of, totals, types_of, views
 from churn.quality.leakage import out_of_fold_area, ranked_area
 from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
 
@@ -274,7 +274,8 @@ def _rounded(value: Any) -> Any:
 
 def customers_profile(contract: Contract, like: Profile | None = None) -> Profile:
     """Return the profile of both prepared tables. Raises StageError when one cannot be read."""
-    with parquet_views({"train": TRAIN, "test": TEST}, "cannot be read: run `dvc repro prepare` first") as database:
+    tables, compute = {"train": TRAIN, "test": TEST}, load_params().compute
+    with views(tables, compute, "cannot be read: run `dvc repro prepare` first") as database:
         return profile_of(database, contract, like)
 
 
