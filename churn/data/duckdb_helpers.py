@@ -4,11 +4,13 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from churn.core.cluster import worker_memory
 from churn.core.errors import StageError
+from churn.core.partitions import is_partitioned, partitions_of, s3_files
 
 import duckdb
 
@@ -57,13 +59,19 @@ def _limits() -> dict[str, str]:
 
 @contextmanager
 def parquet_views(files: Mapping[str, Path], otherwise: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with a view of each Parquet file, by name.
+    """Yield a connection with a view of each Parquet file, or of all partitions of a table, by name.
 
     Raises StageError, the path and `otherwise`, when a file cannot be read.
     """
-    with connection(*files.values()) as database:
+    urls = {
+        name: [one.url for one in partitions_of(path)] if is_partitioned(path) else [str(path)]
+        for name, path in files.items()
+    }
+    with connection(*chain.from_iterable(urls.values())) as database:
+        if any(url.startswith("s3://") for url in chain.from_iterable(urls.values())):
+            database.register_filesystem(s3_files())
         for name, path in files.items():
-            source = f"read_parquet({literal(str(path))})"
+            source = f"read_parquet([{', '.join(map(literal, urls[name]))}])"
             try:
                 database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {source}")
             except duckdb.Error as error:
@@ -130,6 +138,11 @@ def literal(text: str) -> str:
 def blank(name: str) -> str:
     """Return the SQL of whether a text is empty, or begins or ends with white space of any alphabet."""
     return f"regexp_matches({identifier(name)}, '^[\\s\\pZ]|[\\s\\pZ]$|^$')"
+
+
+def folded(sql: str) -> str:
+    """Return the SQL of a text without blanks, in lower case: equal for keys that look alike."""
+    return f"lower(regexp_replace({sql}, '[\\s\\pZ]', '', 'g'))"
 
 
 def cast(name: str, kind: str) -> str:

@@ -19,7 +19,7 @@ from churn.core.errors import StageError
 from churn.core.files import replacing
 from churn.core.partitions import Partition, discard, local_file, s3_files, store, write_manifest
 from churn.data.as_of import read_query
-from churn.data.duckdb_helpers import connection, identifier, literal
+from churn.data.duckdb_helpers import connection, folded, identifier, literal
 from churn.data.snapshot import CAST_ERRORS, load_typed, shown, write_sorted
 from churn.data.sources.stream import record_batches
 
@@ -101,9 +101,9 @@ def _sorted(piece: tuple[int, Partition], made: Snapshot) -> Partition:
         with pq.ParquetFile(local_file(given, scratch())) as file:
             rows = load_typed(database, _at_least_one(file), made.contract, made.params, made.sql)
         group = max(LEAST_GROUP, rows // BUCKETS // LEAST_GROUP * LEAST_GROUP)
-        customer = identifier(made.contract.customer)
+        customer = folded(f"{identifier(made.contract.customer)}::VARCHAR")  # so that lookalikes meet
         database.execute(
-            f"COPY (SELECT md5_number_lower({customer}::VARCHAR)::UBIGINT AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
+            f"COPY (SELECT md5_number_lower({customer})::UBIGINT AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
             f" FROM customers ORDER BY {HASH}) TO {literal(str(target))}"
             f" (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {group})"
         )

@@ -5,7 +5,7 @@ from math import ceil
 
 from churn.config.contract import Contract
 from churn.core.errors import number_of
-from churn.data.duckdb_helpers import identifier
+from churn.data.duckdb_helpers import folded, identifier
 from churn.data.reducing import Database, rows_of, totals, types_of
 from churn.quality.profile_checks import BOTH_TABLES
 from churn.quality.row_checks import Finding
@@ -33,11 +33,10 @@ def lookalike_findings(database: Database, contract: Contract) -> Iterator[Findi
         )
         if not blanks and not (lower and upper):
             continue
-        plain = "lower(regexp_replace(key, '[\\s\\pZ]', '', 'g'))"
         twins, total = totals(
             database,
             f"SELECT coalesce(sum(rows) FILTER (keys > 1), 0), sum(rows) FROM"
-            f" (SELECT count(DISTINCT key) AS keys, count(*) AS rows FROM ({keys}) GROUP BY {plain})",
+            f" (SELECT count(DISTINCT key) AS keys, count(*) AS rows FROM ({keys}) GROUP BY {folded('key')})",
         )
         if twins:
             sentence = (

@@ -1,11 +1,15 @@
 """The pipeline on a Dask cluster of two workers, with the customers in S3, from fetch to a registered version."""
 
 import contextlib
+import json
 import os
+import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from churn.core.dvc_files import hash_of
 from tests.conftest import clone_of_tree
 from tests.servers import BUCKET, S3_KEYS, free_ports, s3_client, s3_server
 
@@ -15,7 +19,7 @@ import pytest
 
 pytest.importorskip("distributed")
 
-ROWS, KEY = int(os.environ.get("R", "200000")), 4_000  # the table is wide by its key, and so takes little time
+ROWS, KEY = int(os.environ.get("R", "600000")), 1_500  # the table is wide by its key, and so takes little time
 MEMORY = 750  # MB of each worker
 ESTIMATOR = """xgboost.XGBClassifier
   parameters: {n_estimators: 60, learning_rate: 0.1, max_depth: 3, min_child_weight: 5}"""
@@ -64,6 +68,10 @@ class Cluster:
             one for nanny in watching for one in nanny.children() if "resource_tracker" not in " ".join(one.cmdline())
         ]
 
+    def connections(self):
+        """Return how many clients have asked the scheduler for work."""
+        return (self.folder / "log").read_text().count("Receive client connection")
+
     def stop(self):
         for one in [*self.workers(), *self.processes]:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -90,7 +98,7 @@ def team(tmp_path_factory, cluster, environment):
         "engine": "dask",
         "scheduler": cluster.scheduler,
         "storage": f"s3://{BUCKET}/churn",
-        "partition_rows": 10_000,
+        "partition_rows": 20_000,
     }
     text += "\ncompute:\n" + "".join(f"  {name}: {value}\n" for name, value in compute.items())
     (clone.folder / "params.yaml").write_text(text)
@@ -100,8 +108,63 @@ def team(tmp_path_factory, cluster, environment):
     clone.ok("python", "-m", "churn", "profile")
     clone.commit("Describe our customers")
     clone.first_run = clone.dvc("repro")
+    clone.most_memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
     return clone
 
 
 def test_a_table_larger_than_a_workers_memory_goes_from_s3_to_a_registered_version(team):
+    """No table is ever whole on the client either: its stages have their libraries in memory, and little more."""
     assert "register: churn version 1 is candidate" in team.first_run
+    assert [one.name for one in (team.folder / "data/raw/customers.parquet").iterdir()] == ["_manifest.json"]
+    rows = json.loads(team.text("metrics/rows.json"))
+    assert rows["fetched"] == rows["train"] + rows["test"] == ROWS
+    assert ROWS * KEY > MEMORY * 10**6
+    evaluation = json.loads(team.text("metrics/evaluation.json"))
+    low, high = evaluation["intervals"]["roc_auc"]
+    assert evaluation["binning_error"] < (high - low) / 10
+    # The greatest resident size of a process below `dvc repro`, which is that of register with MLflow.
+    assert team.most_memory < ROWS * KEY
+
+
+def interrupted(team, cluster, stage, kill):
+    """Run a stage, and call `kill` when it has asked the scheduler for work; return its exit status and output."""
+    before = cluster.connections()
+    process = team.start(team.folder / "log", "python", "-m", f"stages.{stage}")
+    deadline = time.monotonic() + 300
+    while cluster.connections() == before:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    kill()
+    return process.wait(timeout=600), team.text("log")
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "validate", "train", "evaluate"])
+def test_killing_a_worker_costs_time_and_not_the_result(team, cluster, stage):
+    """Fault in the run: a worker of the Dask cluster is killed.
+
+    Another worker does its tasks, and a training starts again: the results have the same bytes.
+    """
+    tables = ("data/raw/customers.parquet", "data/features/train.parquet", "data/predictions/test.parquet")
+    outs = (*tables, "models/churn.skops", "metrics/validation.json", "metrics/evaluation.json")
+    before = {out: hash_of(team.folder / out) for out in outs}
+    status, printed = interrupted(team, cluster, stage, cluster.workers()[0].kill)
+    assert status == 0, printed
+    assert {out: hash_of(team.folder / out) for out in before} == before
+
+
+def test_a_lost_scheduler_is_one_sentence_and_leaves_what_was_there(team, cluster):
+    """Fault in the run: the scheduler of the Dask cluster is gone.
+
+    The stage fails with one sentence, and the former table stays: `the Dask scheduler … is lost: start it again`
+    """
+    before = hash_of(team.folder / "data/features/train.parquet")
+    status, printed = interrupted(team, cluster, "prepare", cluster.processes[0].kill)
+    assert status == 1
+    assert f"prepare: the Dask scheduler {cluster.scheduler} is lost: start it again, then run `dvc repro`." in printed
+    assert "Traceback" not in printed
+    assert hash_of(team.folder / "data/features/train.parquet") == before
+    assert not [*(team.folder / "data/features").glob(".*")]
+    done = team.run("python", "-m", "stages.prepare")
+    assert done.returncode == 1
+    assert f"nothing answers at {cluster.scheduler}, which is compute.scheduler in params.yaml" in done.stdout
