@@ -14,17 +14,20 @@ unexport PYTHONDONTWRITEBYTECODE
 EXTRA := $(patsubst requirements-%.txt,.venv/.extra-%,$(wildcard $(shell \
   sed -nE 's%^ *(source: *["'\'']?([a-z]*)://|estimator: *["'\'']?([a-z]*)\.|engine: *["'\'']?([a-z]*)).*%requirements-\2\3\4.txt%p' params.yaml 2> /dev/null)))
 
-.PHONY: help setup init repro resolve test quick defects check profile bounds audit format ui registry rollback remote pull push lock bench
+# The page of `dvc plots`, with vega inside; a folder without DVC needs none.
+PLOTS := $(patsubst .dvc/config,.venv/.plots,$(wildcard .dvc/config))
+
+.PHONY: help setup init repro resolve test quick defects check profile bounds audit format report ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-setup: .venv/.runtime $(EXTRA) ## create .venv from requirements.txt
+setup: .venv/.runtime $(PLOTS) $(EXTRA) ## create .venv from requirements.txt
 
 init: .venv/.runtime $(EXTRA) ## put your own table in the place of the sample: make init SOURCE=data/customers.csv
 	@python -m churn init $(if $(SOURCE),'$(SOURCE)',--help) $(OPTIONS)
 
-repro: .venv/.runtime $(EXTRA) ## run the pipeline: fetch to register, only what changed
+repro: .venv/.runtime $(PLOTS) $(EXTRA) ## run the pipeline: fetch to register, only what changed
 	@! grep -qs '^<<<<<<< ' dvc.lock || { echo "dvc.lock has a merge conflict: run \`make resolve\` first." >&2; exit 1; }
 	@python -m dvc repro
 
@@ -63,6 +66,9 @@ format: .venv/.dev ## rewrite the code in the one format
 	@ruff check --fix .
 	@ruff format .
 
+report: .venv/.runtime ## judge this checkout against main, or make report BASE=HEAD, and write build/report/report.html
+	@python -m report $(if $(BASE),--base '$(BASE)')
+
 ui: .venv/.runtime ## open the registry in MLflow's web page
 	@python -m churn registry show # also finds the files of a registry that was moved
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
@@ -89,10 +95,20 @@ pull: .venv/.runtime ## take over from DVC's remote what others have made, with 
 push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
 	@python -m ci.remote push
 
-bench: .venv/.runtime ## print ratios: cold run to a four-script tutorial, report to its imports, first run to pip
-	@python -m benchmarks.cold_run
+bench: .venv/.runtime ## renew docs/benchmarks.md in some ten minutes; make bench ALL=1 takes hours, and installs frameworks
+	@python -m benchmarks.stages --record
+	@python -m benchmarks.comparison --record
+	@python -m benchmarks.validation --record
+	@python -m benchmarks.merge --record
+	@python -m benchmarks.pipelines --record $(if $(ALL),,--rounds 1 --only 'dvc repro' tutorial 'tutorial, Make')
 	@python -m benchmarks.report
+ifdef ALL
+	@python -m benchmarks.pipelines --record --rounds 1 --rows 1000000 --only 'dvc repro' Kedro ZenML Metaflow Prefect Dagster
+	@python -m benchmarks.merge --record --rows 1000000
+	@python -m benchmarks.validation --record 10000000
+	@python -m benchmarks.scale --record 1000000 10000000
 	@python -m benchmarks.first_run
+endif
 
 lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
 	@for name in requirements-uv requirements requirements-snowflake requirements-bigquery requirements-lightgbm \
@@ -134,6 +150,10 @@ install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } |
 .venv/.runtime: requirements.txt requirements-uv.txt | .venv/.python .venv/.startup
 	@echo "Installing requirements.txt into .venv (some seconds) ..."
 	@$(call install,-r requirements.txt)
+	@touch $@
+
+.venv/.plots: .venv/.runtime
+	@$(BIN)/python -m report.plots_page
 	@touch $@
 
 .venv/.extra-%: requirements-%.txt .venv/.runtime

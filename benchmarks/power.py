@@ -14,7 +14,7 @@ from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
 from churn.evaluation.metrics import Floats, Z, all_metrics, as_json, roc_auc
 from churn.evaluation.paired import Differences, compare
-from churn.gate.anchor import vs_anchor
+from churn.gate.anchor import Compared, vs_anchor
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_bounds
 
@@ -94,7 +94,8 @@ class Pool:
         step, ours = self.compared(main, branch, rows), 1 / (1 + np.exp(-branch[rows]))
         outcomes = vs_baseline(len(y), step, [], gate)
         if anchor is not None:
-            outcomes += vs_anchor(len(y), self.compared(anchor, branch, rows), step, gate, "the anchor with")
+            total = Compared(len(y), self.compared(anchor, branch, rows))
+            outcomes += vs_anchor(total, Compared(len(y), step), gate, "the anchor with")
         evaluation = as_json(all_metrics(y, ours, evaluate))
         floors = list(evaluate_bounds("all", evaluation, {name: gate.overall[name] for name in FLOORS}))
         area = next(one for one in outcomes if one.kind == "vs_baseline" and one.metric == "roc_auc")

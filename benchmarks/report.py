@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.cold_run import clone
+from benchmarks.measure import clone
 
 SEED = ("seed: 42", "seed: 43")
 IDENTITY = {

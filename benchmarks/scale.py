@@ -1,24 +1,25 @@
-"""What the stages cost on ten million customers, or on a thousand columns: seconds, and the peak of memory.
+"""What the stages cost on millions of customers, or on a thousand columns: seconds, and the peak of memory.
 
-The customers are those of the sample, over and over, each time with another key, in no order. With --columns they are
-random, three of five features are numbers, and all stages run. Runs one stage after the other in a temporary folder
-(about 1 GB). Usage: python -m benchmarks.scale [ROWS] [--columns COLUMNS]
+The customers are those of `benchmarks.customers`. With --columns they are random, and three of five features are
+numbers. The stages run one after the other in a temporary folder, which takes 1 GB for ten million customers; --until
+names the last one. With --record the numbers go to docs/benchmarks.md.
+Usage: python -m benchmarks.scale [ROWS ...] [--until STAGE] [--columns COLUMNS] [--record]
 """
 
 import argparse
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+
+from benchmarks.customers import make_customers
+from benchmarks.measure import ROOT, SAMPLE, Cost, clone, module_cost
+from benchmarks.results import earlier, record
 
 import duckdb
 
-ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "data/sample/telco_customers.csv"
 DATA = ("stages.fetch", "stages.prepare", "churn profile", "stages.validate")
 MODEL = ("stages.train", "stages.evaluate", "stages.gate", "churn drift --before data/raw/customers.parquet")
+COMMIT = "dvc commit --force --quiet fetch prepare validate train evaluate gate"  # dvc.lock, which register asks for
+SCORE = (COMMIT, "stages.register", "churn score data/raw/customers.parquet scores.parquet --version 1")
 UNIFORM = "(hash(row, {0}) % 10000 / 10000)"
 KINDS = (  # of the columns that --columns asks for: the declaration, and the SQL of a value
     ("number", f"round(6 * ({UNIFORM} + hash(row, {{0}}, 1) % 1000 / 1000) + churn, 3)"),
@@ -49,27 +50,8 @@ gate:
     familywise_alpha: 0.01
     max_gain: {roc_auc: 0.1}
   when_inconclusive: {overall: pass, slices: pass}
-  anchor: {days: 90, margins: {roc_auc: 0.2}, max_gain: {roc_auc: 0.2}}
+  anchor: {days: 90, margins: {roc_auc: 0.2}, slice_margins: {roc_auc: 0.4}, max_gain: {roc_auc: 0.2}}
 """
-
-# Linux counts the memory of the process that starts another as that one's, too. So a small process starts the module.
-PEAK = """
-import resource, subprocess, sys
-status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(status)
-"""
-
-
-def make_source(target: Path, rows: int) -> None:
-    """Write a Parquet file of `rows` customers, all columns text as in the CSV, with keys that are unique."""
-    duckdb.execute(f"""
-        COPY (
-            SELECT sample.* REPLACE (lpad(CAST(number * 7919 % {rows} AS VARCHAR), 9, '0') || customerID AS customerID)
-            FROM range({rows}) AS numbers(number)
-            JOIN (SELECT *, row_number() OVER () - 1 AS line FROM read_csv('{SAMPLE}', all_varchar = true)) AS sample
-            ON number % 7043 = line
-        ) TO '{target}' (FORMAT parquet)""")
 
 
 def make_wide(folder: Path, rows: int, columns: int, churners: int = 30) -> None:
@@ -93,40 +75,57 @@ def make_wide(folder: Path, rows: int, columns: int, churners: int = 30) -> None
     (folder / "churn/features.py").write_text(features.replace("= (add_num_products,)", "= ()"))
 
 
-def run_module(module: str, folder: Path) -> tuple[float, float]:
-    """Run a module with its arguments, and return its wall time in seconds and its peak resident memory in MiB."""
-    start = time.perf_counter()
-    command = (sys.executable, "-ISc", PEAK, sys.executable, "-m", *module.split())
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        sys.exit(f"{module} failed.")
-    return time.perf_counter() - start, int(done.stdout) / 1024
+def folder_with(folder: Path, rows: int, columns: int = 0) -> Path:
+    """Clone the last commit into a folder, put a source of so many customers there, and return it."""
+    clone(folder)
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet"))
+    if columns:
+        make_wide(folder, rows, columns)
+    else:
+        make_customers(folder / "customers.parquet", rows)
+    return folder
 
 
-def main(rows: int, columns: int) -> None:
-    """Print a line a stage."""
+def short(module: str) -> str:
+    """Return the name of a stage or command."""
+    return module.removeprefix("stages.").removeprefix("churn ").split()[0]
+
+
+def stages_of(rows: int, columns: int, until: str) -> dict[str, Cost]:
+    """Run the stages until the named one, print a line a stage, and return what each cost."""
+    costs = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name in ("churn", "stages"):
-            shutil.copytree(ROOT / name, folder / name)
-        for name in ("contract.yaml", "source.sql"):
-            shutil.copy(ROOT / name, folder)
-        params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-        (folder / "params.yaml").write_text(params.replace(str(SAMPLE.relative_to(ROOT)), "customers.parquet"))
-        if columns:
-            make_wide(folder, rows, columns)
-        else:
-            make_source(folder / "customers.parquet", rows)
-        for module in (*DATA, *(MODEL if columns else ())):
-            seconds, peak = run_module(module, folder)
-            print(f"{' '.join(module.split()[:2]):16} {seconds:6.1f} s {peak:7,.0f} MiB", flush=True)
+        folder = folder_with(Path(temporary, "repository"), rows, columns)
+        for module in (*DATA, *MODEL, *SCORE):
+            name, cost = short(module), module_cost(module, folder)
+            if module == COMMIT:
+                continue
+            costs[name] = cost
+            wall, cpu, peak = costs[name]
+            print(f"{rows:>11,}  {name:9} {wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB", flush=True)
+            if name == until:
+                break
+    return costs
+
+
+def main(sizes: list[int], columns: int, until: str, recorded: bool) -> None:
+    """Measure each size."""
+    for rows in sizes:
+        costs = stages_of(rows, columns, until)
+        if recorded:
+            stages = {name: cost.as_json() for name, cost in costs.items()}
+            record("scale", {"rows": earlier("scale", "rows") | {str(rows): stages}})
 
 
 if __name__ == "__main__":
+    names = [short(module) for module in (*DATA, *MODEL, *SCORE) if module != COMMIT]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
-    parser.add_argument("rows", nargs="?", type=int, default=10_000_000)
+    parser.add_argument("rows", nargs="*", type=int, default=[1_000_000])
+    parser.add_argument("--until", choices=names, default="score", help="the last one to run")
     parser.add_argument("--columns", type=int, default=0, help="features of random customers, instead of the sample's")
+    parser.add_argument("--record", action="store_true", help="renew docs/benchmarks.md")
     asked = parser.parse_args()
-    if asked.rows < 1 or asked.columns < 0:
+    if min(asked.rows) < 1 or asked.columns < 0:
         parser.error("rows: at least 1, and columns at least 0")
-    main(asked.rows, asked.columns)
+    main(asked.rows, asked.columns, asked.until, asked.record)

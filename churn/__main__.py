@@ -35,6 +35,9 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, what) in COMMANDS.items():
         commands.add_parser(name, help=what, add_help=False)
+    if not sys.argv[1:]:
+        parser.print_help(sys.stderr)
+        sys.exit(2)
     name = parser.parse_args(sys.argv[1:2]).command
     module = import_module(COMMANDS[name][0])
     command(module.main, module.arguments(), sys.argv[2:], failed=FAILED.get(name, 1))

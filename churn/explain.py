@@ -1,18 +1,22 @@
 """Says why the last run stopped, and how to go on: `python -m churn explain`.
 
-In: the log of the stages that ran here, and for validate and gate what they wrote.
+In: params.yaml and dvc.lock, which may keep DVC from starting a stage, the log of the stages that ran here, and for
+validate and gate what they wrote.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from churn.core.errors import StageError
-from churn.core.paths import CONTRACT, GATE, LOG, PARAMS, VALIDATION
+from churn.core.errors import MORE, StageError, number_of
+from churn.core.files import YAML_LENGTH, read_text, read_yaml
+from churn.core.paths import CONTRACT, GATE, LOCK, LOG, PARAMS, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import KILLED
+from churn.core.terminal import RED, coloured
 
 AGAIN = "then run `dvc repro`, which begins at this stage"
 TO_DO = {  # by stage
@@ -48,10 +52,38 @@ def reasons_of(stage: str) -> list[str]:
         return []
 
 
+def unstarted() -> str | None:
+    """Return what keeps DVC from starting any stage, so that no log has it."""
+    with suppress(OSError):
+        if "\n<<<<<<< " in f"\n{LOCK.read_text(encoding='utf-8')}":
+            return f"{LOCK} has a merge conflict: run `make resolve`, then `dvc repro`."
+    try:
+        source = str(read_yaml(read_text(PARAMS, YAML_LENGTH), str(PARAMS))["fetch"]["source"])
+    except StageError as error:
+        return str(error)
+    except (KeyError, TypeError):
+        return None  # the stage itself says so
+    if "://" in source or Path(source).exists():
+        return None
+    pull = f"run `dvc pull {source}.dvc`" if Path(f"{source}.dvc").exists() else "correct it"
+    return f"{PARAMS}: fetch.source is {source}, which does not exist: {pull}, then run `dvc repro`."
+
+
+def to_do(stage: str, fault: str) -> str:
+    """Return the next step: where a fault names a file of settings or a line of code, to correct it there."""
+    if MORE in fault:
+        return f"Run `python -m stages.{stage}` on a terminal to read the error, and correct that line; {AGAIN}."
+    if fault.startswith((f"{PARAMS}:", f"{CONTRACT}:")):
+        return f"Correct it there; {AGAIN}."
+    return TO_DO.get(stage, f"{AGAIN.capitalize()}.")
+
+
 def explanation() -> Iterator[str]:
     """Yield the lines."""
     run = last_run()
-    if run is None:
+    if fault := unstarted():
+        yield f"no stage can start. {fault}"
+    elif run is None:
         yield "no stage has run here: `dvc repro` runs all."
     elif not run["fault"]:
         last = f"{run['stage']} ran last, in {run['seconds']:.1f} s"
@@ -59,13 +91,13 @@ def explanation() -> Iterator[str]:
     elif run["fault"] == KILLED:
         yield f"{run['stage']} was killed, or is running. Look at the memory and the time that it had; {AGAIN}."
     else:
-        reasons = reasons_of(run["stage"])
-        fault = str(run["fault"])
-        yield f"{run['stage']} stopped the last run: {fault if not reasons else fault.partition(';')[0] + '.'}"
+        reasons, fault = reasons_of(run["stage"]), str(run["fault"])
+        why = f", for {number_of(len(reasons), 'reasons')}:" if reasons else f": {fault.replace(MORE, '')}"
+        yield f"{coloured(run['stage'], RED)} stopped the last run{why}"
         yield from (f"  - {reason}" for reason in reasons[:REASONS_SHOWN])
         if len(reasons) > REASONS_SHOWN:
             yield f"  … and {len(reasons) - REASONS_SHOWN:,} more"
-        yield TO_DO.get(run["stage"], f"{AGAIN.capitalize()}.")
+        yield to_do(run["stage"], "" if reasons else fault)
 
 
 def arguments() -> argparse.ArgumentParser:

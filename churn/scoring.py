@@ -20,7 +20,7 @@ from churn.config.contract import Contract, load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError, nearest, without_password
 from churn.core.paths import CONTRACT
-from churn.core.runner import working
+from churn.core.terminal import progress, working
 from churn.data.as_of import YESTERDAY, as_day, read_query, uses_as_of
 from churn.data.conditions import relation_condition
 from churn.data.duckdb_helpers import SQL_TYPES, cast, cast_error, columns_of, connection, identifier, violations_sql
@@ -39,7 +39,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -238,12 +237,12 @@ def score(  # noqa: PLR0913  # the last one is an option
         load_table(database, given, load_params().fetch.timeout_minutes, contract.label, query)
         with working("score: checking"):
             read = read_incoming(database, contract, query.name if query else None)
-        with sink(wanted) as write, tqdm(total=read, unit=" rows", leave=False, disable=None) as progress:
+        with sink(wanted) as write, progress("score", read) as bar:
 
             def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
                 for table in tables:
                     yield table
-                    progress.update(table.num_rows)
+                    bar.update(table.num_rows)
 
             types = pa.schema(key | {"score": pa.float64(), "model_version": pa.int32()})
             rows = write("", types, shown(score_batches(database, model, contract, number)))

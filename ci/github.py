@@ -36,6 +36,11 @@ def run_before() -> Any:
     return _event()["workflow_run"] if os.environ["GITHUB_EVENT_NAME"] == "workflow_run" else None
 
 
+def action() -> str:
+    """Return the activity type of the event, such as completed."""
+    return str(_event()["action"])
+
+
 def _event() -> Any:
     return json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
 

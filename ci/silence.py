@@ -25,7 +25,7 @@ def faults() -> Iterator[str]:
     named = [branch in line.split(", ") for text in texts for line in BRANCHES.findall(text)]
     if named != [True] * 3:
         ignored = f"{' or '.join(FILES)} ignores the default branch {branch}"
-        yield f"{ignored}: add it to each line branches: [main, master]."
+        yield f"{ignored}: add it to each line branches: [main, master, trunk]."
     query = "event=schedule&status=success&per_page=1"
     if runs := github.api(f"actions/workflows/retrain.yml/runs?{query}")["workflow_runs"]:
         last = runs[0]["created_at"]

@@ -1,13 +1,16 @@
 """The report on a change: `python -m report --base origin/main`, on a laptop as in a pull request.
 
-It writes build/report/: report.md, comparison.png where there is a model to draw, and outcome.json with the verdict,
-its headline, the stage that stopped it and each reason. No customer's key or value is in them.
+It writes build/report/: report.md, the page report.html with all tables and plots, comparison.png where there is a
+model to draw, outcome.json with the verdict, its headline, the stage that stopped it and each reason, and
+judgement.json for the dossier of a version. No customer's key or value is in them.
 """
 
 import argparse
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     from churn.core.start import start_up
@@ -18,11 +21,12 @@ from churn.core.errors import StageError
 from churn.core.files import replacing, write_json
 from churn.core.git import default_branch
 from churn.core.partitions import is_partitioned
-from churn.core.paths import PARAMS, TEST
+from churn.core.paths import JUDGEMENT, PARAMS, TEST
 from churn.core.runner import command
+from churn.core.terminal import GREEN, RED, coloured, working
 from report.collect import collect, judges_itself
-from report.data import FOLDER
-from report.render import headline, markdown, terminal
+from report.data import FOLDER, ReportData
+from report.render import JUDGED, headline, markdown, page, terminal
 
 OWN_CODE = 3
 EXITS = """\
@@ -52,6 +56,18 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def judgement(data: ReportData, inputs: Sequence[Any]) -> dict[str, Any]:
+    """Return what the dossier of the version shows of the judgement, if a version is made of this evaluation."""
+    return {
+        "base": data.base,
+        "commit": data.page.commit,
+        "inputs": inputs,
+        "approved": [{"id": fault.mark, "message": fault.message} for fault in data.approved],
+        "approved_by": data.approval.by,
+        "rules": [rule.model_dump() for rule in data.rules if rule.kind in JUDGED],
+    }
+
+
 def main(asked: argparse.Namespace) -> int:
     """Write the report and print what a terminal has room for; return 0 only where the model may pass."""
     if is_partitioned(TEST):
@@ -65,13 +81,19 @@ def main(asked: argparse.Namespace) -> int:
     if Path(__file__).resolve().parents[1] != Path.cwd() and judges_itself(base):
         print("The code of this checkout judges, because a code owner approved that.")
         return OWN_CODE
-    data = collect(base, os.environ.get("BASE_NAME") or base)
+    with working(f"report: judging against {os.environ.get('BASE_NAME') or base}"):
+        data = collect(base, os.environ.get("BASE_NAME") or base)
     with replacing(FOLDER / "report.md") as tmp:
         tmp.write_text(markdown(data), encoding="utf-8")
     outcome, verdict = data.outcome, "passed" if data.outcome.passed else "blocked"
     result = {"verdict": verdict, "headline": headline(data), "stage": outcome.stage, "reasons": outcome.reasons}
     write_json(FOLDER / "outcome.json", result)
-    print(terminal(data))
+    if data.evaluation:
+        write_json(JUDGEMENT, judgement(data, data.evaluation["inputs"]))
+    with replacing(FOLDER / "report.html") as tmp:
+        tmp.write_text(page(data), encoding="utf-8")
+    first, _, rest = terminal(data).partition("\n")
+    print(coloured(first, GREEN if outcome.passed else RED), rest, sep="\n")
     return int(not outcome.passed)
 
 

@@ -21,14 +21,16 @@ from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, RAW, ROWS
 from churn.core.results import RuleOutcome
 from churn.evaluation.holdout import judged_rows, outcomes_of
 from churn.evaluation.metrics import all_metrics
-from churn.evaluation.paired import Difference, Differences, compare, difference_within
-from churn.gate.anchor import vs_anchor
+from churn.evaluation.paired import Difference, compare, compare_slices, difference_within
+from churn.evaluation.slices import slice_masks
+from churn.gate.anchor import Compared, vs_anchor
+from churn.gate.baseline import training_noise
 from churn.gate.rules import finite
 from churn.lock import stages_of
+from churn.page.filters import METRIC_ORDER, metric, signed
 from report.baseline import checked_out, fetched, scored_by_both
 from report.data import Comparison
-from report.filters import METRIC_ORDER, metric, signed
-from report.identity import other_keys
+from report.identity import other_keys, trained_anew
 from report.judge import Candidate
 from report.problem import recorded_problem
 
@@ -108,25 +110,29 @@ def _recorded(evaluation: str) -> dict[str, tuple[float, float]]:
     return found
 
 
-def since_earlier(earlier: Earlier, one: Candidate) -> tuple[int, Differences, str]:
-    """Return on how many customers an earlier model and the candidate differ, by how much, and how that was found."""
+def since_earlier(earlier: Earlier, one: Candidate) -> tuple[Compared, str]:
+    """Return how an earlier model and the candidate differ, and how that was found."""
     try:
         with checked_out(earlier.commit, CLONE) as folder:
             if not fetched(folder):
                 raise StageError("it is in no DVC cache or remote, or its dvc.lock does not fit its commit")
             is_same = sha256_of(folder / RAW) == sha256_of(RAW)
-            _, predictions, scores = scored_by_both(folder, one, None if is_same else other_keys(folder, one.contract))
-        found = compare(outcomes_of(predictions, one.contract), scores, predictions["score"], one.evaluate)
-        return len(predictions), found, f"on {number_of(len(predictions), 'customers')}"
+            rekeyed = None if is_same else other_keys(folder, one.contract)
+            trained = trained_anew(folder, one.contract, rekeyed)
+            both, predictions, scores = scored_by_both(folder, one, rekeyed)
+        rows, outcomes, ours = len(predictions), outcomes_of(predictions, one.contract), predictions["score"].to_numpy()
+        masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
+        slices = compare_slices(masks, outcomes, (scores, ours), one.evaluate, one.gate.min_slice_rows)
+        found = compare(outcomes, scores, ours, one.evaluate)
+        return Compared(
+            rows, found, tuple(slices), training_noise(rows, *trained)
+        ), f"on {number_of(rows, 'customers')}"
     except StageError as error:
         why = str(error)
     except Exception as error:  # a commit of any age and shape
         why = f"its comparison fails with {type(error).__name__}"
-    return (
-        int(judged_rows(one.predictions).sum()),
-        recorded_differences(earlier, one),
-        f"by its recorded metrics, because {why}",
-    )
+    recorded = Compared(int(judged_rows(one.predictions).sum()), recorded_differences(earlier, one))
+    return recorded, f"by its recorded metrics, because {why}"
 
 
 def recorded_differences(earlier: Earlier, one: Candidate) -> dict[str, Difference]:
@@ -175,10 +181,10 @@ def vs_earlier(
     elif earlier.model == _model((main / LOCK).read_text(encoding="utf-8")):
         sentence = f"{_capital(earlier.name)} is its model of today, so it is compared once."
     else:
-        rows, total, how = since_earlier(earlier, one)
-        rules = tuple(vs_anchor(rows, total, step.overall, one.gate, earlier.name))
-        named = (name for name in METRIC_ORDER if name in total and name in one.gate.anchor.margins)
-        listed = ", ".join(f"{metric(name)} {_words(total[name])}" for name in named)
+        total, how = since_earlier(earlier, one)
+        rules = tuple(vs_anchor(total, step.compared, one.gate, earlier.name))
+        named = (name for name in METRIC_ORDER if name in total.overall and name in one.gate.anchor.margins)
+        listed = ", ".join(f"{metric(name)} {_words(total.overall[name])}" for name in named)
         sentence = f"Against {earlier.name}, {how}: {listed}."
     (holdout,) = (account or {}).get("holdout_sha256", ("",))
     return rules, (sentence, reuse(verdicts(main, history, holdout)))

@@ -34,12 +34,12 @@ from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange, OtherKeys
 from report.flips import flips, flips_by_seed
-from report.identity import copy_snapshot, other_keys, renamed_features
+from report.identity import copy_snapshot, other_keys, renamed_features, trained_anew
 from report.judge import Candidate
 from report.selection import easier_holdout
 from report.settings import mains_contract, mains_params
 from report.state import dvc, logged_runs
-from report.values import customer_changes, twins
+from report.values import again, customer_changes, twins
 
 import numpy as np
 import numpy.typing as npt
@@ -272,22 +272,31 @@ def scored_by_both(
 
 def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: Path) -> Comparison:
     """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
+    trained, new = trained_anew(main, one.contract, rekeyed)  # before main's code overwrites its tables
     both, predictions, scores = scored_by_both(main, one, rekeyed)
     y, ours = predictions[one.contract.label].to_numpy(), predictions["score"].to_numpy()
     outcomes = outcomes_of(predictions, one.contract)
     masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
     slices = tuple(compare_slices(masks, outcomes, (scores, ours), one.evaluate, one.gate.min_slice_rows))
     threshold = one.evaluate.threshold
-    draw({"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}, picture)
+    drawn = {"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}
+    draw(drawn, picture)
     own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
     customer = one.contract.customer if one.contract.customer in own else one.contract.key
     columns = [customer, one.contract.label, "score"]
     differences = compare(outcomes, scores, ours, one.evaluate)
     by_seed = flips_by_seed(one.features[both], ours, load_params().train, one.evaluate, one.contract)
     return Comparison(
-        *(len(y), int(judged_rows(one.predictions).sum()), differences, slices),
-        easier_holdout(own[judged_rows(own)][columns], here[columns]),
-        *(flips(scores, ours, one.evaluate), by_seed),
+        rows=len(y),
+        holdout=int(judged_rows(one.predictions).sum()),
+        overall=differences,
+        slices=slices,
+        easier=easier_holdout(own[judged_rows(own)][columns], here[columns]),
+        flips=flips(scores, ours, one.evaluate),
+        by_seed=by_seed,
+        trained=trained,
+        new=new,
+        curves=drawn,
     )
 
 
@@ -314,4 +323,5 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
         return DataChange(rows, drift)
     rekeyed, names, theirs = other_keys(main, contract), renamed_features(main), mains_contract(main)
     labels, values = customer_changes(main, theirs, contract, rekeyed.pairs, names)
-    return DataChange(rows, drift, labels, rekeyed, values, twins(main, theirs, contract, names))
+    both = twins(main, theirs, contract, names)
+    return DataChange(rows, drift, labels, rekeyed, values, both, again(main, theirs, contract, rekeyed.pairs, names))

@@ -12,9 +12,9 @@ from churn.core.files import read_yaml, sha256_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, PARAMS, PROFILE
 from churn.lock import first_difference, stages_of
+from churn.page.filters import flat, value
 from report.data import Change, Note
 from report.faults import Fault
-from report.filters import value
 from report.settings import looser
 
 # Files that judge, that run before the judge or in a job with rights, or that decide what is fetched; `*` matches `/`,
@@ -54,19 +54,10 @@ def value_changes(base: str) -> tuple[Change, ...]:
     """
     changes = list[Change]()
     for path in (CONTRACT, PARAMS):
-        before = _flat(read_yaml(git("show", f"{base}:./{path}") or "", str(path)))
-        after = _flat(read_yaml(path.read_text(encoding="utf-8") if path.exists() else "", str(path)))
+        before = flat(read_yaml(git("show", f"{base}:./{path}") or "", str(path)))
+        after = flat(read_yaml(path.read_text(encoding="utf-8") if path.exists() else "", str(path)))
         changes += _differences(path, before, after)
     return tuple(changes)
-
-
-def _flat(values: Any, name: str = "") -> dict[str, Any]:
-    """Return the values of nested mappings by dotted name."""
-    if not isinstance(values, Mapping):
-        return {name: values} if name else {}
-    return {
-        key: one for part, inner in values.items() for key, one in _flat(inner, f"{name}.{part}".lstrip(".")).items()
-    }
 
 
 def _differences(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:

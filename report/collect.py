@@ -3,9 +3,10 @@
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError, number_of
 from churn.core.git import git
-from churn.core.paths import CONTRACT, EVALUATION, GATE, MODEL, PARAMS, RAW, ROWS, TEST, TRAIN, VALIDATION
+from churn.core.paths import CONTRACT, EVALUATION, GATE, MODEL, PARAMS, PLOTS, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome, read_result
 from churn.gate.rules import root_causes, unexplained
 from churn.lock import ORDER
+from churn.page.charts import read_confusion, read_curves, read_importance
 from report.anchor import vs_earlier
 from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
-from report.data import FOLDER, Note, OtherKeys, Outcome, ReportData, Run
+from report.data import FOLDER, Note, OtherKeys, Outcome, PageData, ReportData, Run
 from report.faults import Fault, given_approval, missing_comparison
 from report.identity import renamed_features
 from report.judge import candidate, judged
@@ -85,8 +87,24 @@ def collect(base: str, name: str) -> ReportData:
         with suppress(StageError):  # of settings that this code does not know
             picture_alone(PICTURE)
     validated = (result_of("validate", VALIDATION, runs) or {}).get("notes", ())
+    data.page = page_data(data, commit)
     data.notes, data.has_picture = (*data.notes, *notes, *map(Note, validated)), PICTURE.exists()
     return data
+
+
+def page_data(data: ReportData, commit: str | None) -> PageData:
+    """Return what only the page shows, as far as it can be read here: settings, lineage and the plots' tables."""
+    lineage = {"Commit": git("rev-parse", "HEAD") or "unknown", f"Commit of {data.base}": commit or "unknown"}
+    lineage |= dict((data.evaluation or {}).get("inputs", ()))
+    found: dict[str, Any] = {"commit": lineage["Commit"], "lineage": lineage}
+    readers: dict[str, Callable[[], Any]] = {"params": load_params, "contract": load_contract}
+    if data.evaluation:
+        tables = {"curves": read_curves, "counts": read_confusion, "importance": read_importance}
+        readers |= {name: partial(read, PLOTS) for name, read in tables.items()}
+    for name, read in readers.items():
+        with suppress(StageError):  # the outcome names settings, and a branch may write other plots
+            found[name] = read()
+    return PageData(**found)
 
 
 @contextmanager

@@ -1,12 +1,19 @@
 """The data of a report: other modules collect it, and report/render.py renders it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from churn.config.contract import Contract
+from churn.config.params import Params
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Differences, SliceDifferences
+from churn.evaluation.plots import Curves
+from churn.gate.anchor import Compared
+from churn.gate.baseline import training_noise
+from churn.page.charts import Importance
 from churn.quality.drift import FeatureDrift, RowChanges
 from report.faults import NOT_APPROVED, Approval, Fault
 
@@ -50,7 +57,8 @@ class Comparison:
 
     `easier` is the ROC AUC of main's model on its own holdout and on this one, where that is higher beyond noise.
     `flips` are those against main's model, and `by_seed` those of the branch's model with another seed, if one was
-    trained.
+    trained. `trained` is how many customers the branch's model learned from, and `new` how many of them main's did not.
+    `curves` are main's and the branch's.
     """
 
     rows: int
@@ -60,6 +68,19 @@ class Comparison:
     easier: tuple[float, float] | None = None
     flips: Flips | None = None
     by_seed: Flips | None = None
+    trained: int = 0
+    new: int = 0
+    curves: Mapping[str, Curves] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def compared(self) -> Compared:
+        """What the gate judges."""
+        return Compared(self.rows, self.overall, self.slices, training_noise(self.rows, self.trained, self.new))
+
+    @property
+    def wider(self) -> float:
+        """By which part other training customers widen the noise of each difference."""
+        return sqrt(1 + self.compared.training) - 1
 
 
 class Note(NamedTuple):
@@ -105,6 +126,15 @@ class TwinCount:
         return self.twins / max(self.holdout, 1)
 
 
+class AgainCount(NamedTuple):
+    """How many customers are new, and known to main, and how many of either are like a known one."""
+
+    new: int
+    new_alike: int
+    known: int
+    known_alike: int
+
+
 @dataclass(frozen=True)
 class OtherKeys:
     """Customers that have another key than on main.
@@ -122,6 +152,7 @@ class DataChange:
 
     `labels`, `rekeyed`, `values` and `twins` are those of the prepared tables, missing where nothing was prepared.
     `values` has for each feature how many of the customers in both have another value, `twins` main's and these.
+    `again` counts new customers like main's.
     """
 
     rows: RowChanges
@@ -130,6 +161,20 @@ class DataChange:
     rekeyed: OtherKeys | None = None
     values: Mapping[str, int] = field(default_factory=dict)
     twins: tuple[TwinCount, TwinCount] | None = None
+    again: AgainCount | None = None
+
+
+@dataclass(frozen=True)
+class PageData:
+    """What only the page has room for: the commit, all settings, and the plots' tables of this branch alone."""
+
+    commit: str = ""
+    params: Params | None = None
+    contract: Contract | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
+    curves: Curves = field(default_factory=dict)
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    importance: Sequence[Importance] = ()
 
 
 @dataclass
@@ -158,3 +203,4 @@ class ReportData:
     base_account: Mapping[str, Any] | None = None
     runs: tuple[Run, ...] = ()
     has_picture: bool = False
+    page: PageData = field(default_factory=PageData)

@@ -7,10 +7,12 @@ from churn.config.contract import Column, Contract, load_contract
 from churn.core.errors import StageError
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
-from churn.quality.drift import TURNOVER
+from churn.data.split import among
 from report.data import OtherKeys
 from report.settings import mains_contract
+from report.values import beyond_chance, coarse
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
@@ -61,8 +63,8 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
 
     Of customers with several rows, the group is the one that is new or gone. The label, which time may change, does not
     count. Where contents are not unique, a customer like one that main was trained on counts as that one. Raises
-    StageError where too many keys came and went without such a match: main's training customers could not be told from
-    new ones.
+    StageError where the other new customers are near-duplicates of those who are gone, beyond chance: main's training
+    customers could not be told from new ones. By chance as many are as of those who are gone among themselves.
     """
     tables = {"before": main / RAW, "after": RAW, "trained": main / TRAIN}
     key = identifier(contract.key)
@@ -72,26 +74,38 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
         columns = [identifier(name) for name in shared if name not in (contract.key, contract.label, contract.group)]
         customer = identifier(contract.customer if contract.customer in before else contract.key)
         content = f"hash({', '.join(columns)})" if columns else "0"
+        features = [name for name in contract.fetched_features if name in shared]
+        near = [coarse(name, contract.columns[name].type) for name in features]
+        nearly = f"hash({', '.join(near)})" if near else "0"
         for table, one, other in (("gone", "before", "after"), ("new", "after", "before")):
             database.execute(
-                f"CREATE TEMP TABLE {table} AS SELECT {key}, {content} AS content FROM {one}"
+                f"CREATE TEMP TABLE {table} AS SELECT {key}, {customer}::VARCHAR AS customer, {content} AS content,"
+                f" {nearly} AS nearly FROM {one}"
                 f" WHERE {customer}::VARCHAR NOT IN"
                 f" (SELECT {customer}::VARCHAR FROM {other} WHERE {customer} IS NOT NULL)"
             )
-        customers, gone, new = database.execute(
-            """
-            SELECT (SELECT count(*) FROM before),
-                (SELECT count(*) FROM gone WHERE content NOT IN (SELECT content FROM new)),
-                (SELECT count(*) FROM new WHERE content NOT IN (SELECT content FROM gone))
+        customers, gone, new, alike, expected = database.execute(
+            f"""
+            WITH lost AS (FROM gone WHERE content NOT IN (SELECT content FROM new)),
+                came AS (FROM new WHERE content NOT IN (SELECT content FROM gone))
+            SELECT (SELECT count(*) FROM before), (SELECT count(*) FROM lost), (SELECT count(*) FROM came),
+                (SELECT count(*) FROM came WHERE nearly IN (SELECT nearly FROM lost)), {_shared("lost", "nearly")}
             """
         ).fetchall()[0]
         # protection: customers with other keys are matched
-        if min(gone, new) > TURNOVER * customers:
+        if gone and new and beyond_chance(alike / new, expected / gone, new, gone):
             raise StageError(
-                f"{gone:,} of main's {customers:,} keys in {contract.key} are gone and {new:,} are new, and no columns"
-                " match them, so nobody knows on which of these customers main was trained; keep the keys as main has"
-                " them"
+                f"{gone:,} of main's {customers:,} keys in {contract.key} are gone and {new:,} are new, of which"
+                f" {alike:,} have nearly the columns of one that is gone, so nobody knows on which of these customers"
+                " main was trained; keep the keys as main has them"
             )
+        # Of many who came and went, a few are equal by chance.
+        all_gone, all_new, equal, by_chance = database.execute(
+            "SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM new),"
+            f" (SELECT count(*) FROM new WHERE content IN (SELECT content FROM gone)), {_shared('gone', 'content')}"
+        ).fetchall()[0]
+        if all_gone and all_new and not beyond_chance(equal / all_new, by_chance / all_gone, all_new, all_gone, 0):
+            database.execute("DELETE FROM gone")
         trained_on = database.sql(
             f"SELECT {key} FROM new WHERE content IN (SELECT content FROM gone SEMI JOIN trained USING ({key}))"
         )
@@ -104,6 +118,21 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
             f"SELECT one.key AS before, other.key AS after FROM {one} one JOIN {other} other USING (content, place)"
         )
         return OtherKeys(pairs.to_arrow_table(), trained_on.to_arrow_table()[0].to_pandas())
+
+
+def _shared(table: str, column: str) -> str:
+    """Return the SQL of how many rows share the value of a column with another customer of the table."""
+    shared = f"SELECT {column} FROM {table} GROUP BY {column} HAVING count(DISTINCT customer) > 1"
+    return f"(SELECT count(*) FROM {table} WHERE {column} IN ({shared}))"
+
+
+def trained_anew(main: Path, contract: Contract, rekeyed: OtherKeys | None) -> tuple[int, int]:
+    """Return how many customers the model here was trained on, and how many of them that in `main` was not."""
+    tables = ((main / TRAIN, mains_contract(main).customer), (TRAIN, contract.customer))
+    known, here = (pq.read_table(path, columns=[name])[0].to_pandas().drop_duplicates() for path, name in tables)
+    if rekeyed and contract.customer == contract.key:
+        known = pd.concat([known, rekeyed.trained_on])
+    return len(here), int((~among(here, known)).sum())
 
 
 def copy_snapshot(path: Path, names: Mapping[str, str]) -> None:

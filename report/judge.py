@@ -268,5 +268,6 @@ def judged(
     # protection: the verdict is made anew
     rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if compared:
-        rules += vs_baseline(compared.rows, compared.overall, compared.slices, one.gate)
+        step = compared.compared
+        rules += vs_baseline(step.rows, step.overall, step.slices, one.gate, step.training)
     return tuple(rules), tuple(faults)

@@ -1,6 +1,6 @@
-"""Renders the report for a pull request and for a terminal, from report/templates/.
+"""Renders the report for a pull request, as a page and for a terminal, from report/templates/.
 
-Every value is escaped for Markdown, or for a terminal: a column may be called anything. Markup is not escaped again.
+Every value is escaped for Markdown, HTML or a terminal: a column may be called anything. Markup is not escaped again.
 Only macros and the filters `escaped` and `plain` make it.
 """
 
@@ -11,13 +11,17 @@ from typing import Any
 
 from churn.config.params import PROFIT
 from churn.gate.rules import OVERALL
+from churn.page.charts import charts
+from churn.page.filters import METRIC_ORDER, metric
+from churn.page.render import rendered
 from report import filters
 from report.changes import loosened
 from report.data import ReportData
 from report.faults import Fault, to_approve
-from report.filters import METRIC_ORDER, SLICE_METRICS, escaped, metric, plain
+from report.filters import SLICE_METRICS, escaped, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
+JUDGED = ("vs_baseline", "max_gain", "vs_anchor")  # the rules that compare with main's models
 LIMIT = 60_000  # characters; GitHub refuses a comment of more than 65,536
 
 
@@ -64,12 +68,17 @@ def markdown(data: ReportData) -> str:
         length += len(text)
         return text
 
-    worse = data.comparison and any(one.verdict == "worse" for one in data.comparison.overall.values())
-    easier = data.comparison and data.comparison.easier
-    warned = worse or easier or data.approved or any(map(loosened, data.changes))
-    mark = "⛔" if not data.outcome.passed else "⚠️" if warned else "✅"
-    text = _rendered("report.md.j2", escaped, data, mark=mark, section=section, left_out=left_out)
+    text = _rendered("report.md.j2", escaped, data, mark=_mark(data), section=section, left_out=left_out)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+
+
+def page(data: ReportData) -> str:
+    """Return the report as a page that needs no other file; it leaves nothing out."""
+    curves = data.comparison.curves if data.comparison else {"this branch": data.page.curves}
+    drawn = all(curves.values()) and bool(curves)
+    own = {"charts": charts(curves) if drawn else [], "models": [data.base, "this branch"][-len(curves) :]}
+    own |= {"mark": _mark(data), "SLICE_METRICS": SLICE_METRICS, "JUDGED": JUDGED}
+    return rendered("report.html.j2", [TEMPLATES], filters.ORDERS, **vars(data.page) | vars(data) | own | _common(data))
 
 
 def terminal(data: ReportData) -> str:
@@ -78,6 +87,14 @@ def terminal(data: ReportData) -> str:
     findings += [f"failed: {one['sentence']}" for one in data.broken]
     findings += [f"failed: {rule.message}" for rule in data.rules if rule.status == "failed"]
     return _rendered("terminal.txt.j2", plain, data, findings=findings)
+
+
+def _mark(data: ReportData) -> str:
+    if not data.outcome.passed:
+        return "⛔"
+    worse = data.comparison and any(one.verdict == "worse" for one in data.comparison.overall.values())
+    easier = data.comparison and data.comparison.easier
+    return "⚠️" if worse or easier or data.approved or any(map(loosened, data.changes)) else "✅"
 
 
 def _refused(data: ReportData) -> tuple[Fault, ...]:
@@ -97,8 +114,12 @@ def _rendered(template: str, escape: Callable[[object], str], data: ReportData, 
         lstrip_blocks=True,
     )
     environment.filters |= {one.__name__: one for one in filters.FILTERS}
+    values |= _common(data) | {"SLICE_METRICS": SLICE_METRICS, "OVERALL": OVERALL}
+    return environment.get_template(template).render(vars(data), **values)
+
+
+def _common(data: ReportData) -> dict[str, Any]:
     profit = data.comparison.overall[PROFIT].branch if data.comparison else (data.evaluation or {}).get(PROFIT)
     metrics = [name for name in METRIC_ORDER if name != PROFIT or profit is not None]
-    values |= {"headline": headline(data), "METRICS": metrics, "SLICE_METRICS": SLICE_METRICS, "OVERALL": OVERALL}
-    values |= {"refused": _refused(data), "to_approve": to_approve(_refused(data))}
-    return environment.get_template(template).render(vars(data), **values)
+    refused = _refused(data)
+    return {"headline": headline(data), "METRICS": metrics, "refused": refused, "to_approve": to_approve(refused)}

@@ -12,7 +12,7 @@ from churn.core.errors import number_of
 from churn.core.paths import CONTRACT, TEST, TRAIN
 from churn.data.duckdb_helpers import SQL_TYPES, cast, identifier, in_chunks, parquet_views
 from churn.quality.profile_checks import REACH, standard_error
-from report.data import DataChange, LabelChanges, TwinCount
+from report.data import AgainCount, DataChange, LabelChanges, TwinCount
 from report.faults import Fault
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ TOGETHER = 100  # counts in a query
 NOTED = 0.05  # of main's customers: from here on a column without a limit is named in a warning
 COLUMNS_NOTED = 5
 TWINS = 0.05  # of the holdout, beyond main's share and chance
+AGAIN = 0.01  # of all customers may be main's again, under another key
 GRID = 50  # steps of ln(1 + number): twins differ by 2 % at most, and a cent moves 1 of 40 across a step
 APPROVAL = "or let a code owner approve the reason"
 
@@ -74,12 +75,40 @@ def twins(main: Path, theirs: Contract, ours: Contract, names: Mapping[str, str]
     counts = []
     with parquet_views(_files(main), "cannot be read; run `dvc repro`, which makes it first") as database:
         for side, place in (("before", 0), ("after", 1)):
-            content = ", ".join(_coarse(feature[place], feature[2]) for feature in features)
+            content = ", ".join(coarse(feature[place], feature[2]) for feature in features)
             counted = f"SELECT count(*) FROM {side}_"
             twin = f"{counted}test WHERE hash({content}) IN (SELECT hash({content}) FROM {side}_train)"
             counts.append(database.execute(f"SELECT ({twin}), ({counted}test), ({counted}train)").fetchall()[0])
     before, after = (TwinCount(*count) for count in counts)
     return before, after
+
+
+def again(
+    main: Path, theirs: Contract, ours: Contract, rekeyed: pa.Table, names: Mapping[str, str]
+) -> AgainCount | None:
+    """Return how many new customers have a near-duplicate among those that main knows, and how many of the latter have.
+
+    None where a customer has several rows, because these are alike, and where no feature is shared.
+    """
+    if ours.group or not (features := _shared(theirs, ours, names)):
+        return None
+    content = ", ".join(coarse(after, kind) for _, after, kind in features)
+    with parquet_views(_files(main), "cannot be read; run `dvc repro`, which makes it first") as database:
+        database.register("rekeyed", rekeyed)
+        before, after = (_customers(side, contract) for side, contract in (("before", theirs), ("after", ours)))
+        counts = database.execute(
+            f"""
+            WITH here AS (
+                SELECT hash({content}) AS content,
+                    __key IN (SELECT __key FROM ({before}) UNION ALL SELECT after FROM rekeyed) AS known
+                FROM ({after})
+            ), contents AS (SELECT content, count(*) AS has FROM here WHERE known GROUP BY content)
+            SELECT count(*) FILTER (NOT known), count(has) FILTER (NOT known), count(*) FILTER (known),
+                count(*) FILTER (known AND has > 1)
+            FROM here LEFT JOIN contents USING (content)
+            """
+        ).fetchall()[0]
+    return AgainCount(*counts)
 
 
 def _shared(theirs: Contract, ours: Contract, names: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -106,7 +135,8 @@ def _value(side: str, name: str, kind: str) -> str:
     return f"TRY_CAST({side}.{identifier(name)} AS {'FLOAT' if kind == 'number' else SQL_TYPES[kind]})"
 
 
-def _coarse(name: str, kind: str) -> str:
+def coarse(name: str, kind: str) -> str:
+    """Return the SQL of a value as near-duplicates share it."""
     value = cast(name, kind)
     return f"round(sign({value}) * ln(1 + abs({value})) * {GRID})" if kind in ("integer", "number") else value
 
@@ -128,15 +158,37 @@ def value_faults(change: DataChange, contract: Contract) -> Iterator[Fault]:
     if change.twins:
         before, after = change.twins
         grown = min(1.0, before.share * max(1.0, after.training / max(before.training, 1)))
-        chance = REACH * standard_error(grown, after.share, before.holdout, after.holdout)
         # protection: no more near-duplicates than on main
-        if after.share > grown + TWINS + chance:
+        if beyond_chance(after.share, grown, after.holdout, before.holdout):
             yield Fault(
                 f"{number_of(after.twins, 'customers')} of the holdout have a near-duplicate in the training table"
                 f" ({after.share:.1%}, on main {before.share:.1%}): look for customers with several keys, {APPROVAL}",
                 "duplicates",
                 ("holdout",),
             )
+    if change.again:
+        yield from _again_faults(change.again)
+
+
+def _again_faults(count: AgainCount) -> Iterator[Fault]:
+    """Yield a fault where customers that main knows came again under other keys, beyond chance."""
+    new, alike, known, _ = count
+    if not new or not known:
+        return
+    expected = count.known_alike / known
+    # protection: customers that main knows are not new
+    if alike - expected * new > AGAIN * (new + known) and beyond_chance(alike / new, expected, new, known):
+        yield Fault(
+            f"{alike:,} of the {new:,} new customers have a near-duplicate among those that main knows"
+            f" ({alike / new:.1%}, of these {expected:.1%}): look for customers with several keys, {APPROVAL}",
+            "duplicates",
+            ("new",),
+        )
+
+
+def beyond_chance(share: float, expected: float, rows: float, others: float, least: float = TWINS) -> bool:
+    """Return whether a share of `rows` is larger than that `expected` of `others`, by `least` and beyond chance."""
+    return share > expected + least + REACH * standard_error(expected, share, others, rows)
 
 
 def value_notes(change: DataChange | None, contract: Contract) -> Iterator[str]:

@@ -26,7 +26,8 @@ from churn.core.files import replacing, sha256_of, write_json
 from churn.core.partitions import local_file, partitions_of
 from churn.core.paths import EVALUATION, MODEL, PLOTS, PREDICTIONS, ROWS, TEST
 from churn.core.results import read_result
-from churn.core.runner import run, working
+from churn.core.runner import run
+from churn.core.terminal import working
 from churn.data.conditions import condition_faults
 from churn.data.periods import train_until
 from churn.data.split import digest_of, key_lines
@@ -123,7 +124,7 @@ def print_metrics(measured: Mapping[str, Any], rows: int, contract: Contract) ->
         beside = f"  until {day}: {_shown(measured[EARLIER], name)}" if day else ""
         print(f"evaluate: {name:27}{_shown(measured, name)}{beside}")
     slices, threshold = len(measured["slices"]), measured["threshold"]
-    print(f"evaluate: {rows:,} {contract.unit}, {slices} slices, threshold {threshold:g}")
+    print(f"evaluate: {rows:,} {contract.unit}, {slices} slices, threshold {threshold:g}, 95 % intervals")
 
 
 def _shown(measured: Mapping[str, Any], name: str) -> str:

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 from churn.config.check import checked_settings, profile_note
 from churn.core.paths import RAW
 from churn.core.runner import run
+from churn.core.terminal import status
 from churn.data.conditions import condition_faults
 from churn.data.partitioning import partitioned_snapshot
 from churn.data.snapshot import snapshot
@@ -24,7 +25,7 @@ def main() -> None:
     """Fetch what params.yaml names."""
     settings, contract = checked_settings(condition_faults)
     if note := profile_note(contract):
-        print(f"fetch: NOTE: {note}", file=sys.stderr)
+        print(f"fetch: {status('NOTE')}: {note}", file=sys.stderr)
     params = settings.fetch
     if settings.compute.engine == "dask":
         rows = partitioned_snapshot(params, contract, RAW, settings.compute)

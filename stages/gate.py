@@ -15,7 +15,10 @@ from churn.core.files import write_json
 from churn.core.paths import EVALUATION, GATE, MODEL, PARAMS, TEST, VALIDATION
 from churn.core.results import RuleOutcome, read_result
 from churn.core.runner import run
+from churn.core.terminal import status
 from churn.gate.rules import Values, evaluate_rules, loose_bounds, root_causes, shown, unexplained
+
+NAMED = 3  # reasons in the last line; the table above has all
 
 
 def lineage(evaluation: Values, validation: Values) -> dict[str, str | None]:
@@ -42,11 +45,11 @@ def evidence_faults(evaluation: Values, validation: Values) -> list[str]:
 def print_table(outcomes: list[RuleOutcome], failed: list[RuleOutcome]) -> None:
     """Print a line for each bound of params.yaml, and for each rule that failed for a reason of its own, aligned."""
     listed = [rule for rule in outcomes if rule.kind == "bound" or rule in failed]
-    width = max(len(f"{rule.scope} {rule.label}") for rule in listed)
+    scopes, labels = (max(len(getattr(rule, name)) for rule in listed) for name in ("scope", "label"))
     for rule in listed:
         margin = "" if rule.margin is None else f"margin {rule.margin:+.4f}"
-        name, limit = f"{rule.scope} {rule.label}", f"{rule.bound} {rule.limit:g}"
-        print(f"gate: {rule.status}  {name:{width}}  {shown(rule.value):>7}  {limit:10} {margin}".rstrip())
+        name, limit = f"{rule.scope:{scopes}}  {rule.label:{labels}}", f"{rule.bound} {rule.limit:g}"
+        print(f"gate: {status(rule.status, 7)}  {name}  {shown(rule.value):>7}  {limit:10}  {margin}".rstrip())
 
 
 def main() -> None:
@@ -63,13 +66,15 @@ def main() -> None:
     write_json(GATE, result | {"rules": rules} | lineage(evaluation, validation))
     print_table(outcomes, list(unexplained(outcomes, evaluation)))
     for note in (*loose_bounds(outcomes), *(() if faults else causes)):
-        print(f"gate: NOTE: {note}")
+        print(f"gate: {status('NOTE')}: {note}")
     if faults:
-        raise StageError(f"blocked: {'; '.join(faults)}. The rules are in {PARAMS}, the result in {GATE}.")
+        more = f"; and {len(faults) - NAMED} more, see above" if len(faults) > NAMED else ""
+        named = "; ".join(faults[:NAMED])
+        raise StageError(f"blocked: {named}{more}. The rules are in {PARAMS}, the result in {GATE}.")
     for rule in outcomes:
         if rule.status == "skipped":
-            print(f"gate: {rule.message}")
-    print(f"gate: passed, {number_of(sum(rule.status == 'passed' for rule in outcomes), 'rules')}")
+            print(f"gate: {status('skipped')}  {rule.message.removesuffix(': skipped')}")
+    print(f"gate: {status('passed')}, {number_of(sum(rule.status == 'passed' for rule in outcomes), 'rules')}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
 """register: an MLflow version of the model, with its whole lineage, and on main the alias champion on it.
 
-In: the model, both tables, the predictions, the evaluation, the plots and the gate's result. Out: the version, in the
-registry that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), and a receipt that stays out of Git
-and of DVC's cache, so that no other machine takes it for its own. Fails when the gate did not pass exactly
-this model and these tables, when dvc.lock has others, when the version, served from its own files, predicts something
-else or fails, and when the registry fails. The same model and data make no second version, and what is worse than the
-champion does not follow it. Outside of a clean checkout of main (churn/registry/mainline.py) the version is at most
-`candidate`.
+In: the model, both tables, the predictions, metrics/ and plots/. Out: the version, with its dossier, in the registry
+that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), and a receipt that stays out of Git and of DVC's
+cache, so that no other machine takes it for its own. Fails when the gate did not pass exactly this model and these
+tables, when dvc.lock has others, when the version, served from its own files, predicts something else or fails, and
+when the registry fails. The same model and data make no second version, and what is worse than the champion does not
+follow it. Outside of a clean checkout of main (churn/registry/mainline.py) the version is at most `candidate`.
 """
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,20 +25,33 @@ from churn.core.cluster import scratch
 from churn.core.errors import StageError
 from churn.core.files import sha256_of, write_json
 from churn.core.partitions import first_files
-from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, PLOTS, PREDICTIONS, REGISTRATION, TEST, TRAIN
+from churn.core.paths import (
+    EVALUATION,
+    GATE,
+    LOCK,
+    MODEL,
+    PLOTS,
+    PREDICTIONS,
+    REGISTRATION,
+    ROWS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+)
 from churn.core.results import read_result
 from churn.core.runner import run
 from churn.evaluation.holdout import EARLIER
 from churn.gate.rules import shown
 from churn.modeling.model import read_scores
+from churn.registry.champion import moves_of
 from churn.registry.client import ensure_model, experiment_id, log_model, registry, write
+from churn.registry.dossier import dossier
 from churn.registry.lineage import commit_tags, lock_digest, refuse_unlocked
 from churn.registry.mainline import promoting_branch, settings_of, why_not
+from churn.registry.package import DOSSIER
 from churn.registry.promotion import nominate, promote
 from churn.registry.verification import Serve, serving_process
 from churn.registry.versions import ELSEWHERE, FILES, MADE_BY, MAIN, VERIFIED, files_of, only_version
-
-import pandas as pd
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,7 +63,7 @@ BATCH = 100  # the most parameters that MLflow takes at once
 def content_of(result: Mapping[str, Any]) -> dict[str, str]:
     """Return the SHA-256 of the model and of both tables.
 
-    Raises StageError unless the gate's `result` passed just these, and dvc.lock has them, the evaluation and it.
+    Raises StageError unless the gate's `result` passed just these, and dvc.lock has them and all of metrics/.
     """
     if result.get("verdict") != "passed":
         raise StageError(f"{GATE} has {result.get('verdict')!r}, not 'passed': nothing is registered.")
@@ -61,7 +72,7 @@ def content_of(result: Mapping[str, Any]) -> dict[str, str]:
     for name, path in files.items():
         if result.get(name) != content[name]:
             raise StageError(f"{GATE} is the result for another {path}: nothing is registered; run `dvc repro`.")
-    refuse_unlocked((*files.values(), EVALUATION, GATE), LOCK)
+    refuse_unlocked((*files.values(), ROWS, VALIDATION, EVALUATION, GATE), LOCK)
     return content
 
 
@@ -94,8 +105,6 @@ def parameters_of(params: Params) -> dict[str, str]:
 
 def create_version(client: "MlflowClient", params: Params, contract: Contract, tags: Mapping[str, str]) -> None:
     """Log a run with everything the model came from, and, when all is there, make a version of it."""
-    from churn.evaluation.plots import draw
-
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
     model, evaluation = params.registration.model, read_result(EVALUATION)
@@ -111,15 +120,13 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
         for context, (path, digest) in tables.items()
     ]
     write(client.log_inputs, run_id, datasets)  # the rows of datasets belong to the experiment
-    with tempfile.TemporaryDirectory() as folder:
-        curves = {path.stem: pd.read_csv(path) for path in sorted(PLOTS.glob("*.csv"))}
-        draw({tags["commit"][:8]: curves}, Path(folder) / "evaluation.png")
-        client.log_artifacts(run_id, folder, "plots")
     client.log_artifacts(run_id, str(PLOTS), "plots")
     for file in (EVALUATION, GATE, LOCK, Path("requirements.txt")):
         if file.exists():
             client.log_artifact(run_id, str(file))
-    model_id, digest = log_model(client, run_id, MODEL, contract, params.train.estimator.partition(".")[0])
+    page = dossier(params, contract, tags, moves_of(client.get_registered_model(model)))
+    library = params.train.estimator.partition(".")[0]
+    model_id, digest = log_model(client, run_id, contract, library, {DOSSIER: page})
     client.set_terminated(run_id)
     client.create_model_version(model, f"models:/{model_id}", run_id, {**tags, FILES: digest}, model_id=model_id)
 

@@ -27,7 +27,8 @@ from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
-from churn.core.runner import run, working
+from churn.core.runner import run
+from churn.core.terminal import working
 from churn.modeling.boosting import NOT_YOURS as NOT_YOURS_IN
 from churn.modeling.boosting import BoostedTrees, library_of
 from churn.modeling.model import read_table, save_model
@@ -216,11 +217,13 @@ def main() -> None:
     model = build_model(build_classifier(params), contract)
     name, rows = params.estimator.rpartition(".")[2], validated["rows"]
     print(f"train: {name} on {rows:,} {contract.unit}, {len(contract.features)} features ...", flush=True)
-    with working("train: fitting"):
-        if settings.compute.engine == "dask":
+    if settings.compute.engine == "dask":
+        with working("train: fitting"):
             model = fit_partitions(model, rows, contract, settings.compute)
-        else:
-            features, labels, _ = read_table(TRAIN, contract)
+    else:
+        features, labels, _ = read_table(TRAIN, contract)
+        steps = model[-1].max_iter if name == "HistGradientBoostingClassifier" else None
+        with working("train: fitting", steps, lambda: len(getattr(model[-1], "_predictors", ()))):
             model = fit(model, features, labels, rows)
     save_model(model, MODEL)
     print(f"train: {MODEL}, {MODEL.stat().st_size // 1024:,} KiB")

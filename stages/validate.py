@@ -22,6 +22,7 @@ from churn.core.files import refuse_twice, sha256_of, write_json
 from churn.core.paths import CONTRACT, RAW, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import run
+from churn.core.terminal import status
 from churn.data.conditions import condition_faults
 from churn.data.duckdb_helpers import identifier
 from churn.data.reducing import Database, leaves_of, totals, views
@@ -111,7 +112,7 @@ def main() -> None:
     }
     write_json(VALIDATION, result | ({"notes": notes} if notes else {}))
     for note in notes:
-        print(f"validate: NOTE: {note}")
+        print(f"validate: {status('NOTE')}: {note}")
     for finding in findings:
         rows = f", rows {', '.join(map(str, finding.rows))}" if finding.rows else ""
         print(f"validate: {finding.table}: {finding.sentence} ({finding.share:.2%}{rows})", file=sys.stderr)

@@ -33,6 +33,11 @@ from ruamel.yaml import YAML
 atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three for two cores, because the tests of servers wait for 45 % of their time."""
+    return (os.cpu_count() or 2) * 3 // 2
+
+
 @pytest.fixture(scope="session")
 def contract() -> Contract:
     return load_contract(copy_of("contract.yaml"))

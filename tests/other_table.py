@@ -74,7 +74,7 @@ gate:
     familywise_alpha: 0.01
     max_gain: {roc_auc: 0.05}
   when_inconclusive: {overall: block, slices: pass}
-  anchor: {days: 90, margins: {roc_auc: 0.02}, max_gain: {roc_auc: 0.1}}
+  anchor: {days: 90, margins: {roc_auc: 0.02}, slice_margins: {roc_auc: 0.1}, max_gain: {roc_auc: 0.1}}
 """,
 }
 

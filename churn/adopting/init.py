@@ -26,7 +26,7 @@ from churn.config.params import load_params
 from churn.core.errors import StageError, has_password, number_of
 from churn.core.files import replacing, write_json
 from churn.core.paths import CONTRACT, LOCK, PARAMS, PLOTS, PROFILE
-from churn.core.runner import working
+from churn.core.terminal import working
 from churn.data.as_of import read_query, uses_as_of
 from churn.data.sources import files, sqlite
 from churn.quality.profile import customers_profile, single_feature_roc_auc
@@ -91,7 +91,7 @@ def _equal(path: Path, copy: Path) -> bool:
 
 def write(plan: Plan, is_first: bool) -> None:
     """Write the files of the table, and remove the results of the one before."""
-    branch = "main"
+    branch = None
     with suppress(StageError):
         branch = load_params().registration.promote_from
     for path in (*RESULTS, *(REGISTRY if is_first else ())):

@@ -20,6 +20,7 @@ from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate, EverySlice, Params, Slices, load_params
 from churn.core.errors import StageError
 from churn.core.paths import PARAMS, RAW
+from churn.core.terminal import progress
 from churn.data.split import in_holdout
 from churn.data.splitting import split as prepare
 from churn.evaluation.holdout import evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
@@ -32,7 +33,6 @@ from stages.train import build_classifier, build_model, fit
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 Flags = npt.NDArray[np.bool_]  # of each customer
 SPLITS, PAIRS = 30, 10
@@ -94,7 +94,7 @@ class Split:
 
 def splits_of(runs: int, params: Params, contract: Contract) -> Iterator[Split]:
     """Yield random splits of the snapshot. Raises StageError where it is missing."""
-    for run in tqdm(range(runs), desc="splits", leave=False, disable=None):
+    for run in range(runs):
         salted = params.prepare.model_copy(update={"salt": f"noise {run}"})
         with tempfile.TemporaryDirectory() as folder:
             train, test = Path(folder, "train.parquet"), Path(folder, "test.parquet")
@@ -113,16 +113,18 @@ def measure(params: Params, contract: Contract, runs: int) -> Noise:
     pairs: list[tuple[Split, Floats, Floats]] = []
     build_model(build_classifier(params.train), contract)  # imports scikit-learn before the clock runs
     started = time.monotonic()
-    for run, split in enumerate(splits_of(runs, params, contract)):
-        light = replace(split, X=split.X[:0], y=split.y[:0], customers=split.customers[:0])
-        drawn.append((light, split.scores(split.X, split.y)))
-        if run == 0:
-            seconds = (time.monotonic() - started) * (runs + min(PAIRS, runs))
-            print(f"bounds: {runs} splits, about {max(seconds / 60, 0.1):.1f} minutes ...", flush=True)
-        if run < PAIRS:
-            half = in_holdout(split.customers, f"half {run}", 0.5)
-            one, other = (split.scores(split.X[rows], split.y[rows]) for rows in (half, ~half))
-            pairs.append((light, one, other))
+    with progress("bounds", runs, "splits") as bar:
+        for run, split in enumerate(splits_of(runs, params, contract)):
+            light = replace(split, X=split.X[:0], y=split.y[:0], customers=split.customers[:0])
+            drawn.append((light, split.scores(split.X, split.y)))
+            if run == 0 and bar.disable:  # elsewhere the bar shows the time that remains
+                seconds = (time.monotonic() - started) * (runs + min(PAIRS, runs))
+                print(f"bounds: {runs} splits, about {max(seconds / 60, 0.1):.1f} minutes ...", flush=True)
+            if run < PAIRS:
+                half = in_holdout(split.customers, f"half {run}", 0.5)
+                one, other = (split.scores(split.X[rows], split.y[rows]) for rows in (half, ~half))
+                pairs.append((light, one, other))
+            bar.update()
     rate = float(np.median([split.outcomes.labels[split.judged].mean() for split, _ in drawn]))
     # As many customers are predicted to churn as churn, so the threshold fits where churn is rare.
     quantiles = [np.quantile(scores[split.judged], 1 - rate) for split, scores in drawn]
@@ -192,6 +194,9 @@ def settings(noise: Noise, required: Mapping[str, float]) -> dict[str, list[str]
         "gate.vs_baseline.slice_margins": [f"slice_margins: {_mapping(slice_margins)}"],
         "gate.vs_baseline.max_gain": [f"max_gain: {_mapping(gain)} # a larger gain suggests leakage"],
         "gate.anchor.margins": [f"margins: {_mapping({name: _digits(2 * one) for name, one in margins.items()})}"],
+        "gate.anchor.slice_margins": [
+            f"slice_margins: {_mapping({name: _digits(2 * one) for name, one in slice_margins.items()})}"
+        ],
         "gate.anchor.max_gain": [f"max_gain: {_mapping({name: _digits(1.5 * one) for name, one in gain.items()})}"],
     }
 

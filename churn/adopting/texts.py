@@ -78,6 +78,7 @@ gate: # docs/gate.md has the statistics
   anchor: # main's model of some time ago, because small losses and leaks add up; its margins are twice vs_baseline's
     days: 90 # before main's commit; a younger repository takes its first model
     margins: {{roc_auc: 0.01}}
+    slice_margins: {{roc_auc: 0.04}}
     max_gain: {{roc_auc: 0.03}} # one step and a half, because an old model ages
   when_inconclusive: # neither is a loss shown, nor that it is below the tolerance
     overall: block # the holdout is too small for the margins
@@ -85,16 +86,16 @@ gate: # docs/gate.md has the statistics
 
 register:
   model: churn
-  promote_from: {branch} # only a clean checkout of this branch moves champion; other versions are `candidate`
+  promote_from: {branch} # only a clean checkout of this branch, null for the default, moves champion
 """
 
 
-def params_text(plan: Plan, branch: str) -> str:
+def params_text(plan: Plan, branch: str | None) -> str:
     """Return params.yaml with bounds that `bounds` replaces."""
     as_of = f'"{plan.as_of}"' if plan.as_of else "null"
     days = ", ".join(f"{name}: {number}" for name, number in plan.periods.items())
     periods = f"  time: {{{days}}} # see docs/adapt.md, Customers over time\n" if days else ""
-    return PARAMS.format(periods=periods, source=scalar(plan.place), as_of=as_of, branch=branch)
+    return PARAMS.format(periods=periods, source=scalar(plan.place), as_of=as_of, branch=branch or "null")
 
 
 def contract_text(plan: Plan) -> str:

@@ -284,6 +284,8 @@ class Anchor(StrictModel):
     """The age of main's earlier model, in days before main's commit."""
     margins: Annotated[Margins, Stricter.SMALLER]
     """By metric: the loss against main's earlier model that is allowed, on all customers."""
+    slice_margins: Annotated[Margins, Stricter.SMALLER]
+    """By metric: the loss against main's earlier model that is allowed in a slice."""
     max_gain: Annotated[Margins, Stricter.SMALLER]
     """By metric: the greatest gain over main's earlier model. A larger one suggests leakage."""
 
@@ -321,8 +323,9 @@ class Register(StrictModel):
 
     model: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     """The name of the model in MLflow, and of its experiment."""
-    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")]
-    """The branch whose clean checkout moves `champion`. Other versions become `candidate`."""
+    promote_from: Annotated[str, Field(pattern=r"^\w[\w./-]*$")] | None
+    """The branch whose clean checkout moves `champion`, or null for the remote's default branch. Other versions become
+    `candidate`."""
 
 
 class Compute(StrictModel):

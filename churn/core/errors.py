@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+MORE = "; run it on a terminal to read more"
+
 
 class StageError(Exception):
     """An error that the user can mend. Its text is one sentence: where it is, what is wrong, and what to do.
@@ -35,7 +37,7 @@ def fault_of(error: BaseException) -> str:
             return f"{error.filename} does not exist; `dvc repro` makes what a stage reads."
         return f"{os.strerror(error.errno)}{f': {error.filename}' if error.filename else ''}."
     what = "sys.exit was called" if isinstance(error, SystemExit) else f"crashed with {type(error).__name__}"
-    return f"{what}{place_of(error)}; run it on a terminal to read more."
+    return f"{what}{place_of(error)}{MORE}."
 
 
 def place_of(error: BaseException) -> str:

@@ -6,7 +6,9 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +102,10 @@ def read_yaml(text: str, name: str) -> Any:
 
     Raises StageError, which names the text, when it is anything else, or beyond YAML_LENGTH, YAML_NODES or YAML_DEPTH.
     """
-    from ruamel.yaml import YAML
     from ruamel.yaml.constructor import DuplicateKeyError
 
     try:
-        # ruamel.yaml builds nested values by recursion: beyond some depth it crashes the interpreter.
-        _refuse_absurd(YAML(typ="safe").parse(text), len(text))
-        value = YAML(typ="safe").load(text)
-        _refuse_odd(value)
+        return deepcopy(_parsed(text))
     except StageError as error:
         raise StageError(f"{name} is no valid YAML: {error}") from error
     except Exception as error:  # also what Python's own int, float and date raise
@@ -115,6 +113,16 @@ def read_yaml(text: str, name: str) -> Any:
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         what = "duplicate key" if isinstance(error, DuplicateKeyError) else "it cannot be read"
         raise StageError(f"{name} is no valid YAML: {place}{what}.") from error
+
+
+@lru_cache(maxsize=16)  # a report reads the same settings and locks sixty times, which took a tenth of its time
+def _parsed(text: str) -> Any:
+    from ruamel.yaml import YAML
+
+    # ruamel.yaml builds nested values by recursion: beyond some depth it crashes the interpreter.
+    _refuse_absurd(YAML(typ="safe").parse(text), len(text))
+    value = YAML(typ="safe").load(text)
+    _refuse_odd(value)
     return value
 
 

@@ -19,4 +19,5 @@ VALIDATION = Path("metrics/validation.json")
 EVALUATION = Path("metrics/evaluation.json")
 GATE = Path("metrics/gate.json")
 PLOTS = Path("plots")
+JUDGEMENT = Path("build/report/judgement.json")  # of the report
 LOG = Path(".cache/stages.jsonl")  # which stages ran here, for the report

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from churn.core.errors import StageError
 from churn.core.files import read_json
-from churn.core.paths import EVALUATION, GATE, ROWS, VALIDATION
+from churn.core.paths import EVALUATION, GATE, JUDGEMENT, ROWS, VALIDATION
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -165,11 +165,33 @@ class GateResult(Result):
     test_sha256: str | None
 
 
+class ApprovedFault(Result):
+    """A fault that a code owner approved."""
+
+    id: str
+    message: str
+
+
+class JudgementResult(Result):
+    """build/report/judgement.json of the report, for the dossier of the version that is made of the `commit`.
+
+    `inputs` are those of the evaluation that was judged, and `rules` the comparisons with the models of `base`.
+    """
+
+    base: str
+    commit: str
+    inputs: tuple[tuple[str, str], ...]
+    approved: tuple[ApprovedFault, ...]
+    approved_by: str
+    rules: tuple[RuleOutcome, ...]
+
+
 KINDS: Mapping[str, tuple[type[Result], str]] = {  # and the stage that writes it
     ROWS.name: (RowsResult, "prepare"),
     VALIDATION.name: (ValidationResult, "validate"),
     EVALUATION.name: (EvaluationResult, "evaluate"),
     GATE.name: (GateResult, "gate"),
+    JUDGEMENT.name: (JudgementResult, "the report"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Runs a stage or a command line: its log, its progress on a terminal, and how an error ends it."""
+"""Runs a stage or a command line: its log, and how an error ends it."""
 
 import argparse
 import atexit
@@ -10,15 +10,15 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 from churn.core.dvc_files import refuse_damaged
 from churn.core.errors import StageError, fault_of, on_terminal, without_password
 from churn.core.paths import LOG
+from churn.core.terminal import RED, coloured
 
 KILLED = "was killed"  # how the log begins with a stage; true as long as no later line of it says otherwise
 STARTED = time.perf_counter()
@@ -76,7 +76,8 @@ def run(main: Callable[[], None]) -> None:
 
 def _with_name(name: str, fault: str) -> str:
     """Return a fault with the name before each of its lines, of which several settings have several."""
-    return "\n".join(f"{name}: {line}" for line in fault.splitlines())
+    begin = coloured(f"{name}:", RED, sys.stderr)
+    return "\n".join(f"{begin} {line}" for line in fault.splitlines())
 
 
 def command(
@@ -105,24 +106,3 @@ def log(stage: str, fault: str | None) -> None:
         LOG.parent.mkdir(parents=True, exist_ok=True)
         with LOG.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-
-@contextmanager
-def working(on: str) -> Iterator[None]:
-    """Show on a terminal, and nowhere else, that the work goes on, and for how long by now."""
-    from tqdm import tqdm
-
-    with tqdm(desc=on, bar_format="{desc} ... {elapsed}", leave=False, disable=None) as line:
-        done = Event()
-
-        def tick() -> None:
-            while not line.disable and not done.wait(1):
-                line.refresh()
-
-        ticker = Thread(target=tick, daemon=True)
-        ticker.start()
-        try:
-            yield
-        finally:
-            done.set()
-            ticker.join()

@@ -7,7 +7,7 @@ from typing import Any
 
 from churn import features
 from churn.config.contract import Contract
-from churn.core.errors import StageError, place_of
+from churn.core.errors import MORE, StageError, place_of
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,7 @@ def _applied(function: Callable[[pd.DataFrame], pd.DataFrame], customers: pd.Dat
             fault = f"reads {column!r}, which is not there: neither is the label when a customer is scored."
         else:
             what = "since sys.exit was called" if isinstance(error, SystemExit) else f"with {type(error).__name__}"
-            fault = f"fails {what}{place_of(error)}; run it on a terminal to read more."
+            fault = f"fails {what}{place_of(error)}{MORE}."
         raise StageError(f"{function.__name__} {fault}") from error
     if not isinstance(made, pd.DataFrame):
         raise StageError(f"{function.__name__} gives back {type(made).__name__}, not a pandas frame.")

@@ -1,14 +1,17 @@
 """A snapshot of the customers: the rows of the query, typed by the contract and sorted by key."""
 
+import sys
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from churn.config.contract import MOST_VALUES, Contract, too_many_values
 from churn.config.params import Fetch
 from churn.core.errors import StageError, number_of
 from churn.core.files import replacing
-from churn.core.runner import working
+from churn.core.paths import ROWS
+from churn.core.results import read_result
+from churn.core.terminal import interactive, progress, working
 from churn.data.as_of import read_query
 from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, in_chunks, literal
 from churn.data.engines import duckdb_fault
@@ -17,7 +20,6 @@ from churn.data.sources.stream import record_batches, streaming
 
 import duckdb
 import pyarrow as pa
-from tqdm import tqdm
 
 CAST_ERRORS = "__cast_errors"  # a column that the snapshot lacks: the columns and values that do not fit their type
 BETWEEN, WITHIN = "\x1e", "\x1f"  # these, and a column and its value
@@ -140,8 +142,12 @@ def _many_values(database: duckdb.DuckDBPyConnection, types: Mapping[str, str]) 
 
 
 def shown(batches: Iterable[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
-    """Yield the batches, with a bar on a terminal."""
-    with tqdm(desc="fetch", unit=" rows", unit_scale=True, leave=False, disable=None) as progress:
+    """Yield the batches, with a bar on a terminal, where the rows of the last run tell the time that remains."""
+    total = None
+    if interactive(sys.stderr):
+        with suppress(StageError):  # in the first run
+            total = read_result(ROWS).get("fetched")
+    with progress("fetch", total) as bar:
         for batch in batches:
             yield batch
-            progress.update(batch.num_rows)
+            bar.update(batch.num_rows)

@@ -14,13 +14,13 @@ from churn.core.cluster import connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.files import refuse_twice, replacing
 from churn.core.partitions import Partition, local_file, partitions_of, store, write_manifest
+from churn.core.terminal import progress
 from churn.data.featuring import add_features, to_arrow
 from churn.data.periods import drop_by_time, periods_of, refuse_half, with_periods
 from churn.data.split import digest_of, drop_declared, in_holdout, key_lines
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 BATCH_ROWS = 262_144
 
@@ -73,7 +73,7 @@ def split_rows(
             periods = periods_of(raw, params, as_of, contract)
         paths = dict(zip(("train", "test"), tables, strict=True))
         writers: dict[str, pq.ParquetWriter] = {}
-        progress = stack.enter_context(tqdm(total=fetched, unit=" rows", leave=False, disable=None))
+        bar = stack.enter_context(progress("prepare", fetched))
         batches = source.iter_batches(BATCH_ROWS)
         while True:
             with _reading(raw):
@@ -100,7 +100,7 @@ def split_rows(
                 part = table.filter(pa.array(mask))
                 writers[name].write_table(part)
                 kept[name] += part.num_rows
-            progress.update(batch.num_rows)
+            bar.update(batch.num_rows)
         counts = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
         counts["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
     return counts

@@ -1,4 +1,4 @@
-"""Draws a model, or main's and the branch's one over the other, in four panels: for MLflow and for a pull request.
+"""Draws a model, or main's and the branch's one over the other, in four panels, for a pull request.
 
 The picture has no background. Its middle tones stand out from GitHub's light page and from its dark one. Main is broad
 and grey, the branch narrow and blue on top of it, so that both are visible where they are the same, by any eye.

@@ -1,24 +1,38 @@
 """Compares a challenger with the anchor, an earlier model of main, because small losses and small leaks add up."""
 
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from churn.config.params import Gate
+from churn.config.params import Gate, WhenInconclusive
 from churn.core.results import RuleOutcome
-from churn.evaluation.paired import Difference, Differences
+from churn.evaluation.paired import Difference, Differences, SliceDifferences
 from churn.gate.baseline import gain, vs_baseline
-from churn.gate.rules import finite
+from churn.gate.rules import OVERALL, finite
 
 
-def vs_anchor(rows: int, total: Differences, step: Differences, gate: Gate, owner: str) -> list[RuleOutcome]:
-    """Return the outcomes of the comparison with the anchor, on all customers.
+class Compared(NamedTuple):
+    """The customers that two models scored, the differences on all and on slices, and the `training_noise`."""
+
+    rows: int
+    overall: Differences
+    slices: Sequence[SliceDifferences] = ()
+    training: float = 0.0
+
+    def of(self, scope: str, metric: str) -> Difference | None:
+        """Return the difference in a metric of all customers or of a slice."""
+        parts = {part.name: part.differences for part in self.slices} | {OVERALL: self.overall}
+        return parts.get(scope, {}).get(metric)
+
+
+def vs_anchor(total: Compared, step: Compared, gate: Gate, owner: str) -> list[RuleOutcome]:
+    """Return the outcomes of the comparison with the anchor.
 
     Parameters
     ----------
-    rows : int
-        The number of customers that were compared.
-    total : mapping of str to Difference
+    total : Compared
         From the anchor to the challenger. A metric that it lacks is not compared.
-    step : mapping of str to Difference
+    step : Compared
         From main's model to the challenger.
     gate : Gate
         `load_params().gate`.
@@ -39,25 +53,27 @@ def vs_anchor(rows: int, total: Differences, step: Differences, gate: Gate, owne
     >>> total = Difference(main=0.86, branch=0.845, difference=-0.015, low=-0.02, high=-0.01)
     >>> step = Difference(main=0.849, branch=0.845, difference=-0.004, low=-0.007, high=-0.001)
     >>> gate = load_params(Path("tests/sample/params.yaml")).gate
-    >>> model = "main's model of 2026-08-29 (abc1234)"
-    >>> rule, *_ = vs_anchor(1_452, {"roc_auc": total}, {"roc_auc": step}, gate, model)
+    >>> compared = (Compared(1_452, {"roc_auc": one}) for one in (total, step))
+    >>> rule, *_ = vs_anchor(*compared, gate, "main's model of 2026-08-29 (abc1234)")
     >>> rule.status, rule.limit
     ('failed', -0.01)
     """
-    margins = {metric: most for metric, most in gate.anchor.margins.items() if metric in total}
+    margins = {metric: most for metric, most in gate.anchor.margins.items() if metric in total.overall}
     gains = {
-        metric: max(most, _noise(total[metric]) or 0)
+        metric: max(most, _noise(total.overall[metric]) or 0)
         for metric, most in gate.anchor.max_gain.items()
-        if metric in total
+        if metric in total.overall
     }
+    limits = {"margins": margins, "max_gain": gains, "slice_margins": gate.anchor.slice_margins}
     rules = gate.model_copy(
         update={
-            "vs_baseline": gate.vs_baseline.model_copy(update={"margins": margins, "max_gain": gains}),
-            "when_inconclusive": gate.when_inconclusive.model_copy(update={"overall": "pass"}),
+            "vs_baseline": gate.vs_baseline.model_copy(update=limits),
+            "when_inconclusive": WhenInconclusive(overall="pass", slices="pass"),
         }
     )
     # protection: small steps add up
-    return [_beyond_main(rule, step.get(rule.metric), owner) for rule in vs_baseline(rows, total, (), rules)]
+    outcomes = vs_baseline(total.rows, total.overall, total.slices, rules, total.training)
+    return [_beyond_main(rule, step.of(rule.scope, rule.metric), owner) for rule in outcomes]
 
 
 def _noise(one: Difference) -> float | None:

@@ -3,10 +3,11 @@
 Both scored the same rows. A comparison fails where the loss is beyond the margin and significant, and passes where the
 loss is shown to be below a tolerance (non-inferiority, Piaggio et al. 2012). Else it is inconclusive. docs/gate.md has
 the statistics. Significance has Bonferroni's correction, because of many metrics and slices one looks worse by chance.
+The intervals hold the noise of the holdout; models that learned from other customers have that of their training, too.
 """
 
 from collections.abc import Iterable, Iterator
-from math import ceil
+from math import ceil, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -14,13 +15,15 @@ from churn.config.params import AT_EQUAL_NUMBER, SMALLER_IS_BETTER, Gate, VsBase
 from churn.core.results import RuleOutcome
 from churn.evaluation.metrics import Z
 from churn.evaluation.paired import Difference, Differences, SliceDifferences
-from churn.gate.rules import OVERALL, POWER, check_limit, finite, shown
+from churn.gate.rules import OVERALL, POWER, check_limit, finite, shown, stated
 
 FAMILY = 0.05  # two-sided, for all metrics of all customers together; slices have rules.familywise_alpha
 MOST_CUSTOMERS = 10**12  # that a message names
 
 
-def vs_baseline(rows: int, overall: Differences, slices: Iterable[SliceDifferences], gate: Gate) -> list[RuleOutcome]:
+def vs_baseline(
+    rows: int, overall: Differences, slices: Iterable[SliceDifferences], gate: Gate, training: float = 0.0
+) -> list[RuleOutcome]:
     """Return the outcomes of the comparison with main's model.
 
     Parameters
@@ -33,6 +36,8 @@ def vs_baseline(rows: int, overall: Differences, slices: Iterable[SliceDifferenc
         A slice's metric without an interval is skipped.
     gate : Gate
         `load_params().gate`.
+    training : float, optional
+        The variance of a difference by other training customers, in variances by the holdout; see `training_noise`.
 
     Returns
     -------
@@ -57,7 +62,8 @@ def vs_baseline(rows: int, overall: Differences, slices: Iterable[SliceDifferenc
         return NormalDist().inv_cdf(1 - alpha / (2 * max(tests, 1)))
 
     everyone = SliceDifferences(OVERALL, rows, overall)
-    test = _Test(reach(FAMILY, len(rules.margins)), rules.tolerance, when.overall == "block")
+    spread = sqrt(1 + training)
+    test = _Test(reach(FAMILY, len(rules.margins)), rules.tolerance, when.overall == "block", spread)
     # protection: not worse than main
     outcomes = [_not_worse(everyone, metric, margin, test) for metric, margin in rules.margins.items()]
     # protection: not worse than main in any slice
@@ -67,10 +73,36 @@ def vs_baseline(rows: int, overall: Differences, slices: Iterable[SliceDifferenc
         for metric, margin in rules.slice_margins.items()
         if part.differences.get(metric, Difference()).low is not None
     ]
-    test = _Test(reach(rules.familywise_alpha, len(compared)), rules.tolerance, when.slices == "block")
+    test = _Test(reach(rules.familywise_alpha, len(compared)), rules.tolerance, when.slices == "block", spread)
     outcomes += [_not_worse(*one, test) for one in compared]
     # protection: too good to be true
-    return [*outcomes, *_plausible(overall, rules)]
+    return [*outcomes, *_plausible(overall, rules, spread)]
+
+
+def training_noise(compared: int, trained: int, new: int) -> float:
+    """Return the variance of a difference by the training, in variances by the holdout.
+
+    Two models that learned from other customers differ by chance, and the paired interval holds only the chance of the
+    holdout. Nadeau & Bengio 2003 estimate the variance by the training as that by the holdout, times the ratio of both
+    sizes. The part of the training customers whom both models know cancels out.
+
+    Parameters
+    ----------
+    compared : int
+        The customers whom both models scored.
+    trained : int
+        The customers that the challenger was trained on.
+    new : int
+        Those of them that the baseline was not trained on.
+
+    Examples
+    --------
+    >>> training_noise(1_452, 5_591, 0)
+    0.0
+    >>> round(training_noise(1_452, 5_591, 5_591), 2)
+    0.26
+    """
+    return compared / max(trained, 1) * new / max(trained, 1)
 
 
 def gain(metric: str, one: Difference) -> float | None:
@@ -81,11 +113,15 @@ def gain(metric: str, one: Difference) -> float | None:
 
 
 class _Test(NamedTuple):
-    """The standard errors beyond which a loss is significant, the tolerance in margins, and whether doubt blocks."""
+    """The standard errors beyond which a loss is significant, the tolerance in margins, and whether doubt blocks.
+
+    `spread` is by how much the training widens a standard error.
+    """
 
     reach: float
     tolerance: float
     block: bool
+    spread: float
 
 
 def _not_worse(part: SliceDifferences, metric: str, margin: float, test: _Test) -> RuleOutcome:
@@ -96,14 +132,13 @@ def _not_worse(part: SliceDifferences, metric: str, margin: float, test: _Test) 
     if value is None or low is None or high is None:
         message = f"{metric} of {scope} cannot be compared with main's"
         return check_limit(("min", -margin), None, message, **rule)
-    half, tolerated = (high - low) / 2, test.tolerance * margin
+    half, tolerated = test.spread * (high - low) / 2, test.tolerance * margin
     noise, largest = test.reach / Z * half, half - value
     least = max(margin, noise)  # the observed loss that is blocked
     if test.block:
         least = min(least, tolerated - half)
-    detects = max(least + POWER * half, 0.0)
     needed = min(ceil(rows * ((test.reach / Z + POWER) * half / margin) ** 2), MOST_CUSTOMERS)
-    power = {"noise": round(noise, 6), "detects": round(detects, 6), "needed": needed}
+    power = stated(noise, least + POWER * half) | {"needed": needed}
     equally = ", at as many predicted customers" if metric in AT_EQUAL_NUMBER else ""
     message = f"{metric} of {scope} is {shown(one.branch)} against main's {shown(one.main)}{equally}: "
     passed = check_limit(("min", -margin), value, "", **rule, **power)
@@ -121,7 +156,7 @@ def _not_worse(part: SliceDifferences, metric: str, margin: float, test: _Test) 
     return passed.model_copy(update={"status": "passed", "message": message})
 
 
-def _plausible(overall: Differences, rules: VsBaseline) -> Iterator[RuleOutcome]:
+def _plausible(overall: Differences, rules: VsBaseline, spread: float) -> Iterator[RuleOutcome]:
     for metric, most in rules.max_gain.items():
         one = overall.get(metric, Difference())
         value = finite(gain(metric, one))
@@ -130,6 +165,9 @@ def _plausible(overall: Differences, rules: VsBaseline) -> Iterator[RuleOutcome]
             f" {most:g} is too good to be true; look for what knows the label, or let a code owner approve a higher"
             " gate.vs_baseline.max_gain"
         )
-        yield check_limit(
-            ("max", most), value, message, kind="max_gain", scope=OVERALL, metric=metric, statistic="gain"
-        )
+        rule = {"kind": "max_gain", "scope": OVERALL, "metric": metric, "statistic": "gain"}
+        outcome, low, high = check_limit(("max", most), value, message, **rule), finite(one.low), finite(one.high)
+        if low is not None and high is not None:
+            noise = spread * (high - low) / 2
+            outcome = outcome.model_copy(update=stated(noise, most + POWER * noise))
+        yield outcome

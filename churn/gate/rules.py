@@ -76,8 +76,12 @@ def _with_power(rule: RuleOutcome, values: Values) -> RuleOutcome:
     if low is None or high is None or rule.margin is None:
         return rule
     noise = (high - low) / 2
-    detects = max(rule.margin + POWER * noise, 0.0)
-    return rule.model_copy(update={"noise": round(noise, 6), "detects": round(detects, 6)})
+    return rule.model_copy(update=stated(noise, rule.margin + POWER * noise))
+
+
+def stated(noise: float, detects: float) -> dict[str, float]:
+    """Return what a rule states of its noise, half an interval, and of the smallest change that it detects."""
+    return {"noise": round(noise, 6), "detects": round(max(detects, 0.0), 6)}
 
 
 def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: int) -> Iterator[RuleOutcome]:
@@ -124,7 +128,23 @@ def evaluate_slice(part: Values, everyone: Values, rules: EverySlice, min_rows: 
             f" {number_of(rows, 'customers')} churned, minimum {rules.predicted_to_actual_ratio:g} for each"
         )
         limit = ("min", rules.predicted_to_actual_ratio)
-        yield check_limit(limit, ratio, message, **rule, metric="predicted_to_actual_ratio")
+        predicts = check_limit(limit, ratio, message, **rule, metric="predicted_to_actual_ratio")
+        noise = _ratio_noise(part, rows / size)
+        if noise is not None and predicts.margin is not None:
+            predicts = predicts.model_copy(update=stated(noise, predicts.margin + POWER * noise))
+        yield predicts
+
+
+def _ratio_noise(part: Values, each: float) -> float | None:
+    """Return half the 95 % interval of predicted churners for each actual one, by the delta method.
+
+    A customer has `each` rows, whose outcomes may be the same.
+    """
+    churners, predicted, recall = (finite(part.get(name)) for name in ("churners", "predicted", "recall"))
+    if not churners or predicted is None or recall is None:
+        return None
+    ratio = predicted / churners
+    return 1.96 * math.sqrt(each * max(predicted - 2 * ratio * recall * churners + ratio**2 * churners, 0)) / churners
 
 
 def evaluate_rules(evaluation: Values, rules: Gate) -> list[RuleOutcome]:

@@ -6,22 +6,26 @@ tags are numbered, so the same move at once is one, and of two moves at once bot
 tags, the one to the higher version, whoever sets the alias last.
 
 `python -m churn registry show` prints the versions and the moves, also as JSON. `compare` prints how two versions
-differ. `rollback [WHY]` returns to the former champion. A version that was left by a rollback carries the tag
-`rolled_back`, and does not become champion again before somebody deletes it.
+differ, and `dossier` writes the page of one. `rollback [WHY]` returns to the former champion. A version that was left
+by a rollback carries the tag `rolled_back`, and does not become champion again before somebody deletes it.
 """
 
 import argparse
 import getpass
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from churn.config.params import load_params
 from churn.core.errors import StageError
+from churn.core.files import replacing
 from churn.registry.client import registry, write
 from churn.registry.difference import difference
+from churn.registry.package import DOSSIER
 from churn.registry.versions import ELSEWHERE, MADE_BY, MAIN, VERIFIED, files_of, is_foreign, versions_of
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ ROLLED_BACK = "rolled_back"
 DECISION = "decision"  # the tag of a version that says why it became champion, or did not
 METRICS_SHOWN = ("roc_auc", "average_precision", "accuracy", "brier_score")
 MOVES_SHOWN = 10
+BUILD = Path("build")
 MOVE = ("kind", "who", "when", "from", "to", "why")  # the kind is promotion or rollback
 Move = Mapping[str, str]
 
@@ -191,6 +196,24 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
+def copy_dossier(client: "MlflowClient", model: str, number: str | None) -> Path:
+    """Copy the dossier of a version, or of the champion's, into BUILD, and return its path.
+
+    Raises StageError when there is no such version, when its files are others, and when it has no dossier.
+    """
+    number = number or champion_of(_registered(client, model))
+    versions = {str(one.version): one for one in versions_of(client, model)}
+    if number not in versions:
+        what = f"version {number}" if number != NOBODY else f"version that is {ALIAS}"
+        raise StageError(f"{model} has no {what}: `make registry` shows the versions.")
+    with files_of(versions[number]) as folder:
+        if not (folder / DOSSIER).exists():
+            raise StageError(f"version {number} of {model} has no dossier: it was registered before there were any.")
+        with replacing(path := BUILD / f"dossier-{number}.html") as tmp:
+            shutil.copyfile(folder / DOSSIER, tmp)
+    return path
+
+
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m churn registry", description=f"The alias {ALIAS} in the registry.")
@@ -199,6 +222,8 @@ def arguments() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="print the champion and all moves as JSON instead")
     compare = commands.add_parser("compare", help="print how two versions differ")
     compare.add_argument("versions", nargs=2, metavar="VERSION")
+    page = commands.add_parser("dossier", help=f"write a version's page into {BUILD}/, after a check of its files")
+    page.add_argument("version", nargs="?", metavar="VERSION", help=f"its number; by default {ALIAS}'s")
     back = commands.add_parser("rollback", help="return the alias to the former champion")
     back.add_argument("why", nargs="*", help="the reason, which is written down")
     return parser
@@ -215,6 +240,8 @@ def main(asked: argparse.Namespace) -> None:
             print(*table_of(client, model), sep="\n")
         elif asked.command == "compare":
             print("\n\n".join("\n".join(_aligned(table)) for table in difference(client, model, asked.versions)))
+        elif asked.command == "dossier":
+            print(f"dossier: {copy_dossier(client, model, asked.version)}")
         else:
             why = " ".join(asked.why).strip() or "no reason was given"
             start, former = rollback(client, model, why)

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from churn.config.contract import Contract
 from churn.core.errors import StageError, without_password
 from churn.core.files import write_json
-from churn.core.paths import CONTRACT
+from churn.core.paths import CONTRACT, MODEL
 from churn.core.time_limits import deadline
 from churn.modeling.model import TRUSTED_TYPES
 from churn.registry.local_store import LOCAL_ARTIFACTS, LOCAL_STORE, artifacts_here, file_of, opening
@@ -230,8 +230,12 @@ def input_example(contract: Contract) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contract, library: str) -> tuple[str, str]:
-    """Log the model `file` under the run, as serving.py serves it; return its MLflow id, and its files' digest.
+def log_model(
+    client: "MlflowClient", run_id: str, contract: Contract, library: str, pages: Mapping[str, str]
+) -> tuple[str, str]:
+    """Log the model under the run, as serving.py serves it; return its MLflow id, and its files' digest.
+
+    `pages` are texts that lie beside it, by the name of their file.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
     write it anew, in other bytes each time, and read it back before each. `library` is that of the estimator.
@@ -263,7 +267,7 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copyfile(file, folder / MODEL_FILE)
+        shutil.copyfile(MODEL, folder / MODEL_FILE)
         shutil.copyfile(CONTRACT, folder / CONTRACT.name)
         copy_code(code, folder)
         write_json(folder / "input_example.json", example)
@@ -272,6 +276,8 @@ def log_model(client: "MlflowClient", run_id: str, file: Path, contract: Contrac
         (folder / "requirements.txt").write_text(
             "\n".join(requirements(code, Path(), library)) + "\n", encoding="utf-8"
         )
+        for page, text in pages.items():
+            (folder / page).write_text(text, encoding="utf-8")
         model.save(str(folder / "MLmodel"))
         digest = digest_of(folder)
         client.log_model_artifacts(logged.model_id, name)

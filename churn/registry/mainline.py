@@ -1,8 +1,9 @@
 """Decides whether this checkout may move champion: only a clean checkout of `register.promote_from` may.
 
-HEAD is on that branch, on the remote's where there is a remote. No file that a stage reads differs from HEAD. dvc.lock
-was made from these files. A source that Git does not determine, such as a database, has the snapshot of HEAD's
-dvc.lock. This guards against a mistake: an account that may write to the registry can also set an alias by hand.
+Without that setting it is the remote's default branch. HEAD is on it, on the remote's where there is a remote. No file
+that a stage reads differs from HEAD. dvc.lock was made from these files. A source that Git does not determine, such as
+a database, has the snapshot of HEAD's dvc.lock. This guards against a mistake: an account that may write to the
+registry can also set an alias by hand.
 """
 
 import os
@@ -47,7 +48,14 @@ class Branch(NamedTuple):
 def promoting_branch(params: Params) -> Branch:
     """Return the branch that promotes: of the remote origin, or of the only remote, or of a repository without any."""
     remotes = (git("remote") or "").split()
-    return Branch("origin" if remotes[1:] else "".join(remotes), params.registration.promote_from)
+    remote = "origin" if remotes[1:] else "".join(remotes)
+    return Branch(remote, params.registration.promote_from or _default(remote) or BY_DEFAULT)
+
+
+def _default(remote: str) -> str | None:
+    """Return the remote's default branch, None where the clone does not know it."""
+    named = git("symbolic-ref", "--quiet", f"refs/remotes/{remote}/HEAD")
+    return named and named.removeprefix(f"refs/remotes/{remote}/")
 
 
 def why_not(params: Params, main: Branch) -> str | None:
@@ -66,6 +74,9 @@ def _reasons(params: Params, main: Branch) -> Iterator[str]:
     if git("rev-parse", "--quiet", "--verify", f"{main.ref}^{{commit}}") is None:
         if main.remote and git("remote", "get-url", main.remote) is None:
             yield f"no remote is called {main.remote}; `git remote rename OLD {main.remote}`, then {REGISTER}"
+        if main.remote and not (params.registration.promote_from or _default(main.remote)):
+            ask = f"`git remote set-head {main.remote} --auto`"
+            yield f"this clone does not know the default branch of {main.remote}; {ask}, then {REGISTER}"
         if main.remote:
             fetch = f"`git fetch {main.remote} {main.branch}:{main.ref}`"
             yield f"this clone does not know {main.name}; {fetch}, then {REGISTER} moves champion"
@@ -106,7 +117,7 @@ def _leading(remote: str) -> str | None:
     if (text := git("show", f"refs/remotes/{remote}/HEAD:./{PARAMS}")) is None:
         return None
     try:
-        return str(read_yaml(text, PARAMS.name)["register"]["promote_from"])
+        return str(read_yaml(text, PARAMS.name)["register"]["promote_from"] or _default(remote))
     except (KeyError, TypeError, StageError):
         return BY_DEFAULT
 

@@ -20,6 +20,7 @@ LOADER = "churn.registry.serving"  # SERVING, as MLmodel names it
 FORMER_LOADER = "churn.serving"  # of versions that were registered before serving.py moved
 CODE = "code"  # the folder of the packaged code
 MODEL_FILE = "model.skops"  # the name that MLflow's scikit-learn flavour gives it
+DOSSIER = "dossier.html"  # the page of a version
 ADDED = "registered_model_meta"  # MLflow's client writes this file into each download of a version
 DISTRIBUTIONS = {"ruamel": "ruamel.yaml", "sklearn": "scikit-learn"}  # where the module has another name
 

@@ -229,6 +229,43 @@ def again_by_other_keys(clone):
     rewrite(clone, more)
 
 
+def some_again_by_other_keys(clone):
+    """One customer of twenty, as he is."""
+
+    def more(frame):
+        drawn = frame.sample(frac=0.05, random_state=0)
+        return pd.concat([frame, drawn.assign(customerID="X" + drawn["customerID"])])
+
+    rewrite(clone, more)
+
+
+def some_charges_in_another_unit(clone):
+    """One customer of twelve; both charges, so that they fit each other."""
+
+    def shrink(frame):
+        some = frame.index % 12 == 0
+        for name in ("MonthlyCharges", "TotalCharges"):
+            cents = (number(frame[name]) / 100).map("{:.4f}".format).replace("nan", " ")
+            frame[name] = frame[name].mask(some, cents)
+
+    rewrite(clone, shrink)
+
+
+def dsl_by_an_else(clone):
+    """Three of ten have a spelling that the query does not know."""
+    column("InternetService", lambda text, frame: text.mask((text == "DSL") & (frame.index % 10 < 3), "dsl"))(clone)
+    known = "CASE InternetService WHEN 'DSL' THEN 'DSL' WHEN 'Fiber optic' THEN 'Fiber optic' ELSE 'No' END"
+    clone.replace("source.sql", "InternetService AS", f"{known} AS")
+
+
+def filled_with_the_mean_in_the_source(clone):
+    column("MonthlyCharges", lambda text, frame: text.mask(frame.index % 12 == 0, "64.76"))(clone)
+
+
+def filled_with_the_mean_in_the_query(clone):
+    add_feature(clone, DAYS, f"coalesce({NEVER}, 182)", "type: integer", BOUNDS)
+
+
 def payment_method_by_default(clone):
     column("PaymentMethod", lambda text, frame: text.mask(frame.index % 8 == 0, "Mailed check"))(clone)
 
@@ -536,6 +573,13 @@ STORY_CASES = [
         "validate",
         rf"{DAYS} is 0 in 15\.[0-9]% of the rows, far more than the values beside it",
     ),
+    Defect(
+        STORY,
+        "filled with the mean in the query, and the profile renewed",
+        filled_with_the_mean_in_the_query,
+        "validate",
+        rf"{DAYS} is 182 in 1[0-9]\.[0-9]% of the rows, far more than the values beside it",
+    ),
     Defect(STORY, "filled with the mean", filled_with_the_mean, "gate|comparison", "new_customers|is missing"),
     Defect(STORY, "filled with 0 in prepare", filled_in_prepare, "prepare", rf"changes {DAYS}"),
     Defect(STORY, "dropped by params.yaml", dropped_from_the_holdout_too, "validate", "5,981 rows are 0.85 times"),
@@ -582,6 +626,34 @@ DATA_CASES = [
         again_by_other_keys,
         "comparison",
         "customers of the holdout have a near-duplicate in the training table .4[0-9]",
+    ),
+    Defect(
+        DATA,
+        "one of twenty customers again by another key",
+        some_again_by_other_keys,
+        "comparison",
+        "352 of the 352 new customers have a near-duplicate among those that main knows",
+    ),
+    Defect(
+        DATA,
+        "charges of one of twelve in another unit",
+        some_charges_in_another_unit,
+        "comparison",
+        "monthly_charges changed for 587 of the 7,043 customers that main knows",
+    ),
+    Defect(
+        DATA,
+        "an unknown spelling of DSL counts as No, by an ELSE",
+        dsl_by_an_else,
+        "comparison",
+        "internet_service changed for 7[0-9]{2} of the 7,043 customers that main knows",
+    ),
+    Defect(
+        DATA,
+        "charges of one of twelve are the mean",
+        filled_with_the_mean_in_the_source,
+        "validate",
+        "monthly_charges is 64.76 in 8.[0-9]% of the rows, far more than the values beside it",
     ),
     Defect(
         DATA,

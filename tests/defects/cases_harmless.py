@@ -4,6 +4,7 @@ from tests.defects.cases_data import purchases
 from tests.defects.cases_model import params
 from tests.defects.harness import Harmless, add_feature, append, declare, merge, renew_profile, rewrite
 
+import numpy as np
 import pandas as pd
 
 
@@ -11,12 +12,21 @@ def text(path, old, new):
     return lambda clone: clone.replace(path, old, new)
 
 
+def like_these(drawn, prefix):
+    """Return new customers, who pay by a tenth more or less."""
+    factor = np.exp(0.1 * np.random.default_rng(0).normal(size=len(drawn)))
+    charges = {
+        name: (pd.to_numeric(drawn[name], errors="coerce") * factor).map("{:.2f}".format).replace("nan", " ")
+        for name in ("MonthlyCharges", "TotalCharges")
+    }
+    return drawn.assign(customerID=prefix + drawn["customerID"].str[::-1], **charges)
+
+
 def more_rows(clone):
     """Add 5 % of customers like those that are there."""
 
     def more(frame):
-        drawn = frame.sample(352, random_state=0)
-        return pd.concat([frame, drawn.assign(customerID="9" + drawn["customerID"].str[::-1])])
+        return pd.concat([frame, like_these(frame.sample(352, random_state=0), "9")])
 
     rewrite(clone, more)
 
@@ -31,8 +41,7 @@ def closed_month(clone):
     def next_month(frame):
         frame = frame.drop(frame.sample(150, random_state=1).index)
         frame.loc[frame[frame["Churn"] == "No"].sample(25, random_state=2).index, "Churn"] = "Yes"
-        new = frame.sample(250, random_state=3)
-        return pd.concat([frame, new.assign(customerID="8" + new["customerID"].str[::-1])])
+        return pd.concat([frame, like_these(frame.sample(250, random_state=3), "8")])
 
     rewrite(clone, next_month)
 

@@ -41,6 +41,7 @@ PROTECTIONS = [
     ("a spike has a reason", "the story: filled with 0 in the query, and the profile renewed"),
     ("known customers keep their values", "data: the payment method of an eighth is a default"),
     ("no more near-duplicates than on main", "data: two of five customers again by another key, a cent off"),
+    ("customers that main knows are not new", "data: one of twenty customers again by another key"),
     ("a churner stays a churner", "selection: a tenth of the churners no more"),
     ("no slice loses its churners", "selection: a slice of the holdout without a churner"),
     ("a new feature enters the profile", "the story: declared, but not in the profile", "[]"),

@@ -63,3 +63,9 @@ def test_an_unknown_option_ends_with_2_and_does_nothing_whatever_the_program(reg
     found = outcomes(registered, "--no-such-option")
     assert {name: done for name, done in found.items() if done[0] != 2 or "usage: " not in done[1]} == {}
     assert tree(registered.folder) == before
+
+
+def test_without_a_command_all_are_listed(finished):
+    done = finished.run("python", "-m", "churn")
+    assert done.returncode == 2
+    assert {name for name in COMMANDS if f"\n    {name} " in done.stdout} == set(COMMANDS)

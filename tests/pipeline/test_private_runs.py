@@ -48,6 +48,7 @@ def test_no_key_of_any_customer_is_in_what_a_run_leaves_beside_its_tables(finish
     assert "holdout_sha256" in left, "metrics"
     assert '{"stage": "fetch"' in left, "the log"
     assert "model_sha256" in left, "the registry's tags"
+    assert "What the gate could not detect" in left, "the dossier"
     assert keys.str.fullmatch(KEY).all()
     assert not {*re.findall(KEY, left)} & {*keys}
 

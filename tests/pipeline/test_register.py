@@ -99,13 +99,34 @@ def test_its_run_has_parameters_metrics_data_and_plots(registered):
     artifacts = {entry.path for entry in registered.client.list_artifacts(version.run_id)}
     assert {"dvc.lock", "evaluation.json", "gate.json", "plots", "requirements.txt"} <= artifacts
     plots = {entry.path for entry in registered.client.list_artifacts(version.run_id, "plots")}
-    assert {"plots/evaluation.png", "plots/roc.csv", "plots/importance.csv"} <= plots
+    assert {"plots/roc.csv", "plots/importance.csv"} <= plots
     assert run.info.status == "FINISHED"
 
 
 def test_the_registered_file_is_the_pipelines_byte_by_byte(registered):
     folder = mlflow.artifacts.download_artifacts("models:/churn@champion")
     assert sha256(Path(folder) / "model.skops") == sha256(registered.folder / "models/churn.skops")
+
+
+def test_the_dossier_of_a_version_is_given_out_only_while_its_files_are_the_registered_ones(registered):
+    """Fault in the registry: somebody changed the dossier of a version.
+
+    `registry dossier` fails: `version 1 of churn holds other files than register wrote`.
+    """
+    dossier = files(registered) / "dossier.html"
+    assert registered.ok("python", "-m", "churn", "registry", "dossier") == "dossier: build/dossier-1.html\n"
+    assert (registered.folder / "build/dossier-1.html").read_bytes() == dossier.read_bytes()
+    commit = registered.ok("git", "rev-parse", "HEAD").strip()
+    assert f"churn of commit {commit[:8]}: ROC AUC 0.862" in dossier.read_text()
+    done = registered.run("python", "-m", "churn", "registry", "dossier", "9")
+    assert (done.returncode, done.stdout) == (
+        1,
+        "registry: churn has no version 9: `make registry` shows the versions.\n",
+    )
+    dossier.write_text(dossier.read_text().replace("0.862", "0.962"))
+    done = registered.run("python", "-m", "churn", "registry", "dossier", "1")
+    assert done.returncode == 1
+    assert "version 1 of churn holds other files than register wrote" in done.stdout
 
 
 def test_whoever_serves_the_champion_gets_the_pipelines_scores(registered):

@@ -10,6 +10,7 @@ from churn.core.errors import StageError
 from churn.core.git import git as run
 from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, ROWS
 from churn.evaluation.paired import compare
+from churn.gate.anchor import Compared
 from report import anchor
 from report import problem as problems
 from report.anchor import earlier_model, lock_history, recorded_differences, since_earlier, verdicts, vs_earlier
@@ -201,9 +202,9 @@ def test_recorded_metrics_have_the_noise_of_two_samples(one):
 def test_an_anchor_that_cannot_be_compared_is_compared_by_its_records_and_the_report_says_why(repository, one):
     commit = repository.commit(100, "m100")
     earlier = SimpleNamespace(commit=commit, recorded={"roc_auc": (0.9, 0.02)})
-    rows, found, how = since_earlier(earlier, one)
-    assert rows == 400
-    assert set(found) == {"roc_auc"}
+    found, how = since_earlier(earlier, one)
+    assert found.rows == 400
+    assert set(found.overall) == {"roc_auc"}
     assert how == (
         "by its recorded metrics, because it is in no DVC cache or remote, or its dvc.lock does not fit its commit"
     )
@@ -220,13 +221,13 @@ def test_whatever_fails_in_an_old_commit_is_no_end_of_the_report(repository, one
     commit = repository.commit(100, "m100")
     monkeypatch.setattr(anchor, "fetched", lambda _: True)
     monkeypatch.setattr(anchor, "sha256_of", fails)
-    assert since_earlier(SimpleNamespace(commit=commit, recorded={}), one)[2].endswith(why)
+    assert since_earlier(SimpleNamespace(commit=commit, recorded={}), one)[1].endswith(why)
 
 
 def test_the_report_has_a_sentence_on_each_anchor_and_one_on_the_holdout(repository, one, monkeypatch):
     label, score = one.predictions[one.contract.label], one.predictions["score"]
     worse = compare(label, (label + score) / 2, score, one.evaluate)
-    monkeypatch.setattr(anchor, "since_earlier", lambda *_: (400, worse, "on 400 customers"))
+    monkeypatch.setattr(anchor, "since_earlier", lambda *_: (Compared(400, worse), "on 400 customers"))
 
     def reported():
         head = run("rev-parse", "HEAD")

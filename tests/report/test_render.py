@@ -5,18 +5,35 @@ from dataclasses import replace
 from html import unescape
 
 from churn.evaluation.paired import Difference, SliceDifferences
+from churn.page.filters import signed, value
+from churn.page.render import TEMPLATES as PAGE
 from churn.quality.drift import FeatureDrift, RowChanges
 from ci.artifact import neutral
 from report.data import Change, Comparison, DataChange, Note
 from report.faults import to_approve
-from report.filters import FILTERS, escaped, signed, value
+from report.filters import FILTERS, escaped
 from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
 from tests.report.cases import CASES, EVALUATION, GOLDEN, HOSTILE, PASSING, differences, rule
 
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
 
-BUILT_IN = {"abs", "format", "join", "length", "list", "map", "max", "min", "rejectattr", "select", "selectattr", "sum"}
+BUILT_IN = {
+    "abs",
+    "capitalize",
+    "format",
+    "join",
+    "length",
+    "list",
+    "map",
+    "max",
+    "min",
+    "rejectattr",
+    "reverse",
+    "select",
+    "selectattr",
+    "sum",
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -62,6 +79,21 @@ def test_the_line_that_approves_is_the_same_in_the_comment():
     assert to_approve(CASES["worse_than_main"].faults) in lines
 
 
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"hostile_names"}))
+def test_commands_are_copied_from_the_comment_as_they_were_written(name):
+    text = markdown(CASES[name])
+    commands = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert "git switch --detach" in commands[-1]
+    assert re.findall(r"^```console\n(.*?)^```", neutral(text), re.MULTILINE | re.DOTALL) == commands
+
+
+def test_what_changed_in_the_data_comes_before_the_models_metrics():
+    texts = [markdown(case) for case in CASES.values()]
+    both = [text for text in texts if "\n### Data" in text and "\n### Metrics" in text]
+    assert both
+    assert all(text.index("\n### Data") < text.index("\n### Metrics") for text in both)
+
+
 def test_names_from_a_branch_do_nothing_in_markdown():
     text = markdown(CASES["hostile_names"])
     assert "<img" not in text
@@ -81,7 +113,7 @@ def test_underscores_at_a_words_edge_are_no_emphasis(name):
     assert escaped("tenure_months") == "tenure_months"
 
 
-@pytest.mark.parametrize("template", sorted(TEMPLATES.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("template", sorted([*TEMPLATES.iterdir(), *PAGE.glob("*.j2")]), ids=lambda path: path.name)
 def test_no_template_passes_a_value_on_unescaped(template):
     """`safe` marks a value as Markdown, and `~` and `+` give Jinja's escaping for HTML to what is next to Markup."""
     tree = Environment().parse(template.read_text(encoding="utf-8"))

@@ -3,8 +3,13 @@
 import json
 import re
 import shutil
+from collections import Counter
 
+from churn.config.params import load_params
+from churn.page.filters import flat
+from report.render import JUDGED
 from tests.conftest import ROOT
+from tests.pages import Page, untraced
 
 import pandas as pd
 import pytest
@@ -31,6 +36,24 @@ def reported(clone, base="main", **environment):
     return done.stdout, clone.text("build/report/report.md"), outcome
 
 
+def assert_traced(clone):
+    """Each number of the page is in a file that its section names, or in the comment, or in the judgement."""
+    sections, rows = Page(clone.text("build/report/report.html")).sections, json.loads(clone.text("metrics/rows.json"))
+    rules = json.loads(clone.text("metrics/gate.json"))["rules"]
+    rules += json.loads(clone.text("build/report/judgement.json"))["rules"]
+    slices = Counter(rule["kind"] in JUDGED for rule in rules if rule["scope"] != "all customers")
+    settings = load_params(clone.folder / "params.yaml").model_dump(mode="json", by_alias=True)
+    known = {
+        "data": {f"{rows[part] / rows['fetched']:.1%}" for part in ("train", "test", "fetched")},
+        "rules": set(map(str, slices.values())),
+        "settings": {str(len(flat(settings)))},
+    }
+    beside = ("build/report/report.md", "build/report/judgement.json")
+    left = {name: untraced(one, clone.folder, *beside, known=known.get(name, ())) for name, one in sections.items()}
+    assert {name: words for name, words in left.items() if words} == {}
+    assert {"metrics", "plots", "slices", "rules", "data", "settings", "lineage"} <= set(left)
+
+
 def all_ids(text):
     """Return the ids in the line of a report that approves all that have one."""
     return re.search(r"^approve (.+)$", text, re.MULTILINE)[1]
@@ -46,11 +69,13 @@ def test_a_change_within_noise_passes_and_says_so(clone):
     assert "the same 1,452 customers" in text
     assert "| params.yaml: train.seed | 42 | 43 |" in text
     assert "The committed dvc.lock is outdated, from train on; this report does not use them" in text
-    picture = (clone.folder / "build/report/comparison.png").read_bytes()
+    picture, page = ((clone.folder / "build/report" / name).read_bytes() for name in ("comparison.png", "report.html"))
     assert picture[:4] == b"\x89PNG"
+    assert_traced(clone)
     assert clone.ok("git", "worktree", "list").count("\n") == 1
     assert reported(clone) == (shown, text, outcome)
     assert (clone.folder / "build/report/comparison.png").read_bytes() == picture
+    assert (clone.folder / "build/report/report.html").read_bytes() == page
 
 
 def test_the_same_state_is_the_same_report_and_nothing_is_trained_for_it(clone):
@@ -267,7 +292,7 @@ def test_a_weakened_judge_is_the_first_thing_that_is_said(clone):
     change(
         clone,
         ("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.5}"),
-        ("stages/gate.py", "gate: passed, ", "gate: all is well, "),
+        ("stages/gate.py", "{status('passed')}, ", "all is well, "),
     )
     (clone.folder / ".github").mkdir(exist_ok=True)
     (clone.folder / ".github/é.yml").write_text("on: push\n")

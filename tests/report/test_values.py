@@ -1,5 +1,7 @@
 """Values of the customers that main knows are compared by column, and near-duplicates across both tables counted."""
 
+from dataclasses import replace
+
 from churn.config.contract import load_contract
 from churn.core.files import write_json
 from churn.core.paths import CONTRACT, PROFILE, TEST, TRAIN
@@ -8,7 +10,7 @@ from churn.quality.drift import RowChanges
 from churn.quality.profile import profile_of
 from report.data import DataChange, LabelChanges, TwinCount
 from report.judge import contract_faults
-from report.values import customer_changes, spike_notes, twins, value_faults, value_notes
+from report.values import again, customer_changes, spike_notes, twins, value_faults, value_notes
 from tests.conftest import make_customers
 from tests.frozen import copy_of
 
@@ -166,6 +168,31 @@ def test_the_share_that_more_rows_explain_and_chance_are_allowed(contract):
         list(value_faults(change(twin_counts=(TwinCount(950, 1_000, 4_000), TwinCount(1_000, 1_000, 4_000))), contract))
         == []
     )
+
+
+def counted(main, contract, before, after):
+    put(main, before, contract)
+    put(main.parent / "here", after, contract)
+    count = again(main, contract, contract, NO_OTHER_KEYS, {})
+    return count, [fault.message for fault in value_faults(replace(change(), again=count), contract)]
+
+
+def test_customers_that_come_again_under_other_keys_are_no_new_ones(sides, contract):
+    customers, others = make_customers(contract, 2_000), make_customers(contract, 300, seed=7)
+    others = others.assign(customer_id="o" + others["customer_id"])
+    count, (fault,) = counted(sides, contract, customers, with_twins(customers, 0.05, a_cent_more))
+    assert (count.new, count.known, count.known_alike) == (100, 2_000, 0)
+    assert fault == (
+        f"{count.new_alike} of the 100 new customers have a near-duplicate among those that main knows"
+        f" ({count.new_alike / 100:.1%}, of these 0.0%): look for customers with several keys, or let a code owner"
+        " approve the reason"
+    )
+    new = pd.concat([customers, others], ignore_index=True)
+    assert counted(sides, contract, customers, new)[1] == [], "new ones"
+    assert counted(sides, contract, customers, with_twins(customers, 0.005))[1] == [], "a few"
+    twice = with_twins(customers, 0.4)
+    assert counted(sides, contract, twice, pd.concat([twice, others], ignore_index=True))[1] == []
+    assert counted(sides, contract, customers, customers)[1] == [], "nobody is new"
 
 
 def declared(contract, **spikes):

@@ -94,6 +94,9 @@ def test_a_margin_is_no_narrower_than_the_noise_of_two_honest_models(measured, w
     assert dict(gate.vs_baseline.margins) == margins | {"brier_score": 0.004}
     assert dict(gate.anchor.margins) == {name: pytest.approx(2 * one) for name, one in gate.vs_baseline.margins.items()}
     assert gate.vs_baseline.max_gain["average_precision"] == pytest.approx(0.1)
+    assert dict(gate.anchor.slice_margins) == {
+        name: pytest.approx(2 * one) for name, one in gate.vs_baseline.slice_margins.items()
+    }
     assert gate.anchor.max_gain["average_precision"] == pytest.approx(0.15)
 
 

@@ -1,11 +1,9 @@
 import re
 import time
-from contextlib import nullcontext
 
 from churn.config.params import Slices
 from churn.core.errors import StageError
 from churn.data.conditions import condition_faults, drop_condition, relation_condition, rows_where, slice_condition
-from churn.data.duckdb_helpers import connection
 from tests.conftest import ROOT, make_customers
 
 import pandas as pd
@@ -195,15 +193,6 @@ def test_a_column_may_have_the_name_of_a_word_of_sql_or_a_space(contract):
     assert rows_where(frame, condition, wide).tolist() == [True, False]
 
 
-@pytest.fixture
-def one_connection(monkeypatch):
-    """Let all conditions be checked by one connection: opening it takes longer than the rest."""
-    with connection() as database:
-        monkeypatch.setattr("churn.data.conditions.connection", lambda: nullcontext(database))
-        yield
-
-
-@pytest.mark.usefixtures("one_connection")
 def test_the_documented_conditions_are_conditions_and_the_documented_functions_exist(contract):
     section = (ROOT / "docs" / "adapt.md").read_text().split("## Conditions\n")[1].split("\n## ")[0]
     example = YAML(typ="safe").load(section.split("```yaml\n")[1].split("```")[0])

@@ -10,6 +10,7 @@ from churn.gate.rules import evaluate_bounds, evaluate_rules, evaluate_slice, lo
 from stages.gate import evidence_faults, lineage
 from stages.register import content_of
 
+import numpy as np
 import pytest
 
 FLOOR = {"roc_auc": Bound(min=0.8)}
@@ -25,7 +26,7 @@ AGAINST = VsBaseline(
 )
 
 
-ANCHOR = Anchor(days=90, margins={"roc_auc": 0.01}, max_gain={"roc_auc": 0.03})
+ANCHOR = Anchor(days=90, margins={"roc_auc": 0.01}, slice_margins={"roc_auc": 0.04}, max_gain={"roc_auc": 0.03})
 
 
 def gate(**rules):
@@ -193,6 +194,21 @@ def test_every_slice_is_judged_by_the_end_of_its_interval_that_speaks_for_it():
 def test_nobody_predicted_to_churn_in_a_slice_is_seen_behind_a_fair_roc_auc():
     assert broken(part(predicted=0)) == ["predicted_to_actual_ratio"]
     assert broken(part(churners=10, predicted=0)) == []  # in a slice where few churn, that is no fault
+
+
+@pytest.mark.parametrize("each", [1, 4])
+def test_the_predicted_churners_of_a_slice_state_the_noise_that_resampled_customers_have(each):
+    """A customer has `each` rows, which are alike."""
+    random = np.random.default_rng(0)
+    churned, predicted = random.random(500) < 0.3, random.random(500) < 0.25
+    rows, churners, hits = 500 * each, each * int(churned.sum()), each * int((churned & predicted).sum())
+    given = {"rows": rows, "customers": 500, "churners": churners, "predicted": each * int(predicted.sum())}
+    outcomes = evaluate_slice(part() | given | {"recall": hits / churners}, {}, EVERY, 30)
+    (ratio,) = [one for one in outcomes if one.metric == "predicted_to_actual_ratio"]
+    draws = random.integers(500, size=(2_000, 500))
+    resampled = predicted[draws].sum(axis=1) / churned[draws].sum(axis=1)
+    assert ratio.noise == pytest.approx(1.96 * resampled.std(), rel=0.1)
+    assert ratio.detects == pytest.approx(ratio.value - 0.4 + 0.4294 * ratio.noise, abs=1e-4)
 
 
 @pytest.mark.parametrize("missing", [{"predicted": None}, {"intervals": None}, {"churners": None}])

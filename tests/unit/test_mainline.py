@@ -219,14 +219,39 @@ def test_a_clone_that_does_not_know_main_says_what_to_fetch(cloned):
 def test_without_a_branch_main_champion_stays(repository):
     git("branch", "--move", "trunk")
     assert reason().startswith("there is no branch main (register.promote_from in params.yaml); make it, then run ")
-    change("params.yaml", "promote_from: main", "promote_from: trunk")
+    change("params.yaml", "promote_from: null", "promote_from: trunk")
     commit()
+    assert reason() is None
+
+
+@pytest.fixture
+def trunk(repository, monkeypatch):
+    """A clone of a repository whose default branch is trunk."""
+    git("branch", "--move", "trunk")
+    commit()
+    git("clone", "--quiet", ".", "../clone")
+    monkeypatch.chdir(repository.parent / "clone")
+
+
+def test_the_remotes_default_branch_promotes_whatever_its_name(trunk):
+    assert reason() is None
+    git("checkout", "--quiet", "-b", "main")
+    git("push", "--quiet", "origin", "main")
+    commit()
+    assert "is not in origin/trunk; merge it into origin/trunk, and " in reason()
+
+
+def test_a_clone_that_does_not_know_the_default_branch_says_how_to_ask_for_it(trunk):
+    git("symbolic-ref", "--delete", "refs/remotes/origin/HEAD")
+    said = reason()
+    assert said.startswith("this clone does not know the default branch of origin; `git remote set-head origin --auto`")
+    git(*re.search(r"`git (.*?)`", said)[1].split())
     assert reason() is None
 
 
 def test_a_branch_cannot_name_itself(cloned):
     git("checkout", "--quiet", "-b", "idea")
-    change("params.yaml", "promote_from: main", "promote_from: idea")
+    change("params.yaml", "promote_from: null", "promote_from: idea")
     commit()
     git("push", "--quiet", "origin", "idea")
     assert reason() == (

@@ -6,7 +6,6 @@ import pty
 import re
 import subprocess
 import sys
-import termios
 
 from churn.core.dvc_files import stages_in
 from churn.core.errors import StageError, number_of
@@ -27,25 +26,6 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
         raise RuntimeError
     assert path.read_text() == "first"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
-
-
-def test_long_work_shows_on_a_terminal_how_long_it_goes_on_and_is_silent_elsewhere():
-    work = """if True:
-        import time
-        from churn.core.runner import working
-        with working("train: fitting"):
-            time.sleep(2.5)"""
-    command = [sys.executable, "-c", work]
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    os.set_blocking(ours, False)
-    subprocess.run(command, check=True, cwd=ROOT, stdout=theirs, stderr=theirs)
-    shown = os.read(ours, 10_000).decode()
-    os.close(theirs)
-    os.close(ours)
-    assert "train: fitting ... 00:02" in shown
-    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
-    assert done.stdout + done.stderr == b""
 
 
 def test_json_is_sorted_and_refuses_what_json_cannot_hold(tmp_path):

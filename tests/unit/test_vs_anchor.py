@@ -1,8 +1,8 @@
 """The rules against main's earlier model: what adds up over many merges."""
 
 from churn.config.params import METRICS
-from churn.evaluation.paired import Difference, difference_within
-from churn.gate.anchor import vs_anchor
+from churn.evaluation.paired import Difference, SliceDifferences, difference_within
+from churn.gate.anchor import Compared, vs_anchor
 from churn.gate.baseline import vs_baseline
 
 import pytest
@@ -22,8 +22,12 @@ def by(roc_auc, reach=0.001):
     }
 
 
+def outcomes(rules, total, step):
+    return vs_anchor(Compared(1_452, total), Compared(1_452, step), rules, OWNER)
+
+
 def failed(rules, total, step):
-    return [rule for rule in vs_anchor(1_452, total, step, rules, OWNER) if rule.status == "failed"]
+    return [rule for rule in outcomes(rules, total, step) if rule.status == "failed"]
 
 
 def merged(rules, step, steps, reach=0.001):
@@ -72,7 +76,7 @@ def test_where_main_itself_is_beyond_a_limit_by_approval_only_a_further_step_bey
     assert abs(rule.limit) == (0.01 if sign < 0 else 0.03)
     (passed,) = [
         one
-        for one in vs_anchor(1_452, by(total), by(sign * 0.001, 0.002), rules, OWNER)
+        for one in outcomes(rules, by(total), by(sign * 0.001, 0.002))
         if one.metric == "roc_auc" and (one.bound == "max") == (sign > 0)
     ]
     assert passed.limit == pytest.approx(sign * 0.041), "main's own total, and the noise of the step"
@@ -89,8 +93,31 @@ def test_the_noise_of_two_samples_widens_both_limits(rules):
     assert failed(rules, by(-0.04, reach=0.03), by(-0.035))
 
 
+def part(recall, reach=0.02):
+    """A slice whose recall alone changed."""
+    return SliceDifferences("new", 300, {"recall": difference_within("recall", 0.7 - recall, 0.7, reach)})
+
+
+@pytest.mark.parametrize(("total", "status"), [(-0.25, "failed"), (-0.15, "passed"), (0.1, "passed")])
+def test_what_a_slice_lost_since_the_anchor_has_its_own_limit(rules, total, status):
+    """Of two losses of 0.09, 0.1 each are allowed."""
+    compared = (Compared(1_452, by(0.0), (part(one),)) for one in (total, -0.09))
+    (one,) = [rule for rule in vs_anchor(*compared, rules, OWNER) if rule.scope == "new"]
+    assert (one.kind, one.limit, one.status) == ("vs_anchor", -0.2, status)
+    if status == "failed":
+        assert one.message.startswith(f"recall of new is 0.7000 against {OWNER} with 0.9500, at as many")
+
+
+def test_a_slice_in_which_main_itself_is_beyond_the_limit_fails_by_a_further_step_alone(rules):
+    def status(step):
+        total, last = Compared(1_452, by(0.0), (part(-0.3),)), Compared(1_452, by(0.0), (part(step),))
+        return next(rule.status for rule in vs_anchor(total, last, rules, OWNER) if rule.scope == "new")
+
+    assert (status(-0.01), status(-0.09)) == ("passed", "failed")
+
+
 def test_a_metric_that_was_not_recorded_is_not_compared_and_one_without_a_value_fails(rules):
     only = {"roc_auc": by(0.0)["roc_auc"]}
-    assert {rule.metric for rule in vs_anchor(1_452, only, by(0.0), rules, OWNER)} == {"roc_auc"}
+    assert {rule.metric for rule in outcomes(rules, only, by(0.0))} == {"roc_auc"}
     (rule, _) = failed(rules, {"roc_auc": Difference(0.8)}, by(0.0))
     assert rule.message == "roc_auc of all customers cannot be compared with main's model of 2026-08-29 (abc1234)"

@@ -1,6 +1,6 @@
 from churn.config.params import METRICS
 from churn.evaluation.paired import Difference, SliceDifferences, compare
-from churn.gate.baseline import gain, vs_baseline
+from churn.gate.baseline import gain, training_noise, vs_baseline
 from tests.conftest import evaluate_at
 
 import numpy as np
@@ -99,6 +99,40 @@ def test_the_stated_loss_is_blocked_with_80_percent_power(error, overall, rules)
     share = np.mean([blocked(loss) for loss in random.normal(stated, error, 500)])
     # A holdout that is too small for the margins blocks an equal model more often than that.
     assert share == pytest.approx(0.8, abs=0.05) or (stated == 0 and share > 0.8)
+
+
+def test_other_training_customers_widen_the_noise_and_the_same_ones_do_not(rules):
+    """A loss beyond the holdout's noise alone: two models that learned from other customers differ so by chance."""
+    loss = all_equal(roc_auc=difference(-0.006, 0.0043))
+    statuses = [
+        [one for one in vs_baseline(1_452, loss, [], rules, training_noise(1_452, 5_591, new)) if one.value == -0.006]
+        for new in (0, 5_591)
+    ]
+    ((same, _), (other, _)) = statuses
+    assert (same.status, other.status) == ("failed", "passed")
+    assert other.limit == same.limit == -0.005
+    assert other.noise / same.noise == pytest.approx((1 + 1_452 / 5_591) ** 0.5, abs=1e-3)
+
+
+def test_the_loss_stated_for_other_training_customers_is_blocked_with_80_percent_power(rules):
+    error, random = 0.005, np.random.default_rng(0)
+    training = training_noise(1_452, 5_591, 5_591)
+
+    def judged(loss):
+        (one, _) = vs_baseline(1_452, {"roc_auc": difference(-loss, 1.959964 * error)}, [], one_metric, training)
+        return one
+
+    against = rules.vs_baseline.model_copy(update={"margins": {"roc_auc": 0.005}, "max_gain": {"roc_auc": 0.02}})
+    one_metric = rules.model_copy(update={"vs_baseline": against})
+    stated = judged(0.0).detects
+    losses = random.normal(stated, error * (1 + training) ** 0.5, 500)
+    assert np.mean([judged(loss).status == "failed" for loss in losses]) == pytest.approx(0.8, abs=0.05)
+
+
+def test_the_limit_of_a_gain_states_the_gain_that_it_refuses_in_8_of_10_holdouts(rules):
+    outcomes = vs_baseline(1_452, all_equal(roc_auc=difference(0.003, 0.01)), [], rules)
+    (gained,) = [one for one in outcomes if one.label == "roc_auc too good to be true"]
+    assert (gained.noise, gained.detects) == (0.01, pytest.approx(0.02 + 0.4294 * 0.01, abs=1e-6))
 
 
 def test_a_loss_that_is_better_when_smaller_has_the_other_sign(rules):

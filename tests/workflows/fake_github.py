@@ -22,6 +22,7 @@ class FakeGitHub:
     def __init__(self):
         self.comments = []
         self.heads = {7: "7" * 40}
+        self.branches = {7: "stranger:feature"}  # of pull requests to main
         self.pictures = []  # what was published
         self.messages = []  # what Slack was sent
         self.published = (200, "https://pictures.example/abc.png")  # the answer to a picture; None hangs
@@ -55,13 +56,17 @@ class FakeGitHub:
             server.shutdown()
             server.server_close()
 
-    def answer(self, method, path, query, body):
+    def answer(self, method, path, query, body):  # noqa: PLR0911  # one for each thing that can be asked
         """Return the status and the decoded answer of the API."""
         path = path.removeprefix("/api/v3").removeprefix(f"/repos/{REPOSITORY}")
         if found := re.fullmatch(r"/pulls/(\d+)", path):
             number = int(found[1])
             known = {"number": number, "head": {"sha": self.heads.get(number)}}
             return (200, known) if number in self.heads else (404, {"message": "Not Found"})
+        if path == "/pulls":
+            asked = (query["state"], query["base"], query["head"][0])
+            found = [number for number, head in self.branches.items() if asked == (["open"], ["main"], head)]
+            return 200, [{"number": number, "head": {"sha": self.heads[number]}} for number in found]
         on = re.fullmatch(r"/issues/(\d+)/comments", path)
         if on and method == "GET":
             size, page = int(query.get("per_page", ["30"])[0]), int(query.get("page", ["1"])[0])

@@ -74,7 +74,7 @@ class Run:
             "id": self.id,
             "head_sha": self.sha,
             "head_branch": self.branch,
-            "head_repository": {"full_name": self.repository},
+            "head_repository": {"full_name": self.repository, "owner": {"login": self.repository.partition("/")[0]}},
             "event": self.event,
             "actor": {"login": "mallory" if self.repository != REPOSITORY else "alice"},
             "conclusion": self.conclusion,
@@ -170,12 +170,11 @@ class GitHub(FakeGitHub):
         return before
 
     def update_pull(self, number):
-        """Commit what lies on the desk and push it to the branch of a pull request; return the run that it starts."""
+        """Commit what lies on the desk and push it to the branch of a pull request."""
         self.desk.commit()
         pull = self.pulls[number]
         self.desk.ok("git", "push", "--quiet", "origin", f"HEAD:{pull['head']['ref']}")
         pull["head"]["sha"] = self.sha(pull["head"]["ref"])
-        return self.run_pull(number)
 
     def protect_main(self):
         """From now on main takes changes by pull requests only."""
@@ -255,10 +254,15 @@ class GitHub(FakeGitHub):
         workflow, branch, inputs = self.dispatched.pop(0)
         return self.act(workflow, "workflow_dispatch", branch, {"inputs": inputs, "ref": f"refs/heads/{branch}"})
 
-    def run_after(self, run):
-        """Run the workflow that comments on what a fork's run made."""
-        started_by = run.json() | {"head_repository": {"full_name": run.repository}}
-        return self.act("fork-comment.yml", "workflow_run", "main", {"action": "completed", "workflow_run": started_by})
+    def run_after(self, run, workflow="fork-comment.yml", action="completed"):
+        """Run a workflow that an event of another run starts: the one that comments on what a fork's run made."""
+        return self.act(workflow, "workflow_run", "main", {"action": action, "workflow_run": run.json()})
+
+    def run_pending(self, number, action="requested"):
+        """Run the workflow that says in the comment that the newest commit of a pull request is being checked."""
+        head = self.pulls[number]["head"]
+        run = Run(99, "pipeline.yml", "pull_request", head["ref"], head["sha"], head["repo"]["full_name"], self.folder)
+        return self.run_after(run, "pending.yml", action)
 
     def act(self, workflow, event, branch, payload, *, pull=None, job=None):
         """Run a workflow by act, and return the run."""

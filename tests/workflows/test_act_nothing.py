@@ -51,6 +51,10 @@ def weak(github, merged):
     return github.open_pull()
 
 
+def test_a_pull_request_that_changes_the_model_alone_takes_the_customers_over_from_main(weak):
+    assert weak.stages == ["validate", "train", "evaluate", "gate"]
+
+
 def test_a_blocked_pull_request_is_no_alert(github, weak):
     assert weak.jobs == BLOCKED
     assert github.messages == []

@@ -48,11 +48,19 @@ def test_one_that_improves_says_so_in_its_one_comment_which_a_second_push_update
     assert (run.artifacts / "results" / "build" / "report" / "comparison.png").stat().st_size > 10_000
 
     branch.replace("params.yaml", "roc_auc: {min: 0.82}", "roc_auc: {min: 0.83}")
-    again = company.github.update_pull(comment["pull"])
+    company.github.update_pull(number := comment["pull"])
+    former = comment["body"]
+    assert company.github.run_pending(number).jobs == {"pending": "success"}
+    notice, _, below = comment["body"].partition("\n\n")
+    newest = company.github.pulls[number]["head"]["sha"][:8]
+    assert notice.startswith(f"> [!NOTE]\n> ⏳ `{newest}` is being checked by ")
+    assert below == former
+    again = company.github.run_pull(number)
     assert again.jobs == PASSED
     assert "train" in again.stages, "a branch reuses runs of main, and none of a branch"
     assert [changed["id"] for changed in company.github.comments] == [comment["id"]]
-    assert "0.83" in company.github.comments[0]["body"]
+    assert comment["body"].startswith("## ✅ ")
+    assert "0.83" in comment["body"]
     assert company.github.messages == []
 
 

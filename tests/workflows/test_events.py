@@ -151,6 +151,20 @@ def test_a_comment_that_cannot_be_posted_is_told(jobs_on):
     assert jobs_on("fork-comment", "workflow_run", after("pull_request", FORK), ("comment",)) == ["comment", "alert"]
 
 
+PENDING = {
+    "a pull request": (after("pull_request", OURS), ["pending"]),
+    "one from a fork": (after("pull_request", FORK), ["pending"]),
+    "one that was cancelled": (after("pull_request", OURS, "cancelled"), ["pending"]),
+    "a retraining's pull request": (after("workflow_dispatch", OURS), ["pending"]),
+    "a push to main": (after("push", OURS), []),
+}
+
+
+@pytest.mark.parametrize(("payload", "jobs"), PENDING.values(), ids=PENDING.keys())
+def test_the_comment_says_of_each_pull_request_what_is_being_checked(jobs_on, payload, jobs):
+    assert jobs_on("pending", "workflow_run", payload) == jobs
+
+
 RETRAIN = {
     "a Sunday": ("schedule", {}, (), ["retrain", "propose"]),
     "a drift": ("repository_dispatch", {"action": "data-drift"}, (), ["retrain", "propose"]),

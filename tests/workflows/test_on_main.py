@@ -145,8 +145,22 @@ def test_where_main_takes_no_push_the_results_stay_in_the_checkout_to_be_propose
     assert "::notice::main takes no push" in capsys.readouterr().out
 
 
-def test_a_registration_that_fails_says_why(tmp_path, monkeypatch, commands, outputs):
+@pytest.fixture
+def on_trunk(tmp_path, monkeypatch):
+    """A repository whose default branch is trunk."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GITHUB_REF_NAME", "trunk")
+    git("init", "--quiet")
+
+
+@pytest.mark.usefixtures("on_trunk")
+def test_register_learns_which_branch_promotes(commands, outputs):
+    assert register.main() == 0
+    assert git("symbolic-ref", "refs/remotes/origin/HEAD") == "refs/remotes/origin/trunk"
+
+
+@pytest.mark.usefixtures("on_trunk")
+def test_a_registration_that_fails_says_why(commands, outputs):
     commands.answers["dvc repro"] = 1
     assert register.main() == 1
     assert outputs() == {}, "nothing was written down"
@@ -159,6 +173,7 @@ def test_a_registration_that_fails_says_why(tmp_path, monkeypatch, commands, out
     assert register.main() == 0
 
 
+@pytest.mark.usefixtures("on_trunk")
 @pytest.mark.parametrize(
     ("run", "asked"),
     [("12", "true"), ("11", "true"), ("12", ""), (None, "true")],
@@ -175,6 +190,7 @@ def test_a_champion_that_this_run_has_made_is_told_where_a_variable_asks(monkeyp
     assert outputs() == ({"champion": "Version 7 of churn"} if (run, asked) == ("12", "true") else {})
 
 
+@pytest.mark.usefixtures("on_trunk")
 def test_without_the_model_nothing_is_registered(commands, outputs):
     commands.answers["dvc pull"] = 255
     assert register.main() == 255

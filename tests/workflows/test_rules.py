@@ -138,9 +138,10 @@ TRIGGERS = {
     },
     "audit": {"schedule": [{"cron": "0 5 * * 1"}], "workflow_dispatch": None},
     "fork-comment": {"workflow_run": {"workflows": ["pipeline"], "types": ["completed"]}},
+    "pending": {"workflow_run": {"workflows": ["pipeline"], "types": ["requested", "completed"]}},
     "pipeline": {
-        "push": {"branches": ["main", "master"]},
-        "pull_request": {"branches": ["main", "master"]},
+        "push": {"branches": ["main", "master", "trunk"]},
+        "pull_request": {"branches": ["main", "master", "trunk"]},
         "merge_group": None,
         "workflow_dispatch": {
             "inputs": {
@@ -191,7 +192,7 @@ TRIGGERS = {
         "repository_dispatch": {"types": ["data-drift"]},
     },
     "suite": {
-        "push": {"branches": ["main", "master"]},
+        "push": {"branches": ["main", "master", "trunk"]},
         "schedule": [{"cron": "0 4 * * 1"}],
         "workflow_dispatch": None,
     },
@@ -235,6 +236,7 @@ PERMISSIONS = {
         "comment": {"actions": "read", "contents": "read", "pull-requests": "write"},
         "alert": {"contents": "read"},
     },
+    "pending": {"pending": {"contents": "read", "pull-requests": "write"}},
     "pipeline": {
         "checks": {"contents": "read"},
         "pipeline": {"actions": "read", "contents": "read", "id-token": "write", "pull-requests": "read"},
@@ -279,6 +281,19 @@ def test_no_other_workflow_cancels_a_run_of_its_own(name):
 
 def test_the_pipeline_may_run_for_an_hour():
     assert load(WORKFLOWS["pipeline"])["jobs"]["pipeline"]["timeout-minutes"] == 60
+
+
+def test_while_a_commit_is_checked_the_comment_is_edited_by_code_of_the_default_branch_alone():
+    checkout, edit = load(WORKFLOWS["pending"])["jobs"]["pending"]["steps"]
+    assert checkout["with"] == OF_THE_DEFAULT_BRANCH | {"sparse-checkout": "ci", "persist-credentials": False}
+    assert edit["run"] == "python3 -m ci.pending"
+
+
+def test_one_run_after_the_other_writes_the_comment_of_a_pull_request():
+    """GitHub keeps one group for all workflows."""
+    (shared,) = {str(load(WORKFLOWS[name])["concurrency"]) for name in ("fork-comment", "pending")}
+    assert "workflow_run.head_repository.full_name" in shared
+    assert "'queue': 'max'" in shared
 
 
 @pytest.mark.parametrize(
@@ -357,7 +372,7 @@ def test_the_environment_is_cached_by_the_locks():
     (cached,) = [
         step for step in steps_of(load(GITHUB / "actions/setup/action.yml")) if "cache" in step.get("uses", "")
     ]
-    assert cached["with"]["path"] == ".venv"
+    assert cached["with"]["path"].split() == [".venv", ".cache/mypy"]
     assert "${{ hashFiles('requirements*.txt') }}" in cached["with"]["key"]
     assert "restore-keys" not in cached["with"], "another lock's environment is none"
 
@@ -377,7 +392,7 @@ def test_all_tests_run_on_each_commit_of_main_and_every_week():
     assert command == "make test"
 
 
-@pytest.mark.parametrize("workflow", sorted(WORKFLOWS.keys() - set(CALLED)))
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS.keys() - {*CALLED, "pending"}))  # it only adds a sentence
 def test_a_failure_of_any_job_is_told(workflow):
     jobs = load(WORKFLOWS[workflow])["jobs"]
     for result in ("failure", "cancelled"):  # a job that runs out of time counts as cancelled
@@ -471,6 +486,13 @@ def test_the_lock_of_npm_has_a_hash_for_all_but_cml_itself():
     }
     assert " ci --prefix " in (text := (GITHUB / "actions/cml/action.yml").read_text(encoding="utf-8"))
     assert "--ignore-scripts" in text
+
+
+def test_the_app_is_named_by_its_client_id():
+    """`app-id` of create-github-app-token is deprecated."""
+    tokens = [step["with"] for path in FILES for step in steps_of(load(path)) if "app-token" in step.get("uses", "")]
+    assert len(tokens) == 2
+    assert all("client-id" in given and "app-id" not in given for given in tokens)
 
 
 def test_the_secrets_of_the_registry_and_the_warehouse_can_be_limited_to_their_jobs():

@@ -227,12 +227,12 @@ def test_a_run_that_a_branch_could_have_planted_is_reused_by_nobody(runner, reus
     assert printed == fetched + command + "\n", "main's run-cache is fetched where it may be reused, and may be missing"
 
 
-@pytest.mark.parametrize(("branch", "known"), [("main", True), ("master", True), ("trunk", False), ("mai", False)])
+@pytest.mark.parametrize(("branch", "known"), [("main", True), ("trunk", True), ("release", False), ("mai", False)])
 def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, branch, known):
-    """Fault in CI and the judge: the default branch is not main or master.
+    """Fault in CI and the judge: the default branch is not main, master or trunk.
 
-    The weekly audit fails: `pipeline.yml ignores the default branch trunk: add it to each line branches:
-    [main, master].`
+    The weekly audit fails: `pipeline.yml ignores the default branch release: add it to each line branches:
+    [main, master, trunk].`
     """
     runner.bash(f"mkdir -p .github && ln -s {ROOT}/.github/workflows .github/workflows")
     answer = json.dumps({"workflow_runs": [{"created_at": datetime.now(UTC).isoformat()}]})
@@ -242,7 +242,7 @@ def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, bran
     done = runner.step("audit", "silence", step, False, BRANCH=branch)
     assert done.returncode == (not known)
     ignored = f"pipeline.yml or suite.yml ignores the default branch {branch}"
-    fault = f"{ignored}: add it to each line branches: [main, master]."
+    fault = f"{ignored}: add it to each line branches: [main, master, trunk]."
     assert done.stdout == ("" if known else f"::error::{fault}\n")
     if not known:
         assert runner.outputs() == {"fault": fault}

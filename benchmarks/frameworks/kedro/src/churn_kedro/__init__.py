@@ -1,0 +1,1 @@
+"""The customers, as Kedro's documentation recommends: nodes of pure functions, datasets in the catalog."""

@@ -1,0 +1,63 @@
+"""The pages in a real browser: nobody is barred from them, tables are sorted, and DVC's plots need no network."""
+
+import json
+import sys
+from importlib.resources import files
+
+from report import plots_page
+from report.render import page
+from tests.browser import written
+from tests.report.cases import CASES
+
+import pytest
+
+DARK, NARROW = "--blink-settings=preferredColorScheme=0", "--window-size=390,800"
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
+UNFOLD = "document.querySelectorAll('details').forEach((one) => { one.open = true; });"
+AXE = """axe.run().then(({violations}) => answer(JSON.stringify(violations.map(
+  (one) => [one.id, one.nodes.map((node) => node.html)]))));"""
+SORT = """const rows = () => [...document.querySelectorAll('#slices tbody tr')];
+const column = (number) => rows().map((row) => row.cells[number].innerText);
+document.querySelectorAll('#slices th button')[NUMBER].click();
+const down = column(NUMBER);
+document.querySelectorAll('#slices th button')[NUMBER].click();
+answer(JSON.stringify([down, column(NUMBER), document.querySelectorAll('#slices th')[NUMBER].ariaSort]));"""
+
+
+def axe():
+    """Return axe-core's script, or skip the test where its package is missing."""
+    try:
+        return (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    except ModuleNotFoundError:
+        pytest.skip("axe-core-python is not installed")
+
+
+@pytest.mark.parametrize("options", [(), (DARK, NARROW)], ids=["wide and light", "narrow and dark"])
+def test_axe_finds_nothing_that_bars_a_reader(made, tmp_path, options):
+    for number, html in enumerate([made, page(CASES["worse_than_main"])]):
+        (folder := tmp_path / str(number)).mkdir()
+        assert json.loads(written(html, folder, f"{axe()};{UNFOLD}{AXE}", *options)) == []
+
+
+def test_a_click_on_a_columns_name_sorts_numbers_by_size_and_names_by_letter(made, tmp_path):
+    rows, up, ends = json.loads(written(made, tmp_path, SORT.replace("NUMBER", "1")))
+    counts = [int(text.replace(",", "")) for text in rows]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 999
+    assert (up, ends) == (rows[::-1], "ascending")
+    areas, up, _ = json.loads(written(made, tmp_path, SORT.replace("NUMBER", "3")))
+    assert areas[-1] == up[-1] == "-", "what is missing is last, either way"
+    assert areas[:-1] == sorted(areas[:-1], reverse=True)
+    names, _, _ = json.loads(written(made, tmp_path, SORT.replace("NUMBER", "0")))
+    assert names == sorted(names)
+
+
+def test_the_page_of_dvcs_plots_draws_them_without_a_network(clone, tmp_path, monkeypatch):
+    monkeypatch.chdir(clone.folder)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
+    plots_page.main(plots_page.arguments().parse_args([]))
+    clone.ok("dvc", "plots", "show")
+    html = clone.text("dvc_plots/index.html")
+    assert "<script src" not in html
+    drawn = "setTimeout(() => answer(String(document.querySelectorAll('canvas').length)), 3000);"
+    assert written(html, tmp_path, drawn, OFFLINE) == "7"

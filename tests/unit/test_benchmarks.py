@@ -1,0 +1,53 @@
+"""The benchmarks' customers, and the page of their results."""
+
+from benchmarks.customers import make_customers
+from benchmarks.page import PAGE, TABLE, filled, measured_targets, results, targets
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.mark.parametrize("months", [1, 5])
+def test_the_same_seed_makes_the_same_customers_and_each_month_of_one_once(tmp_path, months):
+    first, again, other = (tmp_path / f"{name}.parquet" for name in ("first", "again", "other"))
+    for path, seed in ((first, 1), (again, 1), (other, 2)):
+        make_customers(path, 1_000, seed, months)
+    table = pq.read_table(first)
+    assert table.num_rows == 1_000
+    assert len(pc.unique(table["customerID"])) == 1_000 // months
+    assert ("month" in table.column_names) == (months > 1)
+    assert table == pq.read_table(again)
+    assert table != pq.read_table(other)
+
+
+def test_only_the_last_month_of_a_customer_has_a_churner(tmp_path):
+    make_customers(tmp_path / "months.parquet", 1_200, months=12)
+    table = pq.read_table(tmp_path / "months.parquet")
+    churners = table.filter(pc.equal(table["Churn"], "Yes"))
+    assert set(churners["month"].to_pylist()) == {"2025-12-01"}
+    assert 10 < churners.num_rows < 50
+
+
+def test_the_page_has_what_the_results_say():
+    page = PAGE.read_text(encoding="utf-8")
+    assert filled(page, results()) == page, "run python -m benchmarks.page"
+
+
+def test_the_page_has_a_table_for_each_part_that_was_measured():
+    assert results().keys() <= {match["part"] for match in TABLE.finditer(PAGE.read_text(encoding="utf-8"))}
+
+
+def test_a_target_that_is_missed_is_called_so():
+    def row(cold):
+        return {
+            column: {"cpu": cost} for column, cost in zip(("cold", "nothing", "gate", "training"), cold, strict=True)
+        }
+
+    found = {
+        "pipelines": {
+            "rows": {"7043": {"dvc repro": row((9, 1, 1, 1)), "tutorial": row((10,) * 4), "Kedro": row((4,) * 4)}}
+        }
+    }
+    assert [(limit, round(value, 2)) for _, limit, value in measured_targets(found)] == [(0.65, 0.9), (1, 0.75)]
+    assert [row[-1] for row in targets(found)][1:] == ["missed", "met"]
