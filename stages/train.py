@@ -196,10 +196,9 @@ def fit_partitions(model: BoostedTrees, rows: int, contract: Contract, compute: 
     from churn.core.partitions import partitions_of
     from churn.modeling.distributed import Training, train_partitions
 
-    with connected(compute) as cluster:
+    with connected(compute) as cluster, working("train: fitting"):
         training = Training(model.parameters, model.rounds, model.columns, contract)
         file, seen = train_partitions(cluster, training, partitions_of(TRAIN))
-    # protection: training counts its rows
     if seen != rows:
         raise StageError(f"the model has seen {seen:,} of the {rows:,} rows of the table; drop none.")
     return model.fitted(file, seen)
@@ -215,16 +214,16 @@ def main() -> None:
     if not validation["passed"] or validated["sha256"] != sha256_of(TRAIN):
         raise StageError(f"{VALIDATION} holds no passed validation of {TRAIN}; run `dvc repro`.")
     model = build_model(build_classifier(params), contract)
-    name, rows = params.estimator.rpartition(".")[2], validated["rows"]
-    print(f"train: {name} on {rows:,} {contract.unit}, {len(contract.features)} features ...", flush=True)
+    name = params.estimator.rpartition(".")[2]
     if settings.compute.engine == "dask":
-        with working("train: fitting"):
-            model = fit_partitions(model, rows, contract, settings.compute)
-    else:
-        features, labels, _ = read_table(TRAIN, contract)
-        steps = model[-1].max_iter if name == "HistGradientBoostingClassifier" else None
-        with working("train: fitting", steps, lambda: len(getattr(model[-1], "_predictors", ()))):
-            model = fit(model, features, labels, rows)
+        save_model(fit_partitions(model, validated["rows"], contract, settings.compute), MODEL)
+        print(f"train: {MODEL}, {name} on {validated['rows']:,} customers, {len(contract.features)} features")
+        return
+    features, labels, _ = read_table(TRAIN, contract)
+    print(f"train: {name} on {len(features):,} {contract.unit}, {len(contract.features)} features ...", flush=True)
+    steps = model[-1].max_iter if name == "HistGradientBoostingClassifier" else None
+    with working("train: fitting", steps, lambda: len(getattr(model[-1], "_predictors", ()))):
+        model = fit(model, features, labels, validated["rows"])
     save_model(model, MODEL)
     print(f"train: {MODEL}, {MODEL.stat().st_size // 1024:,} KiB")
 

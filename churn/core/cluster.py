@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from pathlib import Path
@@ -81,11 +81,11 @@ class Cluster:
                 raise StageError(f"{self.name} has fewer than {count} workers left: start others.") from error
             return self.workers()[:count]
 
-    def on_worker(self, function: Callable[..., Result], worker: str, **arguments: Any) -> Result:
-        """Run a function on one worker, beside its tasks."""
+    def on_worker(self, function: Callable[..., Result], worker: str, **arguments: Any) -> Result | None:
+        """Run a function on one worker, beside its tasks; return None when the worker died."""
         with self._watched():
-            result: Result = self.client.run(function, workers=[worker], **arguments)[worker]
-            return result
+            found: Mapping[str, Result] = self.client.run(function, workers=[worker], on_error="ignore", **arguments)
+            return found.get(worker)
 
     def together(self, tasks: Sequence[tuple[str, Callable[[Item], Result], Item]]) -> list[Result] | None:
         """Return the results of tasks that need each other, each on its worker; None when a worker died.
@@ -239,7 +239,7 @@ def connected(compute: "Compute") -> Iterator[Cluster]:
         with client:
             archive = _code(Path(folder))
             client.register_plugin(UploadFile(str(archive)), name="churn")  # also for workers that start later
-            client.run(_import_from, archive.name)
+            client.run(_import_from, archive.name, on_error="ignore")  # of a worker that dies meanwhile
             yield Cluster(client, name)
 
 

@@ -119,7 +119,6 @@ def local_file(partition: Partition, folder: Path) -> Path:
 
 
 def _refuse_other(path: Path, partition: Partition) -> None:
-    # protection: a partition is the one that its manifest names
     if not path.is_file() or _sha256(path, path.stat().st_mtime_ns) != partition.sha256:
         raise StageError(f"{partition.url} is missing or has other bytes than its manifest names: {AGAIN}.")
 

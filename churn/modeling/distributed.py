@@ -51,7 +51,7 @@ def train_partitions(cluster: Cluster, training: Training, partitions: Sequence[
             (worker, for_each(_train_share, training=training, tracker=tracker, rank=rank), share)
             for rank, (worker, share) in enumerate(zip(workers, shares, strict=True))
         ]
-        if (found := cluster.together(tasks)) is not None:
+        if tracker and (found := cluster.together(tasks)) is not None:
             (file, _), *_ = found
             return file, sum(rows for _, rows in found)
     raise StageError(

@@ -127,14 +127,17 @@ def dropped_by_the_query(clone):
 def dropped_by_the_code(clone):
     purchases(clone)
     clone.replace(
-        "stages/prepare.py",
+        "churn/data/splitting.py",
         "            labels = customers.pop",
         f'            customers = customers.dropna(subset=["{DAYS}"])\n            labels = customers.pop',
     )
 
 
+BALANCE = '    if counts["train"] + counts["test"] + sum(counts["dropped"].values()) != counts["fetched"]:\n'
+
+
 def account_bent(clone):
-    clone.replace("stages/prepare.py", "        if kept.total() + dropped.total() != fetched:\n", "        if False:\n")
+    clone.replace("churn/data/splitting.py", BALANCE, "    if False:\n")
 
 
 def dropped_by_the_code_unaccounted(clone):
@@ -418,7 +421,7 @@ def label_within_a_group(clone):
 
 
 def holdout_in_training(clone):
-    clone.replace("stages/prepare.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
+    clone.replace("churn/data/splitting.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
 
 
 def holdout_in_training_unaccounted(clone):
@@ -428,7 +431,7 @@ def holdout_in_training_unaccounted(clone):
 
 def some_of_the_holdout_in_training(clone):
     clone.replace(
-        "stages/prepare.py",
+        "churn/data/splitting.py",
         "            digest.update(",
         "            holdout[::10] = False  # a little more to learn from\n            digest.update(",
     )
@@ -484,7 +487,7 @@ def map_to(name, before, after):
 def after_the_features(clone, *lines):
     """Change what the feature functions made, in prepare."""
     clone.replace(
-        "stages/prepare.py",
+        "churn/data/splitting.py",
         "            features = add_features(customers)\n",
         "            features = add_features(customers)\n" + "".join(f"            {line}\n" for line in lines),
     )

@@ -142,7 +142,7 @@ def interrupted(team, cluster, stage, kill):
 
 @pytest.mark.parametrize("stage", ["fetch", "prepare", "validate", "train", "evaluate"])
 def test_killing_a_worker_costs_time_and_not_the_result(team, cluster, stage):
-    """Fault in the run: a worker of the Dask cluster is killed.
+    """Fault in a cluster: a worker of the Dask cluster is killed.
 
     Another worker does its tasks, and a training starts again: the results have the same bytes.
     """
@@ -155,7 +155,7 @@ def test_killing_a_worker_costs_time_and_not_the_result(team, cluster, stage):
 
 
 def test_a_lost_scheduler_is_one_sentence_and_leaves_what_was_there(team, cluster):
-    """Fault in the run: the scheduler of the Dask cluster is gone.
+    """Fault in a cluster: the scheduler of the Dask cluster is gone.
 
     The stage fails with one sentence, and the former table stays: `the Dask scheduler … is lost: start it again`
     """

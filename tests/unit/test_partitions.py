@@ -244,7 +244,7 @@ def test_few_bins_move_the_roc_auc_by_no_more_than_their_error(scored, contract,
 
 
 def test_a_partition_with_other_bytes_is_read_by_nobody(contract, tmp_path):
-    """Fault in the run: a partition in the storage is another one than its manifest names, or is gone.
+    """Fault in a cluster: a partition in the storage is another one than its manifest names, or is gone.
 
     The stage fails and names it: `… is missing or has other bytes than its manifest names`
     """
