@@ -14,13 +14,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from churn.core.errors import StageError, fault_of
 from churn.core.files import sha256_of
 
-if TYPE_CHECKING:
-    from churn.config.params import Compute
+
+class Where(Protocol):
+    """The settings of `compute` in params.yaml that say where the workers are."""
+
+    @property
+    def scheduler(self) -> str | None: ...  # noqa: D102
+    @property
+    def workers(self) -> int: ...  # noqa: D102
+    @property
+    def memory(self) -> str | None: ...  # noqa: D102
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,7 +53,7 @@ class Cluster:
         """
         results: list[Result] = []
         waiting: list[Any] = []
-        with self._watched():
+        with self.watched():
             for future in self._submitted(function, items):
                 waiting.append(future)
                 if ahead and len(waiting) >= ahead:
@@ -55,7 +64,7 @@ class Cluster:
         self, function: Callable[[Item], Result], items: Iterable[Item], combine: Callable[[Result, Result], Result]
     ) -> Result:
         """Return the functions of all items, combined on the workers in the order of the items."""
-        with self._watched():
+        with self.watched():
             futures = list(self._submitted(function, items))
             while len(futures) > 1:
                 futures = [
@@ -74,7 +83,7 @@ class Cluster:
 
         Raises StageError when there are fewer after a minute.
         """
-        with self._watched():
+        with self.watched():
             try:
                 self.client.wait_for_workers(count, timeout=WAITING)
             except TimeoutError as error:
@@ -83,7 +92,7 @@ class Cluster:
 
     def on_worker(self, function: Callable[..., Result], worker: str, **arguments: Any) -> Result | None:
         """Run a function on one worker, beside its tasks; return None when the worker died."""
-        with self._watched():
+        with self.watched():
             found: Mapping[str, Result] = self.client.run(function, workers=[worker], on_error="ignore", **arguments)
             return found.get(worker)
 
@@ -94,7 +103,7 @@ class Cluster:
         """
         from distributed import wait
 
-        with self._watched():
+        with self.watched():
             futures = [
                 self._submit(for_each(_guarded, function, item), workers=worker, allow_other_workers=False)
                 for worker, function, item in tasks
@@ -130,10 +139,10 @@ class Cluster:
         return self.client.submit(call, pickle.dumps(function), *futures, pure=False, **place)
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
+        """Raise Dask's errors as a StageError: a worker's memory is too small, or the scheduler is lost."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
-        from distributed.comm.core import CommClosedError
 
         try:
             yield
@@ -142,7 +151,9 @@ class Cluster:
                 "a partition killed several workers, most likely because a worker's memory is too small for it: raise"
                 " compute.memory, or lower compute.partition_rows and run `dvc repro --force fetch`."
             ) from error
-        except (FutureCancelledError, CommClosedError, TimeoutError) as error:
+        except (FutureCancelledError, OSError) as error:  # Dask's, of a lost connection, have no number
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise StageError(f"{self.name} is lost: start it again, then run `dvc repro`.") from error
 
 
@@ -193,18 +204,19 @@ def _combined(combine: Callable[[Result, Result], Result], *results: Result) -> 
 
 
 @contextmanager
-def connected(compute: "Compute") -> Iterator[Cluster]:
+def connected(compute: Where) -> Iterator[Cluster]:
     """Yield the cluster of `compute.scheduler`, or one of this machine with `compute.workers` workers.
 
     Raises StageError when Dask is not installed, and when nothing answers at the scheduler's address.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its lines quote arguments
     try:
         import dask
         from distributed import Client, LocalCluster
         from distributed.diagnostics.plugin import UploadFile
     except ImportError as error:
         raise StageError(f"compute.engine in params.yaml is dask, and Dask is not installed: {INSTALL}.") from error
+    for logger in [one for one in logging.root.manager.loggerDict if one.partition(".")[0] == "distributed"]:
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # their lines quote arguments
     settings = {
         "distributed.comm.timeouts.connect": CONNECTING,
         "distributed.worker.daemon": True,
@@ -237,10 +249,11 @@ def connected(compute: "Compute") -> Iterator[Cluster]:
                 " `dask scheduler` and its workers with `dask worker`; docs/scale.md has the commands."
             ) from error
         with client:
-            archive = _code(Path(folder))
-            client.register_plugin(UploadFile(str(archive)), name="churn")  # also for workers that start later
-            client.run(_import_from, archive.name, on_error="ignore")  # of a worker that dies meanwhile
-            yield Cluster(client, name)
+            cluster, archive = Cluster(client, name), _code(Path(folder))
+            with cluster.watched():
+                client.register_plugin(UploadFile(str(archive)), name="churn")  # also for workers that start later
+                client.run(_import_from, archive.name, on_error="ignore")  # of a worker that dies meanwhile
+            yield cluster
 
 
 def _import_from(archive: str) -> None:

@@ -107,7 +107,8 @@ def totals(database: Database, sql: str) -> Row:
 
     Examples
     --------
-    >>> with duckdb.connect() as database:
+    >>> from churn.data.duckdb_helpers import connection
+    >>> with connection() as database:
     ...     totals(database, "SELECT count(*), sum(x) FROM (VALUES (1), (2)) t(x)")
     (2, 3)
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from churn.config.contract import Contract, load_contract
-from churn.config.params import Share, StrictModel, load_params, read_settings
+from churn.config.params import LOCAL, Compute, Share, StrictModel, load_params, read_settings
 from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import PROFILE, TEST, TRAIN
@@ -272,9 +272,9 @@ def _rounded(value: Any) -> Any:
     return None if value is None else round(float(value), 6)
 
 
-def customers_profile(contract: Contract, like: Profile | None = None) -> Profile:
+def customers_profile(contract: Contract, like: Profile | None = None, compute: Compute = LOCAL) -> Profile:
     """Return the profile of both prepared tables. Raises StageError when one cannot be read."""
-    tables, compute = {"train": TRAIN, "test": TEST}, load_params().compute
+    tables = {"train": TRAIN, "test": TEST}
     with views(tables, compute, "cannot be read: run `dvc repro prepare` first") as database:
         return profile_of(database, contract, like)
 
@@ -304,7 +304,7 @@ def known_spikes(profile: Profile, before: Profile, contract: Contract) -> Profi
 def main(_: argparse.Namespace) -> None:
     """Write the profile of the prepared tables; the first of a table has all spikes, later ones those with a reason."""
     contract = load_contract()
-    profile = customers_profile(contract)
+    profile = customers_profile(contract, compute=load_params().compute)
     with suppress(StageError):  # a file that cannot be read is replaced
         if not is_foreign(before := load_profile(), contract):
             profile = known_spikes(profile, before, contract)

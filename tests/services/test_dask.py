@@ -20,7 +20,7 @@ import pytest
 
 pytest.importorskip("distributed")
 
-ROWS, KEY = int(os.environ.get("R", "600000")), 1_500  # the table is wide by its key, and so takes little time
+ROWS, KEY = 600_000, 1_500  # the table is wide by its key, and so takes little time
 MEMORY = 750  # MB of each worker
 ESTIMATOR = """xgboost.XGBClassifier
   parameters: {n_estimators: 60, learning_rate: 0.1, max_depth: 3, min_child_weight: 5}"""
