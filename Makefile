@@ -10,9 +10,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 # The driver of a warehouse, the library of an estimator and Dask are no part of requirements.txt: params.yaml names them, as in
-# source: snowflake://…, estimator: xgboost.XGBClassifier and engine: dask
+# source: snowflake://…, estimator: xgboost.XGBClassifier and engine: dask; init reads SOURCE, too
 EXTRA := $(patsubst requirements-%.txt,.venv/.extra-%,$(wildcard $(shell \
-  sed -nE 's%^ *(source: *["'\'']?([a-z]*)://|estimator: *["'\'']?([a-z]*)\.|engine: *["'\'']?([a-z]*)).*%requirements-\2\3\4.txt%p' params.yaml 2> /dev/null)))
+  sed -nE 's%^ *(source: *["'\'']?([a-z]*)://|estimator: *["'\'']?([a-z]*)\.|engine: *["'\'']?([a-z]*)).*%requirements-\2\3\4.txt%p' params.yaml 2> /dev/null) \
+  $(if $(findstring ://,$(SOURCE)),requirements-$(firstword $(subst ://, ,$(SOURCE))).txt)))
 
 # The page of `dvc plots`, with vega inside; a folder without DVC needs none.
 PLOTS := $(patsubst .dvc/config,.venv/.plots,$(wildcard .dvc/config))
@@ -157,7 +158,7 @@ install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } |
 	@touch $@
 
 .venv/.extra-%: requirements-%.txt .venv/.runtime
-	@echo "Installing $< into .venv, because params.yaml names $* ..."
+	@echo "Installing $< into .venv, because params.yaml or SOURCE names $* ..."
 	@$(call install,-r requirements.txt -r $<)
 	@touch $@
 

@@ -25,14 +25,14 @@ def main(rows: int, recorded: bool) -> None:
     params, random = load_params().evaluate, np.random.default_rng(0)
     odds = random.normal(-1.2, 1.5, rows)
     labels = (random.random(rows) < 1 / (1 + np.exp(-odds))).astype(float)
-    scores = [1 / (1 + np.exp(-(odds + random.normal(0, 0.25, rows)))) for _ in range(2)]
+    main_scores, scores = (1 / (1 + np.exp(-(odds + random.normal(0, 0.25, rows)))) for _ in range(2))
     started = time.process_time()
-    differences = compare(labels, *scores, params)
+    differences = compare(labels, main_scores, scores, params)
     ours = time.process_time() - started
     started = time.process_time()
     for _ in range(DRAWS):
         drawn = random.integers(0, rows, rows)
-        for one in scores:
+        for one in (main_scores, scores):
             all_metrics(labels[drawn], one[drawn], params)
     draws = (time.process_time() - started) * USUAL / DRAWS
     print(

@@ -25,7 +25,7 @@ from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import OVERALL, evaluate_rules
 from churn.modeling.model import read_parquet, read_table
-from stages.train import build_classifier, build_model, fit
+from churn.modeling.training import build_classifier, build_model, fit
 
 import numpy as np
 import pandas as pd

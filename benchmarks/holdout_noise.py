@@ -12,6 +12,7 @@ from benchmarks.false_alarms import Spoil, applicable, failed, honest
 from churn.adopting.noise import splits_of
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Params, load_params
+from churn.core.paths import RAW
 from churn.core.results import RuleOutcome
 from churn.gate.rules import evaluate_rules
 
@@ -20,7 +21,7 @@ import numpy as np
 
 def judged(spoil: Spoil, runs: int, params: Params, contract: Contract) -> Iterator[list[RuleOutcome]]:
     """Yield the outcomes of every rule on a model of each split, spoilt by `spoil`."""
-    for split in splits_of(runs, params, contract):
+    for split in splits_of(runs, RAW, params, contract):
         scores = split.scores(*spoil(split.X, split.y))
         yield evaluate_rules(split.evaluation(scores, params.evaluate), params.gate)
 

@@ -4,6 +4,7 @@ The customers are those of `benchmarks.customers`. With --columns they are rando
 numbers. The stages run one after the other in a temporary folder, which takes 1 GB for ten million customers; --until
 names the last one. With --record the numbers go to docs/benchmarks.md.
 Usage: python -m benchmarks.scale [ROWS ...] [--until STAGE] [--columns COLUMNS] [--record]
+    [--estimator sklearn|lightgbm|xgboost] [--memory 3GB]
 """
 
 import argparse
@@ -54,6 +55,26 @@ gate:
 """
 
 
+ESTIMATORS = {  # like those of params.yaml: 200 trees of 8 leaves, of half of the features
+    "lightgbm": """\
+  estimator: lightgbm.LGBMClassifier
+  parameters: {learning_rate: 0.05, n_estimators: 200, num_leaves: 8, min_child_samples: 40, colsample_bytree: 0.5}
+""",
+    "xgboost": """\
+  estimator: xgboost.XGBClassifier
+  parameters: {learning_rate: 0.05, n_estimators: 200, max_depth: 3, min_child_weight: 5, colsample_bytree: 0.5}
+""",
+}
+
+
+def with_settings(params: str, estimator: str, memory: str | None) -> str:
+    """Return params.yaml with another estimator and `compute.memory`."""
+    if estimator in ESTIMATORS:
+        start, end = params.index("  estimator:"), params.index("  seed:")
+        params = params[:start] + ESTIMATORS[estimator] + params[end:]
+    return f"{params}\ncompute:\n  memory: {memory}\n" if memory else params
+
+
 def make_wide(folder: Path, rows: int, columns: int, churners: int = 30) -> None:
     """Write a source of random customers with so many features and churners per hundred, and the settings for it."""
     chosen = {f"c{number}": KINDS[number % len(KINDS)] for number in range(columns)}
@@ -92,11 +113,13 @@ def short(module: str) -> str:
     return module.removeprefix("stages.").removeprefix("churn ").split()[0]
 
 
-def stages_of(rows: int, columns: int, until: str) -> dict[str, Cost]:
+def stages_of(rows: int, columns: int, until: str, estimator: str, memory: str | None) -> dict[str, Cost]:
     """Run the stages until the named one, print a line a stage, and return what each cost."""
     costs = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder_with(Path(temporary, "repository"), rows, columns)
+        params = folder / "params.yaml"
+        params.write_text(with_settings(params.read_text(encoding="utf-8"), estimator, memory))
         for module in (*DATA, *MODEL, *SCORE):
             name, cost = short(module), module_cost(module, folder)
             if module == COMMIT:
@@ -109,11 +132,11 @@ def stages_of(rows: int, columns: int, until: str) -> dict[str, Cost]:
     return costs
 
 
-def main(sizes: list[int], columns: int, until: str, recorded: bool) -> None:
+def main(asked: argparse.Namespace) -> None:
     """Measure each size."""
-    for rows in sizes:
-        costs = stages_of(rows, columns, until)
-        if recorded:
+    for rows in asked.rows:
+        costs = stages_of(rows, asked.columns, asked.until, asked.estimator, asked.memory)
+        if asked.record:
             stages = {name: cost.as_json() for name, cost in costs.items()}
             record("scale", {"rows": earlier("scale", "rows") | {str(rows): stages}})
 
@@ -124,8 +147,12 @@ if __name__ == "__main__":
     parser.add_argument("rows", nargs="*", type=int, default=[1_000_000])
     parser.add_argument("--until", choices=names, default="score", help="the last one to run")
     parser.add_argument("--columns", type=int, default=0, help="features of random customers, instead of the sample's")
+    parser.add_argument("--estimator", choices=("sklearn", *ESTIMATORS), default="sklearn")
+    parser.add_argument("--memory", help="compute.memory, such as 3GB")
     parser.add_argument("--record", action="store_true", help="renew docs/benchmarks.md")
     asked = parser.parse_args()
     if min(asked.rows) < 1 or asked.columns < 0:
         parser.error("rows: at least 1, and columns at least 0")
-    main(asked.rows, asked.columns, asked.until, asked.record)
+    if asked.record and (asked.estimator != "sklearn" or asked.memory):
+        parser.error("--record is for the settings of params.yaml")
+    main(asked)

@@ -19,7 +19,7 @@ IMPORTS = {
     "train": "pandas, pyarrow.parquet, skops.io, sklearn.ensemble, sklearn.compose, sklearn.impute",
     "evaluate": "pandas, pyarrow.parquet, skops.io, sklearn.ensemble, sklearn.compose, scipy.stats",
     "gate": "pydantic, ruamel.yaml",
-    "register": "pandas, pyarrow.parquet, skops.io, sklearn.ensemble, mlflow.pyfunc, matplotlib.figure,"
+    "register": "pandas, pyarrow.parquet, skops.io, sklearn.ensemble, mlflow.pyfunc, jinja2,"
     " mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store",
 }
 

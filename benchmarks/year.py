@@ -36,7 +36,7 @@ from churn.modeling.model import read_table
 from churn.quality.drift import RowChanges
 from churn.quality.profile import profile_of
 from report.data import DataChange
-from report.identity import other_keys, trained_anew
+from report.identity import other_keys, trained_apart
 from report.judge import TABLES, contract_faults
 from report.selection import selection_faults, vanished_slices
 from report.values import again, customer_changes, twins, value_faults
@@ -169,7 +169,7 @@ class Year:
         """Compare two months' models on the customers of the later holdout whom the earlier model has not seen."""
         params, contract = self.bench.params, self.bench.contract
         rekeyed = other_keys(before.folder, contract)
-        trained = trained_anew(before.folder, contract, rekeyed)
+        trained = trained_apart(before.folder, contract, rekeyed)
         features, labels, keys = read_table(TEST, contract)
         unseen = ~among(keys, rekeyed.trained_on.astype(keys.dtype))
         features, y = features[unseen].reset_index(drop=True), labels[unseen].to_numpy(float)

@@ -12,7 +12,7 @@ from churn.core.start import start_up
 
 COMMANDS = {
     "init": ("churn.adopting.init", "put your own table in the place of the sample"),
-    "bounds": ("churn.adopting.noise", "write the gate's bounds from the noise of your customers"),
+    "bounds": ("churn.adopting.bounds", "write the gate's bounds from the noise of your customers"),
     "check": ("churn.data.settings", "check params.yaml and contract.yaml, as each stage does"),
     "explain": ("churn.explain", "say why the last run stopped, and how to go on"),
     "score": ("churn.scoring", "score the customers of a table with the champion"),

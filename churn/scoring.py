@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract, load_contract
+from churn.config.memory import limit_duckdb
 from churn.config.params import load_params
 from churn.core.errors import StageError, nearest, without_password
 from churn.core.paths import CONTRACT
@@ -300,7 +301,9 @@ def main(asked: argparse.Namespace) -> None:
     """Score what the command line names."""
     if asked.customers == asked.scores:
         raise StageError("the scores would overwrite the customers: name another place.")
-    contract, name, query = load_contract(), load_params().registration.model, asked_query(asked.query, asked.as_of)
+    params, contract, query = load_params(), load_contract(), asked_query(asked.query, asked.as_of)
+    limit_duckdb(params)
+    name = params.registration.model
     with registry() as client:
         version = chosen(client, name, asked.version, asked.alias)
         model = load(version, contract)

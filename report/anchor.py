@@ -30,7 +30,7 @@ from churn.lock import stages_of
 from churn.page.filters import METRIC_ORDER, metric, signed
 from report.baseline import checked_out, fetched, scored_by_both
 from report.data import Comparison
-from report.identity import other_keys, trained_anew
+from report.identity import other_keys, trained_apart
 from report.judge import Candidate
 from report.problem import recorded_problem
 
@@ -118,7 +118,7 @@ def since_earlier(earlier: Earlier, one: Candidate) -> tuple[Compared, str]:
                 raise StageError("it is in no DVC cache or remote, or its dvc.lock does not fit its commit")
             is_same = sha256_of(folder / RAW) == sha256_of(RAW)
             rekeyed = None if is_same else other_keys(folder, one.contract)
-            trained = trained_anew(folder, one.contract, rekeyed)
+            trained = trained_apart(folder, one.contract, rekeyed)
             both, predictions, scores = scored_by_both(folder, one, rekeyed)
         rows, outcomes, ours = len(predictions), outcomes_of(predictions, one.contract), predictions["score"].to_numpy()
         masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)

@@ -34,7 +34,7 @@ from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange, OtherKeys
 from report.flips import flips, flips_by_seed
-from report.identity import copy_snapshot, other_keys, renamed_features, trained_anew
+from report.identity import copy_snapshot, other_keys, renamed_features, trained_apart
 from report.judge import Candidate
 from report.selection import easier_holdout
 from report.settings import mains_contract, mains_params
@@ -272,7 +272,7 @@ def scored_by_both(
 
 def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: Path) -> Comparison:
     """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
-    trained, new = trained_anew(main, one.contract, rekeyed)  # before main's code overwrites its tables
+    trained = trained_apart(main, one.contract, rekeyed)  # before main's code overwrites its tables
     both, predictions, scores = scored_by_both(main, one, rekeyed)
     y, ours = predictions[one.contract.label].to_numpy(), predictions["score"].to_numpy()
     outcomes = outcomes_of(predictions, one.contract)
@@ -295,7 +295,6 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
         flips=flips(scores, ours, one.evaluate),
         by_seed=by_seed,
         trained=trained,
-        new=new,
         curves=drawn,
     )
 

@@ -22,6 +22,7 @@ from report.settings import looser
 # Modules of any folder are here because Python looks for imports in the repository's root first.
 OWNED = {
     "workflows": (".github/*", "ci/*"),
+    "training": ("churn/modeling/training.py",),  # a model change, which the comparison with main measures
     "code that judges": (
         *("churn/*", "dvc.yaml", "report/*"),
         *("stages/evaluate.py", "stages/gate.py", "stages/register.py", "stages/validate.py"),
@@ -137,7 +138,7 @@ def own_judge(files: Sequence[str]) -> Fault | None:
     code = {
         file: sha256_of(Path(file)) if Path(file).is_file() else None
         for file in files
-        if owned(file) in ("code that judges", "code and settings that run before the judge")
+        if owned(file) in ("training", "code that judges", "code and settings that run before the judge")
     }
     message = (
         f"main's code cannot judge this branch, which changes the code that judges: {', '.join(judging[:5])}"

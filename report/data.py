@@ -12,7 +12,7 @@ from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Differences, SliceDifferences
 from churn.evaluation.plots import Curves
 from churn.gate.anchor import Compared
-from churn.gate.baseline import training_noise
+from churn.gate.baseline import Trained, training_noise
 from churn.page.charts import Importance
 from churn.quality.drift import FeatureDrift, RowChanges
 from report.faults import NOT_APPROVED, Approval, Fault
@@ -57,7 +57,7 @@ class Comparison:
 
     `easier` is the ROC AUC of main's model on its own holdout and on this one, where that is higher beyond noise.
     `flips` are those against main's model, and `by_seed` those of the branch's model with another seed, if one was
-    trained. `trained` is how many customers the branch's model learned from, and `new` how many of them main's did not.
+    trained. `trained` is what the branch's model learned from, and what main's did.
     `curves` are main's and the branch's.
     """
 
@@ -68,14 +68,13 @@ class Comparison:
     easier: tuple[float, float] | None = None
     flips: Flips | None = None
     by_seed: Flips | None = None
-    trained: int = 0
-    new: int = 0
+    trained: tuple[Trained, ...] = ()
     curves: Mapping[str, Curves] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def compared(self) -> Compared:
         """What the gate judges."""
-        return Compared(self.rows, self.overall, self.slices, training_noise(self.rows, self.trained, self.new))
+        return Compared(self.rows, self.overall, self.slices, training_noise(self.rows, *self.trained))
 
     @property
     def wider(self) -> float:

@@ -11,8 +11,8 @@ from churn.core.paths import TRAIN
 from churn.evaluation.holdout import scores_of
 from churn.evaluation.metrics import Floats, contacted
 from churn.modeling.model import read_table
+from churn.modeling.training import build_classifier, build_model, fit
 from report.data import Flips
-from stages.train import build_classifier, build_model, fit
 
 import numpy as np
 import pandas as pd

@@ -8,11 +8,11 @@ from churn.core.errors import StageError
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
 from churn.data.split import among
+from churn.gate.baseline import Trained
 from report.data import OtherKeys
 from report.settings import mains_contract
 from report.values import beyond_chance, coarse
 
-import pandas as pd
 import pyarrow.parquet as pq
 
 UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
@@ -126,13 +126,15 @@ def _shared(table: str, column: str) -> str:
     return f"(SELECT count(*) FROM {table} WHERE {column} IN ({shared}))"
 
 
-def trained_anew(main: Path, contract: Contract, rekeyed: OtherKeys | None) -> tuple[int, int]:
-    """Return how many customers the model here was trained on, and how many of them that in `main` was not."""
-    tables = ((main / TRAIN, mains_contract(main).customer), (TRAIN, contract.customer))
-    known, here = (pq.read_table(path, columns=[name])[0].to_pandas().drop_duplicates() for path, name in tables)
+def trained_apart(main: Path, contract: Contract, rekeyed: OtherKeys | None) -> tuple[Trained, Trained]:
+    """Return what the model here and that in `main` learned from, and how much of it the other one did not."""
+    tables = ((TRAIN, contract.customer), (main / TRAIN, mains_contract(main).customer))
+    here, there = (pq.read_table(path, columns=[name])[0].to_pandas().drop_duplicates() for path, name in tables)
+    shared = among(here, there)
     if rekeyed and contract.customer == contract.key:
-        known = pd.concat([known, rekeyed.trained_on])
-    return len(here), int((~among(here, known)).sum())
+        shared |= among(here, rekeyed.trained_on)
+    both = int(shared.sum())
+    return Trained(len(here), len(here) - both), Trained(len(there), max(len(there) - both, 0))
 
 
 def copy_snapshot(path: Path, names: Mapping[str, str]) -> None:

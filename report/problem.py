@@ -1,7 +1,8 @@
 """Whether this checkout is about another problem than main: another key or label, or other customers in other columns.
 
 Then there is nothing to compare, and the gate judges alone. A branch could escape the comparison by a new name, so a
-code owner approves it. The template's sample is nobody's problem: another table may replace it without an approval.
+code owner approves it. The template's sample is nobody's problem: another table may replace it without an approval,
+also one in the sample's columns.
 """
 
 import hashlib
@@ -14,13 +15,14 @@ from churn.core.errors import StageError
 from churn.core.files import read_yaml
 from churn.core.git import git
 from churn.core.paths import CONTRACT, PARAMS, RAW
-from churn.data.duckdb_helpers import identifier, parquet_views
+from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
 from report.baseline import build
 from report.faults import Fault
 from report.settings import BY_APPROVAL, mains_contract, mains_params
 
 SAMPLE = "a2724641d09e63e6abbc07763eaed94ed5ee4d54"  # the Git blob of data/sample/telco_customers.csv
 SAMPLE_BYTES = 970_457
+ALIKE = 0.05  # of main's customers may have the values of one here by chance, such as new ones without any charge
 UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
 
 
@@ -49,10 +51,11 @@ def other_problem(main: Path) -> Problem | None:
     if renamed and replaces_sample:
         with suppress(StageError):  # without main's customers nothing shows that these are others
             build(main, "fetch")
-    strangers = _strangers(main)
-    if strangers and replaces_sample:
+    has_other_columns = _has_other_columns(main)
+    strangers = (has_other_columns or replaces_sample) and _has_other_customers(main)
+    if strangers and replaces_sample and (has_other_columns or _has_other_values(main)):
         return Problem("main has the template's sample, which this table replaces", None)
-    if not renamed and not strangers:
+    if not renamed and not (strangers and has_other_columns):
         return None
     reason = renamed or "no customer of main is here, and most of its features are not declared here"
     ours = load_contract()
@@ -62,16 +65,38 @@ def other_problem(main: Path) -> Problem | None:
     return Problem(reason, fault)
 
 
-def _strangers(main: Path) -> bool:
-    """Return whether no customer of main's snapshot is here, and most of main's features are not declared here."""
+def _has_other_columns(main: Path) -> bool:
+    """Return whether most of main's features are not declared here."""
     theirs, ours = mains_contract(main), load_contract()
-    if 2 * len({*theirs.features} & {*ours.features}) >= len(theirs.features) or not (main / RAW).exists():
+    return 2 * len({*theirs.features} & {*ours.features}) < len(theirs.features)
+
+
+def _has_other_customers(main: Path) -> bool:
+    """Return whether no customer of main's snapshot is here, by the names of both."""
+    theirs, ours = mains_contract(main), load_contract()
+    if not (main / RAW).exists():
         return False
     with parquet_views({"before": main / RAW, "after": RAW}, UNREADABLE) as database:
         one, other = identifier(theirs.customer), identifier(ours.customer)
         return not database.execute(
             f"SELECT count(*) FROM before SEMI JOIN after ON before.{one}::VARCHAR = after.{other}::VARCHAR"
         ).fetchall()[0][0]
+
+
+def _has_other_values(main: Path) -> bool:
+    """Return whether hardly any customer of main has the values of one here: other names alone make no other table."""
+    roles = {name for one in (mains_contract(main), load_contract()) for name in (one.key, *one.withheld)}
+    with parquet_views({"before": main / RAW, "after": RAW}, UNREADABLE) as database:
+        before, after = columns_of(database, "before"), columns_of(database, "after")
+        shared = [identifier(name) for name, kind in after.items() if before.get(name) == kind and name not in roles]
+        if not shared:
+            return False
+        values = f"SELECT hash({', '.join(shared)}) AS content FROM"
+        alike, customers = database.execute(
+            f"SELECT (SELECT count(*) FROM ({values} before) SEMI JOIN ({values} after) USING (content)), count(*)"
+            " FROM before"
+        ).fetchall()[0]
+        return bool(alike <= ALIKE * customers)
 
 
 def _holds_sample(folder: Path) -> bool:

@@ -185,7 +185,8 @@ def give_environment(clone: Clone) -> None:
 def clone_of_tree(folder: Path, *, live: bool = False) -> Clone:
     """Return a clone of the tree as it stands, with what is not committed yet, as one commit.
 
-    The sample's copies are at the places of the live files, and the results of a run are left out; unless `live`.
+    The sample's copies are at the places of the live files; the results of a run, and tables under DVC, are left out;
+    unless `live`.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -195,7 +196,8 @@ def clone_of_tree(folder: Path, *, live: bool = False) -> Clone:
         text=True,
     ).stdout.split("\0")
     for name in filter(None, listed):
-        if (ROOT / name).exists() and (live or not name.startswith((*REPLACED, *RESULTS))):
+        theirs = name.startswith((*REPLACED, *RESULTS)) or name.endswith(".dvc")  # an adopter's table under DVC
+        if (ROOT / name).exists() and (live or not theirs):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     if not live:

@@ -5,7 +5,7 @@ columns. A guess that two readings fit, such as 1,234 or 03/04/2026, is left to 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -120,16 +120,19 @@ def snake_case(name: str) -> str:
     return plain if plain and not plain[0].isdigit() else f"column_{plain}".rstrip("_")
 
 
-def cleaned(column: Column, sql: str) -> str:
-    """Return the SQL, in any dialect, of the value `sql` as the contract takes it: NULL where it is missing."""
+def cleaned(column: Column, sql: str, quoted: Callable[[str], str] = literal) -> str:
+    """Return the SQL of the value `sql` as the contract takes it: NULL where it is missing.
+
+    It holds in any dialect in which `quoted` quotes a text.
+    """
     sql = f"trim({sql})" if column.is_text and (column.padded or column.markers) else sql
     sql = f"lower({sql})" if column.lower else sql
     for marker in column.markers:
-        sql = f"nullif({sql}, {literal(marker)})"
+        sql = f"nullif({sql}, {quoted(marker)})"
     if column.separators:
         thousands, decimal = column.separators
-        sql = f"replace({sql}, {literal(thousands)}, '')"
-        sql = f"replace({sql}, {literal(decimal)}, '.')" if decimal != "." else sql
+        sql = f"replace({sql}, {quoted(thousands)}, '')"
+        sql = f"replace({sql}, {quoted(decimal)}, '.')" if decimal != "." else sql
     return sql
 
 
@@ -154,7 +157,7 @@ def _column(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
     if stored.startswith("DATE") or stored.startswith("TIMESTAMP"):
         return described(database, replace(column, kind="date"))
     if re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*", stored):
-        whole = re.fullmatch(r"U?(TINY|SMALL|BIG)?INT(EGER)?", stored)
+        whole = re.fullmatch(r"U?(TINY|SMALL|BIG)?INT(EGER)?|DECIMAL\(\d+,0\)", stored)
         column = described(database, replace(column, kind="integer" if whole else "number"))
         return replace(column, kind="boolean") if (column.least, column.most, column.distinct) == (0, 1, 2) else column
     return described(database, replace(column, kind="boolean")) if stored == "BOOLEAN" else column

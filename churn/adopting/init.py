@@ -15,11 +15,12 @@ from datetime import date
 from math import ceil
 from pathlib import Path
 
-from churn.adopting import noise
+from churn.adopting import bounds
 from churn.adopting.blocks import replace_blocks
 from churn.adopting.columns import columns, table
+from churn.adopting.dialects import DUCKDB, OF_SCHEME, SQLITE, Dialect
 from churn.adopting.questions import Answers, planned
-from churn.adopting.sql import Dialect, Plan, feature_name, named, source_sql
+from churn.adopting.sql import Plan, feature_name, source_sql
 from churn.adopting.texts import FEATURES, contract_text, params_text
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -53,9 +54,7 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
         raise StageError(
             "SOURCE holds a password, which Git would keep: leave it out, PGPASSWORD or ~/.pgpass gives it."
         )
-    dialect: Dialect = "duckdb"
-    if "://" in place and not place.startswith("s3://"):
-        dialect = "postgresql"  # the nearest to a warehouse's own
+    dialect = OF_SCHEME.get(place.partition("://")[0], DUCKDB)
     if "://" not in place:
         path = Path(place)
         if not path.exists():
@@ -64,14 +63,14 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
             raise StageError(f"{place} is outside of this repository, where CI has no file: copy it to data/ first.")
         place = path.resolve().relative_to(Path.cwd()).as_posix()
     if files.begins_with(place, sqlite.MAGIC):
-        dialect = "sqlite"
-    has_tables = dialect != "duckdb" or files.begins_with(place, b"DUCK", 8)
+        dialect = SQLITE
+    has_tables = dialect is not DUCKDB or files.begins_with(place, b"DUCK", 8)
     if asked.query:
         sql = read_query(asked.query).rstrip().rstrip(";")
         return place, dialect, f"(\n{sql}\n) AS source"
     if has_tables and not name:
         raise StageError(f"{place} has several tables: write {place}#TABLE, or --query FILE with a SELECT.")
-    relation = ".".join(named(part, dialect) for part in name.split(".")) if has_tables else "source"
+    relation = dialect.table(name) if has_tables else "source"
     return place, dialect, relation
 
 
@@ -147,7 +146,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "source",
         help="a CSV or Parquet file, a folder of them, s3://…, or DATABASE#TABLE: DuckDB, SQLite,"
-        " postgresql://user@host/db#schema.table",
+        " postgresql://user@host/db#schema.table, or a table of Snowflake or BigQuery",
     )
     parser.add_argument("--query", metavar="FILE", help="a SELECT in the source's dialect that init begins from")
     parser.add_argument("--key", metavar="COLUMN", help="it names the customer: another value in each row")
@@ -170,13 +169,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--decimal", choices=("point", "comma"), help="how 1,234 is read where both fit")
     parser.add_argument("--dates", choices=("day-first", "month-first"), help="how 3/4/2026 is read where both fit")
     parser.add_argument("--force", action="store_true", help="overwrite files that are no longer the sample's")
-    noise.add_options(parser)
+    bounds.add_options(parser)
     return parser
 
 
 def main(asked: argparse.Namespace) -> None:
     """Ask, write the files, run the pipeline up to prepare, and write the profile and the bounds."""
-    noise.required_metrics(asked.require)  # refused now rather than at the end
+    bounds.required_metrics(asked.require)  # refused now rather than at the end
     is_first = refuse_to_overwrite(asked.force)
     place, dialect, relation = origin(asked)
     as_of = date.fromisoformat(asked.as_of) if asked.as_of and uses_as_of(relation) else None
@@ -187,8 +186,7 @@ def main(asked: argparse.Namespace) -> None:
     write(plan, is_first)
     run("dvc", "repro", "--quiet", "prepare")
     described_by_profile()
-    bounds = [f"--require={one}" for one in asked.require]
-    run("churn", "bounds", "--splits", str(asked.splits), *bounds)
+    run("churn", "bounds", "--splits", str(asked.splits), *(f"--require={one}" for one in asked.require))
     print_next(plan)
 
 
@@ -199,7 +197,9 @@ def print_next(plan: Plan) -> None:
     if plan.left_out:
         print(f"init: {others} left out, with the reasons in {QUERY}")
     if asked := [feature_name(one) for one in plan.features if one.missing and one.name not in plan.meanings]:
-        print(f"init: {CONTRACT} asks what a missing {', '.join(asked)} means: validate fails until it is answered")
+        more = f" and {len(asked) - 5:,} more" if len(asked) > 5 else ""
+        questions = f"what a missing {', '.join(asked[:5])}{more} means"
+        print(f"init: {CONTRACT} asks {questions}: validate fails until it is answered")
     print("init: next:")
     track = [] if "://" in plan.place else [f"dvc add {shlex.quote(plan.place)}"]
     commit = 'git add --all && git commit --message "Adopt our customers"'

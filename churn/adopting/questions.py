@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
-from difflib import get_close_matches
 
 from churn.adopting.columns import Column, Kind, all_rows, described, one_row
+from churn.adopting.dialects import Dialect
 from churn.adopting.proposals import knowing, proposals
-from churn.adopting.sql import Dialect, Plan
-from churn.core.errors import StageError, number_of, on_terminal
+from churn.adopting.sql import Plan
+from churn.core.errors import StageError, nearest, number_of, on_terminal
 from churn.data.as_of import uses_as_of
 from churn.data.duckdb_helpers import identifier, literal
 from churn.gate.rules import LEAST_OUTCOMES
@@ -64,8 +64,7 @@ class Answers:
         if len(fits) == 1:
             return fits[0]
         known = [one.source for one in self.given]
-        near = get_close_matches(name, known, 3, 0.5)
-        raise StageError(f"SOURCE has no column {name}; it has {', '.join(near) or f'{len(known):,} others'}.")
+        raise StageError(f"SOURCE has no column {name}{nearest(name, known) or f'; it has {len(known):,} others'}.")
 
     def names(self, text: str | Sequence[str]) -> dict[str, None]:
         """Return the contract's names of columns that are listed with blanks or commas."""
@@ -97,7 +96,7 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
         print(f"init: {name} {how}; it is left out")
         left_out[name] = f"{how}: known after the churn alone"
     features = [_read_one_way(answers, database, one) for one in features if one.name not in left_out]
-    if source[1] == "sqlite" and (one := next((one for one in features if one.day), None)):
+    if not source[1].parsed and (one := next((one for one in features if one.day), None)):
         raise StageError(f"{one.name} has dates as {one.day}, which SQLite does not read: convert them by --query.")
     if not features:
         raise StageError("no column is left that could be a feature: take some of them back by --keep.")

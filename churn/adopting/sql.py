@@ -4,15 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
 
 from churn.adopting.columns import Column, cleaned
-from churn.data.duckdb_helpers import identifier, literal
-
-import duckdb
-
-POSTGRESQL = {"d": "DD", "m": "MM", "Y": "YYYY", "y": "YY", "H": "HH24", "M": "MI", "S": "SS"}  # of dates
-Dialect = Literal["duckdb", "sqlite", "postgresql"]
+from churn.adopting.dialects import Dialect
 
 
 @dataclass(frozen=True)
@@ -36,23 +30,16 @@ class Plan:
     churn_rate: float
 
 
-def named(name: str, dialect: Dialect) -> str:
-    """Return a name for SQL, in quotes where it needs them."""
-    plain = re.fullmatch(r"[a-z_][a-z0-9_]*" if dialect == "postgresql" else r"[A-Za-z_]\w*", name, re.ASCII)
-    kinds = [kind.name for _, kind in duckdb.tokenize(name)] if plain else []
-    return name if kinds == ["identifier"] else identifier(name)
-
-
 def label_sql(label: Column, churned: str, stayed: str, dialect: Dialect) -> str:
     """Return the SQL of the label: 1 for a churner, 0 for a stayer, and NULL for a new spelling."""
-    sql = named(label.source, dialect)
+    sql = dialect.name(label.source)
     if label.stored == "BOOLEAN":
         positive, negative = (sql, f"NOT {sql}") if churned == "true" else (f"NOT {sql}", sql)
         return f"CASE WHEN {positive} THEN 1 WHEN {negative} THEN 0 END"
     if (churned, stayed) == ("1", "0"):
-        return cleaned(label, sql)
-    quoted = (literal(churned), literal(stayed)) if label.is_text else (churned, stayed)
-    return f"CASE {cleaned(label, sql)} WHEN {quoted[0]} THEN 1 WHEN {quoted[1]} THEN 0 END"
+        return cleaned(label, sql, dialect.literal)
+    quoted = (dialect.literal(churned), dialect.literal(stayed)) if label.is_text else (churned, stayed)
+    return f"CASE {cleaned(label, sql, dialect.literal)} WHEN {quoted[0]} THEN 1 WHEN {quoted[1]} THEN 0 END"
 
 
 def feature_name(column: Column) -> str:
@@ -62,23 +49,16 @@ def feature_name(column: Column) -> str:
 
 def day_sql(column: Column, dialect: Dialect) -> str:
     """Return the SQL of a date."""
-    sql = cleaned(column, named(column.source, dialect))
-    if dialect == "sqlite":
-        return f"date({sql})"
-    if dialect == "postgresql" and column.day:
-        pattern = re.sub(r"%(\w)", lambda one: POSTGRESQL[one[1]], column.day)
-        return f"to_date({sql}, {literal(pattern)})"
-    return f"strptime({sql}, {literal(column.day)})::DATE" if column.day else f"CAST({sql} AS DATE)"
+    sql = cleaned(column, dialect.name(column.source), dialect.literal)
+    return dialect.parsed.format(sql, dialect.format(column.day)) if column.day else dialect.day.format(sql)
 
 
 def feature_sql(column: Column, plan: Plan) -> str:
     """Return the SQL of a feature: of a date the days before the day of the row, or of the data."""
     if column.kind != "date":
-        return cleaned(column, named(column.source, plan.dialect))
-    day, until = day_sql(column, plan.dialect), day_sql(plan.time, plan.dialect) if plan.time else "$as_of"
-    if plan.dialect == "sqlite":
-        return f"CAST(julianday({until}) - julianday({day}) AS INTEGER)"
-    return f"{until} - {day}" if plan.dialect == "postgresql" else f"date_diff('day', {day}, {until})"
+        return cleaned(column, plan.dialect.name(column.source), plan.dialect.literal)
+    until = day_sql(plan.time, plan.dialect) if plan.time else "$as_of"
+    return plan.dialect.days.format(day_sql(column, plan.dialect), until)
 
 
 def evidence(column: Column) -> str:
@@ -118,7 +98,7 @@ def source_sql(plan: Plan) -> str:
 
 def _named_row(column: Column, dialect: Dialect) -> str:
     """Return the SQL of a key or a group."""
-    sql = named(column.source, dialect)
+    sql = dialect.name(column.source)
     return f"trim({sql})" if column.padded else sql
 
 
@@ -127,12 +107,12 @@ def _key_sql(plan: Plan) -> str:
     if plan.key.source or not plan.group or not plan.time:
         return _named_row(plan.key, plan.dialect)
     customer, day = _named_row(plan.group, plan.dialect), day_sql(plan.time, plan.dialect)
-    return f"CAST({customer} AS VARCHAR) || '/' || CAST({day} AS VARCHAR)"
+    return f"CAST({customer} AS {plan.dialect.text}) || '/' || CAST({day} AS {plan.dialect.text})"
 
 
 def _selected(expressions: Iterable[tuple[str, str, str]], dialect: Dialect) -> Iterable[str]:
     """Yield the lines of the SELECT."""
     every = list(expressions)
     for number, (sql, name, note) in enumerate(every):
-        alias = "" if sql == named(name, dialect) else f" AS {named(name, dialect)}"
+        alias = "" if sql == dialect.alias(name) else f" AS {dialect.alias(name)}"
         yield f"    {sql}{alias}{',' if number < len(every) - 1 else ''}{note}"

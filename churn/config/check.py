@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from churn.config.contract import Contract, load_contract
 from churn.config.estimators import BOOSTING, LISTED, PACKAGES, XGBOOST, how_to_install
+from churn.config.memory import limit_duckdb
 from churn.config.params import Params, Prepare, SettingsError, load_params
 from churn.core.errors import StageError, nearest
 from churn.core.files import read_json
@@ -27,7 +28,7 @@ Faults = Callable[[Params, Contract], Iterator[str]]
 def checked_settings(*others: Faults) -> tuple[Params, Contract]:
     """Return params.yaml and contract.yaml. Raises StageError with a line for each fault, also for those of `others`.
 
-    Other checks import more than this module may, as DuckDB for conditions.
+    Other checks import more than this module may, as DuckDB for conditions. DuckDB then keeps to `compute.memory`.
     """
     faults: list[str] = []
 
@@ -45,6 +46,7 @@ def checked_settings(*others: Faults) -> tuple[Params, Contract]:
         for check in (period_faults, slice_faults, estimator_faults, engine_faults, feature_faults, *others):
             faults += check(params, contract)
         if not faults:
+            limit_duckdb(params)
             return params, contract
     if len(faults) == 1:
         raise StageError(f"{faults[0]}.")

@@ -337,8 +337,10 @@ class Compute(StrictModel):
     """The address of a Dask scheduler, such as tcp://10.0.0.5:8786. Left out, each stage starts workers here."""
     workers: Annotated[int, Field(gt=0, le=1_024)] = 2
     """How many workers a stage starts on this machine, where there is no `scheduler`."""
-    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[MG]i?B$")] | None = None
-    """The memory of each worker that a stage starts, such as 4GB. Left out, they share that of the machine."""
+    memory: Annotated[str, Field(pattern=r"^([1-9]\d*(\.\d+)?GB|[1-9]\d{3,}MB)$")] | None = None
+    """How much memory a stage may use, such as 4GB; at least 1GB. Beyond it, DuckDB and XGBoost use the disk, and train
+    refuses another estimator. Left out, DuckDB takes 1GB, and an estimator what it needs. Under Dask it is that of each
+    worker which a stage starts here."""
     storage: Text | None = None
     """Where Dask's partitions lie: s3://bucket/prefix, or a folder that all machines share. DVC then tracks a manifest
     of their hashes. Left out, they lie in the folder of the table, and DVC tracks the files; a `scheduler` needs it.
@@ -374,7 +376,7 @@ class Params(StrictModel):
     registration: Annotated[Register, Field(alias="register")]
     """The registry."""
     compute: Compute = LOCAL
-    """The machines."""
+    """The machines; may be left out."""
 
     @model_validator(mode="after")
     def _has_what_profit_needs(self) -> Self:

@@ -181,7 +181,11 @@ def rows_where(customers: "pd.DataFrame", condition: Condition, contract: Contra
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
     """Return the database that reads all expressions, without a file or a row. Opening it takes 15 ms."""
-    settings = {"enable_external_access": False, "python_enable_replacements": False, "lock_configuration": True}
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "enable_external_access": False,
+        "python_enable_replacements": False,
+        "lock_configuration": True,
+    }
     return duckdb.connect(config=settings)
 
 

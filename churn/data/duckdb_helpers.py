@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from churn.config.memory import duckdb_limit
 from churn.core.cluster import worker_memory
 from churn.core.errors import StageError
 from churn.core.partitions import is_partitioned, partitions_of, s3_files
@@ -15,7 +16,6 @@ from churn.core.partitions import is_partitioned, partitions_of, s3_files
 import duckdb
 
 Item = TypeVar("Item")
-MEMORY_LIMIT = "1GB"
 SQL_TYPES = {  # of the contract's types
     "string": "VARCHAR",
     "category": "VARCHAR",
@@ -32,7 +32,7 @@ def connection(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection whose queries read and write `files` alone, and change no setting.
 
-    It spills to a temporary folder instead of growing beyond MEMORY_LIMIT, or a third of a Dask worker's memory. The
+    It spills to a temporary folder instead of growing beyond `duckdb_limit()`, or a third of a Dask worker's. The
     DuckDB file `attached` is opened read-only and used. With `bar`, DuckDB shows a bar on long queries on a terminal.
     """
     with (
@@ -53,7 +53,7 @@ def connection(
 def _limits() -> dict[str, str]:
     """Return the settings that bound the memory: on a Dask worker one thread, because its task is one of several."""
     if (memory := worker_memory()) is None:
-        return {"memory_limit": MEMORY_LIMIT}
+        return {"memory_limit": duckdb_limit()}
     return {"memory_limit": f"{memory // 3 // 2**20}MiB", "threads": "1"}
 
 

@@ -79,30 +79,35 @@ def vs_baseline(
     return [*outcomes, *_plausible(overall, rules, spread)]
 
 
-def training_noise(compared: int, trained: int, new: int) -> float:
-    """Return the variance of a difference by the training, in variances by the holdout.
+class Trained(NamedTuple):
+    """The customers that a model learned from, and how many of them the other model did not."""
+
+    customers: int
+    alone: int
+
+
+def training_noise(compared: int, *models: Trained) -> float:
+    """Return the variance of a difference by the training of both models, in variances by the holdout.
 
     Two models that learned from other customers differ by chance, and the paired interval holds only the chance of the
-    holdout. Nadeau & Bengio 2003 estimate the variance by the training as that by the holdout, times the ratio of both
-    sizes. The part of the training customers whom both models know cancels out.
+    holdout. As Nadeau & Bengio 2003 do, a customer counts as much where a model learns from them as where it is judged
+    by them, so the ratio is that of the sizes. What both models learned from cancels out.
 
     Parameters
     ----------
     compared : int
         The customers whom both models scored.
-    trained : int
-        The customers that the challenger was trained on.
-    new : int
-        Those of them that the baseline was not trained on.
+    *models : Trained
+        What either model learned from.
 
     Examples
     --------
-    >>> training_noise(1_452, 5_591, 0)
+    >>> training_noise(1_452, Trained(5_591, 0), Trained(5_591, 0))
     0.0
-    >>> round(training_noise(1_452, 5_591, 5_591), 2)
-    0.26
+    >>> round(training_noise(1_452, Trained(5_591, 5_591), Trained(5_591, 5_591)), 2)
+    0.52
     """
-    return compared / max(trained, 1) * new / max(trained, 1)
+    return sum(compared * one.alone / max(one.customers, 1) ** 2 for one in models)
 
 
 def gain(metric: str, one: Difference) -> float | None:

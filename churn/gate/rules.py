@@ -17,7 +17,7 @@ CHANCE = 0.55  # a ROC AUC below it, whose interval includes 0.5, is called chan
 OVERALL = "all customers"
 SUITABLE = "suitable_threshold"  # a key of an evaluation by whose threshold hardly anybody, or everybody, is predicted
 OF_PREDICTED = ("f1", "precision", "recall", "predicted_to_actual_ratio")
-FARTHEST = 8.0  # standard deviations of a metric, between its value and its bound
+FARTHEST = 8.0  # standard deviations of a metric at its bound, between its value and the bound
 POWER = 0.4294  # a true value fails a limit with 80 % power if it is beyond by this part of a half 95 % interval
 
 
@@ -227,15 +227,26 @@ def unexplained(outcomes: Iterable[RuleOutcome], evaluation: Values) -> Iterator
 
 
 def loose_bounds(outcomes: Iterable[RuleOutcome]) -> Iterator[str]:
-    """Yield a sentence for each bound that lies so far from its metric that no bad model would break it.
-
-    A standard deviation is that of the holdout's own 95 % interval.
-    """
+    """Yield a sentence for each bound that lies so far from its metric that no bad model would break it."""
     for rule in outcomes:
-        if rule.kind == "bound" and rule.margin and rule.noise and rule.margin > FARTHEST * rule.noise / 1.96:
+        if rule.kind == "bound" and rule.margin and (deviation := _deviation_at_limit(rule)):
+            if (distance := rule.margin / deviation) <= FARTHEST:
+                continue
             path = "overall" if rule.scope == OVERALL else f"slices.{rule.scope}"
             side = "below" if rule.bound == "min" else "above"
             yield (
-                f"gate.{path}.{rule.metric}.{rule.bound} {rule.limit:g} lies {rule.margin * 1.96 / rule.noise:.0f}"
-                f" standard deviations {side} {shown(rule.value)}, and blocks hardly any model: `make bounds` sets it"
+                f"gate.{path}.{rule.metric}.{rule.bound} {rule.limit:g} lies {distance:.0f} standard deviations {side}"
+                f" {shown(rule.value)}, and blocks hardly any model: `make bounds` sets it"
             )
+
+
+def _deviation_at_limit(rule: RuleOutcome) -> float:
+    """Return the standard deviation that a metric has where its true value is at the limit, 0 if it is unknown.
+
+    The holdout's own 95 % interval has it at the value. A share's variance is proportional to p (1 - p), so that a ROC
+    AUC of 0.98 varies a third as much as one of 0.8.
+    """
+    deviation = (rule.noise or 0.0) / 1.96
+    if rule.value is not None and rule.limit is not None and 0 < rule.value < 1 and 0 < rule.limit < 1:
+        deviation *= max(math.sqrt(rule.limit * (1 - rule.limit) / (rule.value * (1 - rule.value))), 1.0)
+    return deviation

@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from churn.config.contract import Contract
-from churn.core.cluster import Cluster, for_each, scratch
+from churn.core.cluster import Cluster, Where, connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.partitions import Partition, local_file
-from churn.modeling.boosting import BATCH_ROWS, library_of, train_xgboost
+from churn.modeling.boosting import BATCH_ROWS, BoostedTrees, library_of, train_xgboost
 from churn.modeling.encoding import Columns, encoded
 
 import numpy as np
@@ -35,6 +35,21 @@ class Training:
     rounds: int
     columns: Columns
     contract: Contract
+
+
+def fit_partitions(
+    model: BoostedTrees, partitions: Sequence[Partition], contract: Contract, rows: int, compute: Where
+) -> BoostedTrees:
+    """Fit the model on all `rows` rows of the partitions, on Dask's workers, and return it.
+
+    Raises StageError when a row is missing, or when the library refuses the parameters or the data.
+    """
+    with connected(compute) as cluster:
+        training = Training(model.parameters, model.rounds, model.columns, contract)
+        file, seen = train_partitions(cluster, training, partitions)
+    if seen != rows:
+        raise StageError(f"the model has seen {seen:,} of the {rows:,} rows of the table; drop none.")
+    return model.fitted(file, seen)
 
 
 def train_partitions(cluster: Cluster, training: Training, partitions: Sequence[Partition]) -> tuple[bytes, int]:

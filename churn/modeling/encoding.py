@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 # By feature: the values of a category or a boolean, in the order of their codes, with None where it may be missing.
 # A number has None instead.
 Columns = Mapping[str, Sequence[str | bool | None] | None]
-SMALL = 2**15  # values that a code of two bytes tells apart
+CODES = {pa.int8(): 2**7, pa.int16(): 2**15, pa.int32(): 2**31}  # by type: how many values it tells apart
 
 
 def columns_of(contract: Contract) -> Columns:
@@ -68,7 +68,7 @@ def _codes(name: str, column: pa.ChunkedArray, values: Sequence[str | bool | Non
     if values is None:
         return column
     known = [value for value in values if value is not None]
-    kind = pa.int16() if len(known) < SMALL else pa.int32()
+    kind = next(kind for kind, most in CODES.items() if len(known) <= most)
     codes = pa.chunked_array([_chunk(chunk, pa.array(known)).cast(kind) for chunk in column.chunks], kind)
     if codes.null_count > column.null_count:
         raise ValueError(f"{name} has a value that the model does not know")

@@ -8,14 +8,16 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Contract
 from churn.core.errors import StageError
 from churn.core.files import refuse_twice, replacing, sha256_of
-from churn.modeling.boosting import BoostedTrees
+from churn.modeling.boosting import Batches, BoostedTrees
+from churn.modeling.encoding import Columns, encoded
 
 # First: skops looks for each of its functions in all modules, in the order in which they came, until it finds it.
 import scipy.special  # noqa: F401  # isort: skip
@@ -99,8 +101,8 @@ def model_frame(table: pa.Table, contract: Contract) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame, shape (rows, features)
-        Categories are text, booleans bool, numbers int64 or float64. Where the contract allows nulls, a missing value
-        is NaN.
+        Categories are text, or pandas' categories where the table has dictionaries of them. Booleans are bool, numbers
+        int64 or float64. Where the contract allows nulls, a missing value is NaN.
 
     Raises
     ------
@@ -119,10 +121,26 @@ def model_frame(table: pa.Table, contract: Contract) -> pd.DataFrame:
 def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     """Read a table of customers: the model's frame, the labels (0 or 1) and the keys, each of as many rows.
 
+    Categories are pandas' categories, a byte a row: the text would take ten times as much. Raises StageError when the
+    file is not Parquet or lacks a column.
+    """
+    table = read_parquet(path, contract.label, contract.key, dictionaries=contract.features_of("category"))
+    return model_frame(table, contract), table[contract.label].to_pandas(), table[contract.key].to_pandas()
+
+
+def read_batches(path: Path, contract: Contract, columns: Columns, rows: int) -> Batches:
+    """Return a function that reads a table of customers in batches, as codes and labels: never all of it is in memory.
+
     Raises StageError when the file is not Parquet or lacks a column.
     """
-    table = read_parquet(path, contract.label, contract.key)
-    return model_frame(table, contract), table[contract.label].to_pandas(), table[contract.key].to_pandas()
+
+    def batches() -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
+        with _opened(path, contract.features_of("category")) as given:
+            for batch in given.iter_batches(rows, columns=[*columns, contract.label]):
+                table = pa.Table.from_batches([batch])
+                yield encoded(table, columns), table[contract.label].to_numpy().astype(np.float32)
+
+    return batches
 
 
 def read_scores(path: Path) -> npt.NDArray[np.float64]:
@@ -133,18 +151,28 @@ def read_scores(path: Path) -> npt.NDArray[np.float64]:
     return np.asarray(scores.to_numpy())
 
 
-def read_parquet(path: Path, *columns: str) -> pa.Table:
-    """Read a table of another stage. Raises StageError when it is not Parquet, or lacks one of `columns`."""
-    with path.open("rb") as file:
-        try:
-            given = pq.ParquetFile(file)
-            refuse_twice(given.schema_arrow.names, path)
-            table = given.read()
-        except (pa.ArrowException, OSError) as error:  # the latter for a page that cannot be unpacked
-            raise StageError(f"{path} is not a Parquet file; `dvc repro --force` makes it again.") from error
+def read_parquet(path: Path, *columns: str, dictionaries: Sequence[str] = ()) -> pa.Table:
+    """Read a table of another stage, with `dictionaries` for columns of text that have few values.
+
+    Raises StageError when it is not Parquet, or lacks one of `columns`.
+    """
+    with _opened(path, dictionaries) as given:
+        table = given.read()
     if missing := [name for name in columns if name not in table.column_names]:
         raise StageError(f"{path} has no column {', '.join(missing)}; `dvc repro --force` makes it again.")
     return table
+
+
+@contextmanager
+def _opened(path: Path, dictionaries: Sequence[str]) -> Iterator[pq.ParquetFile]:
+    """Yield a file of Parquet. Raises StageError when it is none, also while it is read."""
+    with path.open("rb") as file:
+        try:
+            given = pq.ParquetFile(file, read_dictionary=[*dictionaries])
+            refuse_twice(given.schema_arrow.names, path)
+            yield given
+        except (pa.ArrowException, OSError) as error:  # the latter for a page that cannot be unpacked
+            raise StageError(f"{path} is not a Parquet file; `dvc repro --force` makes it again.") from error
 
 
 def save_model(model: Any, path: Path) -> None:

@@ -127,9 +127,9 @@ def dropped_by_the_query(clone):
 def dropped_by_the_code(clone):
     purchases(clone)
     clone.replace(
-        "churn/data/splitting.py",
-        "            labels = customers.pop",
-        f'            customers = customers.dropna(subset=["{DAYS}"])\n            labels = customers.pop',
+        "churn/data/tables.py",
+        "            withheld = pd.DataFrame(",
+        f'            customers = customers.dropna(subset=["{DAYS}"])\n            withheld = pd.DataFrame(',
     )
 
 
@@ -137,7 +137,7 @@ BALANCE = '    if counts["train"] + counts["test"] + sum(counts["dropped"].value
 
 
 def account_bent(clone):
-    clone.replace("churn/data/splitting.py", BALANCE, "    if False:\n")
+    clone.replace("churn/data/tables.py", BALANCE, "    if False:\n")
 
 
 def dropped_by_the_code_unaccounted(clone):
@@ -421,7 +421,7 @@ def label_within_a_group(clone):
 
 
 def holdout_in_training(clone):
-    clone.replace("churn/data/splitting.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
+    clone.replace("churn/data/tables.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
 
 
 def holdout_in_training_unaccounted(clone):
@@ -431,7 +431,7 @@ def holdout_in_training_unaccounted(clone):
 
 def some_of_the_holdout_in_training(clone):
     clone.replace(
-        "churn/data/splitting.py",
+        "churn/data/tables.py",
         "            digest.update(",
         "            holdout[::10] = False  # a little more to learn from\n            digest.update(",
     )
@@ -487,7 +487,7 @@ def map_to(name, before, after):
 def after_the_features(clone, *lines):
     """Change what the feature functions made, in prepare."""
     clone.replace(
-        "churn/data/splitting.py",
+        "churn/data/tables.py",
         "            features = add_features(customers)\n",
         "            features = add_features(customers)\n" + "".join(f"            {line}\n" for line in lines),
     )

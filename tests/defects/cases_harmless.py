@@ -101,7 +101,7 @@ def refactored(clone):
 
 
 def renamed_variable(clone):
-    path = clone.folder / "stages/train.py"
+    path = clone.folder / "churn/modeling/training.py"
     path.write_text(path.read_text(encoding="utf-8").replace("one_hot", "one_hot_encoder"), encoding="utf-8")
 
 

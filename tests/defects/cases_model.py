@@ -44,7 +44,7 @@ def half_the_rows_uncounted(clone):
 def a_tenth_lost_uncounted(clone):
     """Lose rows after all that counts them, so that the model's own file alone has the number."""
     clone.replace(
-        "stages/train.py",
+        "churn/modeling/training.py",
         "            model.fit(features, labels)\n",
         "            model.fit(features.iloc[len(features) // 10 :], labels.iloc[len(features) // 10 :])\n",
     )
@@ -275,7 +275,7 @@ from churn.config.contract import load_contract
 from churn.modeling.model import read_table, save_model
 from churn.config.params import load_params
 from churn.core.paths import TEST, TRAIN
-from stages.train import build_classifier, build_model
+from churn.modeling.training import build_classifier, build_model
 from pathlib import Path
 contract, params = load_contract(), load_params().train
 tables = [read_table(path, contract) for path in (TRAIN, TEST)]
@@ -306,7 +306,7 @@ def model_put_in_before_evaluate(clone):
 
 def model_with_code(clone):
     clone.replace(
-        "stages/train.py",
+        "churn/modeling/training.py",
         "    return make_pipeline(encoder, classifier)\n",
         "    from sklearn.preprocessing import FunctionTransformer\n\n"
         "    return make_pipeline(encoder, FunctionTransformer(as_it_is), classifier)\n\n\n"

@@ -14,6 +14,7 @@ from churn.config.contract import load_contract
 from churn.config.params import AFTER_TRAINING, WINDOW_OPEN, load_params
 from churn.core.paths import EVALUATION, MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
+from churn.gate.rules import evaluate_rules, loose_bounds
 from churn.modeling.model import load_model
 from churn.quality.profile import customers_profile, load_profile
 from churn.quality.profile_checks import profile_findings
@@ -29,8 +30,6 @@ import pytest
 from ruamel.yaml import YAML
 
 STAGES_AFTER_FETCH = ("prepare", "validate", "train", "evaluate", "gate")
-FARTHEST = 8  # standard deviations of a metric, between its value and its bound
-INTERVAL = 2 * 1.96  # standard deviations, the width of a 95 % interval
 
 
 def run_of_live_files(folder):
@@ -154,17 +153,8 @@ def test_every_slice_that_the_gate_names_exists_and_is_large_enough(own):
 
 def test_each_bound_of_the_gate_is_near_enough_to_its_metric_to_tell_a_bad_model(own):
     """`make bounds` writes nearer ones."""
-    gate, evaluation = load_params().gate, json.loads(EVALUATION.read_text())
-    parts = {"all customers": evaluation} | {part["name"]: part for part in evaluation["slices"]}
-    far = {}
-    for scope, rules in {"all customers": gate.overall, **gate.slices}.items():
-        for metric, bound in rules.items():
-            least, most = parts[scope]["intervals"][metric]
-            for limit in {bound.min, bound.max} - {None}:
-                distance = abs(parts[scope][metric] - limit) * INTERVAL / (most - least)
-                if distance > FARTHEST:
-                    far[f"{scope}: {metric}"] = round(distance, 1)
-    assert far == {}  # else: standard deviations
+    outcomes = evaluate_rules(json.loads(EVALUATION.read_text()), load_params().gate)
+    assert list(loose_bounds(outcomes)) == []
 
 
 def test_the_profile_describes_the_current_snapshot(own):

@@ -82,7 +82,7 @@ ROOMS = {
     "explain": {"core"},
     "odcs": {"core", "config", "data"},
     "scoring": {"core", "config", "data", "quality", "modeling", "registry"},
-    "adopting": {"core", "config", "data", "quality", "modeling", "evaluation", "gate", "stages"},
+    "adopting": {"core", "config", "data", "quality", "modeling", "evaluation", "gate"},
     "__main__": {"core"},
     "features": set(),
 }

@@ -129,6 +129,10 @@ def test_a_driver_and_an_estimator_are_installed_where_a_setting_needs_them_and_
         params.write_text(f"fetch:\n  source: {other}\ntrain:\n  estimator: sklearn.dummy.DummyClassifier\n")
         checkout.ok("make", "setup")
         assert installed(checkout) is None
+        assert "Installing" not in checkout.ok("make", "--dry-run", "init", f"SOURCE={other}")
+    if name == "snowflake":
+        first = checkout.ok("make", "--dry-run", "init", "SOURCE=snowflake://me@account/db#customers")
+        assert "Installing requirements-snowflake.txt into .venv" in first
     params.write_text(f"{setting}\n")
     assert f"Installing requirements-{name}.txt into .venv" in checkout.ok("make", "setup")
     assert installed(checkout) == "uv"

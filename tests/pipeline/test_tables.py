@@ -3,7 +3,8 @@
 import re
 import shutil
 
-from benchmarks.scale import DATA, make_wide, run_module
+from benchmarks.measure import module_cost
+from benchmarks.scale import DATA, make_wide
 from tests.conftest import ROOT, Clone
 from tests.frozen import copy_of
 
@@ -43,8 +44,7 @@ def test_hundreds_of_features_are_described_and_checked_in_little_memory(table):
     """One query over all of them took more than DuckDB's limit of 1 GB."""
     folder = table(1_000, 310)
     for module in DATA:
-        _, peak = run_module(module, folder.folder)
-        assert peak < MIB, module
+        assert module_cost(module, folder.folder).peak < MIB, module
 
 
 def test_where_two_of_a_hundred_churn_the_gate_names_the_threshold_that_lets_them_be_predicted(table):

@@ -9,7 +9,7 @@ from pathlib import Path
 from churn.config.params import METRICS, VsBaseline, load_params
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference, SliceDifferences
-from churn.gate.baseline import vs_baseline
+from churn.gate.baseline import Trained, vs_baseline
 from churn.gate.rules import check_limit
 from churn.lock import ORDER
 from churn.quality.drift import FeatureDrift, RowChanges
@@ -113,7 +113,7 @@ CASES = {
     ),
     "inconclusive_slices": replace(
         PASSING,
-        comparison=replace(PASSING.comparison, trained=5591, new=1400),
+        comparison=replace(PASSING.comparison, trained=(Trained(5591, 1400), Trained(5591, 1400))),
         rules=tuple(vs_baseline(1452, differences(0.003), [SliceDifferences("new_customers", 289, IN_DOUBT)], GATE)),
     ),
     "fall_over_time": replace(

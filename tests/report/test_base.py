@@ -108,6 +108,8 @@ NOTES = {
     ".dvc/config": "code and settings that run before the judge",
     "stages/train.py": "code and settings that run before the judge",
     "pandas.py": "code and settings that run before the judge",
+    "churn/modeling/training.py": "training",
+    "churn/modeling/model.py": "code that judges",
     "stages/gate.py": "code that judges",
     "churn/new.txt": "code that judges",
     "source.sql": "query of the customers",

@@ -6,11 +6,11 @@ from churn.config.params import Campaign
 from churn.core.paths import TRAIN
 from churn.data.featuring import to_arrow
 from churn.modeling.model import model_frame
+from churn.modeling.training import build_classifier, build_model, fit
 from report import flips as module
 from report.data import Flips
 from report.flips import flips, flips_by_seed
 from report.render import markdown
-from stages.train import build_classifier, build_model, fit
 from tests.conftest import evaluate_at, make_customers
 from tests.report.cases import PASSING
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.featuring import to_arrow
+from churn.gate.baseline import Trained
 from report.collect import same_under_other_names
 from report.data import OtherKeys
-from report.identity import copy_snapshot, other_keys, renamed_features, trained_anew
+from report.identity import copy_snapshot, other_keys, renamed_features, trained_apart
 from report.problem import other_problem
 from report.selection import selection_faults
 from report.values import customer_changes
@@ -118,6 +119,32 @@ def test_another_table_takes_the_samples_place_without_an_approval(other_table):
     assert other_problem(other_table) == ("main has the template's sample, which this table replaces", None)
 
 
+def test_other_customers_in_the_samples_own_columns_take_its_place_too(other_table, contract):
+    shutil.copy(other_table / CONTRACT, CONTRACT)
+    others = make_customers(contract, 2_000, seed=1)
+    write(others, contract)
+    assert other_problem(other_table) == ("main has the template's sample, which this table replaces", None)
+    own_table(other_table, others, contract)
+    assert other_problem(other_table) is None, "a team's own table is compared: see other_keys"
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.9])
+def test_the_samples_customers_under_other_keys_are_compared_with_main(other_table, customers, contract, moved):
+    """Fault in CI and the judge: the sample gets other keys, so that nothing compares the model with main's.
+
+    The report compares it all the same, also if most of the values are other ones; a single old key is enough, too.
+    """
+    shutil.copy(other_table / CONTRACT, CONTRACT)
+    renamed = customers.assign(customer_id="m" + customers["customer_id"])
+    renamed["monthly_charges"] += 0.01 * (renamed.index < moved * len(renamed))
+    write(renamed, contract)
+    assert other_problem(other_table) is None
+    others = make_customers(contract, 2_000, seed=1)
+    others.loc[0, "customer_id"] = customers["customer_id"][7]
+    write(others, contract)
+    assert other_problem(other_table) is None
+
+
 def of_main(main, customers, contract):
     """Put one of main's customers into the table here."""
     table = pq.read_table(RAW).to_pandas()
@@ -126,9 +153,10 @@ def of_main(main, customers, contract):
 
 
 def same_columns(main, customers, contract):
-    """Declare main's features here: the customers alone are others."""
+    """Keep main's customers and features: the key alone has another name and other values."""
     shutil.copy(main / CONTRACT, CONTRACT)
-    rename({"  customer_id:": "  member:"})
+    write(customers.assign(customer_id="m" + customers["customer_id"]), contract)
+    rename({"  customer_id:": "  member:"}, {"customer_id": "member"})
 
 
 def same_source(main, customers, contract):
@@ -247,9 +275,10 @@ def test_the_training_customers_whom_main_does_not_know_are_counted(sides, custo
     some = customers["customer_id"].where(customers.index % 4 > 0, "n" + customers["customer_id"])
     write(customers.assign(customer_id=some), contract)
     known = pq.read_table(TRAIN)["customer_id"].to_pandas()
-    assert trained_anew(sides, contract, None) == (len(known), known.str.startswith("n").sum())
+    new = int(known.str.startswith("n").sum())
+    assert trained_apart(sides, contract, None) == (Trained(len(known), new), Trained(len(known), new))
     rekeyed = OtherKeys(pa.table({}), known[known.str.startswith("n")])
-    assert trained_anew(sides, contract, rekeyed) == (len(known), 0)
+    assert trained_apart(sides, contract, rekeyed) == (Trained(len(known), 0), Trained(len(known), 0))
 
 
 def test_customers_that_disappear_by_their_outcome_are_found_under_other_keys_too(sides, customers, contract):

@@ -7,7 +7,7 @@ import churn.features
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.paths import CONTRACT, PARAMS, RAW, TEST, TRAIN
-from churn.data.splitting import split
+from churn.data.tables import split_snapshot
 from churn.evaluation.holdout import EARLIER
 from report.baseline import unseen
 from report.changes import judge_notes
@@ -41,7 +41,7 @@ def here(tmp_path, monkeypatch):
     put_customer_months(tmp_path)
     CONTRACT.write_text(CONTRACT.read_text().replace(", computed: true", ""))
     rows_of(200).to_parquet(RAW, index=False)
-    split(RAW, load_params().prepare, load_contract(), (TRAIN, TEST), DAY)
+    split_snapshot(RAW, load_params().prepare, load_contract(), (TRAIN, TEST), DAY)
     return tmp_path
 
 

@@ -14,8 +14,8 @@ from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.modeling.model import read_table, save_model
+from churn.modeling.training import build_classifier, build_model
 from churn.registry.champion import move, moves_of
-from stages.train import build_classifier, build_model
 from tests.conftest import Clone
 from tests.servers import BUCKET, proxy, s3_client
 from tests.services.registering import Registration, named, registered, replace

@@ -24,6 +24,14 @@ from types import ModuleType, SimpleNamespace
 
 import churn.data.sources.adbc
 import churn.data.sources.stream
+from churn.adopting import init
+from churn.adopting.columns import columns as init_columns
+from churn.adopting.columns import table as init_table
+from churn.adopting.dialects import DUCKDB as DUCKDB_SQL
+from churn.adopting.questions import Answers, planned
+from churn.adopting.sql import source_sql
+from churn.adopting.texts import contract_text
+from churn.config.contract import load_contract
 from churn.core.errors import StageError
 from churn.data.engines import name_fault
 from churn.data.sources.adbc import Fault, Session, Warehouse
@@ -472,3 +480,101 @@ def test_the_real_driver_of_bigquery_takes_the_options_and_says_what_the_credent
 )
 def test_an_error_of_bigquery_is_told_by_its_kind_and_the_names_of_the_query(text, fault):
     assert BIGQUERY.fault(cryptic(text), "selec fee FROM crm.customers") == Fault(*fault)
+
+
+# What init writes for a warehouse
+
+CRM = [  # as text, but for the date and the flag; a backslash and an apostrophe are in no query by themselves
+    (
+        f"c-{row}",
+        ("it's over", "stays")[row * 37 % 11 >= 4],
+        f"{row % 28 + 1:02}.{row % 12 + 1:02}.2025",
+        "\\n" if row % 9 == 0 else f"{row % 7 + 1}.{row % 900 + 100},5",
+        str(date(2026, 1, 1 + row % 28)),
+        row % 3 == 0,
+    )
+    for row in range(420)
+]
+
+
+def written(url, table, folder, monkeypatch):
+    """Return what init writes for a table of a warehouse: the query, and the contract with the day of the data."""
+    monkeypatch.chdir(folder)
+    roles = ["--key=id", "--label=state", "--churned=it's over", "--as-of=2026-11-24", "--missing=charge=Never billed."]
+    asked = init.arguments().parse_args([f"{url}#{table}", *roles])
+    source = init.origin(asked)
+    with init_table(source[0], f"SELECT * FROM {source[2]}", None) as database:
+        plan = planned(Answers(asked, init_columns(database)), database, source)
+    (folder / "contract.yaml").write_text(contract_text(plan))
+    return source_sql(plan), load_contract(folder / "contract.yaml")
+
+
+def expected(contract):
+    """Assert that the contract has the table's columns, and return the rows of the query."""
+    types = {name: contract.columns[name].type for name in contract.features}
+    assert types == {
+        "days_since_kunde_seit": "integer",
+        "charge": "number",
+        "days_since_login": "integer",
+        "paperless": "boolean",
+    }
+    assert contract.columns["charge"].nullable
+    day = date(2026, 11, 24)
+    for key, state, since, charge, login, paperless in CRM:
+        dotted = datetime.strptime(since, "%d.%m.%Y").date()
+        number = None if charge == "\\n" else float(charge.replace(".", "").replace(",", "."))
+        days = (day - dotted).days, (day - date.fromisoformat(login)).days
+        yield {
+            "id": key,
+            "state": int(state == "it's over"),
+            "days_since_kunde_seit": days[0],
+            "charge": number,
+            "days_since_login": days[1],
+            "paperless": paperless,
+        }
+
+
+def compared(found):
+    return [row | {"charge": None if row["charge"] is None else float(row["charge"])} for row in found]
+
+
+def test_the_query_that_init_writes_runs_in_its_warehouse(warehouse, tmp_path, monkeypatch):
+    """It has decimal commas, dates with dots, a backslash for a missing value, an apostrophe, a name with a blank."""
+    if warehouse.kind == "DuckDB":
+        pytest.skip("init knows no warehouse of this test's own")
+    text = "varchar" if warehouse.kind == "Snowflake" else "text"
+    cells = ", ".join(f"({', '.join([*map(DUCKDB_SQL.literal, row[:5]), str(row[5])])})" for row in CRM)
+    if warehouse.kind == "Snowflake":
+        cells = cells.replace("\\", "\\\\")
+    warehouse.change(
+        f'CREATE TABLE customers (id {text}, state {text}, "Kunde seit" {text}, charge {text}, login date, paperless'
+        f" boolean); INSERT INTO customers VALUES {cells}"
+    )
+    sql, contract = written(warehouse.url, "customers", tmp_path, monkeypatch)
+    found = lower(rows(warehouse.url, sql, as_of=date(2026, 11, 24), timeout=1))
+    assert sorted(compared(found), key=lambda row: row["id"]) == sorted(expected(contract), key=lambda row: row["id"])
+
+
+def test_the_query_that_init_writes_for_bigquery_is_in_its_dialect(bigquery, tmp_path, monkeypatch):
+    """sqlglot reads it as BigQuery's, and DuckDB runs what it translates to; the service itself has not run it."""
+    sqlglot = pytest.importorskip("sqlglot")
+    names = ["id", "state", "Kunde seit", "charge", "login", "paperless"]
+    table = pa.table([list(one) for one in zip(*CRM, strict=True)], names=names)
+    bigquery.answer = table.set_column(4, "login", table["login"].cast(pa.date32()))
+    sql, contract = written("bigquery://my-project/crm", "my-project.crm.customers", tmp_path, monkeypatch)
+    assert bigquery.statements == ["SELECT * FROM `my-project`.crm.customers\n"]
+    for part in (
+        r"CASE state WHEN 'it\x27s over' THEN 1 WHEN 'stays' THEN 0 END AS state",
+        "date_diff($as_of, DATE(parse_datetime('%d.%m.%Y', `Kunde seit`)), DAY) AS days_since_kunde_seit",
+        r"replace(replace(nullif(trim(charge), '\\n'), '.', ''), ',', '.') AS charge",
+        "date_diff($as_of, CAST(login AS DATE), DAY) AS days_since_login",
+    ):
+        assert part in sql
+    rows("bigquery://my-project/crm", sql, as_of=date(2026, 11, 24))
+    (translated,) = sqlglot.transpile(bigquery.statements[-1], read="bigquery", write="duckdb")
+    with duckdb.connect() as database:
+        database.execute('ATTACH \':memory:\' AS "my-project"; CREATE SCHEMA "my-project".crm')
+        database.register("given", bigquery.answer)
+        database.execute('CREATE TABLE "my-project".crm.customers AS FROM given')
+        found = database.sql(translated).to_arrow_table().to_pylist()
+    assert compared(found) == list(expected(contract))

@@ -17,7 +17,7 @@ from churn.modeling import lightgbm_file, xgboost_file
 from churn.modeling.boosting import BoostedTrees
 from churn.modeling.encoding import categories, encoded
 from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, rows_seen, save_model
-from stages.train import build_classifier, build_model, fit
+from churn.modeling.training import build_classifier, build_model, fit
 from tests.conftest import ROOT, make_customers
 from tests.frozen import SAMPLE
 
@@ -78,7 +78,7 @@ def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_
         "from churn.config.contract import load_contract;"
         "from churn.config.params import Train;"
         "from churn.modeling.model import reproducible_bytes;"
-        "from stages.train import build_classifier, build_model, fit;"
+        "from churn.modeling.training import build_classifier, build_model, fit;"
         "contract, features = load_contract(), pd.read_pickle(sys.argv[1]);"
         "labels = features.pop(contract.label);"
         "sampled = {'n_estimators': 20, 'subsample': 0.5, 'colsample_bytree': 0.5};"

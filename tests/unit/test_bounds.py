@@ -1,17 +1,26 @@
 """bounds: what follows for the gate from the noise of honest models, and the lines of params.yaml that it replaces."""
 
+import re
 import shutil
+from dataclasses import replace
 
 from churn.adopting.blocks import replace_blocks
-from churn.adopting.noise import Noise, required_metrics, settings
+from churn.adopting.bounds import required_metrics, settings, write_bounds
+from churn.adopting.noise import Noise, some_customers
+from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError
+from churn.core.paths import CONTRACT, RAW
 from churn.evaluation.holdout import evaluation_of
-from churn.gate.rules import evaluate_rules
+from churn.gate.rules import evaluate_rules, loose_bounds
 from tests.conftest import make_customers
+from tests.customer_months import CONTRACT as MONTHS
+from tests.customer_months import customer_months
 from tests.frozen import copy_of
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 INTERVAL = 2 * 1.96
@@ -24,14 +33,14 @@ ERRORS = {
 }
 
 
-def noise(contract, evaluate, rate=0.3, rows=1_200, threshold=0.5):
+def noise(contract, evaluate, *, rate=0.3, rows=1_200, threshold=0.5, spread=1.5):
     """Return the noise of eight honest models, each on other customers."""
     evaluate = evaluate.model_copy(update={"threshold": threshold})
     evaluations = []
     for run in range(8):
         random = np.random.default_rng(run)
         features = make_customers(contract, rows, seed=run)
-        odds = np.log(rate / (1 - rate)) + 1.5 * random.normal(size=rows)
+        odds = np.log(rate / (1 - rate)) + spread * random.normal(size=rows)
         scores = 1 / (1 + np.exp(-odds))
         evaluations.append(evaluation_of(features, random.random(rows) < scores, scores, evaluate, contract))
     return Noise(evaluations, ERRORS, evaluate, rate)
@@ -70,6 +79,14 @@ def test_each_bound_has_its_reason_and_lies_where_an_honest_model_passes_and_a_b
         assert [one.message for one in evaluate_rules(evaluation, params.gate) if one.status == "failed"] == []
 
 
+def test_a_bound_is_not_called_loose_right_after_it_was_written(contract, params, written):
+    """A ROC AUC near 1 has a narrow interval, and its bound is four times the wide noise of all splits away."""
+    sharp = noise(contract, params.evaluate, rows=700, spread=6)
+    gate = written(sharp)[0].gate
+    assert min(sharp.values("roc_auc")) > 0.95
+    assert [note for one in sharp.evaluations for note in loose_bounds(evaluate_rules(one, gate))] == []
+
+
 def test_only_the_keys_that_follow_from_the_noise_change_and_the_teams_words_stay(measured, written):
     (params, text), before = written(measured), copy_of("params.yaml").read_text(encoding="utf-8")
     head = before.index("evaluate:\n")
@@ -98,6 +115,37 @@ def test_a_margin_is_no_narrower_than_the_noise_of_two_honest_models(measured, w
         name: pytest.approx(2 * one) for name, one in gate.vs_baseline.slice_margins.items()
     }
     assert gate.anchor.max_gain["average_precision"] == pytest.approx(0.15)
+
+
+def test_bounds_of_a_part_of_the_customers_are_those_of_all(measured, written):
+    """A quarter of the customers has twice the noise of all."""
+    quarter = written(replace(measured, share=0.25))[0].gate
+    whole, median = written(measured)[0].gate, float(np.median(measured.values("roc_auc")))
+    near, far = median - quarter.overall["roc_auc"].min, median - whole.overall["roc_auc"].min
+    assert near == pytest.approx(far / 2, abs=0.01)
+    assert quarter.vs_baseline.margins["average_precision"] == 0.02
+    assert whole.vs_baseline.margins["average_precision"] == 0.03
+
+
+def test_few_splits_tell_the_noise_badly_and_move_a_near_bound_away(measured):
+    ten, thirty = (replace(measured, evaluations=measured.evaluations[:1] * runs) for runs in (10, 30))
+    assert thirty.caution == 1
+    assert ten.caution == pytest.approx(1.2, abs=0.02)
+
+
+def test_of_a_large_snapshot_some_customers_are_drawn_with_all_of_their_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    CONTRACT.write_text(MONTHS)
+    RAW.parent.mkdir(parents=True)
+    months = customer_months(customers=900)[["customer", "month", "churned"]]
+    pq.write_table(pa.Table.from_pandas(months), RAW)
+    with some_customers(load_contract(), len(months)) as (path, share):
+        assert (path, share) == (RAW, 1.0)
+    with some_customers(load_contract(), len(months) // 3) as (path, share):
+        drawn = pq.read_table(path).to_pandas()
+    assert 250 < drawn["customer"].nunique() < 350
+    rows = months.groupby("customer").size()
+    assert drawn.groupby("customer").size().equals(rows[drawn["customer"].unique()])
 
 
 def test_what_is_required_counts_where_the_noise_is_looser(measured, written):
@@ -151,3 +199,21 @@ def test_a_value_of_several_lines_is_replaced_whole_and_the_comment_of_the_next_
     )
     replace_blocks(path, {"a.e": ["e: 5 # new"], "a.b": ["b: {} # new"]})
     assert path.read_text(encoding="utf-8") == "a:\n  b: {} # new\n\n  # of e\n  e: 5 # new\n# of f\nf: 4\n"
+
+
+def test_a_holdout_with_too_few_churners_for_a_roc_auc_is_named_with_the_remedy(monkeypatch, tmp_path, capsys):
+    for name in ("params.yaml", "contract.yaml"):
+        shutil.copy(copy_of(name), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    evaluate, contract = load_params().evaluate, load_contract()
+
+    def printed(rows):
+        monkeypatch.setattr("churn.adopting.bounds.measure", lambda *_: noise(contract, evaluate, rows=rows))
+        write_bounds(8, {})
+        return capsys.readouterr().out
+
+    assert "sees little" not in printed(1_200)
+    remedy = "a ROC AUC needs 20; raise prepare.holdout_share or prepare.time.holdout_days in params.yaml"
+    assert re.search(
+        rf"^bounds: the gate sees little: the holdout has 1\d churners, and {remedy}$", printed(40), re.MULTILINE
+    )

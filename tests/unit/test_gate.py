@@ -292,7 +292,7 @@ def test_a_bound_without_a_bad_model_within_its_reach_is_noted_with_its_path():
 
     assert noted(0.87) == noted(0.9) == noted(0.95) == noted(0.5, interval=(0.9, 0.9)) == []
     assert noted(0.8) == [
-        "gate.overall.roc_auc.min 0.8 lies 20 standard deviations below 0.9000, and blocks hardly any model:"
+        "gate.overall.roc_auc.min 0.8 lies 15 standard deviations below 0.9000, and blocks hardly any model:"
         " `make bounds` sets it"
     ]
     (above,) = noted(1.0, "max", scope="partner=true")

@@ -8,6 +8,7 @@ from datetime import date
 from churn.adopting import init
 from churn.adopting.blocks import scalar
 from churn.adopting.columns import columns, snake_case, table
+from churn.adopting.dialects import BIGQUERY, POSTGRESQL
 from churn.adopting.questions import Answers, planned
 from churn.adopting.sql import source_sql
 from churn.adopting.texts import contract_text, params_text
@@ -269,7 +270,7 @@ def few(rows, churners):
         (make_csv(charge=[1, 2, 3]).replace(",no,", ",maybe,", 1), "", r"^churn is no label: it has 3 values"),
         (make_csv(charge=[1, 2, 3]).replace(",no,", ",,", 1), "", r"^churn is missing in 1 row: leave customers"),
         (make_csv(notes=["x"]), "", r"^no column is left that could be a feature"),
-        (make_csv(charge=[1, 2, 3]), "--leave-out chrge", r"^SOURCE has no column chrge; it has charge, churn\.$"),
+        (make_csv(charge=[1, 2, 3]), "--leave-out chrge", r"^SOURCE has no column chrge \(is it charge\?\)\.$"),
         (make_csv(charge=[1, 2, 3]), "--missing charge", r'^--missing charge: write COLUMN="MEANING"'),
         (make_csv(charge=[1, 2, 3]), "--churned maybe", r"^--churned maybe: churn has no and yes\.$"),
         (make_csv(charge=[1, 2, 3]), "--label id", r"^id is the key: --label names"),
@@ -367,6 +368,8 @@ def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(pla
     time = load_params(init.PARAMS).prepare.time
     assert (time.holdout_days, time.label_window_days) == (37, 30)
     assert source_sql(made).endswith('WHERE CAST("month" AS DATE) <= $as_of\n')
+    key = "CAST(id AS STRING) || '/' || CAST(CAST(`month` AS DATE) AS STRING) AS row_id"
+    assert key in source_sql(replace(made, dialect=BIGQUERY))
 
 
 def test_the_key_of_a_customers_number_and_a_day_is_text(plan, monkeypatch, folder):
@@ -524,7 +527,7 @@ def test_the_sql_for_postgresql_is_in_its_dialect(plan):
     made = plan(
         make_csv("\t", **{"Charge EUR": ["1,5", "2"], "since": ["24.11.2025", "1.2.2026"]}), "--as-of=2026-11-24"
     )
-    sql = source_sql(replace(made, dialect="postgresql", relation="public.customers"))
+    sql = source_sql(replace(made, dialect=POSTGRESQL, relation="public.customers"))
     assert "replace(replace(\"Charge EUR\", '.', ''), ',', '.') AS charge_eur" in sql
     assert "$as_of - to_date(since, 'DD.MM.YYYY') AS days_since_since" in sql
     assert sql.endswith("FROM public.customers\n")

@@ -13,7 +13,7 @@ from churn.data.duckdb_helpers import connection
 from churn.data.snapshot import snapshot
 from churn.data.sources.hints import _hint
 from churn.data.split import drop_declared, in_holdout
-from churn.data.splitting import split
+from churn.data.tables import split_snapshot
 from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, with_groups
 from churn.evaluation.metrics import Outcomes, all_metrics
 from churn.evaluation.paired import compare, compare_slices
@@ -73,7 +73,7 @@ def raw(tmp_path, monkeypatch):
 
 def split_to(raw, contract, settings=SETTINGS, as_of=DAY):
     tables = raw.with_name("train.parquet"), raw.with_name("test.parquet")
-    counts = split(raw, settings, contract, tables, as_of)
+    counts = split_snapshot(raw, settings, contract, tables, as_of)
     return counts, *(pq.read_table(path).to_pandas() for path in tables)
 
 

@@ -19,7 +19,8 @@ from churn.data.featuring import to_arrow
 from churn.data.partitioning import partitioned_snapshot
 from churn.data.reducing import PartitionedViews
 from churn.data.snapshot import snapshot
-from churn.data.splitting import split, split_partitions
+from churn.data.splitting import split_partitions
+from churn.data.tables import split_snapshot
 from churn.evaluation.holdout import evaluation_of
 from churn.evaluation.metrics import Outcomes, Weights, all_metrics, as_json, roc_auc
 from churn.evaluation.partitioned import (
@@ -30,11 +31,11 @@ from churn.evaluation.partitioned import (
     score_partitions,
 )
 from churn.modeling.model import model_frame, reproducible_bytes
+from churn.modeling.training import build_model
 from churn.quality.feature_checks import feature_findings
 from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
 from churn.quality.profile import profile_of
 from churn.quality.row_checks import table_findings
-from stages.train import build_model
 from tests.conftest import ROOT, make_customers
 from tests.frozen import copy_of
 
@@ -180,7 +181,7 @@ def test_the_split_of_partitions_has_the_same_customers_on_either_side(source, c
     settings, compute = Prepare(holdout_share=0.2, salt="churn", drop={}), Compute(engine="dask", partition_rows=2_500)
     snapshot(source, contract, tmp_path / "one.parquet")
     partitioned_snapshot(source, contract, tmp_path / "parts", compute)
-    counts = split(tmp_path / "one.parquet", settings, contract, (tmp_path / "train", tmp_path / "test"))
+    counts = split_snapshot(tmp_path / "one.parquet", settings, contract, (tmp_path / "train", tmp_path / "test"))
     tables = (tmp_path / "train.parts", tmp_path / "test.parts")
     added = split_partitions(tmp_path / "parts", settings, contract, tables, compute)
     assert {name: added[name] for name in ("fetched", "train", "test", "dropped")} == {

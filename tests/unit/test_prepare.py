@@ -1,12 +1,11 @@
 import hashlib
 import sys
 
-import churn.data.splitting
 from churn.config.params import Prepare
 from churn.core.errors import StageError
 from churn.core.runner import attempt
 from churn.data.split import among, drop_declared, in_holdout, key_lines
-from churn.data.splitting import split
+from churn.data.tables import split_snapshot
 from tests.conftest import make_customers
 
 import pandas as pd
@@ -26,12 +25,12 @@ def raw(contract, tmp_path):
 
 def split_to(folder, raw, contract, settings=SETTINGS):
     train, test = folder / "train.parquet", folder / "test.parquet"
-    account = split(raw, settings, contract, (train, test))
+    account = split_snapshot(raw, settings, contract, (train, test))
     return account, pq.read_table(train), pq.read_table(test)
 
 
 def test_an_account_that_does_not_balance_is_refused(raw, contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(churn.data.splitting, "drop_declared", lambda frame, reasons, contract: (frame.iloc[1:], {}))
+    monkeypatch.setattr("churn.data.tables.drop_declared", lambda frame, reasons, contract: (frame.iloc[1:], {}))
     with pytest.raises(StageError, match="the row counts do not reconcile"):
         split_to(tmp_path, raw, contract)
     assert not (tmp_path / "train.parquet").exists()
@@ -70,7 +69,7 @@ def test_both_tables_hold_every_row_once_in_the_order_of_the_key(raw, contract, 
 
 def test_batches_make_no_difference(raw, contract, tmp_path, monkeypatch):
     _, train, test = split_to(tmp_path, raw, contract)
-    monkeypatch.setattr(churn.data.splitting, "BATCH_ROWS", 97)
+    monkeypatch.setattr("churn.data.tables.BATCH_ROWS", 97)
     account, train_in_batches, test_in_batches = split_to(tmp_path / "batches", raw, contract)
     assert train_in_batches.equals(train)
     assert test_in_batches.equals(test)

@@ -29,12 +29,12 @@ from churn.data.sources.stream import record_batches
 from churn.data.split import drop_declared
 from churn.evaluation.holdout import scores_of
 from churn.evaluation.slices import slice_masks
+from churn.modeling.training import build_classifier, build_model, fit
 from churn.quality.drift import feature_drift, row_changes
 from churn.quality.profile import customers_profile, load_profile
 from churn.quality.row_checks import table_findings
 from churn.registry.client import fault_of_registry
 from churn.scoring import score
-from stages.train import build_classifier, build_model, fit
 from stages.validate import validate
 from tests.conftest import make_customers
 from tests.frozen import copy_of

@@ -12,7 +12,8 @@ from churn.core.paths import TEST
 from churn.data.featuring import to_arrow
 from churn.evaluation.holdout import scores_of
 from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, rows_seen, save_model
-from stages.train import build_classifier, build_model, fit, refuse_holdout
+from churn.modeling.training import build_classifier, build_model, fit
+from stages.train import refuse_holdout
 from tests.conftest import ROOT, make_customers
 from tests.frozen import SAMPLE
 
@@ -269,7 +270,7 @@ def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_
         "from churn.config.contract import load_contract;"
         "from churn.config.params import Train;"
         "from churn.modeling.model import reproducible_bytes;"
-        "from stages.train import build_classifier, build_model, fit;"
+        "from churn.modeling.training import build_classifier, build_model, fit;"
         "contract, features = load_contract(), pd.read_pickle(sys.argv[1]);"
         "labels = features.pop(contract.label);"
         f"train = Train(estimator={BOOSTING!r}, parameters={{'max_iter': 30}}, seed=1);"

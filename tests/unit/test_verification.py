@@ -12,10 +12,10 @@ from churn.core.errors import StageError
 from churn.core.paths import CONTRACT
 from churn.core.time_limits import deadline
 from churn.modeling.model import model_frame, save_model
+from churn.modeling.training import build_classifier, build_model
 from churn.registry.isolated import LIBRARIES
 from churn.registry.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code
 from churn.registry.verification import serving_process
-from stages.train import build_classifier, build_model
 from tests.conftest import ROOT, make_customers
 from tests.forkserver import programs
 from tests.frozen import copy_of

@@ -1,6 +1,6 @@
 from churn.config.params import METRICS
 from churn.evaluation.paired import Difference, SliceDifferences, compare
-from churn.gate.baseline import gain, training_noise, vs_baseline
+from churn.gate.baseline import Trained, gain, training_noise, vs_baseline
 from tests.conftest import evaluate_at
 
 import numpy as np
@@ -105,18 +105,22 @@ def test_other_training_customers_widen_the_noise_and_the_same_ones_do_not(rules
     """A loss beyond the holdout's noise alone: two models that learned from other customers differ so by chance."""
     loss = all_equal(roc_auc=difference(-0.006, 0.0043))
     statuses = [
-        [one for one in vs_baseline(1_452, loss, [], rules, training_noise(1_452, 5_591, new)) if one.value == -0.006]
+        [
+            one
+            for one in vs_baseline(1_452, loss, [], rules, training_noise(1_452, *[Trained(5_591, new)] * 2))
+            if one.value == -0.006
+        ]
         for new in (0, 5_591)
     ]
     ((same, _), (other, _)) = statuses
     assert (same.status, other.status) == ("failed", "passed")
     assert other.limit == same.limit == -0.005
-    assert other.noise / same.noise == pytest.approx((1 + 1_452 / 5_591) ** 0.5, abs=1e-3)
+    assert other.noise / same.noise == pytest.approx((1 + 2 * 1_452 / 5_591) ** 0.5, abs=1e-3)
 
 
 def test_the_loss_stated_for_other_training_customers_is_blocked_with_80_percent_power(rules):
     error, random = 0.005, np.random.default_rng(0)
-    training = training_noise(1_452, 5_591, 5_591)
+    training = training_noise(1_452, *[Trained(5_591, 5_591)] * 2)
 
     def judged(loss):
         (one, _) = vs_baseline(1_452, {"roc_auc": difference(-loss, 1.959964 * error)}, [], one_metric, training)

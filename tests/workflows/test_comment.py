@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ci import artifact, comment
+from ci import artifact, comment, pending
 from tests.workflows.fake_github import AUTHOR, REPOSITORY, TOKEN, FakeGitHub
 
 import pytest
@@ -132,6 +132,18 @@ def test_cml_posts_and_then_edits_the_same_comment(cml, folder, capsys):
     assert post(folder) == 0
     assert bodies(cml) == [f"**Blocked**{ON}{footer(os.environ['GITHUB_SERVER_URL'])}\n\n{WATERMARK}"]
     assert [line[:9] for line in capsys.readouterr().out.splitlines()] == ["CML wrote"] * 2
+
+
+@pytest.mark.parametrize("way", ["cml", "github"])
+def test_the_report_on_a_newer_commit_takes_the_place_of_the_notice_that_it_is_being_checked(way, folder, request):
+    fake = request.getfixturevalue(way)
+    assert post(folder) == 0
+    run = {"html_url": RUN.replace("/12", "/13"), "head_sha": "6" * 40}
+    fake.comments[0]["body"] = pending.with_notice(bodies(fake)[0], run, ended=False)
+    assert bodies(fake)[0].startswith("> [!NOTE]\n> ⏳ `66666666` is being checked")
+    assert post(folder) == 0
+    assert len(fake.comments) == 1
+    assert bodies(fake)[0].startswith("**Passes the gate**")
 
 
 def test_cml_and_the_github_cli_edit_each_others_comment(cml, folder, monkeypatch, capsys):

@@ -95,6 +95,37 @@ def test_an_imported_source_is_updated_and_its_dvc_file_goes_into_the_pull_reque
     assert (team.clone / "data/raw/customers.parquet").read_text() == NEW
 
 
+def test_a_file_that_a_commit_put_in_the_place_of_the_one_under_dvc_add_is_fetched(team):
+    team.cloned("add", SOURCE)
+    (team.desk / SOURCE).write_text(NEW)
+    team.run("dvc", "add", SOURCE)
+    team.run("dvc", "push", "--quiet")
+    shutil.copy(team.desk / f"{SOURCE}.dvc", team.clone / f"{SOURCE}.dvc")
+    status, outputs, printed = team.refetched()
+    assert (status, "snapshot=" in outputs) == (0, True), printed
+    assert (team.clone / "data/raw/customers.parquet").read_text() == NEW
+
+
+def test_a_source_imported_from_another_repository_is_updated_from_its_newest_commit(team, tmp_path):
+    crm = tmp_path / "crm"
+
+    def export(text):
+        (crm / "customers.csv").write_text(text)
+        team.run("git", "add", ".", folder=crm)
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+        team.run("git", *identity, "commit", "--quiet", "--message=Export", folder=crm)
+
+    crm.mkdir()
+    team.run("git", "init", "--quiet", "--initial-branch=main", folder=crm)
+    export("id\na\n")
+    team.cloned("import", str(crm), "customers.csv", "--out", SOURCE)
+    assert team.refetched()[:2] == (0, "")
+    export(NEW)
+    status, outputs, printed = team.refetched()
+    assert (status, f"source={SOURCE}.dvc" in outputs) == (0, True), printed
+    assert (team.clone / "data/raw/customers.parquet").read_text() == NEW
+
+
 def test_a_source_that_cannot_be_pulled_stops_the_retraining(team):
     team.cloned("add", SOURCE)
     shutil.rmtree(team.clone.parent / "remote")

@@ -97,8 +97,8 @@ def _driver(warehouse: Warehouse, source: str) -> Any:
     except ModuleNotFoundError as error:
         package = warehouse.driver.partition(".")[0].replace("_", "-")
         raise StageError(
-            f"{source} is read by {package}, which is not installed: `make setup` installs it, because fetch.source"
-            " names such a URL."
+            f"{source} is read by {package}, which is not installed: `make setup` installs it if fetch.source names"
+            " such a URL, and so does `make init SOURCE=URL`."
         ) from error
 
 

@@ -1,0 +1,83 @@
+"""How much memory a stage may use, `compute.memory` of params.yaml, and what it means for DuckDB and for estimators."""
+
+from churn.config.contract import Contract
+from churn.config.estimators import BOOSTING
+from churn.config.params import Params, Train
+from churn.core.errors import StageError
+from churn.core.paths import PARAMS
+
+UNITS = {"MB": 10**6, "GB": 10**9}
+PROCESS = 300_000_000  # of Python and its libraries, before a row is read
+# By estimator, the bytes that training takes for a row, and for each of its features; `python -m benchmarks.scale`
+# prints the peaks. Any other estimator takes as many as the largest for each column after one-hot encoding.
+NEEDED = {
+    "lightgbm.LGBMClassifier": (80, 6),
+    "xgboost.XGBClassifier": (80, 12),
+    "sklearn.ensemble.HistGradientBoostingClassifier": (80, 40),
+}
+ON_DISK = BOOSTING[1]  # trains in batches from disk where memory is too small
+DEFAULT = "1GB"  # of DuckDB
+
+
+_of_duckdb = [DEFAULT]
+
+
+def memory_limit(params: Params) -> int | None:
+    """Return `compute.memory` in bytes, or None where none is set.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from churn.config.params import Compute, load_params
+    >>> params = load_params(Path("tests/sample/params.yaml"))
+    >>> memory_limit(params.model_copy(update={"compute": Compute(memory="1.5GB")}))
+    1500000000
+    """
+    memory = params.compute.memory
+    return int(float(memory[:-2]) * UNITS[memory[-2:]]) if memory else None
+
+
+def limit_duckdb(params: Params) -> None:
+    """Let DuckDB use half of the limit from now on, and then the disk; the other half is Arrow's and pandas'."""
+    limit = memory_limit(params)
+    _of_duckdb[0] = DEFAULT if limit is None else f"{limit // 2_000_000}MB"
+
+
+def duckdb_limit() -> str:
+    """Return how much memory a connection of DuckDB may use."""
+    return _of_duckdb[0]
+
+
+def trains_on_disk(params: Params, contract: Contract, rows: int) -> bool:
+    """Return whether the estimator has to train in batches from disk.
+
+    Raises StageError when it would need more memory than `compute.memory`, and cannot.
+    """
+    limit, train = memory_limit(params), params.train
+    if limit is None or (needed := memory_needed(train, contract, rows)) <= limit:
+        return False
+    if train.estimator == ON_DISK:
+        return True
+    raise StageError(
+        f"{PARAMS}: compute.memory: {train.estimator.rpartition('.')[2]} needs about {needed / 10**9:.1f} GB for"
+        f" {rows:,} rows: raise it, or let train.estimator be {ON_DISK}, which trains on disk."
+    )
+
+
+def memory_needed(train: Train, contract: Contract, rows: int) -> int:
+    """Return about how many bytes training takes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from churn.config.contract import load_contract
+    >>> boosting = Train(estimator="lightgbm.LGBMClassifier", parameters={}, seed=1)
+    >>> memory_needed(boosting, load_contract(Path("tests/sample/contract.yaml")), 10_000_000)
+    2240000000
+    """
+    columns = len(contract.features)
+    if train.estimator not in NEEDED:
+        values = sum(len(contract.columns[name].values or ()) for name in contract.features_of("category"))
+        columns += values + len(contract.features_of("integer", "number"))
+    row, column = NEEDED.get(train.estimator, max(NEEDED.values()))
+    return PROCESS + rows * (row + column * columns)

@@ -1,0 +1,104 @@
+"""Makes the training table and the holdout from a snapshot, batch by batch, so that memory does not grow with it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from churn.config.contract import Contract
+from churn.config.params import Prepare
+from churn.core.errors import StageError
+from churn.core.files import refuse_twice, replacing
+from churn.core.terminal import progress
+from churn.data.featuring import add_features, to_arrow
+from churn.data.periods import drop_by_time, periods_of, refuse_half, with_periods
+from churn.data.split import drop_declared, in_holdout, key_lines
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+BATCH_ROWS = 262_144
+
+
+@contextmanager
+def _reading(raw: Path) -> Iterator[None]:
+    """Raise StageError where the snapshot cannot be read as Parquet."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:  # Arrow's OSError, of a page that cannot be unpacked, has no number
+        if getattr(error, "errno", None):
+            raise
+        raise StageError(f"{raw} is not a Parquet file; `dvc repro --force` makes it again.") from error
+
+
+def split_snapshot(
+    raw: Path, params: Prepare, contract: Contract, tables: tuple[Path, Path], as_of: date | None = None
+) -> dict[str, Any]:
+    """Write both tables, of training and of the holdout, from the snapshot and return the row counts.
+
+    Raises StageError when fetched rows are not train + test + dropped, or when a table is empty.
+    """
+    refuse_half(params, contract)
+    with replacing(tables[0]) as train, replacing(tables[1]) as test:
+        counts = split_rows(raw, params, contract, (train, test), as_of)
+        refuse_lost(counts)
+    return counts
+
+
+def refuse_lost(counts: Mapping[str, Any]) -> None:
+    """Raise StageError unless the row counts reconcile, and each table has a row."""
+    # protection: the row counts reconcile
+    if counts["train"] + counts["test"] + sum(counts["dropped"].values()) != counts["fetched"]:
+        raise StageError(f"the row counts do not reconcile: {counts}.")
+    if empty := [name for name in ("train", "test") if not counts[name]]:
+        raise StageError(f"the {empty[0]} table is empty: {counts}; look at prepare in params.yaml.")
+
+
+def split_rows(
+    raw: Path, params: Prepare, contract: Contract, tables: tuple[Path, Path], as_of: date | None
+) -> dict[str, Any]:
+    """Write the rows of a snapshot, or of a partition, to the files `tables`, and return their counts."""
+    with ExitStack() as stack:
+        with _reading(raw):
+            source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
+        refuse_twice(source.schema_arrow.names, raw)
+        fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
+        digest = hashlib.sha256()
+        with _reading(raw):
+            periods = periods_of(raw, params, as_of, contract)
+        paths = dict(zip(("train", "test"), tables, strict=True))
+        writers: dict[str, pq.ParquetWriter] = {}
+        bar = stack.enter_context(progress("prepare", fetched))
+        batches = source.iter_batches(BATCH_ROWS)
+        while True:
+            with _reading(raw):
+                if (batch := next(batches, None)) is None:
+                    break
+            customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
+            dropped.update(lost)
+            customers, lost = drop_by_time(customers, params, periods, contract)
+            dropped.update(lost)
+            names = sorted(contract.withheld, key=contract.label.__eq__)  # the label last: it is put first
+            withheld = pd.DataFrame({name: customers.pop(name) for name in names if name in customers})
+            features = add_features(customers)
+            table = to_arrow(features, contract)
+            for name, values in zip(withheld, to_arrow(withheld, contract).columns, strict=True):
+                table = table.add_column(1, name, values)  # pandas is slow to insert into many columns, and warns
+            table = with_periods(table, periods)
+            holdout = in_holdout(table[contract.customer].to_pandas(), params.salt, params.holdout_share)
+            digest.update(key_lines(customers.loc[holdout, contract.key].to_list()))
+            for name, mask in (("train", ~holdout), ("test", holdout)):
+                if name not in writers:
+                    writer = pq.ParquetWriter(paths[name], table.schema, compression="zstd")
+                    writers[name] = stack.enter_context(writer)
+                part = table.filter(pa.array(mask))
+                writers[name].write_table(part)
+                kept[name] += part.num_rows
+            bar.update(batch.num_rows)
+        counts = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
+        counts["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
+    return counts

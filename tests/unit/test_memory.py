@@ -1,0 +1,108 @@
+"""compute.memory: the limit of DuckDB, XGBoost in batches from disk, and the refusal of other estimators."""
+
+from churn.config.memory import duckdb_limit, limit_duckdb, memory_limit, memory_needed, trains_on_disk
+from churn.config.params import Compute, Train, load_params
+from churn.core.errors import StageError
+from churn.data.duckdb_helpers import connection
+from churn.data.featuring import to_arrow
+from churn.modeling.model import read_batches, read_table, reproducible_bytes
+from churn.modeling.training import build_classifier, build_model, fit, fit_on_disk
+from tests.conftest import make_customers
+from tests.frozen import copy_of
+
+import pyarrow.parquet as pq
+import pytest
+
+BOOSTING = "sklearn.ensemble.HistGradientBoostingClassifier"
+XGBOOST = Train(estimator="xgboost.XGBClassifier", parameters={"n_estimators": 10, "subsample": 0.5}, seed=1)
+ROWS = 10_000_000
+
+
+def limited(params, memory, train=XGBOOST):
+    return params.model_copy(update={"compute": Compute(memory=memory), "train": train})
+
+
+def test_without_the_setting_nothing_is_refused_and_duckdb_takes_a_gigabyte(params, contract):
+    assert memory_limit(params) is None
+    limit_duckdb(params)
+    assert duckdb_limit() == "1GB"
+    assert not trains_on_disk(params, contract, 100 * ROWS)
+
+
+@pytest.mark.parametrize(
+    ("memory", "number", "half"), [("4GB", 4e9, "1.8 GiB"), ("1.5GB", 1.5e9, "715.2 MiB"), ("2500MB", 2.5e9, "1.1 GiB")]
+)
+def test_a_connection_may_use_half_of_the_limit(params, memory, number, half):
+    assert memory_limit(limited(params, memory)) == number
+    limit_duckdb(limited(params, memory))
+    try:
+        with connection() as database:
+            (shown,) = database.execute("SELECT current_setting('memory_limit')").fetchall()[0]
+    finally:
+        limit_duckdb(params)
+    assert shown == half
+
+
+@pytest.mark.parametrize("memory", ["500MB", "0GB", "4", "4 GB", "4TB", "much"])
+def test_what_is_no_size_is_one_sentence(memory, tmp_path):
+    """Fault in the settings: `compute.memory` is not a size.
+
+    Every stage fails: `params.yaml: compute.memory: string should match pattern …`
+    """
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{copy_of('params.yaml').read_text()}\ncompute:\n  memory: {memory}\n")
+    with pytest.raises(StageError, match=r"params\.yaml: compute\.memory: .*should "):
+        load_params(path)
+
+
+def test_an_estimator_that_needs_more_is_refused_with_the_number_and_the_way_out(params, contract):
+    """Fault in the settings: `compute.memory` is too small for the estimator.
+
+    train fails: `params.yaml: compute.memory: HistGradientBoostingClassifier needs about 8.7 GB for 10,000,000 rows:
+    raise it, or let train.estimator be xgboost.XGBClassifier, which trains on disk.`
+    """
+    boosting = limited(params, "4GB", params.train)
+    with pytest.raises(StageError) as told:
+        trains_on_disk(boosting, contract, ROWS)
+    needed = memory_needed(params.train, contract, ROWS)
+    assert str(told.value) == (
+        f"params.yaml: compute.memory: HistGradientBoostingClassifier needs about {needed / 1e9:.1f} GB for 10,000,000"
+        " rows: raise it, or let train.estimator be xgboost.XGBClassifier, which trains on disk."
+    )
+    assert not trains_on_disk(boosting, contract, ROWS // 100)
+
+
+def test_xgboost_goes_on_on_disk_beyond_the_limit_and_not_before(params, contract):
+    assert trains_on_disk(limited(params, "2GB"), contract, 5 * ROWS)
+    assert not trains_on_disk(limited(params, "2GB"), contract, ROWS // 10)
+
+
+def test_another_estimator_needs_more_the_more_values_its_categories_have(contract):
+    one_hot = XGBOOST.model_copy(update={"estimator": "sklearn.linear_model.LogisticRegression"})
+    assert memory_needed(one_hot, contract, ROWS) > memory_needed(
+        XGBOOST.model_copy(update={"estimator": BOOSTING}), contract, ROWS
+    )
+
+
+def test_batches_from_disk_give_the_same_model_as_the_whole_table(contract, tmp_path, monkeypatch):
+    path = tmp_path / "train.parquet"
+    pq.write_table(to_arrow(make_customers(contract, 1_000), contract), path, row_group_size=300)
+    features, labels, _ = read_table(path, contract)
+    monkeypatch.setattr("churn.modeling.training.DISK_ROWS", 170)
+    model = build_model(build_classifier(XGBOOST), contract)
+    batches = read_batches(path, contract, model.columns, 170)
+    for _ in range(2):  # XGBoost asks more than once
+        sizes = [len(some) for _, some in batches()]
+        assert (max(sizes), sum(sizes)) == (170, 1_000)
+    in_memory = fit(build_model(build_classifier(XGBOOST), contract), features, labels, 1_000)
+    assert reproducible_bytes(fit_on_disk(model, path, contract, 1_000)) == reproducible_bytes(in_memory)
+    with pytest.raises(StageError, match=r"the model saw 1,000 of the 1,001 rows of the table; drop none"):
+        fit_on_disk(model, path, contract, 1_001)
+
+
+def test_a_table_that_cannot_be_read_in_batches_is_one_sentence(contract, tmp_path):
+    path = tmp_path / "train.parquet"
+    path.write_bytes(b"PAR1 no Parquet PAR1")
+    model = build_model(build_classifier(XGBOOST), contract)
+    with pytest.raises(StageError, match=r"is not a Parquet file|the model cannot be fitted: XGBClassifier raises"):
+        fit_on_disk(model, path, contract, 1_000)
