@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 TOGETHER = 8  # results that a worker combines into one
 MEMORY = 3 * 2**30  # of a worker without a limit
 CONNECTING = "10s"
-WAITING, SETTLING = 60, 2  # seconds
+WAITING, SETTLING, ATTEMPTS = 60, 2, 3  # seconds, and times
 INSTALL = "`uv pip install --require-hashes -r requirements-dask.txt` installs it, here and on the workers"
 
 
@@ -250,9 +250,15 @@ def connected(compute: Where) -> Iterator[Cluster]:
             ) from error
         with client:
             cluster, archive = Cluster(client, name), _code(Path(folder))
-            with cluster.watched():
-                client.register_plugin(UploadFile(str(archive)), name="churn")  # also for workers that start later
-                client.run(_import_from, archive.name, on_error="ignore")  # of a worker that dies meanwhile
+            plugin = UploadFile(str(archive))  # also for workers that start later
+            for _ in range(ATTEMPTS):  # in each of which a worker may die
+                with suppress(OSError):
+                    client.register_plugin(plugin, name="churn")
+                    client.run(_import_from, archive.name, on_error="ignore")
+                    break
+                time.sleep(SETTLING)
+            else:
+                raise StageError(f"{name} is lost: start it again, then run `dvc repro`.")
             yield cluster
 
 
