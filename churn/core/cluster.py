@@ -151,8 +151,10 @@ class Cluster:
                 "a partition killed several workers, most likely because a worker's memory is too small for it: raise"
                 " compute.memory, or lower compute.partition_rows and run `dvc repro --force fetch`."
             ) from error
-        except (FutureCancelledError, OSError) as error:  # Dask's, of a lost connection, have no number
-            if isinstance(error, OSError) and error.errno is not None:
+        except (FutureCancelledError, OSError, AttributeError) as error:
+            # Dask's own error of a lost connection has no number, and its client then no scheduler.
+            lost = self.client.scheduler is None or (isinstance(error, OSError) and error.errno is None)
+            if not lost and not isinstance(error, FutureCancelledError):
                 raise
             raise StageError(f"{self.name} is lost: start it again, then run `dvc repro`.") from error
 
@@ -252,7 +254,7 @@ def connected(compute: Where) -> Iterator[Cluster]:
             cluster, archive = Cluster(client, name), _code(Path(folder))
             plugin = UploadFile(str(archive))  # also for workers that start later
             for _ in range(ATTEMPTS):  # in each of which a worker may die
-                with suppress(OSError):
+                with suppress(OSError, AttributeError):  # the latter of a client that has lost its scheduler
                     client.register_plugin(plugin, name="churn")
                     client.run(_import_from, archive.name, on_error="ignore")
                     break
