@@ -16,7 +16,7 @@ from churn.config.contract import Contract
 from churn.config.params import Params
 from churn.core.errors import StageError, nearest
 from churn.core.paths import CONTRACT, PARAMS
-from churn.data.duckdb_helpers import SQL_TYPES, cast, connection, identifier
+from churn.data.duckdb_helpers import SQL_TYPES, cast, connection, identifier, parser
 
 import duckdb
 import numpy as np
@@ -132,7 +132,7 @@ def renamed_in(text: str, names: Mapping[str, str]) -> str:
     """
     if not names:
         return text
-    with _parser().cursor() as database:
+    with parser().cursor() as database:
         tree = _tree(database, text)
         columns = [node for node in _nodes(tree) if node["type"] == "COLUMN_REF"]
         if not any(node["column_names"][0] in names for node in columns):
@@ -178,17 +178,6 @@ def rows_where(customers: "pd.DataFrame", condition: Condition, contract: Contra
     return result
 
 
-@cache
-def _parser() -> duckdb.DuckDBPyConnection:
-    """Return the database that reads all expressions, without a file or a row. Opening it takes 15 ms."""
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "enable_external_access": False,
-        "python_enable_replacements": False,
-        "lock_configuration": True,
-    }
-    return duckdb.connect(config=settings)
-
-
 @cache  # scoring asks for each batch
 def _checked(where: str, text: str, types: tuple[tuple[str, str], ...], reads: tuple[str, ...], why: str) -> Condition:
     """Return the condition that `text` is, over the columns `reads`; `why` says what the others of `types` are.
@@ -202,7 +191,7 @@ def _checked(where: str, text: str, types: tuple[tuple[str, str], ...], reads: t
     if (fault := _fault_of_text(text)) is not None:
         raise refuse(fault)
     declared = dict(types)
-    with _parser().cursor() as database:
+    with parser().cursor() as database:
         try:
             tree = _tree(database, text)
             plain, as_json = _tree(database, "1"), json.dumps(tree)

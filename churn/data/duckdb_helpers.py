@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +56,17 @@ def _limits() -> dict[str, str]:
     if (memory := worker_memory()) is None:
         return {"memory_limit": duckdb_limit()}
     return {"memory_limit": f"{memory // 3 // 2**20}MiB", "threads": "1"}
+
+
+@cache
+def parser() -> duckdb.DuckDBPyConnection:
+    """Return the database that parses expressions, without a file or a row. Opening one takes 15 ms."""
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "enable_external_access": False,
+        "python_enable_replacements": False,
+        "lock_configuration": True,
+    }
+    return duckdb.connect(config=settings)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
         for out in stage.get("outs", ())
     }
     for path in paths:
-        if locked.get(str(path)) != hash_of(path):
+        if not path.exists() or locked.get(str(path)) != hash_of(path):
             raise StageError(f"{path} is not the one in {lock}: nothing is registered; run `dvc repro`.")
 
 

@@ -1,11 +1,12 @@
 """Decides whether a version becomes champion: it must not be worse than the present one on the same customers.
 
 Both score the present holdout, and are compared as on a pull request (churn/gate/baseline.py, with the margins of
-`gate.vs_baseline`). The champion must not have trained on these customers: those that its own split, which its run
-recorded, did not hold out are left out. Where rows have a day, only those later than the training count. Where the
-champion needs a column that is gone by now, there is nothing to compare, and the challenger, which has passed the gate,
-follows: else no feature could ever go. Where anything else keeps them from being compared, the champion stays. The gate
-checks for leakage, not this module.
+`gate.vs_baseline`), but without the noise of other training customers, because the champion's table is not at hand.
+The champion must not have trained on these customers: those that its own split, which its run recorded, did not hold
+out are left out. Where rows have a day, only those later than the training count. Where the champion needs a column
+that is gone by now, there is nothing to compare, and the challenger, which has passed the gate, follows: else no
+feature could ever go. Where anything else keeps them from being compared, the champion stays. The gate checks for
+leakage, not this module.
 
 Only a clean checkout of main promotes. What is registered elsewhere becomes `candidate`.
 """

@@ -4,7 +4,7 @@ import math
 from churn.config.params import Anchor, Bound, EverySlice, Gate, VsBaseline, WhenInconclusive
 from churn.core.errors import StageError
 from churn.core.files import md5_of, sha256_of
-from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, TEST, TRAIN
+from churn.core.paths import EVALUATION, GATE, LOCK, MODEL, ROWS, TEST, TRAIN, VALIDATION
 from churn.core.results import RuleOutcome
 from churn.gate.rules import evaluate_bounds, evaluate_rules, evaluate_slice, loose_bounds, root_causes, unexplained
 from stages.gate import evidence_faults, lineage
@@ -156,14 +156,18 @@ def test_register_refuses_a_verdict_on_another_model_or_table(tmp_path, monkeypa
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
         verdict[name] = sha256_of(path)
-    for path in (EVALUATION, GATE):
+    results = (ROWS, VALIDATION, EVALUATION, GATE)
+    for path in results:
         path.parent.mkdir(exist_ok=True)
         path.write_text("{}")
-    outs = [{"path": str(path), "md5": md5_of(path)} for path in (MODEL, TRAIN, TEST, EVALUATION, GATE)]
+    outs = [{"path": str(path), "md5": md5_of(path)} for path in (MODEL, TRAIN, TEST, *results)]
     LOCK.write_text(json.dumps({"stages": {"all": {"outs": outs}}}))
     assert content_of(verdict) == {name: verdict[name] for name in verdict if name != "verdict"}
     with pytest.raises(StageError, match=r"is the result for another .*: nothing is registered"):
         content_of(verdict | {other: "of another"})
+    ROWS.unlink()
+    with pytest.raises(StageError, match=f"{ROWS} is not the one in {LOCK}: nothing is registered"):
+        content_of(verdict)
 
 
 def test_every_outcome_can_be_written_as_json():
