@@ -46,18 +46,22 @@ def fit_partitions(
     """
     with connected(compute) as cluster:
         training = Training(model.parameters, model.rounds, model.columns, contract)
-        file, seen = train_partitions(cluster, training, partitions)
+        file, seen = train_partitions(cluster, training, partitions, compute.workers)
     if seen != rows:
         raise StageError(f"the model has seen {seen:,} of the {rows:,} rows of the table; drop none.")
     return model.fitted(file, seen)
 
 
-def train_partitions(cluster: Cluster, training: Training, partitions: Sequence[Partition]) -> tuple[bytes, int]:
+def train_partitions(
+    cluster: Cluster, training: Training, partitions: Sequence[Partition], workers_wanted: int
+) -> tuple[bytes, int]:
     """Return XGBoost's file of a booster that was trained on all partitions, and the number of rows that it saw.
+
+    So many workers train together, also where one is just starting again: their number has a say in the result.
 
     Raises StageError when XGBoost refuses the parameters, and when workers die in ATTEMPTS trainings.
     """
-    count = min(len(cluster.workers()), len(partitions))
+    count = min(workers_wanted, len(partitions))
     shares = [list(partitions[rank::count]) for rank in range(count)]
     for _ in range(ATTEMPTS):
         workers = cluster.wait_for(count)
