@@ -9,10 +9,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # uv leaves compiling to the first import. If nothing kept the result, every stage would compile its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The driver of a warehouse and the library of an estimator that are no part of requirements.txt: params.yaml names them, as in
-# source: snowflake://… and estimator: xgboost.XGBClassifier; init reads SOURCE, too
+# The driver of a warehouse, the library of an estimator and Dask are no part of requirements.txt: params.yaml names them, as in
+# source: snowflake://…, estimator: xgboost.XGBClassifier and engine: dask; init reads SOURCE, too
 EXTRA := $(patsubst requirements-%.txt,.venv/.extra-%,$(wildcard $(shell \
-  sed -nE 's%^ *(source: *["'\'']?([a-z]*)://|estimator: *["'\'']?([a-z]*)\.).*%requirements-\2\3.txt%p' params.yaml 2> /dev/null) \
+  sed -nE 's%^ *(source: *["'\'']?([a-z]*)://|estimator: *["'\'']?([a-z]*)\.|engine: *["'\'']?([a-z]*)).*%requirements-\2\3\4.txt%p' params.yaml 2> /dev/null) \
   $(if $(findstring ://,$(SOURCE)),requirements-$(firstword $(subst ://, ,$(SOURCE))).txt)))
 
 # The page of `dvc plots`, with vega inside; a folder without DVC needs none.
@@ -113,7 +113,7 @@ endif
 
 lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
 	@for name in requirements-uv requirements requirements-snowflake requirements-bigquery requirements-lightgbm \
-	  requirements-xgboost requirements-dev; do \
+	  requirements-xgboost requirements-dask requirements-dev; do \
 	  uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 	    $$name.in --output-file $$name.txt || exit 1; done

@@ -18,18 +18,29 @@ if __name__ == "__main__":
     start_up()
 
 from churn.config.check import checked_settings
+from churn.config.contract import Contract
+from churn.config.params import Params
+from churn.core.cluster import connected, scratch
 from churn.core.errors import StageError
 from churn.core.files import replacing, sha256_of, write_json
+from churn.core.partitions import local_file, partitions_of
 from churn.core.paths import EVALUATION, MODEL, PLOTS, PREDICTIONS, ROWS, TEST
 from churn.core.results import read_result
 from churn.core.runner import run
 from churn.core.terminal import working
 from churn.data.conditions import condition_faults
 from churn.data.periods import train_until
-from churn.data.split import key_lines
+from churn.data.split import digest_of, key_lines
 from churn.evaluation.curves import curves
 from churn.evaluation.holdout import EARLIER, evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
 from churn.evaluation.metrics import Floats, roc_auc
+from churn.evaluation.partitioned import (
+    count_partitions,
+    entries_of,
+    evaluation_of_counts,
+    score_partitions,
+    weights_of,
+)
 from churn.modeling.model import load_model, read_table
 
 import numpy as np
@@ -43,9 +54,15 @@ IMPORTANCE_CELLS = 4_000_000  # values in a table for the model: about 32 MB
 
 def refuse_another_holdout(keys: pd.Series, counts: Mapping[str, Any]) -> None:
     """Raise StageError unless `keys` are those that prepare put into the holdout, by the digest in its row counts."""
-    if [hashlib.sha256(key_lines(keys)).hexdigest()] != counts.get("holdout_sha256"):
+    refuse_another_digest(hashlib.sha256(key_lines(keys)).hexdigest(), len(keys), counts)
+
+
+def refuse_another_digest(digest: str, rows: int, counts: Mapping[str, Any]) -> None:
+    """Raise StageError unless the `digest` of the holdout's keys is that of the row counts."""
+    # protection: the holdout is the one that prepare made
+    if [digest] != counts.get("holdout_sha256"):
         raise StageError(
-            f"{TEST} does not hold the customers that prepare put into the holdout: {len(keys):,} are there, and {ROWS}"
+            f"{TEST} does not hold the customers that prepare put into the holdout: {rows:,} are there, and {ROWS}"
             f" is about {counts.get('test')}; run `dvc repro --force --single-item prepare`."
         )
 
@@ -100,18 +117,58 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
     )
 
 
+def print_metrics(measured: Mapping[str, Any], rows: int, contract: Contract) -> None:
+    """Print a line for each metric, and what was measured."""
+    for name in measured["intervals"]:
+        day = measured.get("train_until")
+        beside = f"  until {day}: {_shown(measured[EARLIER], name)}" if day else ""
+        print(f"evaluate: {name:27}{_shown(measured, name)}{beside}")
+    slices, threshold = len(measured["slices"]), measured["threshold"]
+    print(f"evaluate: {rows:,} {contract.unit}, {slices} slices, threshold {threshold:g}, 95 % intervals")
+
+
 def _shown(measured: Mapping[str, Any], name: str) -> str:
     value, low, high = ("none" if x is None else f"{x:.4f}" for x in (measured[name], *measured["intervals"][name]))
     return f"{value:>6}  ({low} to {high})"
 
 
+def write_plots(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write the data of the plots."""
+    for name, table in tables.items():
+        with replacing(PLOTS / f"{name}.csv") as tmp:
+            table.to_csv(tmp, index=False, float_format="%.6f", lineterminator="\n")
+
+
+def main_on_partitions(settings: Params, contract: Contract) -> None:
+    """Score and measure the partitions of the holdout on Dask's workers; see churn/evaluation/partitioned.py."""
+    params, compute = settings.evaluate, settings.compute
+    model = load_model(MODEL)
+    with connected(compute) as cluster:
+        with replacing(PREDICTIONS) as tmp, working("evaluate: scoring"):
+            scored = score_partitions(cluster, MODEL.read_bytes(), contract, compute.storage, (TEST, tmp))
+            rows = sum(one.partition.rows for one in scored)
+            refuse_another_digest(digest_of([one.digest for one in scored]), rows, read_result(ROWS))
+        with working("evaluate: measuring"):
+            counted, names = count_partitions(cluster, scored, (TEST, PREDICTIONS), params, contract)
+    measured = evaluation_of_counts(counted, names, params)
+    write_json(EVALUATION, measured | {"inputs": [[str(path), sha256_of(path)] for path in (MODEL, TEST)]})
+    given, scores, _ = entries_of(counted)
+    # The customers of a partition are there at random, by their hash.
+    features, labels, _ = read_table(local_file(partitions_of(TEST)[0], scratch()), contract)
+    importance = {"importance": permutation_importance(model, features, labels)}
+    write_plots(curves(given.labels, scores, params.threshold, weights_of(given)) | importance)
+    print_metrics(measured, rows, contract)
+
+
 def main() -> None:
     """Score the holdout, measure, and write it all."""
     settings, contract = checked_settings(condition_faults)
+    if settings.compute.engine == "dask":
+        main_on_partitions(settings, contract)
+        return
     params = settings.evaluate
     model = load_model(MODEL)
     features, labels, keys = read_table(TEST, contract)
-    # protection: the holdout is the one that prepare made
     refuse_another_holdout(keys, read_result(ROWS))
     with working("evaluate: scoring"):
         scores = scores_of(model, features)
@@ -132,14 +189,8 @@ def main() -> None:
         tables = curves(labels.to_numpy(), scores, params.threshold) | {
             "importance": permutation_importance(model, features, labels)
         }
-    for name, table in tables.items():
-        with replacing(PLOTS / f"{name}.csv") as tmp:
-            table.to_csv(tmp, index=False, float_format="%.6f", lineterminator="\n")
-    for name in measured["intervals"]:
-        beside = f"  until {day}: {_shown(measured[EARLIER], name)}" if day else ""
-        print(f"evaluate: {name:27}{_shown(measured, name)}{beside}")
-    slices = len(measured["slices"])
-    print(f"evaluate: {len(labels):,} {contract.unit}, {slices} slices, threshold {params.threshold:g}, 95 % intervals")
+    write_plots(tables)
+    print_metrics(measured | until, len(labels), contract)
 
 
 if __name__ == "__main__":

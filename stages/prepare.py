@@ -19,6 +19,7 @@ from churn.config.params import Params
 from churn.core.files import write_json
 from churn.core.paths import RAW, ROWS, TEST, TRAIN
 from churn.core.runner import run
+from churn.data.splitting import split_partitions
 from churn.data.tables import split_snapshot
 
 
@@ -33,7 +34,10 @@ def drop_faults(params: Params, contract: Contract) -> Iterator[str]:
 def main() -> None:
     """Prepare both tables and write the row counts."""
     params, contract = checked_settings(drop_faults)
-    counts = split_snapshot(RAW, params.prepare, contract, (TRAIN, TEST), params.fetch.as_of)
+    if params.compute.engine == "dask":
+        counts = split_partitions(RAW, params.prepare, contract, (TRAIN, TEST), params.compute)
+    else:
+        counts = split_snapshot(RAW, params.prepare, contract, (TRAIN, TEST), params.fetch.as_of)
     write_json(ROWS, counts)
     dropped = "".join(f" + {rows:,} dropped ({reason})" for reason, rows in counts["dropped"].items())
     print(f"prepare: {counts['fetched']:,} fetched = {counts['train']:,} train + {counts['test']:,} test{dropped}")

@@ -21,8 +21,10 @@ if __name__ == "__main__":
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, Params, load_params
+from churn.core.cluster import scratch
 from churn.core.errors import StageError
 from churn.core.files import sha256_of, write_json
+from churn.core.partitions import first_files
 from churn.core.paths import (
     EVALUATION,
     GATE,
@@ -130,11 +132,15 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
 
 
 def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract, serve: Serve) -> None:
-    """Have the version score the holdout from its own files, and tag it. Raises StageError, see the module."""
+    """Have the version score the holdout, or its first partition, from its own files, and tag it.
+
+    Raises StageError, see the module.
+    """
     name = f"version {version.version} of {version.name}"
-    expected = read_scores(PREDICTIONS)
+    customers, predictions = (first_files(table, 1, scratch())[-1] for table in (TEST, PREDICTIONS))
+    expected = read_scores(predictions)
     with files_of(version) as folder:
-        scores = serve(name, folder, TEST, contract.fetched_features)
+        scores = serve(name, folder, customers, contract.fetched_features)
     if differing := int((scores != expected).sum()) if len(scores) == len(expected) else len(expected):
         raise StageError(f"{name} scores {differing:,} customers differently; champion stays.")
     write(client.set_model_version_tag, version.name, version.version, VERIFIED, "true")

@@ -20,10 +20,12 @@ from churn.config.check import checked_settings
 from churn.config.memory import trains_on_disk
 from churn.core.errors import StageError
 from churn.core.files import sha256_of
+from churn.core.partitions import partitions_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, TEST, TRAIN, VALIDATION
 from churn.core.results import read_result
 from churn.core.runner import run
 from churn.core.terminal import working
+from churn.modeling.distributed import fit_partitions
 from churn.modeling.model import read_table, save_model
 from churn.modeling.training import build_classifier, build_model, fit, fit_on_disk
 
@@ -32,8 +34,12 @@ HIDDEN = {path.resolve() for path in (RAW, TEST, PREDICTIONS)}  # whatever holds
 
 def refuse_holdout(event: str, arguments: tuple[Any, ...]) -> None:
     """Raise StageError when a file with the holdout's customers is opened: an audit hook of Python's (PEP 578)."""
-    if event == "open" and isinstance(arguments[0], str | os.PathLike) and Path(arguments[0]).resolve() in HIDDEN:
-        raise StageError(f"{arguments[0]} is not for training: what has seen the holdout cannot be evaluated on it.")
+    if event == "open" and isinstance(arguments[0], str | os.PathLike):
+        path = Path(arguments[0]).resolve()
+        if {path, path.parent} & HIDDEN:
+            raise StageError(
+                f"{arguments[0]} is not for training: what has seen the holdout cannot be evaluated on it."
+            )
 
 
 def main() -> None:
@@ -48,6 +54,11 @@ def main() -> None:
     model = build_model(build_classifier(params), contract)
     name, rows = params.estimator.rpartition(".")[2], validated["rows"]
     print(f"train: {name} on {rows:,} {contract.unit}, {len(contract.features)} features ...", flush=True)
+    if settings.compute.engine == "dask":
+        with working("train: fitting"):
+            save_model(fit_partitions(model, partitions_of(TRAIN), contract, rows, settings.compute), MODEL)
+        print(f"train: {MODEL}, {MODEL.stat().st_size // 1024:,} KiB")
+        return
     if trains_on_disk(settings, contract, rows):
         with working("train: fitting"):
             save_model(fit_on_disk(model, TRAIN, contract, rows), MODEL)

@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 from churn.config.check import checked_settings
 from churn.config.contract import Contract
+from churn.config.params import LOCAL, Compute
 from churn.core.errors import StageError, number_of
 from churn.core.files import refuse_twice, sha256_of, write_json
 from churn.core.paths import CONTRACT, RAW, ROWS, TEST, TRAIN, VALIDATION
@@ -23,26 +24,25 @@ from churn.core.results import read_result
 from churn.core.runner import run
 from churn.core.terminal import status
 from churn.data.conditions import condition_faults
-from churn.data.duckdb_helpers import identifier, literal, parquet_views
+from churn.data.duckdb_helpers import identifier
+from churn.data.reducing import Database, leaves_of, totals, views
 from churn.quality.feature_checks import feature_findings
 from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
 from churn.quality.profile import Profile, load_profile, profile_of
 from churn.quality.profile_checks import BOTH_TABLES, profile_findings
 from churn.quality.row_checks import Finding, table_findings
 
-import duckdb
-
 TABLES = {"train": TRAIN, "test": TEST}
 
 
-def key_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[Finding]:
+def key_findings(database: Database, contract: Contract) -> Iterator[Finding]:
     """Yield a finding when customers are in both tables."""
     customer = identifier(contract.customer)
     count = f"SELECT count(DISTINCT {customer}) FROM test"
-    shared = database.execute(f"{count} SEMI JOIN train USING ({customer})").fetchall()[0][0]
+    (shared,) = totals(database, f"{count} SEMI JOIN train USING ({customer})")
     # protection: no customer in both tables
     if shared:
-        total = database.execute(count).fetchall()[0][0]
+        (total,) = totals(database, count)
         message = f"the training table has {number_of(shared, 'customers of the holdout')}, too"
         yield Finding("test", "disjoint", contract.customer, shared, round(shared / total, 6), message)
 
@@ -78,16 +78,14 @@ def row_count_findings(recorded: Mapping[str, object], counted: Mapping[str, int
 
 
 def validate(
-    contract: Contract, profile: Profile, recorded: Mapping[str, object]
+    contract: Contract, profile: Profile, recorded: Mapping[str, object], compute: Compute = LOCAL
 ) -> tuple[dict[str, int], list[Finding], list[str]]:
     """Return the numbers of rows, every violated rule, and notes. Raises StageError when a table cannot be read."""
     files = {"fetched": RAW, **TABLES}
-    with parquet_views(files, "cannot be read; run `dvc repro`, which makes it first") as database:
-        counted = {}
+    with views(files, compute, "cannot be read; run `dvc repro`, which makes it first") as database:
+        counted = {name: totals(database, f"SELECT count(*) FROM {name}")[0] for name in files}
         for name, path in files.items():
-            counted[name] = database.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
-            leaves = f"SELECT name FROM parquet_schema({literal(str(path))}) WHERE type IS NOT NULL"
-            refuse_twice((column for (column,) in database.execute(leaves).fetchall()), path)
+            refuse_twice(leaves_of(database, name, path), path)
         findings = [finding for table in TABLES for finding in table_findings(database, table, contract)]
         unusable = {finding.column for finding in findings if finding.rule in ("required", "type")}
         now = profile_of(database, contract, profile)
@@ -105,8 +103,8 @@ def validate(
 
 def main() -> None:
     """Validate, write the result, and fail when a rule is violated."""
-    _, contract = checked_settings(condition_faults)
-    counted, findings, notes = validate(contract, load_profile(), read_result(ROWS))
+    params, contract = checked_settings(condition_faults)
+    counted, findings, notes = validate(contract, load_profile(), read_result(ROWS), params.compute)
     result = {
         "passed": not findings,
         "tables": {name: {"rows": counted[name], "sha256": sha256_of(path)} for name, path in TABLES.items()},

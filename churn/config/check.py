@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from churn.config.contract import Contract, load_contract
-from churn.config.estimators import BOOSTING, LISTED, PACKAGES, how_to_install
+from churn.config.estimators import BOOSTING, LISTED, PACKAGES, XGBOOST, how_to_install
 from churn.config.memory import limit_duckdb
 from churn.config.params import Params, Prepare, SettingsError, load_params
 from churn.core.errors import StageError, nearest
@@ -43,7 +43,7 @@ def checked_settings(*others: Faults) -> tuple[Params, Contract]:
 
     params, contract = loaded(load_params), loaded(load_contract)
     if params and contract:
-        for check in (period_faults, slice_faults, estimator_faults, feature_faults, *others):
+        for check in (period_faults, slice_faults, estimator_faults, engine_faults, feature_faults, *others):
             faults += check(params, contract)
         if not faults:
             limit_duckdb(params)
@@ -125,6 +125,20 @@ def estimator_faults(params: Params, _: Contract) -> Iterator[str]:
                 yield f"{where} does not exist{nearest(name, names)}: {LISTED}"
         elif not [*module.parent.glob(f"{module.name}.*")]:  # else it is compiled
             yield f"{where} does not exist: {LISTED}"
+
+
+def engine_faults(params: Params, contract: Contract) -> Iterator[str]:
+    """Yield what Dask's workers cannot do yet, and whether Dask is missing."""
+    if params.compute.engine != "dask":
+        return
+    where = f"{PARAMS}: compute.engine: dask"
+    if not find_spec("distributed"):
+        yield f"{where} needs Dask, which is not installed: `make setup` installs requirements-dask.txt for it"
+    for role, name in (("group", contract.group), ("time", contract.time)):
+        if name:
+            yield f"{where} takes one row for each customer, and {CONTRACT} gives {name} the role {role}: use local"
+    if params.train.estimator != XGBOOST:
+        yield f"{where} trains {XGBOOST} alone, and train.estimator is {params.train.estimator}: change one of them"
 
 
 def feature_faults(_: Params, contract: Contract) -> Iterator[str]:

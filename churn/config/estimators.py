@@ -1,7 +1,8 @@
 """The estimators that `train.estimator` may name."""
 
 PACKAGES = ("sklearn",)  # any classifier with probabilities; list a package after reading what its import does
-BOOSTING = ("lightgbm.LGBMClassifier", "xgboost.XGBClassifier")
+XGBOOST = "xgboost.XGBClassifier"
+BOOSTING = ("lightgbm.LGBMClassifier", XGBOOST)
 LISTED = f"name a classifier of {', '.join(PACKAGES)}, {' or '.join(BOOSTING)}"
 
 

@@ -329,11 +329,35 @@ class Register(StrictModel):
 
 
 class Compute(StrictModel):
-    """What the stages may use of this machine. No result depends on it."""
+    """Where the stages run: on this machine, or on the workers of a Dask cluster; see docs/scale.md."""
 
+    engine: Literal["local", "dask"] = "local"
+    """Who does the work of fetch, prepare, validate, train and evaluate: this machine, or Dask's workers."""
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://[^/@\s]+:\d+$")] | None = None
+    """The address of a Dask scheduler, such as tcp://10.0.0.5:8786. Left out, each stage starts workers here."""
+    workers: Annotated[int, Field(gt=0, le=1_024)] = 2
+    """How many workers a stage starts on this machine; with a `scheduler`, how many of its workers train together."""
     memory: Annotated[str, Field(pattern=r"^([1-9]\d*(\.\d+)?GB|[1-9]\d{3,}MB)$")] | None = None
     """How much memory a stage may use, such as 4GB; at least 1GB. Beyond it, DuckDB and XGBoost use the disk, and train
-    refuses another estimator. Left out, DuckDB takes 1GB, and an estimator what it needs."""
+    refuses another estimator. Left out, DuckDB takes 1GB, and an estimator what it needs. Under Dask it is that of each
+    worker which a stage starts here."""
+    storage: Text | None = None
+    """Where Dask's partitions lie: s3://bucket/prefix, or a folder that all machines share. DVC then tracks a manifest
+    of their hashes. Left out, they lie in the folder of the table, and DVC tracks the files; a `scheduler` needs it.
+    """
+    partition_rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 1_000_000
+    """About how many rows a partition has under Dask. A worker needs memory for some copies of one."""
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> Self:
+        if self.scheduler and not self.storage:
+            raise ValueError(
+                "scheduler: its workers may be other machines: add storage, an s3:// URL or a folder that they share"
+            )
+        return self
+
+
+LOCAL = Compute()
 
 
 class Params(StrictModel):
@@ -351,8 +375,8 @@ class Params(StrictModel):
     """The rules that a model passes."""
     registration: Annotated[Register, Field(alias="register")]
     """The registry."""
-    compute: Compute = Compute()
-    """The machine; may be left out."""
+    compute: Compute = LOCAL
+    """The machines; may be left out."""
 
     @model_validator(mode="after")
     def _has_what_profit_needs(self) -> Self:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from churn.core.errors import StageError
 # Of a YAML file, so that reading it takes less than a second: characters, values with aliases written out, and depth.
 YAML_LENGTH, YAML_NODES, YAML_DEPTH = 1_000_000, 50_000, 50
 JSON_LENGTH = 20_000_000  # of a JSON file
+MANIFEST = "_manifest.json"  # in the folder of a table of many partitions, see churn/core/partitions.py
 
 
 @contextmanager
@@ -25,7 +27,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The file to make; its folder is made too. An error in the block leaves the former file.
+        The file to make; its folder is made too. An error in the block leaves the former file. A folder made at the
+        temporary path replaces a file or a folder in the same way.
 
     Examples
     --------
@@ -39,9 +42,18 @@ def replacing(path: Path) -> Iterator[Path]:
     tmp = path.with_name(f".{path.name}.part")
     try:
         yield tmp
+        if tmp.is_dir() or path.is_dir():  # the system replaces a file by a file alone
+            _delete(path)
         tmp.replace(path)
     finally:
-        tmp.unlink(missing_ok=True)
+        _delete(tmp)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -177,8 +189,8 @@ def refuse_twice(columns: Iterable[str], path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a file's bytes, in hexadecimal; of a table of partitions it is its manifest's."""
+    with (path / MANIFEST if path.is_dir() else path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -5,11 +5,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from churn.config.memory import duckdb_limit
+from churn.core.cluster import worker_memory
 from churn.core.errors import StageError
+from churn.core.partitions import is_partitioned, partitions_of, s3_files
 
 import duckdb
 
@@ -30,12 +33,12 @@ def connection(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection whose queries read and write `files` alone, and change no setting.
 
-    It spills to a temporary folder instead of growing beyond `duckdb_limit()`. The DuckDB file `attached` is opened
-    read-only and used. With `bar`, DuckDB shows a bar on long queries where a person is looking.
+    It spills to a temporary folder instead of growing beyond `duckdb_limit()`, or a third of a Dask worker's. The
+    DuckDB file `attached` is opened read-only and used. With `bar`, DuckDB shows a bar on long queries on a terminal.
     """
     with (
         tempfile.TemporaryDirectory() as spill,
-        duckdb.connect(config={"memory_limit": duckdb_limit(), "temp_directory": spill}) as database,
+        duckdb.connect(config={**_limits(), "temp_directory": spill}) as database,
     ):
         database.execute("SET python_enable_replacements = false")  # a query's names are no Python variables
         database.execute(f"SET enable_progress_bar = {str(bar and sys.stdout.isatty()).lower()}")
@@ -46,6 +49,13 @@ def connection(
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
         yield database
+
+
+def _limits() -> dict[str, str]:
+    """Return the settings that bound the memory: on a Dask worker one thread, because its task is one of several."""
+    if (memory := worker_memory()) is None:
+        return {"memory_limit": duckdb_limit()}
+    return {"memory_limit": f"{memory // 3 // 2**20}MiB", "threads": "1"}
 
 
 @cache
@@ -61,13 +71,19 @@ def parser() -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def parquet_views(files: Mapping[str, Path], otherwise: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with a view of each Parquet file, by name.
+    """Yield a connection with a view of each Parquet file, or of all partitions of a table, by name.
 
     Raises StageError, the path and `otherwise`, when a file cannot be read.
     """
-    with connection(*files.values()) as database:
+    urls = {
+        name: [one.url for one in partitions_of(path)] if is_partitioned(path) else [str(path)]
+        for name, path in files.items()
+    }
+    with connection(*chain.from_iterable(urls.values())) as database:
+        if any(url.startswith("s3://") for url in chain.from_iterable(urls.values())):
+            database.register_filesystem(s3_files())
         for name, path in files.items():
-            source = f"read_parquet({literal(str(path))})"
+            source = f"read_parquet([{', '.join(map(literal, urls[name]))}])"
             try:
                 database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {source}")
             except duckdb.Error as error:
@@ -134,6 +150,11 @@ def literal(text: str) -> str:
 def blank(name: str) -> str:
     """Return the SQL of whether a text is empty, or begins or ends with white space of any alphabet."""
     return f"regexp_matches({identifier(name)}, '^[\\s\\pZ]|[\\s\\pZ]$|^$')"
+
+
+def folded(sql: str) -> str:
+    """Return the SQL of a text without blanks, in lower case: equal for keys that look alike."""
+    return f"lower(regexp_replace({sql}, '[\\s\\pZ]', '', 'g'))"
 
 
 def cast(name: str, kind: str) -> str:

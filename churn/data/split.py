@@ -1,7 +1,7 @@
 """Drops customers for declared reasons, and assigns the others to training or holdout by a hash of the key."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from churn.config.contract import Contract
 
@@ -79,3 +79,14 @@ def drop_declared(
 def key_lines(keys: Iterable[object]) -> bytes:
     """Return the keys, a line each. The SHA-256 of a holdout's says which customers it holds, in which order."""
     return "".join(f"{key}\n" for key in keys).encode()
+
+
+def digest_of(digests: Sequence[str]) -> str:
+    """Return one SHA-256 for those of the partitions of a holdout, in their order; of a single one it is its own.
+
+    Examples
+    --------
+    >>> digest_of(["4e07"]), digest_of(["4e07", "ab12"])[:4]
+    ('4e07', '8d2c')
+    """
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()

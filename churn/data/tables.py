@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
@@ -43,6 +43,25 @@ def split_snapshot(
     Raises StageError when fetched rows are not train + test + dropped, or when a table is empty.
     """
     refuse_half(params, contract)
+    with replacing(tables[0]) as train, replacing(tables[1]) as test:
+        counts = split_rows(raw, params, contract, (train, test), as_of)
+        refuse_lost(counts)
+    return counts
+
+
+def refuse_lost(counts: Mapping[str, Any]) -> None:
+    """Raise StageError unless the row counts reconcile, and each table has a row."""
+    # protection: the row counts reconcile
+    if counts["train"] + counts["test"] + sum(counts["dropped"].values()) != counts["fetched"]:
+        raise StageError(f"the row counts do not reconcile: {counts}.")
+    if empty := [name for name in ("train", "test") if not counts[name]]:
+        raise StageError(f"the {empty[0]} table is empty: {counts}; look at prepare in params.yaml.")
+
+
+def split_rows(
+    raw: Path, params: Prepare, contract: Contract, tables: tuple[Path, Path], as_of: date | None
+) -> dict[str, Any]:
+    """Write the rows of a snapshot, or of a partition, to the files `tables`, and return their counts."""
     with ExitStack() as stack:
         with _reading(raw):
             source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
@@ -51,9 +70,7 @@ def split_snapshot(
         digest = hashlib.sha256()
         with _reading(raw):
             periods = periods_of(raw, params, as_of, contract)
-        paths = {
-            name: stack.enter_context(replacing(path)) for name, path in zip(("train", "test"), tables, strict=True)
-        }
+        paths = dict(zip(("train", "test"), tables, strict=True))
         writers: dict[str, pq.ParquetWriter] = {}
         bar = stack.enter_context(progress("prepare", fetched))
         batches = source.iter_batches(BATCH_ROWS)
@@ -84,9 +101,4 @@ def split_snapshot(
             bar.update(batch.num_rows)
         counts = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
         counts["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
-        # protection: the row counts reconcile
-        if kept.total() + dropped.total() != fetched:
-            raise StageError(f"the row counts do not reconcile: {counts}.")
-        if empty := [name for name in paths if not kept[name]]:
-            raise StageError(f"the {empty[0]} table is empty: {counts}; look at prepare in params.yaml.")
     return counts

@@ -9,7 +9,7 @@ from churn.config.contract import Contract
 from churn.config.params import Evaluate
 from churn.core.errors import StageError
 from churn.data.periods import train_until
-from churn.evaluation.metrics import Floats, Outcomes, Z, all_metrics, as_json, outcomes, roc_auc
+from churn.evaluation.metrics import Floats, Outcomes, Z, all_metrics, as_json, outcomes, roc_auc, sum_of, value_at
 from churn.evaluation.slices import slice_masks
 from churn.modeling.model import read_parquet
 
@@ -50,6 +50,13 @@ def scores_of(model: Any, features: pd.DataFrame) -> Floats:
     >>> scores_of(LogisticRegression().fit(months, [1, 1, 0, 0]), months).round(2)
     array([1., 1., 0., 0.])
     """
+    scores = probabilities(model, features)
+    refuse_equal(float(scores.min()), float(scores.max()), len(scores))
+    return scores
+
+
+def probabilities(model: Any, features: pd.DataFrame) -> Floats:
+    """Return the model's probability of churn for each row, which may be equal. Raises StageError, see scores_of."""
     try:
         scores = np.asarray(model.predict_proba(features)[:, 1], dtype=np.float64)
     except Exception as error:  # whatever an estimator makes of the features
@@ -59,10 +66,14 @@ def scores_of(model: Any, features: pd.DataFrame) -> Floats:
     # protection: scores are probabilities
     if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
         raise StageError(f"{wrong:,} of {len(scores):,} scores are not probabilities.")
-    # protection: scores differ
-    if np.ptp(scores) == 0:
-        raise StageError(f"all {len(scores):,} scores are {scores[0]:g}: the model tells no customer from another.")
     return scores
+
+
+def refuse_equal(least: float, most: float, count: int) -> None:
+    """Raise StageError when the least of so many scores is the greatest one."""
+    # protection: scores differ
+    if least == most:
+        raise StageError(f"all {count:,} scores are {least:g}: the model tells no customer from another.")
 
 
 def with_groups(predictions: pd.DataFrame, path: Path, contract: Contract) -> pd.DataFrame:
@@ -137,7 +148,7 @@ def evaluation_of(
             raise StageError("no row of the holdout is later than the training: look at prepare.time in params.yaml.")
         after = replace(given[late], late=None)
         return evaluation_of(features[late], after, scores[late], params, contract) | {
-            EARLIER: _measured(given[~late], scores[~late], params),
+            EARLIER: measured_of(given[~late], scores[~late], params),
             "roc_auc_over_time": area_over_time(given, scores, late),
         }
     y = given.labels
@@ -145,22 +156,28 @@ def evaluation_of(
         raise StageError(f"{int(y.sum()):,} of {len(y):,} customers of the holdout churned; metrics need both.")
 
     def measured(rows: Mask) -> dict[str, Any]:
-        return _measured(given, scores, params, rows)
+        return measured_of(given, scores, params, rows)
 
     slices = [
         {"name": one.name, "kind": one.kind} | measured(one.rows)
         for one in slice_masks(features, params.slices, contract)
     ]
+    return with_slices(measured(np.ones(len(y), dtype=bool)), slices, given, scores, params)
+
+
+def with_slices(
+    whole: dict[str, Any], slices: list[dict[str, Any]], given: Outcomes, scores: Floats, params: Evaluate
+) -> dict[str, Any]:
+    """Return the evaluation of all customers with that of the slices and the settings; see evaluation_of."""
     if twice := [name for name, count in Counter(part["name"] for part in slices).items() if count > 1]:
         raise StageError(f"params.yaml: evaluate.slices: {twice[0]} is the name of two slices; rename the condition.")
     settings = {"threshold": params.threshold, "capacity": params.campaign.capacity}
-    whole = measured(np.ones(len(y), dtype=bool))
     if not FEW_PREDICTED * whole["churners"] <= whole["predicted"] < whole["rows"]:
-        settings |= suitable_threshold(y, scores)
+        settings |= suitable_threshold(given, scores)
     return whole | settings | {"slices": slices}
 
 
-def suitable_threshold(y: Floats, scores: Floats) -> dict[str, float]:
+def suitable_threshold(labels: npt.ArrayLike | Outcomes, scores: Floats) -> dict[str, float]:
     """Return the score from which on about as many customers are predicted as churned, unless it is 0 or 1.
 
     Examples
@@ -168,16 +185,19 @@ def suitable_threshold(y: Floats, scores: Floats) -> dict[str, float]:
     >>> suitable_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.12345, 0.02, 0.3]))
     {'suitable_threshold': 0.123}
     """
-    least = float(f"{np.sort(scores)[-int(y.sum())]:.3g}")
+    given = outcomes(labels)
+    rows, churners = (sum_of(one, given.customers) for one in (np.ones(len(scores)), given.labels))
+    least = float(f"{value_at([int(rows - churners)], scores, given.customers)[0]:.3g}")
     return {"suitable_threshold": least} if 0 < least < 1 else {}
 
 
-def _measured(given: Outcomes, scores: Floats, params: Evaluate, rows: Mask | None = None) -> dict[str, Any]:
+def measured_of(given: Outcomes, scores: Floats, params: Evaluate, rows: Mask | None = None) -> dict[str, Any]:
     """Return the counts and the metrics, or those of some `rows`."""
     rows = np.ones(len(scores), dtype=bool) if rows is None else rows
-    inside, predicted = given[rows], int((scores[rows] >= params.threshold).sum())
-    counts = {"rows": int(rows.sum()), "churners": int(inside.labels.sum()), "predicted": predicted}
-    if inside.customers is not None:
+    inside, predicted = given[rows], (scores[rows] >= params.threshold).astype(np.float64)
+    counted = {"rows": np.ones(len(predicted)), "churners": inside.labels, "predicted": predicted}
+    counts = {name: round(sum_of(values, inside.customers)) for name, values in counted.items()}
+    if isinstance(inside.customers, np.ndarray):
         counts["customers"] = len(np.unique(inside.customers))
     return counts | as_json(all_metrics(given, scores, params, rows))
 

@@ -8,7 +8,7 @@ counts customers (the cluster-robust variance of Liang & Zeger 1986; Cameron & M
 trials as its variance is worth (the effective sample size of Kish 1965).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,16 +18,30 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Customers = npt.NDArray[np.intp] | None
 Z = 1.959964  # of a two-sided 95 % interval
 CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """How many rows, each of another customer, an entry stands for, as where rows with nearly one score are counted."""
+
+    rows: Floats
+
+    def __getitem__(self, entries: npt.NDArray[np.bool_]) -> "Weights":
+        """Return the weights of some entries."""
+        return Weights(self.rows[entries])
+
+
+Customers = npt.NDArray[np.intp] | Weights | None
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
     """The label of each row, and where customers have several rows the number of its customer, from 0 on.
 
-    Where rows have a day, `late` says which are later than the training. Each has the shape (rows,).
+    Where rows have a day, `late` says which are later than the training. Each has the shape (rows,). Rows may also be
+    counted: then each label is of an entry, and `customers` has its Weights.
     """
 
     labels: Floats
@@ -50,7 +64,8 @@ class Estimate:
     """A metric's value, its 95 % interval, and each customer's influence on it; None where the rows do not define it.
 
     `influences`, shape (customers,), are the derivatives of the value by the customers' weights: the infinitesimal
-    jackknife (Efron 1982), which for ratios is the delta method. The sum of their squares is the value's variance.
+    jackknife (Efron 1982), which for ratios is the delta method. The sum of their squares is the value's variance; that
+    of an entry of so many rows is multiplied by the root of their number.
     `step` is the influence of one row on the other side of the threshold, 0 where no threshold decides. Of a slice at
     capacity, and where customers have numbers, these are all customers, else those of the slice.
     """
@@ -141,17 +156,54 @@ def _by_customer(influences: Floats, customers: Customers) -> Floats:
     """Return the sum of the influences of each customer's rows, those of the rows where each row is one customer."""
     if customers is None:
         return influences
+    if isinstance(customers, Weights):
+        return influences * np.sqrt(customers.rows)
     return np.bincount(customers, weights=influences).astype(np.float64)
+
+
+def sum_of(values: Floats, customers: Customers) -> float:
+    """Return the sum over all rows."""
+    return float(values @ customers.rows) if isinstance(customers, Weights) else float(values.sum())
+
+
+def number_of_rows(values: npt.NDArray[Any], customers: Customers) -> float:
+    """Return the number of rows that the entries of `values` stand for."""
+    return float(customers.rows.sum()) if isinstance(customers, Weights) else len(values)
+
+
+def _mean_of(values: Floats, customers: Customers) -> float:
+    if isinstance(customers, Weights):
+        return sum_of(values, customers) / number_of_rows(values, customers)
+    return float(values.mean())
+
+
+def _counts(groups: npt.NDArray[np.intp], values: Floats | None, customers: Customers) -> Floats:
+    """Return the number of rows in each group, or the sum of their values."""
+    if isinstance(customers, Weights):
+        values = customers.rows if values is None else values * customers.rows
+    return np.bincount(groups, weights=values).astype(np.float64)
+
+
+def value_at(ranks: Sequence[int], values: Floats, customers: Customers) -> Floats:
+    """Return the values at some ranks, from 0 on in ascending order."""
+    if not isinstance(customers, Weights):
+        return np.partition(values, ranks)[[*ranks]]
+    order = np.argsort(values)
+    places = np.searchsorted(customers.rows[order].cumsum(), ranks, side="right")
+    found: Floats = values[order][places.clip(0, len(values) - 1)]
+    return found
 
 
 def rows_each(customers: Customers) -> float:
     """Return how many rows a customer has, on average; 1 where each row is one customer."""
-    return 1.0 if customers is None or not len(customers) else len(customers) / len(np.unique(customers))
+    if customers is None or isinstance(customers, Weights) or not len(customers):
+        return 1.0
+    return len(customers) / len(np.unique(customers))
 
 
 def _rows_worth_one(influences: Floats, customers: Customers) -> float:
     """Return how many rows are worth one customer: the design effect, 1 where each row is one customer (Kish 1965)."""
-    if customers is None:
+    if customers is None or isinstance(customers, Weights):
         return 1.0
     by_row = float(np.sum(influences**2))
     if not by_row:  # all rows are alike, so nothing shows how much the rows of a customer agree
@@ -170,9 +222,9 @@ def _wilson(share: float, trials: float) -> tuple[float, float]:
 
 def _proportion(counted: Floats, among: Floats, customers: Customers) -> Estimate:
     """Return sum(counted) / sum(among), where `among` counts the trials of each row and `counted` its successes."""
-    if not (trials := float(among.sum())):
+    if not (trials := sum_of(among, customers)):
         return Estimate()
-    share = float(counted.sum()) / trials
+    share = sum_of(counted, customers) / trials
     influences = (counted - share * among) / trials
     interval = _wilson(share, trials / _rows_worth_one(influences, customers))
     return Estimate(share, *interval, _by_customer(influences, customers), 1 / trials)
@@ -185,20 +237,24 @@ def _f1(y: Floats, predicted: Floats, customers: Customers) -> Estimate:
         return f1
     jaccard, trials = f1.value / (2 - f1.value), np.maximum(y, predicted)
     worth = _rows_worth_one(y * predicted - jaccard * trials, customers)
-    ends = _wilson(jaccard, float(trials.sum()) / worth)
+    ends = _wilson(jaccard, sum_of(trials, customers) / worth)
     low, high = (2 * end / (1 + end) for end in ends)
     return replace(f1, low=low, high=high)
 
 
 def _mean(losses: Floats, customers: Customers) -> Estimate:
     """Return the mean of one non-negative number a row, with its normal interval."""
-    if not (rows := len(losses)):
+    if not (rows := number_of_rows(losses, customers)):
         return Estimate()
-    value = float(losses.mean())
+    value = _mean_of(losses, customers)
     influences = (losses - value) / rows
     if rows < 2:
         return Estimate(value, influences=_by_customer(influences, customers))
-    reach = Z * float(losses.std(ddof=1)) / np.sqrt(rows) * np.sqrt(_rows_worth_one(influences, customers))
+    if isinstance(customers, Weights):
+        std = float(np.sqrt(sum_of((losses - value) ** 2, customers) / (rows - 1)))
+    else:
+        std = float(losses.std(ddof=1))
+    reach = Z * std / np.sqrt(rows) * np.sqrt(_rows_worth_one(influences, customers))
     return Estimate(value, max(value - reach, 0.0), value + reach, _by_customer(influences, customers))
 
 
@@ -222,8 +278,13 @@ def _log_losses(y: Floats, p: Floats) -> Floats:
     return -np.where(y == 1, np.log(clipped), np.log1p(-clipped))
 
 
-def _share_below(scores: Floats, others: Floats) -> Floats:
+def _share_below(scores: Floats, others: Floats, customers: Customers) -> Floats:
     """Return for each score the share of `others` below it, with half of those equal to it; NaN where one is NaN."""
+    if isinstance(customers, Weights):
+        order = np.argsort(others)
+        others, below = others[order], np.append(0, customers.rows[order].cumsum())
+        ends = below[np.searchsorted(others, scores, "left")] + below[np.searchsorted(others, scores, "right")]
+        return np.asarray(ends / 2 / below[-1])
     others = np.sort(others)  # NaN last
     shares = (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / 2 / len(others)
     return np.where(np.isnan(scores) | np.isnan(others[-1]), np.nan, shares)
@@ -236,24 +297,26 @@ def roc_auc(y: Floats, p: Floats, customers: Customers = None) -> Estimate:
     either class is the area. The squared influences of a class sum to the variance of its mean placement.
     """
     churned, stayed = p[y == 1], p[y == 0]
-    if not (fewest := min(len(churned), len(stayed))):
+    of_churned, of_stayed = (customers[y == one] if isinstance(customers, Weights) else None for one in (1, 0))
+    rows = {1: number_of_rows(churned, of_churned), 0: number_of_rows(stayed, of_stayed)}
+    if not (fewest := min(rows.values())):
         return Estimate()
-    above, below = _share_below(churned, stayed), 1 - _share_below(stayed, churned)
-    value = float(above.mean())
+    above, below = _share_below(churned, stayed, of_stayed), 1 - _share_below(stayed, churned, of_churned)
+    value = _mean_of(above, of_churned)
     if fewest < 2:  # one row has no variance
         return Estimate(value)
     influences = np.empty_like(y)
     for label, placements in ((1, above), (0, below)):
-        influences[y == label] = (placements - value) / np.sqrt(len(placements) * (len(placements) - 1))
+        influences[y == label] = (placements - value) / np.sqrt(rows[label] * (rows[label] - 1))
     return _area(value, _by_customer(influences, customers), fewest / _rows_worth_one(influences, customers))
 
 
 def average_precision(y: Floats, p: Floats, customers: Customers = None) -> Estimate:
     """Return the average precision, sum of (R_k - R_k-1) P_k over the distinct scores."""
-    if not (positives := float(y.sum())):
+    if not (positives := sum_of(y, customers)):
         return Estimate()
     _, group = np.unique(-p, return_inverse=True)  # rows by descending score, ties together
-    hits_in, rows_in = np.bincount(group, weights=y), np.bincount(group).astype(np.float64)
+    hits_in, rows_in = _counts(group, y, customers), _counts(group, None, customers)
     hits, rows = hits_in.cumsum(), rows_in.cumsum()
     precision = hits / rows
     value = float(np.sum(hits_in * precision) / positives)
@@ -277,16 +340,17 @@ def expected_calibration_error(y: Floats, p: Floats, customers: Customers = None
     the sum of sqrt(2 / pi) times the standard error of each bin, since that error is never negative.
     """
     bins = calibration_bins(p)
-    signed = np.sign(np.bincount(bins, weights=p - y))[bins] * (p - y)
+    signed = np.sign(_counts(bins, p - y, customers))[bins] * (p - y)
     error = _mean(signed, customers)
     if error.low is None:
         return error
-    worth = _rows_worth_one(signed - signed.mean(), customers)
-    chance = np.sqrt(2 / np.pi * np.bincount(bins, weights=p * (1 - p)) * worth).sum() / len(p)
+    worth = _rows_worth_one(signed - _mean_of(signed, customers), customers)
+    spread = _counts(bins, p * (1 - p), customers)
+    chance = np.sqrt(2 / np.pi * spread * worth).sum() / number_of_rows(p, customers)
     return replace(error, low=max(error.low - float(chance), 0.0))
 
 
-def contacted(scores: npt.ArrayLike, capacity: float) -> Floats:
+def contacted(scores: npt.ArrayLike, capacity: float, customers: Customers = None) -> Floats:
     """Return which share of each customer a campaign contacts: 1 above the cut-off, 0 below it.
 
     Customers with the score at the cut-off share the rest, so the shares sum to capacity * customers, and the order of
@@ -298,11 +362,12 @@ def contacted(scores: npt.ArrayLike, capacity: float) -> Floats:
     array([0. , 0.5, 1. , 0.5])
     """
     p = np.asarray(scores, dtype=np.float64)
-    places = capacity * len(p)
-    last = max(len(p) - 1 - int(places), 0)
-    cut_off = np.partition(p, last)[last]
+    rows = int(number_of_rows(p, customers))
+    places = capacity * rows
+    (cut_off,) = value_at([max(rows - 1 - int(places), 0)], p, customers)
     above, tied = p > cut_off, p == cut_off
-    shares: Floats = np.where(tied, (places - above.sum()) / tied.sum(), above)
+    left = places - sum_of(above.astype(np.float64), customers)
+    shares: Floats = np.where(tied, left / sum_of(tied.astype(np.float64), customers), above)
     return shares
 
 
@@ -318,20 +383,21 @@ def campaign_metrics(
     """
     lift, precision, recall, profit = Estimate(), Estimate(), Estimate(), Estimate()
     if inside.any():
-        rows, capacity, w = len(y), campaign.capacity, contacted(p, campaign.capacity)
-        each = rows_each(customers)
-        near = _near(p, capacity, each)
+        rows, capacity = number_of_rows(y, customers), campaign.capacity
+        w, each = contacted(p, capacity, customers), rows_each(customers)
+        near = _near(p, capacity, customers)
+        there = customers[near] if isinstance(customers, Weights) else None
 
         def total(z: Floats) -> _Linear:
-            mean = float(z.mean())
+            mean = _mean_of(z, customers)
             return _Linear(mean, _by_customer((z - mean) / rows, customers))
 
         def reached(z: Floats) -> _Linear:
-            mean, m = float(np.mean(w * z)), float(z[near].mean())
+            mean, m = _mean_of(w * z, customers), _mean_of(z[near], there)
             return _Linear(mean, _by_customer((w * (z - m) + m * capacity - mean) / rows, customers))
 
         everybody, churners, contacts, hits = total(inside), total(inside * y), reached(inside), reached(inside * y)
-        rate = float(y[near].mean())
+        rate = _mean_of(y[near], there)
         step = max(rate, 1 - rate) / rows  # one customer enters, and one like those at the cut-off leaves
         if churners.value:
             recall = _share(hits / churners, churners.value * rows / each, step / churners.value)
@@ -350,12 +416,12 @@ def campaign_metrics(
     }
 
 
-def _near(p: Floats, capacity: float, each: float) -> npt.NDArray[np.bool_]:
-    """Return who is at the cut-off: the nearest sqrt(customers), of `each` rows, on either side, and their ties."""
-    rows = len(p)
+def _near(p: Floats, capacity: float, customers: Customers) -> npt.NDArray[np.bool_]:
+    """Return who is at the cut-off: the nearest sqrt(customers), with their rows, on either side, and their ties."""
+    rows, each = int(number_of_rows(p, customers)), rows_each(customers)
     last, reach = rows - 1 - int(capacity * rows), round(np.sqrt(rows / each) * each)
     ends = [max(last - reach, 0), min(last + reach, rows - 1)]
-    lowest, highest = np.partition(p, ends)[ends]
+    lowest, highest = value_at(ends, p, customers)
     near: npt.NDArray[np.bool_] = (p >= lowest) & (p <= highest)
     return near
 
@@ -379,7 +445,7 @@ def at_equal_number(
         return (dict.fromkeys(AT_EQUAL_NUMBER, Estimate()),) * 2
     chosen = (first >= threshold).astype(np.float64)
     share = float(chosen.mean())
-    alike, near = contacted(second, share), _near(second, share, rows_each(customers))
+    alike, near = contacted(second, share), _near(second, share, customers)
 
     def estimates(w: Floats) -> dict[str, Estimate]:
         def total(z: Floats) -> _Linear:

@@ -109,7 +109,7 @@ def compare_slices(
     """
     customers = outcomes(labels).customers
     for name, _, rows in slices:
-        size = rows.sum() if customers is None else len(np.unique(customers[rows]))
+        size = len(np.unique(customers[rows])) if isinstance(customers, np.ndarray) else rows.sum()
         found = compare(labels, *scores, params, rows) if size >= min_rows else {}
         yield SliceDifferences(name, int(rows.sum()), found or dict.fromkeys(METRICS, Difference()))
 

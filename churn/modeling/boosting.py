@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from churn.config.contract import Contract
 from churn.config.estimators import BOOSTING, how_to_install
@@ -123,12 +123,12 @@ class BoostedTrees:
             for start in range(0, len(labels), BATCH_ROWS):
                 yield codes.slice(start, BATCH_ROWS), labels[start : start + BATCH_ROWS]
 
-        return self.fitted(*_train_xgboost(self, batches))
+        return self.fitted(*train_xgboost(self, batches))
 
     def fit_on_disk(self, batches: Batches) -> "BoostedTrees":
         """Train XGBoost on batches of rows, which it keeps on disk in its own form, and return the model."""
         with TemporaryDirectory() as folder:
-            return self.fitted(*_train_xgboost(self, batches, Path(folder)))
+            return self.fitted(*train_xgboost(self, batches, Path(folder)))
 
     def fitted(self, file: bytes, rows: int) -> "BoostedTrees":
         """Take the file that the library made, and the number of rows that it saw; return the model.
@@ -214,7 +214,15 @@ def _train_lightgbm(model: BoostedTrees, codes: pa.Table, labels: npt.NDArray[np
     return lightgbm_file.kept(booster.model_to_string(num_iteration=-1)), data.num_data()
 
 
-def _train_xgboost(model: BoostedTrees, batches: Batches, folder: Path | None = None) -> tuple[bytes, int]:
+class Untrained(Protocol):
+    """What a training needs to know of a model."""
+
+    parameters: dict[str, Any]
+    rounds: int
+    columns: Columns
+
+
+def train_xgboost(model: Untrained, batches: Batches, folder: Path | None = None) -> tuple[bytes, int]:
     """Return the file of a booster that was trained on the rows, and their number.
 
     With a `folder`, the binned rows are files there, and the trees are the same.

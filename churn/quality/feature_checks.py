@@ -6,21 +6,22 @@ So a thousand columns, or ten million rows, cost nothing more.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import xor
 
 from churn.config.contract import Contract
 from churn.core.paths import CONTRACT, PROFILE
 from churn.data.duckdb_helpers import identifier
+from churn.data.reducing import Database, rows_of, totals
 from churn.quality.profile import FeatureProfile, Profile
 from churn.quality.profile_checks import BOTH_TABLES
 from churn.quality.row_checks import Finding
-
-import duckdb
 
 LEAVE_OUT = f"leave it out of the query and {CONTRACT}"
 
 
 def feature_findings(
-    database: duckdb.DuckDBPyConnection, contract: Contract, reference: Profile, now: Profile
+    database: Database, contract: Contract, reference: Profile, now: Profile
 ) -> tuple[list[Finding], list[str]]:
     """Return the empty features, and those that became constant or equal to another since `reference`; and notes.
 
@@ -58,17 +59,18 @@ def _may_be_constant(feature: FeatureProfile) -> bool:
     return feature.std == 0 if feature.std is not None else sum(one.share > 0 for one in feature.bins) == 1
 
 
-def _is_constant(database: duckdb.DuckDBPyConnection, name: str) -> bool:
+def _is_constant(database: Database, name: str) -> bool:
     value = identifier(name)
     both = f"SELECT {value} AS value FROM train UNION ALL SELECT {value} AS value FROM test"
-    return bool(database.execute(f"SELECT min(value) = max(value) FROM ({both})").fetchall()[0][0])
+    ends = [value for row in rows_of(database, f"SELECT min(value), max(value) FROM ({both})") for value in row]
+    return len({*ends} - {None}) == 1
 
 
-def _has_values(database: duckdb.DuckDBPyConnection, name: str) -> bool:
-    return bool(database.execute(f"SELECT count({identifier(name)}) FROM train").fetchall()[0][0])
+def _has_values(database: Database, name: str) -> bool:
+    return bool(totals(database, f"SELECT count({identifier(name)}) FROM train")[0])
 
 
-def _duplicates(database: duckdb.DuckDBPyConnection, contract: Contract, now: Profile) -> Iterator[tuple[str, str]]:
+def _duplicates(database: Database, contract: Contract, now: Profile) -> Iterator[tuple[str, str]]:
     """Yield each feature that equals an earlier one of its type in every row, with that one; constants are left out."""
     alike: dict[object, list[str]] = defaultdict(list)
     for name, feature in now.features.items():
@@ -90,7 +92,7 @@ def _content(feature: FeatureProfile) -> object:
     return feature.missing, tuple((one.name, one.share, one.label_rate) for one in feature.bins)
 
 
-def _hashes(database: duckdb.DuckDBPyConnection, contract: Contract, names: Sequence[str]) -> Sequence[int]:
+def _hashes(database: Database, contract: Contract, names: Sequence[str]) -> Sequence[int]:
     """Return a hash of each column's values with their keys, whatever the order of the rows."""
     # Hashed twice, because DuckDB joins the hashes of two values by XOR, which any order of the values leaves as it is.
     number = {name: contract.columns[name].type in ("integer", "number") for name in names}
@@ -98,4 +100,5 @@ def _hashes(database: duckdb.DuckDBPyConnection, contract: Contract, names: Sequ
     key = identifier(contract.key)
     hashes = ", ".join(f"bit_xor(hash(hash({key}, v{place})))" for place in range(len(names)))
     rows = f"SELECT {key}, {', '.join(f'{value} AS v{place}' for place, value in enumerate(values.values()))}"
-    return database.execute(f"SELECT {hashes} FROM ({rows} FROM train UNION ALL {rows} FROM test)").fetchall()[0]
+    found = rows_of(database, f"SELECT {hashes} FROM ({rows} FROM train UNION ALL {rows} FROM test)")
+    return [reduce(xor, some) for some in zip(*found, strict=True)]

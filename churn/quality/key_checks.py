@@ -5,11 +5,10 @@ from math import ceil
 
 from churn.config.contract import Contract
 from churn.core.errors import number_of
-from churn.data.duckdb_helpers import columns_of, identifier
+from churn.data.duckdb_helpers import folded, identifier
+from churn.data.reducing import Database, rows_of, totals, types_of
 from churn.quality.profile_checks import BOTH_TABLES
 from churn.quality.row_checks import Finding
-
-import duckdb
 
 # Churners, and stayers, of either table. With ten churners the 95 % interval of a ROC AUC of 0.8 is 0.3 wide.
 LEAST_OUTCOMES = 10
@@ -17,7 +16,7 @@ LIKELY = 16  # the expected number, of which chance leaves LEAST_OUTCOMES in 95 
 PREFIX, DIGITS = r"^(\D*)(\d{1,18})$", 2  # a key that ends in a number; the group with the number
 
 
-def lookalike_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[Finding]:
+def lookalike_findings(database: Database, contract: Contract) -> Iterator[Finding]:
     """Yield a finding when keys, or customers, of the views `train` and `test` differ by blanks or case alone.
 
     Names that have no blank, and are all of one case, need no comparison.
@@ -27,17 +26,18 @@ def lookalike_findings(database: duckdb.DuckDBPyConnection, contract: Contract) 
             continue
         key = identifier(name)
         keys = f"SELECT {key} AS key FROM train UNION ALL SELECT {key} AS key FROM test"
-        blanks, lower, upper = database.execute(
+        blanks, lower, upper = totals(
+            database,
             "SELECT count(*) FILTER (regexp_matches(key, '[\\s\\pZ]')), count(*) FILTER (key <> upper(key)),"
-            f" count(*) FILTER (key <> lower(key)) FROM ({keys})"
-        ).fetchall()[0]
+            f" count(*) FILTER (key <> lower(key)) FROM ({keys})",
+        )
         if not blanks and not (lower and upper):
             continue
-        plain = "lower(regexp_replace(key, '[\\s\\pZ]', '', 'g'))"
-        twins, total = database.execute(
+        twins, total = totals(
+            database,
             f"SELECT coalesce(sum(rows) FILTER (keys > 1), 0), sum(rows) FROM"
-            f" (SELECT count(DISTINCT key) AS keys, count(*) AS rows FROM ({keys}) GROUP BY {plain})"
-        ).fetchall()[0]
+            f" (SELECT count(DISTINCT key) AS keys, count(*) AS rows FROM ({keys}) GROUP BY {folded('key')})",
+        )
         if twins:
             sentence = (
                 f"{number_of(twins, 'rows')} have a {name} that differs from another by blanks or case alone: write it"
@@ -46,19 +46,23 @@ def lookalike_findings(database: duckdb.DuckDBPyConnection, contract: Contract) 
             yield Finding(BOTH_TABLES, "lookalike", name, int(twins), round(twins / total, 6), sentence)
 
 
-def key_notes(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[str]:
+def key_notes(database: Database, contract: Contract) -> Iterator[str]:
     """Yield a sentence when the customers of the view `fetched` are numbered without a gap."""
     name, key = contract.customer, identifier(contract.customer)
-    if name not in columns_of(database, "fetched"):
+    if name not in types_of(database, "fetched"):
         return
     parts = f"regexp_extract({key}::VARCHAR, '{PREFIX}', "
     some = f"SELECT {key} FROM fetched LIMIT 100"  # nearly all other keys differ here already
-    if database.execute(f"SELECT count(*) FILTER ({parts}{DIGITS}) = '') FROM ({some})").fetchall()[0][0]:
+    if totals(database, f"SELECT count(*) FILTER ({parts}{DIGITS}) = '') FROM ({some})")[0]:
         return
-    unnumbered, numbers, least, most, first, last = database.execute(
+    found = rows_of(
+        database,
         "SELECT count(*) - count(number), count(DISTINCT number), min(number), max(number), min(prefix), max(prefix)"
-        f" FROM (SELECT TRY_CAST({parts}{DIGITS}) AS BIGINT) AS number, {parts}1) AS prefix FROM fetched)"
-    ).fetchall()[0]
+        f" FROM (SELECT TRY_CAST({parts}{DIGITS}) AS BIGINT) AS number, {parts}1) AS prefix FROM fetched)",
+    )
+    unnumbered, numbers, leasts, mosts, firsts, lasts = zip(*found, strict=True)
+    unnumbered, numbers = sum(unnumbered), sum(numbers)
+    least, most, first, last = min(leasts), max(mosts), min(firsts), max(lasts)
     if numbers > 1 and not unnumbered and numbers == most - least + 1 and first == last:
         yield (
             f"{name} counts the {contract.unit} without a gap: if it is a row's number in the file, another export"
@@ -66,11 +70,11 @@ def key_notes(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterat
         )
 
 
-def outcome_findings(database: duckdb.DuckDBPyConnection, contract: Contract) -> Iterator[Finding]:
+def outcome_findings(database: Database, contract: Contract) -> Iterator[Finding]:
     """Yield a finding for each of the views `train` and `test` that has too few churners, or stayers."""
     label = identifier(contract.label)
     counted = {
-        table: database.execute(f"SELECT count(*), coalesce(sum({label}), 0) FROM {table}").fetchall()[0]
+        table: totals(database, f"SELECT count(*), coalesce(sum({label}), 0) FROM {table}")
         for table in ("train", "test")
     }
     total, churners = (sum(one[side] for one in counted.values()) for side in (0, 1))

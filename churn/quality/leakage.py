@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 from churn.config.contract import Contract
 from churn.data.duckdb_helpers import identifier
-
-import duckdb
+from churn.data.reducing import Database, grouped
 
 FOLDS = 5
 PRIOR = 1.0  # customers with the rate of all, added to each value, so that a rare value is no extreme
@@ -38,17 +37,19 @@ def ranked_area(groups: Iterable[tuple[float, float, float]]) -> float | None:
     return area / (churners * below) if churners and below else None
 
 
-def out_of_fold_area(database: duckdb.DuckDBPyConnection, name: str, contract: Contract) -> float:
+def out_of_fold_area(database: Database, name: str, contract: Contract) -> float:
     """Return the ROC AUC of a category alone in the views `train` and `test`, or 0.5 where nothing can be ranked.
 
     The folds follow from a hash of the customer. Each is ranked by the churn rates of the others.
     """
     key, label = identifier(contract.customer), identifier(contract.label)
     rows = f"SELECT md5_number_lower({key}::VARCHAR) % {FOLDS} AS fold, {identifier(name)} AS value, {label} AS label"
-    counted = database.execute(
+    counted = grouped(
+        database,
         f"SELECT fold, value, count(*), sum(label) FROM ({rows} FROM train UNION ALL {rows} FROM test)"
-        " GROUP BY fold, value ORDER BY fold, value"
-    ).fetchall()
+        " GROUP BY fold, value ORDER BY fold, value",
+        keys=2,
+    )
     folds: dict[int, dict[str | None, tuple[int, int]]] = defaultdict(dict)
     whole: dict[str | None, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for fold, value, there, churned in counted:

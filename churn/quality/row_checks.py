@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from churn.config.contract import Contract
 from churn.core.errors import StageError, number_of
 from churn.data.conditions import Condition, relation_condition
-from churn.data.duckdb_helpers import SQL_TYPES, blank, columns_of, identifier, in_chunks, literal
+from churn.data.duckdb_helpers import SQL_TYPES, blank, identifier, in_chunks, literal
+from churn.data.reducing import Database, by_partition, first_rows, totals, types_of
 
 import duckdb
 
@@ -99,12 +100,12 @@ def column_findings(table: str, types: Mapping[str, str], contract: Contract, ro
             yield Finding(table, "undeclared", name, rows, 1.0, f"{name} is not declared in the contract")
 
 
-def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Contract) -> Iterator[Finding]:
+def table_findings(database: Database, table: str, contract: Contract) -> Iterator[Finding]:
     """Yield the violated rules of one table. A relation that is NULL in every row is a finding: it tests nothing.
 
     Parameters
     ----------
-    database : duckdb.DuckDBPyConnection
+    database : duckdb.DuckDBPyConnection or PartitionedViews
         Has a view or table of that name.
     table : str
         An SQL identifier.
@@ -132,7 +133,7 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
     >>> next((one.sentence.partition(":")[0], one.count) for one in found if one.rule == "unique")
     ('customer_id has 2 rows with the key of another row', 2)
     """
-    types = columns_of(database, table)
+    types = types_of(database, table)
     rules = list(row_rules(contract, types))
     label = identifier(contract.label) if types.get(contract.label) == "BIGINT" else "NULL"
     key = f"lag({identifier(contract.key)}) OVER ()" if contract.key in types else "NULL"
@@ -140,19 +141,19 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
     broken: list[int] = []
     tested: dict[str, int] = {}
     try:
-        total, label_rate = database.execute(f"SELECT count(*), avg({label}) FROM {table}").fetchall()[0]
+        total, labelled, churned = totals(database, f"SELECT count(*), count({label}), sum({label}) FROM {table}")
         for some in in_chunks(rules, TOGETHER):
             relations = {rule.rule: rule.relation for rule in some if rule.relation}
             counts = [f"count(*) FILTER (WHERE {rule.violated})" for rule in some]
             counts += [f"count({relation.sql})" for relation in relations.values()]
-            found = database.execute(f"SELECT {', '.join(counts)} FROM {numbered}").fetchall()[0]
+            found = totals(database, f"SELECT {', '.join(counts)} FROM {numbered}")
             broken += found[: len(some)]
             tested |= zip(relations, found[len(some) :], strict=True)
     except duckdb.Error as error:
         for rule in rules:
             if rule.relation:
                 try:
-                    database.execute(f"SELECT count({rule.relation.sql}) FROM {table}")
+                    by_partition(database, f"SELECT count({rule.relation.sql}) FROM {table}")
                 except duckdb.Error as its_own:
                     raise rule.relation.refused(its_own) from its_own
         raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
@@ -163,31 +164,33 @@ def table_findings(database: duckdb.DuckDBPyConnection, table: str, contract: Co
             sentence = f"{rule.rule} is NULL in every row, so it tests nothing: write it over columns that have values"
             yield Finding(table, rule.rule, rule.column, total, 1.0, sentence)
         if count:
-            rows = database.execute(
+            rows = first_rows(
+                database,
+                table,
                 f"SELECT __row FROM (SELECT *, {key} AS __previous_key, row_number() OVER () AS __row FROM {table})"
-                f" WHERE {rule.violated} ORDER BY __row LIMIT {ROWS_SHOWN}"
-            ).fetchall()
+                f" WHERE {rule.violated} ORDER BY __row LIMIT {ROWS_SHOWN}",
+                ROWS_SHOWN,
+            )
             sentence = f"{rule.column} has {number_of(count, rule.message)}"
             if rule.rule == "values" and (values := contract.columns[rule.column].values):
                 sentence += _misspelt(database, table, rule, values, count)
             share = round(count / total, 6)
-            yield Finding(table, rule.rule, rule.column, count, share, sentence, tuple(row for (row,) in rows))
+            yield Finding(table, rule.rule, rule.column, count, share, sentence, tuple(rows))
     rate = contract.rules.label_rate
     # Of labels other than 0 and 1 the mean is no rate.
     coded = any(rule.rule == "values" and rule.column == contract.label for rule, count in tally if count)
+    label_rate = churned / labelled if labelled else None
     if label_rate is not None and not coded and not rate.min <= label_rate <= rate.max:
         message = f"{contract.label} is 1 in {label_rate:.1%} of the rows, outside {rate.min:.0%} to {rate.max:.0%}"
         yield Finding(table, "label_rate", contract.label, total, 1.0, message)
 
 
-def _misspelt(
-    database: duckdb.DuckDBPyConnection, table: str, rule: RowRule, values: Collection[str], count: int
-) -> str:
+def _misspelt(database: Database, table: str, rule: RowRule, values: Collection[str], count: int) -> str:
     """Return how many of the values that a category does not list would be listed without blanks and case."""
     bare = "lower(regexp_replace({}, '^[\\s\\pZ]+|[\\s\\pZ]+$', '', 'g'))".format
     listed = ", ".join(bare(literal(value)) for value in values)
     sql = f"SELECT count(*) FROM {table} WHERE {rule.violated} AND {bare(identifier(rule.column))} IN ({listed})"
-    (alike,) = database.execute(sql).fetchall()[0]
+    (alike,) = totals(database, sql)
     if not alike:
         return ""
     some = "which" if alike == count else f"{alike:,} of which"

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from churn.core.dvc_files import stages_in
+from churn.core.dvc_files import hash_of, stages_in
 from churn.core.errors import StageError
-from churn.core.files import YAML_LENGTH, md5_of, read_text, refuse_conflict
+from churn.core.files import YAML_LENGTH, read_text, refuse_conflict
 from churn.core.paths import LOCK
 
 
 def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
-    """Raise StageError unless dvc.lock has each of the files as a stage before register made it, by its MD5."""
+    """Raise StageError unless dvc.lock has each file or folder as a stage before register made it, by its MD5."""
     locked = {
         out["path"]: out.get("md5", "")
         for name, stage in _stages(lock).items()
@@ -22,7 +22,7 @@ def refuse_unlocked(paths: Iterable[Path], lock: Path) -> None:
         for out in stage.get("outs", ())
     }
     for path in paths:
-        if not path.exists() or locked.get(str(path)) != md5_of(path):
+        if not path.exists() or locked.get(str(path)) != hash_of(path):
             raise StageError(f"{path} is not the one in {lock}: nothing is registered; run `dvc repro`.")
 
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Params
+from churn.core.cluster import scratch
 from churn.core.errors import StageError
+from churn.core.partitions import first_files
 from churn.core.paths import CONTRACT, PREDICTIONS, TEST
 from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+COMPARED = 1_000_000  # customers of a partitioned holdout; with more, intervals are far below the margins
 BY_HAND = f"to follow it all the same, set the alias {ALIAS} in MLflow"
 
 
@@ -110,7 +113,9 @@ def against_champion(
     champion = present.version
     if FILES not in present.tags:
         return False, f"{without_digest(present)}; {BY_HAND}"
-    features, labels, _ = read_table(TEST, contract)
+    tables = [read_table(path, contract) for path in first_files(TEST, COMPARED, scratch())]
+    features = pd.concat([one for one, _, _ in tables], ignore_index=True)
+    labels = pd.concat([one for _, one, _ in tables], ignore_index=True)
     with files_of(present) as folder:
         if _group_of(folder) != contract.group:
             what = f"version {champion} was split by another column than {contract.customer}"
@@ -126,7 +131,8 @@ def against_champion(
             what = f"{error}".rstrip(".") if isinstance(error, StageError) else type(error).__name__
             what = what.replace(f"{folder}/", "")
             return False, f"version {champion} cannot score the present holdout ({what}); {BY_HAND}"
-    predictions = pd.read_parquet(PREDICTIONS)
+    scored = [pd.read_parquet(path) for path in first_files(PREDICTIONS, COMPARED, scratch())]
+    predictions = pd.concat(scored, ignore_index=True)
     unseen = held_out(client, present, predictions[contract.customer])
     rows = judged_rows(predictions) if unseen is None else unseen & judged_rows(predictions)
     both = pd.DataFrame({"label": labels, "theirs": scores, "ours": predictions["score"]})

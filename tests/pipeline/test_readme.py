@@ -62,6 +62,7 @@ def test_everything_that_is_installed_is_locked_with_its_hash():
         "requirements-bigquery",
         "requirements-lightgbm",
         "requirements-xgboost",
+        "requirements-dask",
         "requirements-dev",
     ):
         lock = (ROOT / f"{name}.txt").read_text().replace("\\\n", " ")

@@ -19,9 +19,9 @@ import churn.data.sources.postgresql
 import churn.data.sources.s3
 from churn.config.params import Fetch
 from churn.core.errors import StageError
+from churn.data.snapshot import snapshot
 from churn.data.sources.stream import record_batches
 from report.baseline import rebuilt
-from stages.fetch import snapshot
 from tests.conftest import ROOT, Clone
 from tests.frozen import copy_of
 from tests.servers import BUCKET, S3_KEYS, cutting_proxy, postgresql_server, s3_client, s3_server

@@ -40,6 +40,46 @@ def test_the_samples_settings_fit_each_other(checked):
     assert checked() is None
 
 
+def on_dask(values):
+    values["compute"] = {"engine": "dask"}
+
+
+def test_what_dask_cannot_do_yet_is_refused_before_a_customer_is_read(checked, monkeypatch):
+    """Fault in the settings: `compute.engine: dask` with several rows a customer, another estimator, or without Dask.
+
+    The first stage that runs fails, with a sentence for each.
+    """
+
+    def grouped(values):
+        values["columns"] |= {"household": {"role": "group", "type": "string"}, "day": {"role": "time", "type": "date"}}
+
+    def dated(values):
+        on_dask(values)
+        values["prepare"]["time"] = {"holdout_days": 30, "label_window_days": 30}
+
+    monkeypatch.setattr("churn.config.check.find_spec", lambda name: None)
+    found = [line.strip().rstrip(";.") for line in checked(dated, grouped).splitlines()]
+    where = "params.yaml: compute.engine: dask"
+    assert found[1:] == [
+        f"{where} needs Dask, which is not installed: `make setup` installs requirements-dask.txt for it",
+        f"{where} takes one row for each customer, and contract.yaml gives household the role group: use local",
+        f"{where} takes one row for each customer, and contract.yaml gives day the role time: use local",
+        f"{where} trains xgboost.XGBClassifier alone, and train.estimator is"
+        " sklearn.ensemble.HistGradientBoostingClassifier: change one of them",
+    ]
+
+
+def test_a_scheduler_needs_a_storage_that_its_workers_reach(checked):
+    def far(values):
+        on_dask(values)
+        values["compute"]["scheduler"] = "tcp://10.0.0.5:8786"
+
+    assert checked(far) == (
+        "params.yaml: compute: scheduler: its workers may be other machines: add storage, an s3:// URL or a folder that"
+        " they share."
+    )
+
+
 def wrong_params(v):
     v["evaluate"]["slices"]["columns"] += ["Payment_method", "tenure_months", "customer_id"]
     v["evaluate"]["slices"]["conditions"]["late"] = "tenure_month < 6"

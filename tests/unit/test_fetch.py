@@ -6,7 +6,7 @@ import churn.data.duckdb_helpers
 from churn.config.contract import Contract
 from churn.config.params import Fetch
 from churn.core.errors import StageError
-from stages.fetch import snapshot
+from churn.data.snapshot import snapshot
 
 import duckdb
 import pyarrow.parquet as pq

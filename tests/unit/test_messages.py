@@ -7,10 +7,10 @@ from churn.config.contract import Contract, load_contract
 from churn.config.params import Fetch
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
+from churn.data.snapshot import snapshot
 from churn.data.sources.encodings import likely_encoding
 from churn.data.sources.hints import hints, nearest, source_of
 from churn.quality.row_checks import table_findings
-from stages.fetch import snapshot
 from tests.frozen import copy_of
 from tests.unit.test_fetch import CONTRACT
 

@@ -10,6 +10,7 @@ from churn.config.contract import load_contract
 from churn.config.params import METRICS, Prepare, Time
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
+from churn.data.snapshot import snapshot
 from churn.data.sources.hints import _hint
 from churn.data.split import drop_declared, in_holdout
 from churn.data.tables import split_snapshot
@@ -20,7 +21,6 @@ from churn.evaluation.slices import Slice
 from churn.gate.rules import evaluate_rules
 from churn.quality.row_checks import table_findings
 from churn.scoring import incoming_contract, read_incoming, scored_contract
-from stages.fetch import snapshot
 from stages.register import metrics_of
 from stages.validate import key_findings
 from tests.conftest import ROOT, evaluate_at

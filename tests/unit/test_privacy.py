@@ -24,6 +24,7 @@ from churn.core.files import write_json
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.core.runner import run
 from churn.data.featuring import add_features, to_arrow
+from churn.data.snapshot import snapshot
 from churn.data.sources.stream import record_batches
 from churn.data.split import drop_declared
 from churn.evaluation.holdout import scores_of
@@ -34,7 +35,6 @@ from churn.quality.profile import customers_profile, load_profile
 from churn.quality.row_checks import table_findings
 from churn.registry.client import fault_of_registry
 from churn.scoring import score
-from stages.fetch import snapshot
 from stages.validate import validate
 from tests.conftest import make_customers
 from tests.frozen import copy_of

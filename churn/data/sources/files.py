@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path, PurePath
 
 from churn.core.errors import StageError
+from churn.core.partitions import s3_files
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
 from churn.data.engines import duckdb_fault, file_fault, identifiers, is_damaged, missing_column
 from churn.data.sources import s3
@@ -36,7 +37,7 @@ def read(source: str, query: Query) -> Generator[pa.RecordBatch]:
             database = stack.enter_context(connection(*([] if attached else files), attached=attached, bar=False))
             if not attached:
                 if source.startswith("s3://"):
-                    database.register_filesystem(s3.filesystem())
+                    database.register_filesystem(s3_files())
                 relation = _relation(database, source, files, identifiers(query.sql))
                 database.execute(f"CREATE TEMP VIEW source AS SELECT * FROM {relation}")
         except duckdb.Error as error:

@@ -1,11 +1,10 @@
 """S3, by s3fs, which DVC uses too: the credentials that open the DVC remote open the source."""
 
 import re
-from typing import Any
 
 from churn.core.errors import StageError
+from churn.core.partitions import s3_files
 
-LIMITS = {"connect_timeout": 20, "read_timeout": 20}  # seconds, of each try
 FAULTS = {  # by botocore's class, or S3's code
     "EndpointConnectionError": "nothing answers at its address",
     "ConnectTimeoutError": "its address does not answer in time",
@@ -18,17 +17,10 @@ FAULTS = {  # by botocore's class, or S3's code
 }
 
 
-def filesystem() -> Any:
-    """Return S3 as a file system of fsspec, in which DuckDB can read."""
-    import s3fs
-
-    return s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=LIMITS)
-
-
 def objects(source: str) -> dict[str, tuple[object, ...]]:
     """Return the objects below a URL by their own, with size and ETag, which show a change. Raises StageError."""
     try:
-        entries = filesystem().find(source, detail=True)
+        entries = s3_files().find(source, detail=True)
     except Exception as error:  # s3fs', botocore's and the system's own
         raise StageError(
             f"{source} cannot be read: {_fault(error)}; AWS's variables say where, and who asks."

@@ -1,0 +1,294 @@
+"""Dask: a function runs on each partition of a table, on the workers of a cluster, and small results come back.
+
+A worker that dies costs the tasks that it had: Dask gives them to another one. A task writes under a name that follows
+from its content or number, so a second run changes nothing. Dask is imported when a cluster is asked for.
+"""
+
+import logging
+import pickle
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from churn.core.errors import StageError, fault_of
+from churn.core.files import sha256_of
+
+
+class Where(Protocol):
+    """The settings of `compute` in params.yaml that say where the workers are."""
+
+    @property
+    def scheduler(self) -> str | None: ...  # noqa: D102
+    @property
+    def workers(self) -> int: ...  # noqa: D102
+    @property
+    def memory(self) -> str | None: ...  # noqa: D102
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+TOGETHER = 8  # results that a worker combines into one
+MEMORY = 3 * 2**30  # of a worker without a limit
+CONNECTING = "10s"
+WAITING, SETTLING, ATTEMPTS = 60, 2, 3  # seconds, and times
+INSTALL = "`uv pip install --require-hashes -r requirements-dask.txt` installs it, here and on the workers"
+
+
+class Cluster:
+    """The workers of a Dask cluster, as a map over partitions and its reduction."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self.client, self.name = client, name
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item], ahead: int | None = None) -> list[Result]:
+        """Return the function of each item, in their order; the results are small.
+
+        Items that are made on the way wait until at most `ahead` of those before are still in work.
+        """
+        results: list[Result] = []
+        waiting: list[Any] = []
+        with self.watched():
+            for future in self._submitted(function, items):
+                waiting.append(future)
+                if ahead and len(waiting) >= ahead:
+                    results.append(waiting.pop(0).result())
+            return results + list(self.client.gather(waiting))
+
+    def reduce(
+        self, function: Callable[[Item], Result], items: Iterable[Item], combine: Callable[[Result, Result], Result]
+    ) -> Result:
+        """Return the functions of all items, combined on the workers in the order of the items."""
+        with self.watched():
+            futures = list(self._submitted(function, items))
+            while len(futures) > 1:
+                futures = [
+                    self._submit(for_each(_combined, combine), *futures[start : start + TOGETHER])
+                    for start in range(0, len(futures), TOGETHER)
+                ]
+            result: Result = futures[0].result()
+            return result
+
+    def workers(self) -> list[str]:
+        """Return the addresses of the workers, in one order."""
+        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def wait_for(self, count: int) -> list[str]:
+        """Return the addresses of `count` workers, after those that died have started again.
+
+        Raises StageError when there are fewer after a minute.
+        """
+        with self.watched():
+            try:
+                self.client.wait_for_workers(count, timeout=WAITING)
+            except TimeoutError as error:
+                raise StageError(f"{self.name} has fewer than {count} workers left: start others.") from error
+            return self.workers()[:count]
+
+    def on_worker(self, function: Callable[..., Result], worker: str, **arguments: Any) -> Result | None:
+        """Run a function on one worker, beside its tasks; return None when the worker died."""
+        with self.watched():
+            found: Mapping[str, Result] = self.client.run(function, workers=[worker], on_error="ignore", **arguments)
+            return found.get(worker)
+
+    def together(self, tasks: Sequence[tuple[str, Callable[[Item], Result], Item]]) -> list[Result] | None:
+        """Return the results of tasks that need each other, each on its worker; None when a worker died.
+
+        Raises the StageError of a task, if no worker died.
+        """
+        from distributed import wait
+
+        with self.watched():
+            futures = [
+                self._submit(for_each(_guarded, function, item), workers=worker, allow_other_workers=False)
+                for worker, function, item in tasks
+            ]
+            there = {worker for worker, _, _ in tasks}
+            while not all(one.done() for one in futures):
+                with suppress(TimeoutError):
+                    wait(futures, timeout=1)  # type: ignore[no-untyped-call]
+                if any(one.status == "error" for one in futures) or not there <= {*self.workers()}:
+                    break
+            if all(one.status == "finished" for one in futures):
+                return list(self.client.gather(futures))
+            time.sleep(SETTLING)  # until the scheduler knows which worker is gone
+            left = there & {*self.workers()}
+            fault = next((one.exception() for one in futures if one.status == "error"), None)
+            self.client.cancel(futures, force=True)
+            if fault and left == there:
+                raise fault
+            self.client.restart_workers([*left], timeout=WAITING)
+            return None
+
+    def _submitted(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Any]:
+        # To any worker: Dask never runs a task that prefers one, after all workers have died and come back.
+        for item in items:
+            yield self._submit(for_each(_guarded, function, item))
+
+    def _submit(self, function: Callable[..., Any], *futures: Any, **place: Any) -> Any:
+        """Give a worker a function of the results of futures, as bytes: the scheduler does not have our code."""
+
+        def call(content: bytes, *results: Any) -> Any:  # which Dask sends by value, as it is nowhere to be imported
+            return __import__("pickle").loads(content)(*results)
+
+        return self.client.submit(call, pickle.dumps(function), *futures, pure=False, **place)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raise Dask's errors as a StageError: a worker's memory is too small, or the scheduler is lost."""
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        try:
+            yield
+        except KilledWorker as error:
+            raise StageError(
+                "a partition killed several workers, most likely because a worker's memory is too small for it: raise"
+                " compute.memory, or lower compute.partition_rows and run `dvc repro --force fetch`."
+            ) from error
+        except (FutureCancelledError, OSError, AttributeError) as error:
+            # Dask's own error of a lost connection has no number, and its client then no scheduler.
+            lost = self.client.scheduler is None or (isinstance(error, OSError) and error.errno is None)
+            if not lost and not isinstance(error, FutureCancelledError):
+                raise
+            raise StageError(f"{self.name} is lost: start it again, then run `dvc repro`.") from error
+
+
+def worker_memory() -> int | None:
+    """Return the memory limit in bytes of the Dask worker that runs this, None elsewhere."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    with suppress(ValueError):  # not on a worker
+        return int(get_worker().memory_manager.memory_limit or MEMORY)
+    return None
+
+
+def scratch() -> Path:
+    """Return a folder of this process, deleted at its end: on a worker that of Dask, else one of the system."""
+    if worker_memory() is None:
+        folder = Path(_temporary().name)
+    else:
+        from distributed import get_worker
+
+        folder = Path(get_worker().local_directory) / "churn"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    if not _folders:
+        _folders.append(tempfile.TemporaryDirectory())
+    return _folders[0]
+
+
+def _guarded(function: Callable[[Item], Result], item: Item) -> Result:
+    """Run a task on a worker; another library's error, whose text may hold a value, becomes its kind and place."""
+    try:
+        return function(item)
+    except StageError as error:
+        raise StageError(str(error)) from None
+    except Exception as error:
+        raise StageError(f"a task on a partition {fault_of(error)}") from None
+
+
+def _combined(combine: Callable[[Result, Result], Result], *results: Result) -> Result:
+    return reduce(combine, results)
+
+
+@contextmanager
+def connected(compute: Where) -> Iterator[Cluster]:
+    """Yield the cluster of `compute.scheduler`, or one of this machine with `compute.workers` workers.
+
+    Raises StageError when Dask is not installed, and when nothing answers at the scheduler's address.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+        from distributed.diagnostics.plugin import UploadFile
+    except ImportError as error:
+        raise StageError(f"compute.engine in params.yaml is dask, and Dask is not installed: {INSTALL}.") from error
+    for logger in [one for one in logging.root.manager.loggerDict if one.partition(".")[0] == "distributed"]:
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # their lines quote arguments
+    settings = {
+        "distributed.comm.timeouts.connect": CONNECTING,
+        "distributed.worker.daemon": True,
+        "distributed.admin.large-graph-warning-threshold": "1GB",
+        "distributed.diagnostics.nvml": False,
+        "logging.distributed": "critical",
+    }
+    with dask.config.set(settings), tempfile.TemporaryDirectory() as folder:
+        if compute.scheduler is None:
+            with (
+                LocalCluster(  # type: ignore[no-untyped-call]  # Dask has no types
+                    n_workers=compute.workers,
+                    threads_per_worker=1,
+                    memory_limit=compute.memory or "auto",
+                    dashboard_address=None,
+                    host="127.0.0.1",
+                    local_directory=folder,
+                    silence_logs=logging.CRITICAL,
+                ) as cluster,
+                Client(cluster) as client,  # type: ignore[no-untyped-call]
+            ):
+                yield Cluster(client, "the Dask cluster of this machine")
+            return
+        name = f"the Dask scheduler {compute.scheduler}"
+        try:
+            client = Client(compute.scheduler, timeout=CONNECTING)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError, ImportError) as error:
+            raise StageError(
+                f"nothing answers at {compute.scheduler}, which is compute.scheduler in params.yaml: start it with"
+                " `dask scheduler` and its workers with `dask worker`; docs/scale.md has the commands."
+            ) from error
+        with client:
+            cluster, archive = Cluster(client, name), _code(Path(folder))
+            plugin = UploadFile(str(archive))  # also for workers that start later
+            for _ in range(ATTEMPTS):  # in each of which a worker may die
+                with suppress(OSError, AttributeError):  # the latter of a client that has lost its scheduler
+                    client.register_plugin(plugin, name="churn")
+                    client.run(_import_from, archive.name, on_error="ignore")
+                    break
+                time.sleep(SETTLING)
+            else:
+                raise StageError(f"{name} is lost: start it again, then run `dvc repro`.")
+            yield cluster
+
+
+def _import_from(archive: str) -> None:
+    """Let a worker, which may have run other code, import the package from an archive that it was given."""
+    others = [
+        path for path in sys.path if re.fullmatch(r"churn-\w+\.zip", Path(path).name) and Path(path).name != archive
+    ]
+    sys.path[:] = [path for path in sys.path if path not in others]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "churn"]:
+        del sys.modules[name]
+
+
+def _code(folder: Path) -> Path:
+    """Return an archive of the package `churn` here, whose name follows from its content."""
+    import zipfile
+
+    root = Path(__file__).resolve().parents[1]
+    made = folder / "churn.zip"
+    with zipfile.ZipFile(made, "w") as file:
+        for path in sorted([root, *(one for one in root.rglob("*") if one.suffix == ".py" or one.is_dir())]):
+            name = path.relative_to(root.parent).as_posix()  # a package without __init__.py needs its folder
+            file.writestr(
+                zipfile.ZipInfo(f"{name}/" if path.is_dir() else name), b"" if path.is_dir() else path.read_bytes()
+            )
+    return made.rename(folder / f"churn-{sha256_of(made)[:16]}.zip")
+
+
+def for_each(function: Callable[..., Result], *fixed: Any, **named: Any) -> Callable[..., Result]:
+    """Return a function of an item alone, which a worker gets with its other arguments."""
+    return partial(function, *fixed, **named)

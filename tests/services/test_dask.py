@@ -1,0 +1,171 @@
+"""The pipeline on a Dask cluster of two workers, with the customers in S3, from fetch to a registered version."""
+
+import contextlib
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from churn.core.dvc_files import hash_of
+from tests.conftest import clone_of_tree
+from tests.servers import BUCKET, S3_KEYS, free_ports, s3_client, s3_server
+
+import duckdb
+import psutil
+import pytest
+
+pytest.importorskip("distributed")
+
+ROWS, KEY = 600_000, 1_500  # the table is wide by its key, and so takes little time
+MEMORY = 750  # MB of each worker
+ESTIMATOR = """xgboost.XGBClassifier
+  parameters: {n_estimators: 60, learning_rate: 0.1, max_depth: 3, min_child_weight: 5}"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """The environment in which S3 has the customers as a folder of Parquet files, and the client finds it."""
+    folder = tmp_path_factory.mktemp("s3")
+    files = tmp_path_factory.mktemp("source") / "customers"
+    with s3_server(folder) as address:
+        source = "read_csv('data/sample/telco_customers.csv', all_varchar = true)"
+        key = f"repeat('x', {KEY}) || lpad((row_number() OVER ())::VARCHAR, 9, '0') AS customerID"
+        rows = f"SELECT {key}, * EXCLUDE (customerID) FROM {source}, range({ROWS // 7_043 + 1}) LIMIT {ROWS}"
+        with duckdb.connect() as database:
+            database.execute(
+                f"COPY ({rows}) TO '{files}' (FORMAT parquet, PER_THREAD_OUTPUT true, ROW_GROUP_SIZE 20480)"
+            )
+        for file in files.iterdir():
+            s3_client(address).put_object(Bucket=BUCKET, Key=f"customers/{file.name}", Body=file.read_bytes())
+        yield {"AWS_ENDPOINT_URL_S3": address, "AWS_DEFAULT_REGION": "us-east-1", **S3_KEYS}
+
+
+class Cluster:
+    """A scheduler and two workers, as a team starts them on other machines."""
+
+    def __init__(self, folder, environment):
+        self.folder, self.environment, self.processes = folder, os.environ | environment, []
+        (port,) = free_ports(1)
+        self.scheduler = f"tcp://127.0.0.1:{port}"
+        self.start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        for _ in range(2):
+            self.start("worker", self.scheduler, "--nthreads", "1", "--memory-limit", f"{MEMORY}MB", "--no-dashboard")
+
+    def start(self, kind, *options):
+        with (self.folder / "log").open("a") as log:
+            command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options]
+            self.processes.append(
+                subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
+            )
+
+    def workers(self):
+        """Return the processes that work, below those that watch them."""
+        watching = (psutil.Process(one.pid) for one in self.processes[1:] if one.poll() is None)
+        return [
+            one for nanny in watching for one in nanny.children() if "resource_tracker" not in " ".join(one.cmdline())
+        ]
+
+    def connections(self):
+        """Return how many clients have asked the scheduler for work."""
+        return (self.folder / "log").read_text().count("Receive client connection")
+
+    def stop(self):
+        for one in [*self.workers(), *self.processes]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, environment):
+    started = Cluster(tmp_path_factory.mktemp("cluster"), environment)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory, cluster, environment):
+    """A clone whose customers are in S3 and whose stages run on the cluster."""
+    clone = clone_of_tree(tmp_path_factory.mktemp("team") / "repository")
+    clone.environment |= environment | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    text = clone.text("params.yaml")
+    head, _, tail = text.partition("  estimator: ")
+    text = f"{head}  estimator: {ESTIMATOR}\n{tail[tail.index('  seed:') :]}"
+    text = text.replace("data/sample/telco_customers.csv", f"s3://{BUCKET}/customers/")
+    compute = {
+        "engine": "dask",
+        "scheduler": cluster.scheduler,
+        "storage": f"s3://{BUCKET}/churn",
+        "partition_rows": 20_000,
+    }
+    text += "\ncompute:\n" + "".join(f"  {name}: {value}\n" for name, value in compute.items())
+    (clone.folder / "params.yaml").write_text(text)
+    clone.replace("dvc.yaml", "      - ${fetch.source} # a file or folder; delete the line if it is a URL\n", "")
+    clone.dvc = lambda *arguments: clone.ok("python", "-m", "dvc", *arguments)
+    clone.dvc("repro", "prepare")
+    clone.ok("python", "-m", "churn", "profile")
+    clone.commit("Describe our customers")
+    clone.first_run = clone.dvc("repro")
+    clone.most_memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
+    return clone
+
+
+def test_a_table_larger_than_a_workers_memory_goes_from_s3_to_a_registered_version(team):
+    """No table is ever whole on the client either: its stages have their libraries in memory, and little more."""
+    assert re.search(r"register: churn version 1 is (champion|candidate)", team.first_run), team.first_run
+    assert [one.name for one in (team.folder / "data/raw/customers.parquet").iterdir()] == ["_manifest.json"]
+    rows = json.loads(team.text("metrics/rows.json"))
+    assert rows["fetched"] == rows["train"] + rows["test"] == ROWS
+    assert ROWS * KEY > MEMORY * 10**6
+    evaluation = json.loads(team.text("metrics/evaluation.json"))
+    low, high = evaluation["intervals"]["roc_auc"]
+    assert evaluation["binning_error"] < (high - low) / 10
+    # The greatest resident size of a process below `dvc repro`, which is that of register with MLflow.
+    assert team.most_memory < ROWS * KEY
+
+
+def interrupted(team, cluster, stage, kill):
+    """Run a stage, and call `kill` when it has asked the scheduler for work; return its exit status and output."""
+    before = cluster.connections()
+    process = team.start(team.folder / "log", "python", "-m", f"stages.{stage}")
+    deadline = time.monotonic() + 300
+    while cluster.connections() == before:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    kill()
+    return process.wait(timeout=600), team.text("log")
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "validate", "train", "evaluate"])
+def test_killing_a_worker_costs_time_and_not_the_result(team, cluster, stage):
+    """Fault in a cluster: a worker of the Dask cluster is killed.
+
+    Another worker does its tasks, and a training starts again: the results have the same bytes.
+    """
+    tables = ("data/raw/customers.parquet", "data/features/train.parquet", "data/predictions/test.parquet")
+    outs = (*tables, "models/churn.skops", "metrics/validation.json", "metrics/evaluation.json")
+    before = {out: hash_of(team.folder / out) for out in outs}
+    status, printed = interrupted(team, cluster, stage, cluster.workers()[0].kill)
+    assert status == 0, printed
+    assert {out: hash_of(team.folder / out) for out in before} == before
+
+
+def test_a_lost_scheduler_is_one_sentence_and_leaves_what_was_there(team, cluster):
+    """Fault in a cluster: the scheduler of the Dask cluster is gone.
+
+    The stage fails with one sentence, and the former table stays: `the Dask scheduler … is lost: start it again`
+    """
+    before = hash_of(team.folder / "data/features/train.parquet")
+    status, printed = interrupted(team, cluster, "prepare", cluster.processes[0].kill)
+    assert status == 1
+    assert f"prepare: the Dask scheduler {cluster.scheduler} is lost: start it again, then run `dvc repro`." in printed
+    assert "Traceback" not in printed
+    assert hash_of(team.folder / "data/features/train.parquet") == before
+    assert not [*(team.folder / "data/features").glob(".*")]
+    done = team.run("python", "-m", "stages.prepare")
+    assert done.returncode == 1
+    assert f"nothing answers at {cluster.scheduler}, which is compute.scheduler in params.yaml" in done.stdout

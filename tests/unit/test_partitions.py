@@ -1,0 +1,308 @@
+"""A table of partitions gives the same results as the one file: one implementation of each rule, feature and metric.
+
+Dask itself is not needed here: its cluster is stood in for by one that runs the tasks in this process.
+"""
+
+import json
+import pickle
+import shutil
+from contextlib import contextmanager
+from functools import reduce
+
+import churn.data.partitioning
+import churn.data.splitting
+from churn.config.params import Compute, Fetch, Prepare
+from churn.core.errors import StageError
+from churn.core.files import replacing, sha256_of
+from churn.core.partitions import first_files, local_file, partitions_of, store, write_manifest
+from churn.data.featuring import to_arrow
+from churn.data.partitioning import partitioned_snapshot
+from churn.data.reducing import PartitionedViews
+from churn.data.snapshot import snapshot
+from churn.data.splitting import split_partitions
+from churn.data.tables import split_snapshot
+from churn.evaluation.holdout import evaluation_of
+from churn.evaluation.metrics import Outcomes, Weights, all_metrics, as_json, roc_auc
+from churn.evaluation.partitioned import (
+    binning_error,
+    count_partitions,
+    entries_of,
+    evaluation_of_counts,
+    score_partitions,
+)
+from churn.modeling.model import model_frame, reproducible_bytes
+from churn.modeling.training import build_model
+from churn.quality.feature_checks import feature_findings
+from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
+from churn.quality.profile import profile_of
+from churn.quality.row_checks import table_findings
+from tests.conftest import ROOT, make_customers
+from tests.frozen import copy_of
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+ROWS = 3_000
+
+
+class InThisProcess:
+    """A cluster that sends each task and each result through a pickle, as Dask does, and runs it here."""
+
+    def map(self, function, items, ahead=None):
+        return [pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))(item))) for item in items]
+
+    def reduce(self, function, items, combine):
+        return reduce(combine, self.map(function, items))
+
+    def workers(self):
+        return ["tcp://127.0.0.1:1"]
+
+    def wait_for(self, count):
+        return self.workers()[:count]
+
+    def on_worker(self, function, worker, **arguments):
+        return function(**arguments)
+
+    def together(self, tasks):
+        return [function(item) for _, function, item in tasks]
+
+
+@pytest.fixture(autouse=True)
+def cluster(monkeypatch):
+    @contextmanager
+    def connected(compute):
+        yield InThisProcess()
+
+    for module in (churn.data.partitioning, churn.data.splitting):
+        monkeypatch.setattr(module, "connected", connected)
+    return InThisProcess()
+
+
+def partitioned(frame, folder, contract, parts=3):
+    """Write customers as so many partitions by a hash of the key, and return the folder."""
+    frame = frame.sort_values(contract.key)
+    number = pd.util.hash_array(frame[contract.key].str.strip().to_numpy(object)) % parts
+    made = []
+    for part in range(parts):
+        pq.write_table(to_arrow(frame[number == part], contract), folder.with_suffix(".made"))
+        made.append(store(folder.with_suffix(".made"), folder, part, int((number == part).sum()), None))
+    write_manifest(folder, made)
+    return folder
+
+
+def both(contract, tmp_path, train, test):
+    """Yield the tables in the views of one file each, then in those of three partitions."""
+    with duckdb.connect() as database:
+        for name, frame in (("train", train), ("test", test), ("fetched", pd.concat([train, test]))):
+            pq.write_table(to_arrow(frame.sort_values(contract.key), contract), tmp_path / f"{name}.parquet")
+            database.execute(f"CREATE VIEW {name} AS FROM '{tmp_path / name}.parquet'")
+        yield database
+    tables = {
+        name: partitioned(frame, tmp_path / f"{name}.parts", contract)
+        for name, frame in (("train", train), ("test", test), ("fetched", pd.concat([train, test])))
+    }
+    yield PartitionedViews(InThisProcess(), tables)
+
+
+def faulty(contract):
+    """Customers with several faults, some of which only a look at all rows finds."""
+    frame = make_customers(contract, ROWS, seed=3).sample(frac=1, random_state=0)
+    frame.loc[frame.index[:40], "contract"] = "month-to-month "
+    frame.loc[frame.index[40:700], "monthly_charges"] = 55.55
+    frame.loc[frame.index[700:740], "tenure_months"] = -1
+    frame.loc[frame.index[:30], "customer_id"] = frame.loc[frame.index[:30], "customer_id"] + " "
+    return frame.iloc[: ROWS * 4 // 5], frame.iloc[ROWS * 4 // 5 :]
+
+
+def test_each_check_finds_the_same_in_partitions(contract, tmp_path):
+    found = []
+    for database in both(contract, tmp_path, *faulty(contract)):
+        profile = profile_of(database, contract)
+        reference = profile_of(database, contract, profile)
+        rules = [one for table in ("train", "test") for one in table_findings(database, table, contract)]
+        rules += [*lookalike_findings(database, contract), *outcome_findings(database, contract)]
+        findings, notes = feature_findings(database, contract, reference, profile)
+        found.append(
+            (
+                [(one.table, one.rule, one.column, one.count, one.sentence) for one in (*rules, *findings)],
+                [*notes, *key_notes(database, contract)],
+                {name: (one.missing, one.mean, one.std, one.spikes) for name, one in profile.features.items()},
+            )
+        )
+        assert any(one.spikes for one in profile.features.values())
+    assert {rule for _, rule, *_ in found[0][0]} >= {"values", "range", "blank"}
+    assert found[0] == found[1]
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A query over customers of the sample, in an order of their own, and its settings."""
+    table = pd.read_csv(ROOT / "data/sample/telco_customers.csv", dtype=str, keep_default_na=False).sample(
+        frac=1, random_state=0
+    )
+    table.to_parquet(tmp_path / "source.parquet", index=False)
+    shutil.copy(copy_of("source.sql"), tmp_path / "source.sql")
+    return Fetch(
+        source=str(tmp_path / "source.parquet"), query=str(tmp_path / "source.sql"), as_of=None, timeout_minutes=1.0
+    )
+
+
+def test_a_snapshot_in_partitions_has_the_same_rows_whatever_the_pieces(source, contract, tmp_path, monkeypatch):
+    snapshot(source, contract, tmp_path / "one.parquet")
+    whole = pq.read_table(tmp_path / "one.parquet")
+    compute = Compute(engine="dask", partition_rows=2_500)
+    assert partitioned_snapshot(source, contract, tmp_path / "parts", compute) == len(whole) == 7_043
+    files = [local_file(one, tmp_path) for one in partitions_of(tmp_path / "parts")]
+    assert len(files) == 3
+    assert sorted(map(str, (tmp_path / "parts").iterdir())) == [*map(str, [tmp_path / "parts/_manifest.json", *files])]
+    tables = [pq.read_table(file) for file in files]
+    keys = [table["customer_id"].to_pylist() for table in tables]
+    assert [*map(sorted, keys)] == keys
+    together = pd.concat([table.to_pandas() for table in tables]).sort_values("customer_id", ignore_index=True)
+    assert together.equals(whole.to_pandas())
+    table = pd.read_parquet(source.source).sample(frac=1, random_state=1)
+    table.to_parquet(source.source, index=False)
+    partitioned_snapshot(source, contract, tmp_path / "again", compute)
+    assert sha256_of(tmp_path / "again") == sha256_of(tmp_path / "parts")
+
+
+def test_one_partition_is_the_file_of_this_machine(source, contract, tmp_path):
+    snapshot(source, contract, tmp_path / "one.parquet")
+    partitioned_snapshot(source, contract, tmp_path / "parts", Compute(engine="dask"))
+    (only,) = partitions_of(tmp_path / "parts")
+    assert only.sha256 == sha256_of(tmp_path / "one.parquet")
+
+
+def test_the_split_of_partitions_has_the_same_customers_on_either_side(source, contract, tmp_path):
+    settings, compute = Prepare(holdout_share=0.2, salt="churn", drop={}), Compute(engine="dask", partition_rows=2_500)
+    snapshot(source, contract, tmp_path / "one.parquet")
+    partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    counts = split_snapshot(tmp_path / "one.parquet", settings, contract, (tmp_path / "train", tmp_path / "test"))
+    tables = (tmp_path / "train.parts", tmp_path / "test.parts")
+    added = split_partitions(tmp_path / "parts", settings, contract, tables, compute)
+    assert {name: added[name] for name in ("fetched", "train", "test", "dropped")} == {
+        name: counts[name] for name in ("fetched", "train", "test", "dropped")
+    }
+    for single, parts in zip(("train", "test"), tables, strict=True):
+        rows = pd.concat([pd.read_parquet(one.url) for one in partitions_of(parts)])
+        expected = pd.read_parquet(tmp_path / single)
+        assert rows.sort_values("customer_id", ignore_index=True).equals(expected)
+
+
+def test_counted_rows_have_the_metrics_of_the_single_ones(params):
+    random = np.random.default_rng(0)
+    scores = random.choice(np.linspace(0.02, 0.98, 40), 4_000)
+    labels, inside = (random.random(4_000) < scores).astype(float), random.random(4_000) < 0.3
+    frame = pd.DataFrame({"inside": inside, "label": labels, "score": scores})
+    counted = frame.groupby([*frame]).size().reset_index(name="rows")
+    given = Outcomes(counted["label"].to_numpy(), Weights(counted["rows"].to_numpy(float)))
+    for rows, entries in ((None, None), (inside, counted["inside"].to_numpy())):
+        single = as_json(all_metrics(labels, scores, params.evaluate, rows))
+        together = as_json(all_metrics(given, counted["score"].to_numpy(), params.evaluate, entries))
+        assert together == {
+            name: pytest.approx(value, abs=2e-6) if name != "intervals" else value for name, value in single.items()
+        } | {"intervals": {name: pytest.approx(ends, abs=2e-6) for name, ends in single["intervals"].items()}}
+
+
+@pytest.fixture
+def scored(contract, tmp_path):
+    """A model as bytes, and a holdout in three partitions."""
+    customers = make_customers(contract, ROWS, seed=5)
+    model = build_model(HistGradientBoostingClassifier(max_iter=20, random_state=0), contract)
+    table = to_arrow(customers, contract)
+    model.fit(model_frame(table, contract), customers[contract.label])
+    return model, customers, partitioned(customers, tmp_path / "test.parts", contract)
+
+
+def test_the_evaluation_of_partitions_is_that_of_all_rows(scored, contract, params, cluster, tmp_path):
+    model, customers, holdout = scored
+    predictions = tmp_path / "predictions"
+    found = score_partitions(cluster, reproducible_bytes(model), contract, None, (holdout, predictions))
+    counted, names = count_partitions(cluster, found, (holdout, predictions), params.evaluate, contract)
+    features = model_frame(to_arrow(customers, contract), contract)
+    scores = model.predict_proba(features)[:, 1]
+    expected = evaluation_of(features, customers[contract.label], scores, params.evaluate, contract)
+    assert evaluation_of_counts(counted, names, params.evaluate) == expected | {"binning_error": 0.0}
+    assert sum(one.rows for one in partitions_of(predictions)) == ROWS
+
+
+def test_few_bins_move_the_roc_auc_by_no_more_than_their_error(scored, contract, params, tmp_path, monkeypatch):
+    (model, customers, holdout), cluster = scored, InThisProcess()
+    features = model_frame(to_arrow(customers, contract), contract)
+    labels, scores = customers[contract.label].to_numpy(float), model.predict_proba(features)[:, 1]
+    exact = roc_auc(labels, scores)
+    monkeypatch.setattr("churn.evaluation.partitioned.BINS", 60)
+    found = score_partitions(cluster, reproducible_bytes(model), contract, None, (holdout, tmp_path / "predictions"))
+    tables = (holdout, tmp_path / "predictions")
+    counted, _ = count_partitions(cluster, found, tables, params.evaluate, contract)
+    given, middle, _ = entries_of(counted)
+    off = abs(roc_auc(given.labels, middle, given.customers).value - exact.value)
+    assert 0 < off <= binning_error(counted) < (exact.high - exact.low) / 2
+
+
+def test_a_partition_with_other_bytes_is_read_by_nobody(contract, tmp_path):
+    """Fault in a cluster: a partition in the storage is another one than its manifest names, or is gone.
+
+    The stage fails and names it: `… is missing or has other bytes than its manifest names`
+    """
+    table = partitioned(make_customers(contract, 300), tmp_path / "table", contract)
+    first, second, _ = partitions_of(table)
+    assert local_file(first, tmp_path)
+    (tmp_path / "table/part-00000.parquet").write_bytes(b"PAR1")
+    (tmp_path / "table/part-00001.parquet").unlink()
+    for one in (first, second):
+        with pytest.raises(StageError, match="is missing or has other bytes than its manifest names"):
+            local_file(one, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"partitions": []}, {"partitions": [{"url": "part-00000.parquet"}]}, {"partitions": [1]}]
+)
+def test_a_manifest_that_no_stage_wrote_is_refused(content, tmp_path):
+    (tmp_path / "_manifest.json").write_text(json.dumps(content))
+    with pytest.raises(StageError, match=r"_manifest.json is not what a stage writes"):
+        partitions_of(tmp_path)
+
+
+def test_a_folder_appears_when_all_of_it_is_there_and_replaces_a_file(tmp_path):
+    table = tmp_path / "table.parquet"
+    table.write_text("of this machine")
+
+    def interrupted():
+        with replacing(table) as tmp:
+            write_manifest(tmp, [])
+            raise StageError("a worker fails")
+
+    with pytest.raises(StageError):
+        interrupted()
+    assert table.read_text() == "of this machine"
+    assert [one.name for one in tmp_path.iterdir()] == ["table.parquet"]
+    with replacing(table) as tmp:
+        write_manifest(tmp, [])
+    assert [one.name for one in table.iterdir()] == ["_manifest.json"]
+
+
+def test_the_first_partitions_are_taken_until_they_have_so_many_rows(contract, tmp_path):
+    table = partitioned(make_customers(contract, 300), tmp_path / "table", contract)
+    rows = [one.rows for one in partitions_of(table)]
+    assert len(first_files(table, 1, tmp_path)) == 1
+    assert len(first_files(table, rows[0], tmp_path)) == 1
+    assert len(first_files(table, rows[0] + 1, tmp_path)) == 2
+    assert len(first_files(table, 10**9, tmp_path)) == 3
+    assert first_files(tmp_path / "one.parquet", 1, tmp_path) == [tmp_path / "one.parquet"]
+
+
+def test_a_storage_keeps_a_partition_under_its_hash_and_writes_it_once(tmp_path):
+    storage = tmp_path / "shared/churn"
+    made = []
+    for _ in range(2):
+        (tmp_path / "made").write_bytes(b"PAR1")
+        made.append(store(tmp_path / "made", tmp_path / "table", 0, 1, str(storage)))
+    assert made[0] == made[1]
+    assert [one.name for one in storage.iterdir()] == [f"{made[0].sha256}.parquet"]
+    write_manifest(tmp_path / "table", made[:1])
+    assert partitions_of(tmp_path / "table") == made[:1]
