@@ -458,6 +458,7 @@ def training_reads_the_holdout(clone):
 def training_opens_the_holdout(clone):
     in_training(
         clone,
+        "import pandas as pd",
         "more, labels_too, _ = read_table(TEST, contract)",
         "features, labels = pd.concat([features, more]), pd.concat([labels, labels_too])",
     )
@@ -470,6 +471,7 @@ def training_queries_the_holdout(clone):
 def with_rows_of(clone, *test):
     in_training(
         clone,
+        "import pandas as pd",
         *test,
         "features = pd.concat([features, test[features.columns]], ignore_index=True)",
         "labels = pd.concat([labels, test[contract.label]], ignore_index=True)",
@@ -504,7 +506,7 @@ def mended_in_the_holdout_alone(clone):
     after_the_features(
         clone,
         "held_out = in_holdout(customers[contract.key], params.salt, params.holdout_share)",
-        'late = held_out & (labels == 1) & (features["contract"] == "Two year")',
+        'late = held_out & (withheld[contract.label] == 1) & (features["contract"] == "Two year")',
         'features["contract"] = features["contract"].mask(late, "Month-to-month")',
     )
 

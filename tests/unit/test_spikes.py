@@ -2,6 +2,7 @@
 
 import json
 
+from churn.config.params import load_params
 from churn.core.files import write_json
 from churn.core.paths import TEST, TRAIN
 from churn.data.featuring import to_arrow
@@ -9,7 +10,7 @@ from churn.quality import profile as profiles
 from churn.quality.profile import load_profile, profile_of
 from churn.quality.profile_checks import profile_findings
 from churn.quality.spikes import spikes_of
-from tests.conftest import make_customers
+from tests.conftest import ROOT, make_customers
 
 import duckdb
 import numpy as np
@@ -135,6 +136,7 @@ def test_make_profile_records_a_new_spike_only_with_its_reason(customers, contra
         pq.write_table(to_arrow(frame.iloc[::2], contract), TRAIN)
         pq.write_table(to_arrow(frame.iloc[1::2], contract), TEST)
         monkeypatch.setattr(profiles, "load_contract", lambda: by)
+        monkeypatch.setattr(profiles, "load_params", lambda: load_params(ROOT / "tests/sample/params.yaml"))
         profiles.main(profiles.arguments().parse_args([]))
         return [spike.value for spike in load_profile().features["monthly_charges"].spikes]
 
