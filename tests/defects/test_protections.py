@@ -80,7 +80,7 @@ PROTECTIONS = [
     (
         "a model holds types that are known",
         "trust: a model that brings code of its own",
-        '("__main__.as_it_is", *ORIGINAL)',
+        '("churn.modeling.training.as_it_is", *ORIGINAL)',
     ),
     ("a library reads its file after the check", "trust: trees of another objective"),
 ]
