@@ -123,7 +123,6 @@ def _refuse_other(path: Path, partition: Partition) -> None:
         raise StageError(f"{partition.url} is missing or has other bytes than its manifest names: {AGAIN}.")
 
 
-@cache
 def s3_files() -> Any:
     """Return S3 as a file system of fsspec, with the credentials that open the DVC remote."""
     import s3fs

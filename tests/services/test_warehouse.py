@@ -14,9 +14,9 @@ import time
 from contextlib import closing, contextmanager, suppress
 from datetime import date
 
+import churn.core.partitions
 import churn.data.sources.adbc
 import churn.data.sources.postgresql
-import churn.data.sources.s3
 from churn.config.params import Fetch
 from churn.core.errors import StageError
 from churn.data.snapshot import snapshot
@@ -563,7 +563,7 @@ def test_an_s3_server_that_falls_silent_is_given_up_in_time_and_leaves_the_forme
     source, sql = f"s3://{BUCKET}/one.parquet", (copy_of("source.sql")).read_text()
     target = fetched(source, sql)
     before = target.read_bytes()
-    monkeypatch.setitem(churn.data.sources.s3.LIMITS, "read_timeout", 0.5)
+    monkeypatch.setitem(churn.core.partitions.LIMITS, "read_timeout", 0.5)
     for after, said in (
         (0, "cannot be read: the answer does not come in time"),
         (20_000, "was lost half way: run it again"),
