@@ -3,7 +3,6 @@
 import hashlib
 import re
 import struct
-import subprocess
 import sys
 import zipfile
 
@@ -18,8 +17,8 @@ from churn.modeling.boosting import BoostedTrees
 from churn.modeling.encoding import categories, encoded
 from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, rows_seen, save_model
 from churn.modeling.training import build_classifier, build_model, fit
-from tests.conftest import ROOT, make_customers
-from tests.frozen import SAMPLE
+from tests.conftest import make_customers
+from tests.training import digests_elsewhere, frame_of
 
 import numpy as np
 import pandas as pd
@@ -34,11 +33,6 @@ CHECKS = {LIGHTGBM: lightgbm_file.check, XGBOOST: xgboost_file.check}
 def unfitted(contract, estimator, **parameters):
     settings = Train(estimator=estimator, parameters={"n_estimators": 20} | parameters, seed=1)
     return build_model(build_classifier(settings), contract)
-
-
-def frame_of(contract, rows=600, seed=0):
-    customers = make_customers(contract, rows, seed)
-    return model_frame(to_arrow(customers, contract), contract), customers["churn"]
 
 
 def trained(contract, estimator, **parameters):
@@ -72,33 +66,8 @@ def test_fewer_rows_than_the_table_has_are_what_the_model_s_file_has(estimator, 
 
 @BOTH
 def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_threads(estimator, contract, tmp_path):
-    program = (
-        "import hashlib, sys, tests.frozen;"
-        "import pandas as pd;"
-        "from churn.config.contract import load_contract;"
-        "from churn.config.params import Train;"
-        "from churn.modeling.model import reproducible_bytes;"
-        "from churn.modeling.training import build_classifier, build_model, fit;"
-        "contract, features = load_contract(), pd.read_pickle(sys.argv[1]);"
-        "labels = features.pop(contract.label);"
-        "sampled = {'n_estimators': 20, 'subsample': 0.5, 'colsample_bytree': 0.5};"
-        f"train = Train(estimator={estimator!r}, parameters=sampled, seed=1);"
-        "model = fit(build_model(build_classifier(train), contract), features, labels, len(features));"
-        "print(hashlib.sha256(reproducible_bytes(model)).hexdigest())"
-    )
-    features, labels = frame_of(contract)
-    features.assign(**{contract.label: labels}).to_pickle(tmp_path / "features.pickle")
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", program, tmp_path / "features.pickle"],
-            cwd=SAMPLE,
-            env={"OMP_NUM_THREADS": threads, "PYTHONHASHSEED": threads, "PYTHONPATH": str(ROOT)},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-        for threads in ("1", "3")
-    }
+    sampled = {"n_estimators": 20, "subsample": 0.5, "colsample_bytree": 0.5}
+    digests = digests_elsewhere(contract, tmp_path, estimator, sampled, ("1", "3"))
     model = trained(contract, estimator, subsample=0.5, colsample_bytree=0.5)
     assert digests == {hashlib.sha256(reproducible_bytes(model)).hexdigest()}
 

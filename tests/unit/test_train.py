@@ -1,5 +1,4 @@
 import io
-import subprocess
 import sys
 import warnings
 import zipfile
@@ -14,8 +13,8 @@ from churn.evaluation.holdout import scores_of
 from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, rows_seen, save_model
 from churn.modeling.training import build_classifier, build_model, fit
 from stages.train import refuse_holdout
-from tests.conftest import ROOT, make_customers
-from tests.frozen import SAMPLE
+from tests.conftest import make_customers
+from tests.training import digests_elsewhere, frame_of
 
 import numpy as np
 import pandas as pd
@@ -30,11 +29,6 @@ LOGISTIC = "sklearn.linear_model.LogisticRegression"
 
 def settings(estimator=BOOSTING, **parameters) -> Train:
     return Train(estimator=estimator, parameters=parameters, seed=1)
-
-
-def frame_of(contract, rows=600):
-    customers = make_customers(contract, rows)
-    return model_frame(to_arrow(customers, contract), contract), customers["churn"]
 
 
 def trained(contract, estimator=BOOSTING, **parameters):
@@ -264,32 +258,7 @@ def test_the_model_file_is_no_pickle_and_holds_no_trace_of_time_or_memory(contra
 
 
 def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_threads(contract, tmp_path):
-    program = (
-        "import hashlib, sys, tests.frozen;"
-        "import pandas as pd;"
-        "from churn.config.contract import load_contract;"
-        "from churn.config.params import Train;"
-        "from churn.modeling.model import reproducible_bytes;"
-        "from churn.modeling.training import build_classifier, build_model, fit;"
-        "contract, features = load_contract(), pd.read_pickle(sys.argv[1]);"
-        "labels = features.pop(contract.label);"
-        f"train = Train(estimator={BOOSTING!r}, parameters={{'max_iter': 30}}, seed=1);"
-        "model = fit(build_model(build_classifier(train), contract), features, labels, len(features));"
-        "print(hashlib.sha256(reproducible_bytes(model)).hexdigest())"
-    )
-    features, labels = frame_of(contract)
-    features.assign(**{contract.label: labels}).to_pickle(tmp_path / "features.pickle")
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", program, tmp_path / "features.pickle"],
-            cwd=SAMPLE,
-            env={"OMP_NUM_THREADS": threads, "PYTHONHASHSEED": threads, "PYTHONPATH": str(ROOT)},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for threads in ("1", "2")
-    }
+    digests = digests_elsewhere(contract, tmp_path, BOOSTING, {"max_iter": 30}, ("1", "2"))
     assert len(digests) == 1
 
 
