@@ -40,6 +40,32 @@ WAITING, SETTLING, ATTEMPTS = 60, 2, 3  # seconds, and times
 INSTALL = "`uv pip install --require-hashes -r requirements-dask.txt` installs it, here and on the workers"
 
 
+class Map(Protocol):
+    """Whatever runs a function on each partition, and combines small results."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return the function of each item, in their order."""
+
+    def reduce(
+        self, function: Callable[[Item], Result], items: Iterable[Item], combine: Callable[[Result, Result], Result]
+    ) -> Result:
+        """Return the functions of all items, combined in the order of the items."""
+
+
+class Here:
+    """One partition after another in this process, where no worker is trusted: the report."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return the function of each item, in their order."""
+        return [function(item) for item in items]
+
+    def reduce(
+        self, function: Callable[[Item], Result], items: Iterable[Item], combine: Callable[[Result, Result], Result]
+    ) -> Result:
+        """Return the functions of all items, combined in the order of the items."""
+        return reduce(combine, map(function, items))
+
+
 class Cluster:
     """The workers of a Dask cluster, as a map over partitions and its reduction."""
 
