@@ -101,13 +101,17 @@ def _sorted(piece: tuple[int, Partition], made: Snapshot) -> Partition:
         with pq.ParquetFile(local_file(given, scratch())) as file:
             rows = load_typed(database, _at_least_one(file), made.contract, made.params, made.sql)
         group = max(LEAST_GROUP, rows // BUCKETS // LEAST_GROUP * LEAST_GROUP)
-        customer = folded(f"{identifier(made.contract.customer)}::VARCHAR")  # so that lookalikes meet
         database.execute(
-            f"COPY (SELECT md5_number_lower({customer})::UBIGINT AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
+            f"COPY (SELECT {hash_of_customer(made.contract)} AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
             f" FROM customers ORDER BY {HASH}) TO {literal(str(target))}"
             f" (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {group})"
         )
     return store(target, made.folder / "sorted", number, rows, made.storage)
+
+
+def hash_of_customer(contract: Contract) -> str:
+    """Return the SQL of the hash by which a customer's rows are in a partition, equal for keys that look alike."""
+    return f"md5_number_lower({folded(f'{identifier(contract.customer)}::VARCHAR')})::UBIGINT"
 
 
 def _at_least_one(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:

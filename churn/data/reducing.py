@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.config.params import Compute
-from churn.core.cluster import Cluster, connected, for_each, scratch
+from churn.core.cluster import Map, connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.partitions import Partition, local_file, partitions_of
 from churn.data.duckdb_helpers import columns_of, identifier, literal, parquet_views
@@ -30,9 +30,9 @@ TOGETHER = 4_000_000  # hashes of values, of 8 bytes, that the client compares a
 
 @dataclass(frozen=True)
 class PartitionedViews:
-    """Views of the partitions of some tables, which have as many of them, on the workers of a cluster."""
+    """Views of the partitions of some tables, which have equally many, on workers or in this process."""
 
-    cluster: Cluster
+    cluster: Map
     tables: Mapping[str, Path]
     views: dict[str, str] = field(default_factory=dict)  # the SQL of the views that `defined` adds
 

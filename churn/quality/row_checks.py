@@ -147,13 +147,10 @@ def table_findings(database: Database, table: str, contract: Contract) -> Iterat
             counts = [f"count(*) FILTER (WHERE {rule.violated})" for rule in some]
             counts += [f"count({relation.sql})" for relation in relations.values()]
             found = totals(database, f"SELECT {', '.join(counts)} FROM {numbered}")
-            counted = found[: len(some)]
-            if contract.group:  # partitions follow the customer, so rows of two customers may share a key
-                counted = [
-                    count + in_several(database, table, rule.column) if rule.rule == "unique" else count
-                    for rule, count in zip(some, counted, strict=True)
-                ]
-            broken += counted
+            for rule, count in zip(some, found[: len(some)], strict=True):
+                # Partitions follow the customer, so two customers' rows with one key are in two partitions.
+                apart = contract.group is not None and rule.rule == "unique"
+                broken.append(count + in_several(database, table, rule.column) if apart else count)
             tested |= zip(relations, found[len(some) :], strict=True)
     except duckdb.Error as error:
         for rule in rules:
