@@ -7,7 +7,6 @@ without the rows that main has trained on.
 """
 
 import configparser
-import json
 import os
 import shutil
 import subprocess
@@ -18,9 +17,9 @@ from pathlib import Path
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import load_params, write_value
-from churn.core.dvc_files import hash_of
+from churn.core.dvc_files import copy_cached, hash_of
 from churn.core.errors import StageError
-from churn.core.files import JSON_LENGTH, delete, read_text, sha256_of
+from churn.core.files import delete, sha256_of
 from churn.core.git import git
 from churn.core.paths import LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
 from churn.data.split import among
@@ -133,27 +132,13 @@ def _restored(folder: Path, stage: str) -> bool:
             if not path.resolve().is_relative_to(folder.resolve()):
                 return False
             if not out.in_git:
-                _copy(cache, out.md5, path)
+                copy_cached(cache, out.md5, path)
             if hash_of(path) != out.md5:  # of the copy, because the cache could change after a check
                 delete(path)
                 return False
-    except (OSError, configparser.Error, ValueError, LookupError, TypeError, StageError):
+    except (OSError, configparser.Error, UnicodeDecodeError, StageError):
         return False
     return True
-
-
-def _copy(cache: Path, md5: str, path: Path) -> None:
-    """Copy a file, or a folder of partitions, from DVC's cache. Raises OSError or StageError where it is not there."""
-    cached = cache / md5[:2] / md5[2:]
-    if not md5.endswith(".dir"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cached, path)
-        return
-    for one in json.loads(read_text(cached, JSON_LENGTH)):
-        name = str(one["relpath"])
-        if Path(name).name != name:
-            raise StageError(f"{cached} names {name}, which no stage writes")
-        _copy(cache, str(one["md5"]), path / name)
 
 
 def _upto(stage: str) -> tuple[str, ...]:
