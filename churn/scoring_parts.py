@@ -61,7 +61,7 @@ def score_on_workers(  # noqa: PLR0913  # as score, and where
         replacing(rejected) as other,
         connected(compute) as cluster,
     ):
-        # Apart, because these objects are deleted, and one of the snapshot may have the same bytes and so the same name.
+        # Apart, because these objects are deleted: one of the snapshot with the same bytes has the same name.
         apart = compute.storage and f"{compute.storage.rstrip('/')}/scoring"
         made = Snapshot(params.fetch, contract, "", tmp.absolute() / "customers", apart)
         given: list[Partition] = []
@@ -98,7 +98,8 @@ def _hashed(piece: tuple[int, Partition], made: Snapshot) -> Partition:
         database.execute(
             f"COPY (SELECT md5_number_lower({folded(text)})::UBIGINT AS {HASH}, * FROM {literal(str(source))}"
             f" ORDER BY {HASH}) TO {literal(str(target))}"
-            f" (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {max(LEAST_GROUP, given.rows // 64)})"
+            f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION lz4,"
+            f" ROW_GROUP_SIZE {max(LEAST_GROUP, given.rows // 64)})"
         )
     return store(target, made.folder / "sorted", number, given.rows, made.storage)
 

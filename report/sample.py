@@ -64,7 +64,7 @@ def sampled(table: Path, contract: Contract) -> Path:
         source = f"read_parquet([{', '.join(literal(str(one)) for one in files)}])"
         database.execute(
             f"COPY (SELECT * FROM {source}{within} ORDER BY {identifier(contract.key)}) TO {literal(str(tmp))}"
-            f" (FORMAT parquet, COMPRESSION zstd{f', KV_METADATA {{{kept}}}' if kept else ''})"
+            f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd{f', KV_METADATA {{{kept}}}' if kept else ''})"
         )
     return target
 

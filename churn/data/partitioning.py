@@ -119,7 +119,7 @@ def _sorted(piece: tuple[int, Partition], made: Snapshot) -> Partition:
         database.execute(
             f"COPY (SELECT {hash_of_customer(made.contract)} AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
             f" FROM customers ORDER BY {HASH}) TO {literal(str(target))}"
-            f" (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {group})"
+            f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION lz4, ROW_GROUP_SIZE {group})"
         )
     return store(target, made.folder / "sorted", number, rows, made.storage)
 

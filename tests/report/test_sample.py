@@ -101,7 +101,7 @@ def test_a_table_in_one_file_and_few_partitions_are_no_sample(here, tmp_path):
 
 
 def test_all_partitions_are_checked_though_the_models_are_compared_on_the_first(here, monkeypatch):
-    """Fault in a branch: a row of the last partition has another label than in the snapshot, or breaks the contract."""
+    """In the last partition, a row has another label than in the snapshot, and a row breaks the contract."""
     monkeypatch.setattr("report.sample.CUSTOMERS", 1)
     prepare, contract = load_params().prepare, load_contract()
     assert [*table_faults(prepare, contract)] == []
@@ -118,7 +118,6 @@ def test_all_partitions_are_checked_though_the_models_are_compared_on_the_first(
 
 
 def test_a_held_out_customer_in_another_partition_of_the_training_table_is_found(here):
-    """Fault in a branch: a customer of the holdout is trained on, in a partition that is not the customer's."""
     held_out = pd.read_parquet(partitions_of(TEST)[0].url)
     rewritten(TRAIN, -1, lambda frame: pd.concat([frame, held_out[:1]]).sort_values("customer_id"))
     assert [*table_faults(load_params().prepare, load_contract())] == [

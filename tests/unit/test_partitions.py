@@ -14,6 +14,7 @@ import churn.data.splitting
 import churn.features
 from churn.config.contract import load_contract
 from churn.config.params import METRICS, Compute, Fetch, Prepare, Slices
+from churn.core.cluster import refuse_others, versions
 from churn.core.errors import StageError
 from churn.core.files import replacing, sha256_of
 from churn.core.partitions import first_files, local_file, partitions_of, store, write_manifest
@@ -420,6 +421,66 @@ def test_the_first_partitions_are_taken_until_they_have_so_many_rows(contract, t
     assert len(first_files(table, rows[0] + 1, tmp_path)) == 2
     assert len(first_files(table, 10**9, tmp_path)) == 3
     assert first_files(tmp_path / "one.parquet", 1, tmp_path) == [tmp_path / "one.parquet"]
+
+
+def test_a_worker_with_another_version_than_the_client_is_refused_by_name():
+    """Fault in a cluster: a worker has another version of Python or of a library than the client.
+
+    The stage fails before it reads a row: `the worker … has pandas 2.3.0 and not 3.1.0, as this machine has`
+    """
+    here = versions()
+    refuse_others({"tcp://10.0.0.6:1": dict(here)}, here)
+    with pytest.raises(StageError) as found:
+        refuse_others({"tcp://10.0.0.6:1": here | {"pandas": "2.3.0"}}, here)
+    assert str(found.value).startswith(
+        f"the worker tcp://10.0.0.6:1 has pandas 2.3.0 and not {here['pandas']}, as this machine has: install"
+    )
+
+
+def test_so_small_partitions_that_no_manifest_names_them_are_refused(source, contract, tmp_path, monkeypatch):
+    monkeypatch.setattr("churn.data.partitioning.MOST", 5)
+    compute = Compute(engine="dask", partition_rows=1_000)
+    with pytest.raises(StageError, match="which makes 8 partitions, and a manifest names 5 at most: raise it"):
+        partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_customer_with_more_rows_than_a_partition_stays_in_one(source, contract, tmp_path):
+    """All rows of a customer are in one partition, so the split keeps them together, however many there are."""
+    table = pd.read_parquet(source.source)
+    table["customerID"] = np.where(np.arange(len(table)) % 3, "one-customer", table["customerID"])
+    table.to_parquet(source.source, index=False)
+    partitioned_snapshot(source, contract, tmp_path / "parts", Compute(engine="dask", partition_rows=1_000))
+    files = [local_file(one, tmp_path) for one in partitions_of(tmp_path / "parts")]
+    rows = [sum(key == "one-customer" for key in pq.read_table(file)["customer_id"].to_pylist()) for file in files]
+    assert len(files) == 8
+    assert sorted(rows)[-2:] == [0, int((table["customerID"] == "one-customer").sum())]
+
+
+def test_a_storage_that_fails_mid_write_leaves_the_former_table(source, contract, tmp_path, monkeypatch):
+    """Fault in a cluster: the storage fails while partitions are written.
+
+    The stage fails, and the former table stays: no manifest names what is not there.
+    """
+    compute = Compute(engine="dask", partition_rows=2_500)
+    partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    before, calls = sha256_of(tmp_path / "parts"), []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) > 4:
+            raise OSError(5, "the storage is gone")
+        return store(*arguments)
+
+    monkeypatch.setattr(churn.data.partitioning, "store", failing)
+    with pytest.raises(OSError, match="the storage is gone"):
+        partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    assert sha256_of(tmp_path / "parts") == before
+    assert [local_file(one, tmp_path) for one in partitions_of(tmp_path / "parts")]
+    assert not [*tmp_path.glob(".*")]
+    monkeypatch.setattr(churn.data.partitioning, "store", store)  # back again, and files of the failed tasks are left
+    partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    assert sha256_of(tmp_path / "parts") == before
 
 
 def test_a_storage_keeps_a_partition_under_its_hash_and_writes_it_once(tmp_path):
