@@ -57,7 +57,8 @@ def write_sorted(database: duckdb.DuckDBPyConnection, rows: str, target: Path, c
     """
     database.execute(
         f"COPY ({rows} ORDER BY ALL) TO {literal(str(target))}"
-        f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd, KV_METADATA {{columns: {literal(contract.columns_json())}}})"
+        f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd,"
+        f" KV_METADATA {{columns: {literal(contract.columns_json())}}})"
     )
 
 
