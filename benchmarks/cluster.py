@@ -1,18 +1,20 @@
 """What the stages cost on a Dask cluster of this machine, and what a billion customers would take at these rates.
 
-CPU seconds of the client and of its workers together, and the bytes of the tables. The estimate multiplies them, and
-docs/scale.md has it: --record renews the page. Its machines and price are those of MACHINES.
+CPU seconds of the client and of its workers together, and the bytes of the tables, on ROWS customers and on a quarter of
+them. The estimate multiplies the difference, so the imports of each process count once. docs/scale.md has the estimate:
+--record renews it. Its machines and their price are constants of this program.
 Usage: python -m benchmarks.cluster [ROWS] [--workers 2] [--memory 3GB] [--record]
 """
 
 import argparse
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import ROOT, module_cost
+from benchmarks.measure import ROOT, cost_of, module_cost
 from benchmarks.results import machine
 from benchmarks.scale import folder_with, with_settings
 from churn.core.files import MANIFEST, read_json, replacing
@@ -26,26 +28,41 @@ TABLES = {
     "holdout": "data/features/test.parquet",
     "predictions": "data/predictions/test.parquet",
 }
+STREAM = """
+from pathlib import Path
+from churn.config.contract import load_contract
+from churn.config.params import load_params
+from churn.data.as_of import read_query
+from churn.data.partitioning import Snapshot, pieces_of
+from churn.data.sources.stream import record_batches
+params, contract = load_params(), load_contract()
+sql = read_query(params.fetch.query)
+batches = record_batches(params.fetch.source, sql, query=params.fetch.query, timeout=60)
+made = Snapshot(params.fetch, contract, sql, Path("pieces").absolute(), None)
+for _ in pieces_of(batches, made, params.compute.partition_rows, []):
+    pass
+"""
 BILLION = 10**9
 MACHINES, CORES, GIB, PRICE = 10, 16, 64, 0.768  # AWS's m6i.4xlarge, its list price in dollars an hour
 SPEED = 0.5  # of the ideal, because workers wait for each other and for the storage
 
 
 def measured(rows: int, workers: int, memory: str) -> dict[str, Any]:
-    """Run the stages on so many customers, and return the cost of each and the bytes of each table."""
+    """Run the stages on so many customers, and return the CPU seconds of each and the bytes of each table."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder_with(Path(temporary, "repository"), rows)
         params = folder / "params.yaml"
         text = with_settings(params.read_text(encoding="utf-8"), "xgboost", None)
         params.write_text(f"{text}\ncompute:\n  engine: dask\n  workers: {workers}\n  memory: {memory}\n")
-        costs = {}
+        costs = {"stream": cost_of(sys.executable, "-c", STREAM, cwd=folder)[0].cpu}
         for stage in STAGES:
             if stage == "validate":
                 module_cost("churn profile", folder)
-            costs[stage] = module_cost(f"stages.{stage}", folder)
-            print(f"{rows:>11,}  {stage:9} {costs[stage].wall:7.1f} s, CPU {costs[stage].cpu:7.1f} s", flush=True)
+            costs[stage] = module_cost(f"stages.{stage}", folder).cpu
         sizes = {name: size_of(folder / table) for name, table in TABLES.items()}
-    return {"rows": rows, "costs": {name: cost.as_json() for name, cost in costs.items()}, "bytes": sizes}
+    for name, cpu in costs.items():
+        print(f"{rows:>11,}  {name:9} CPU {cpu:7.1f} s", flush=True)
+    return {"rows": rows, "costs": costs, "bytes": sizes}
 
 
 def size_of(table: Path) -> int:
@@ -53,42 +70,45 @@ def size_of(table: Path) -> int:
     return sum(one["size"] for one in read_json(table / MANIFEST)["partitions"])
 
 
-def estimate(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of the estimate for a billion customers.
+def estimate(small: Mapping[str, Any], large: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the estimate for a billion customers, from what two sizes took.
 
     Examples
     --------
-    >>> costs = {stage: {"cpu": 36.0, "wall": 20.0} for stage in STAGES}
-    >>> found = {"rows": 10_000_000, "costs": costs, "bytes": dict.fromkeys(TABLES, 10**8)}
-    >>> [*estimate(found)][2]
-    '| fetch | 36 | 1.0 |'
+    >>> small, large = (
+    ...     {"rows": rows, "costs": dict.fromkeys(["stream", *STAGES], cpu), "bytes": dict.fromkeys(TABLES, 100 * rows)}
+    ...     for rows, cpu in ((1_000_000, 10.0), (2_000_000, 13.6))
+    ... )
+    >>> lines = [*estimate(small, large)]
+    >>> lines[2], lines[-2][:17]
+    ('| fetch | 10 | 14 | 1.0 |', '- Bytes: 100 GB s')
     """
-    rows, times = found["rows"], BILLION / found["rows"]
-    yield f"| stage | CPU seconds, {rows:,} customers | core hours, a billion |"
-    yield "|---|---|---|"
-    hours = {name: found["costs"][name]["cpu"] * times / 3600 for name in STAGES}
+    times = BILLION / (large["rows"] - small["rows"])
+    hours = {name: (cpu - small["costs"][name]) * times / 3600 for name, cpu in large["costs"].items()}
+    stream = hours.pop("stream")
+    sizes = " | ".join(f"CPU seconds, {one['rows']:,} customers" for one in (small, large))
+    yield f"| stage | {sizes} | core hours, a billion |"
+    yield "|---|---|---|---|"
     for name, some in hours.items():
-        yield f"| {name} | {found['costs'][name]['cpu']:.0f} | {some:.1f} |"
-    yield f"| all | {sum(cost['cpu'] for cost in found['costs'].values()):.0f} | {sum(hours.values()):.1f} |"
+        yield f"| {name} | {small['costs'][name]:.0f} | {large['costs'][name]:.0f} | {some:.1f} |"
     yield ""
-    stream = found["costs"]["fetch"]["wall"] * times / 3600
-    time = stream + (sum(hours.values()) - hours["fetch"]) / (MACHINES * CORES * SPEED)
-    sizes = {name: size * times / 10**9 for name, size in found["bytes"].items()}
-    yield f"- Machines: {MACHINES} with {CORES} cores and {GIB} GB."
+    time = stream + (sum(hours.values()) - stream) / (MACHINES * CORES * SPEED)
+    gigabytes = {name: (size - small["bytes"][name]) * times / 10**9 for name, size in large["bytes"].items()}
+    yield f"- Machines: {MACHINES} with {CORES} cores and {GIB} GB each."
     yield (
-        f"- Time: {time:.1f} hours. The query and its stream through the client take {stream:.1f} of them, at the"
-        f" rate of one client; the rest is at {SPEED:.0%} of the ideal speed."
+        f"- Time: {time:.1f} hours. The query and its stream take {stream:.1f} of them, because they run in the client"
+        f" alone; the other {sum(hours.values()) - stream:.1f} core hours are at {SPEED:.0%} of the ideal speed."
     )
-    yield f"- Bytes: {', '.join(f'{size:.0f} GB {name}' for name, size in sizes.items())}."
-    yield f"- Cost: {time * MACHINES * PRICE:.0f} dollars at {PRICE} an hour and machine."
+    yield f"- Bytes: {', '.join(f'{size:.0f} GB {name}' for name, size in gigabytes.items())}."
+    yield f"- Cost: {time * MACHINES * PRICE:.0f} dollars, at {PRICE} dollars an hour and machine."
 
 
 def main(asked: argparse.Namespace) -> None:
     """Measure, print the estimate, and put it on the page if asked."""
-    found = measured(asked.rows, asked.workers, asked.memory)
+    small, large = (measured(rows, asked.workers, asked.memory) for rows in (asked.rows // 4, asked.rows))
     of = machine()
     made = f"Measured on {of['day']} with {asked.workers} workers: {of['processor']}, {of['cores']} cores."
-    lines = [*estimate(found), "", made]
+    lines = [*estimate(small, large), "", made]
     print("\n".join(lines))
     if asked.record:
         text = PAGE.read_text(encoding="utf-8")
