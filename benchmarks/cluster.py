@@ -1,8 +1,8 @@
 """What the stages cost on a Dask cluster of this machine, and what a billion customers would take at these rates.
 
-CPU seconds of the client and of its workers together, and the bytes of the tables, on ROWS customers and on a quarter of
-them. The estimate multiplies the difference, so the imports of each process count once. docs/scale.md has the estimate:
---record renews it. Its machines and their price are constants of this program.
+CPU seconds of the client and of its workers together, and the bytes of the tables, on ROWS customers and on a quarter
+of them. The estimate multiplies the difference, so the imports of each process count once. docs/scale.md has it:
+--record renews the page. Its machines and their price are constants of this program.
 Usage: python -m benchmarks.cluster [ROWS] [--workers 2] [--memory 3GB] [--record]
 """
 
