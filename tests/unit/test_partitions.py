@@ -457,11 +457,19 @@ def test_a_customer_with_more_rows_than_a_partition_stays_in_one(source, contrac
     assert sorted(rows)[-2:] == [0, int((table["customerID"] == "one-customer").sum())]
 
 
-def test_a_storage_that_fails_mid_write_leaves_the_former_table(source, contract, tmp_path, monkeypatch):
-    """Fault in a cluster: the storage fails while partitions are written.
+def test_a_storage_that_refuses_to_be_written_is_named_in_one_sentence(tmp_path):
+    """Fault in a cluster: the storage, S3 or a shared folder, refuses to be written.
 
-    The stage fails, and the former table stays: no manifest names what is not there.
+    The stage fails with one sentence, and the former table stays: `… cannot be written (…): look at compute.storage`
     """
+    (tmp_path / "made").write_bytes(b"PAR1")
+    (tmp_path / "storage").write_text("a file where a folder should be")
+    with pytest.raises(StageError, match=r"storage/\w+\.parquet cannot be written \(\w+\): look at compute.storage"):
+        store(tmp_path / "made", tmp_path / "table", 0, 1, str(tmp_path / "storage"))
+    assert (tmp_path / "made").exists()
+
+
+def test_a_storage_that_fails_mid_write_leaves_the_former_table(source, contract, tmp_path, monkeypatch):
     compute = Compute(engine="dask", partition_rows=2_500)
     partitioned_snapshot(source, contract, tmp_path / "parts", compute)
     before, calls = sha256_of(tmp_path / "parts"), []
