@@ -157,6 +157,11 @@ def first_files(table: Path, rows: int, folder: Path) -> list[Path]:
     return [local_file(one, folder) for one in partitions[: bisect_left(upto, rows) + 1]]
 
 
+def files_of(table: Path, folder: Path) -> list[Path]:
+    """Return all partitions of a table as files of this machine, verified; a table that is one file is that file."""
+    return [local_file(one, folder) for one in partitions_of(table)] if is_partitioned(table) else [table]
+
+
 def discard(partitions: Iterable[Partition]) -> None:
     """Delete files that only one stage needed."""
     for one in partitions:
