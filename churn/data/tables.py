@@ -10,8 +10,9 @@ from typing import Any
 
 from churn.config.contract import Contract
 from churn.config.params import Prepare
-from churn.core.errors import StageError
+from churn.core.errors import StageError, number_of
 from churn.core.files import refuse_twice, replacing
+from churn.core.paths import PARAMS
 from churn.core.terminal import progress
 from churn.data.featuring import add_features, to_arrow
 from churn.data.periods import Periods, drop_by_time, periods_of, refuse_half, with_periods
@@ -57,7 +58,11 @@ def refuse_lost(counts: Mapping[str, Any]) -> None:
     if counts["train"] + counts["test"] + sum(counts["dropped"].values()) != counts["fetched"]:
         raise StageError(f"the row counts do not reconcile: {counts}.")
     if empty := [name for name in ("train", "test") if not counts[name]]:
-        raise StageError(f"the {empty[0]} table is empty: {counts}; look at prepare in params.yaml.")
+        dropped = "".join(f", {rows:,} are dropped ({why})" for why, rows in counts["dropped"].items() if rows)
+        raise StageError(
+            f"the {empty[0]} table is empty: of {number_of(counts['fetched'], 'rows')} {counts['train']:,} train and"
+            f" {counts['test']:,} test the model{dropped}; change prepare in {PARAMS}."
+        )
 
 
 def split_rows(
