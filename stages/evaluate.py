@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 from churn.config.check import checked_settings
 from churn.config.contract import Contract
+from churn.config.memory import refuse_large_holdout
 from churn.config.params import Params
 from churn.core.cluster import connected, scratch
 from churn.core.errors import StageError
@@ -172,10 +173,11 @@ def main() -> None:
     if settings.compute.engine == "dask":
         main_on_partitions(settings, contract)
         return
-    params = settings.evaluate
+    params, counts = settings.evaluate, read_result(ROWS)
+    refuse_large_holdout(settings, contract, counts["test"])
     model = load_model(MODEL)
     features, labels, keys = read_table(TEST, contract)
-    refuse_another_holdout(keys, read_result(ROWS))
+    refuse_another_holdout(keys, counts)
     with working("evaluate: scoring"):
         scores = scores_of(model, features)
     with replacing(PREDICTIONS) as tmp:

@@ -20,6 +20,7 @@ if __name__ == "__main__":
     start_up()
 
 from churn.config.contract import Contract, load_contract
+from churn.config.memory import refuse_large_holdout
 from churn.config.params import METRICS, Params, load_params
 from churn.core.cluster import scratch
 from churn.core.errors import StageError
@@ -155,6 +156,7 @@ def main() -> None:
     params, contract = load_params(), load_contract()
     result = read_result(GATE)
     content = content_of(result)
+    refuse_large_holdout(params, contract, read_result(ROWS)["test"])
     model, area = params.registration.model, read_result(EVALUATION)["roc_auc"]
     commit, branch = commit_tags(), promoting_branch(params)
     why = why_not(params, branch)

@@ -15,6 +15,7 @@ NEEDED = {
     "xgboost.XGBClassifier": (80, 12),
     "sklearn.ensemble.HistGradientBoostingClassifier": (80, 40),
 }
+HOLDOUT = (300, 25)  # the same of evaluate and register, for a row of the holdout
 ON_DISK = BOOSTING[1]  # trains in batches from disk where memory is too small
 DEFAULT = "1GB"  # of DuckDB
 
@@ -62,6 +63,22 @@ def trains_on_disk(params: Params, contract: Contract, rows: int) -> bool:
         f"{PARAMS}: compute.memory: {train.estimator.rpartition('.')[2]} needs about {needed / 10**9:.1f} GB for"
         f" {rows:,} rows: raise it, or let train.estimator be {ON_DISK}, which trains on disk."
     )
+
+
+def refuse_large_holdout(params: Params, contract: Contract, rows: int) -> None:
+    """Raise StageError when scoring and measuring so many rows takes more memory than `compute.memory` on one machine.
+
+    Both need all scores at once, because each metric's interval is that of all customers.
+    """
+    if params.compute.engine == "dask":
+        return
+    row, column = HOLDOUT
+    needed, limit = PROCESS + rows * (row + column * len(contract.features)), memory_limit(params)
+    if limit is not None and needed > limit:
+        raise StageError(
+            f"{PARAMS}: compute.memory: the holdout needs about {needed / 10**9:.1f} GB for {rows:,} rows: raise it, or"
+            " let prepare.holdout_share be smaller."
+        )
 
 
 def memory_needed(train: Train, contract: Contract, rows: int) -> int:

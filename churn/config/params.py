@@ -338,8 +338,8 @@ class Compute(StrictModel):
     workers: Annotated[int, Field(gt=0, le=1_024)] = 2
     """How many workers a stage starts on this machine; with a `scheduler`, how many of its workers train together."""
     memory: Annotated[str, Field(pattern=r"^([1-9]\d*(\.\d+)?GB|[1-9]\d{3,}MB)$")] | None = None
-    """How much memory a stage may use, such as 4GB; at least 1GB. Beyond it, DuckDB and XGBoost use the disk, and train
-    refuses another estimator. Left out, DuckDB takes 1GB, and an estimator what it needs. Under Dask it is that of each
+    """How much memory a stage may use, such as 4GB; at least 1GB. Beyond it, DuckDB and XGBoost use the disk, train
+    refuses another estimator, and evaluate a larger holdout. Left out, DuckDB takes 1GB, and an estimator what it needs. Under Dask it is that of each
     worker which a stage starts here."""
     storage: Text | None = None
     """Where Dask's partitions lie: s3://bucket/prefix, or a folder that all machines share. DVC then tracks a manifest

@@ -143,8 +143,14 @@ def literal(text: str) -> str:
 
 
 def blank(name: str) -> str:
-    """Return the SQL of whether a text is empty, or begins or ends with white space of any alphabet."""
-    return f"regexp_matches({identifier(name)}, '^[\\s\\pZ]|[\\s\\pZ]$|^$')"
+    """Return the SQL of whether a text is empty, or begins or ends with white space of any alphabet.
+
+    Only a text whose first or last character is not a printable one of ASCII meets the regular expression, which takes
+    three times as long.
+    """
+    text = identifier(name)
+    printable = f"{text} BETWEEN '!' AND '~' AND {text}[-1] BETWEEN '!' AND '~'"
+    return f"CASE WHEN {printable} THEN false ELSE regexp_matches({text}, '^[\\s\\pZ]|[\\s\\pZ]$|^$') END"
 
 
 def folded(sql: str) -> str:

@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BATCH_ROWS = 262_144
+BATCH_ROWS, BATCH_CELLS = 262_144, 2**24  # of a batch: 128 MB of numbers
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def split_rows(
         paths = dict(zip(("train", "test"), tables, strict=True))
         writers: dict[str, pq.ParquetWriter] = {}
         bar = stack.enter_context(progress("prepare", fetched))
-        batches = source.iter_batches(BATCH_ROWS)
+        batches = source.iter_batches(max(1, min(BATCH_ROWS, BATCH_CELLS // len(source.schema_arrow.names))))
         while True:
             with _reading(raw):
                 if (batch := next(batches, None)) is None:

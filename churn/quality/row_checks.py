@@ -3,7 +3,7 @@
 validate applies them to both tables, and scoring to the customers that come in.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from churn.config.contract import Contract
@@ -138,20 +138,16 @@ def table_findings(database: Database, table: str, contract: Contract) -> Iterat
     label = identifier(contract.label) if types.get(contract.label) == "BIGINT" else "NULL"
     key = f"lag({identifier(contract.key)}) OVER ()" if contract.key in types else "NULL"
     numbered = f"(SELECT *, {key} AS __previous_key FROM {table})"
-    broken: list[int] = []
-    tested: dict[str, int] = {}
     try:
         total, labelled, churned = totals(database, f"SELECT count(*), count({label}), sum({label}) FROM {table}")
-        for some in in_chunks(rules, TOGETHER):
-            relations = {rule.rule: rule.relation for rule in some if rule.relation}
-            counts = [f"count(*) FILTER (WHERE {rule.violated})" for rule in some]
-            counts += [f"count({relation.sql})" for relation in relations.values()]
-            found = totals(database, f"SELECT {', '.join(counts)} FROM {numbered}")
-            for rule, count in zip(some, found[: len(some)], strict=True):
-                # Partitions follow the customer, so two customers' rows with one key are in two partitions.
-                apart = contract.group is not None and rule.rule == "unique"
-                broken.append(count + in_several(database, table, rule.column) if apart else count)
-            tested |= zip(relations, found[len(some) :], strict=True)
+        of_key = {rule: rule.column == contract.key for rule in rules}
+        broken = _violations(database, table, [rule for rule in rules if not of_key[rule]])
+        broken |= _violations(database, numbered, [rule for rule in rules if of_key[rule]])
+        untested = {rule for rule in rules if rule.relation and not _tested(database, table, rule.relation)}
+        for rule in rules:
+            # Partitions follow the customer, so two customers' rows with one key are in two partitions.
+            if contract.group and rule.rule == "unique":
+                broken[rule] += in_several(database, table, rule.column)
     except duckdb.Error as error:
         for rule in rules:
             if rule.relation:
@@ -161,9 +157,9 @@ def table_findings(database: Database, table: str, contract: Contract) -> Iterat
                     raise rule.relation.refused(its_own) from its_own
         raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
     yield from column_findings(table, types, contract, total)
-    tally = [*zip(rules, broken, strict=True)]
-    for rule, count in tally:
-        if rule.relation and total and not tested[rule.rule]:
+    for rule in rules:
+        count = broken[rule]
+        if rule in untested and total:
             sentence = f"{rule.rule} is NULL in every row, so it tests nothing: write it over columns that have values"
             yield Finding(table, rule.rule, rule.column, total, 1.0, sentence)
         if count:
@@ -181,11 +177,31 @@ def table_findings(database: Database, table: str, contract: Contract) -> Iterat
             yield Finding(table, rule.rule, rule.column, count, share, sentence, tuple(rows))
     rate = contract.rules.label_rate
     # Of labels other than 0 and 1 the mean is no rate.
-    coded = any(rule.rule == "values" and rule.column == contract.label for rule, count in tally if count)
+    coded = any(rule.rule == "values" and rule.column == contract.label for rule in rules if broken[rule])
     label_rate = churned / labelled if labelled else None
     if label_rate is not None and not coded and not rate.min <= label_rate <= rate.max:
         message = f"{contract.label} is 1 in {label_rate:.1%} of the rows, outside {rate.min:.0%} to {rate.max:.0%}"
         yield Finding(table, "label_rate", contract.label, total, 1.0, message)
+
+
+def _violations(database: Database, rows: str, rules: Sequence[RowRule]) -> dict[RowRule, int]:
+    """Return how many of the `rows`, a table or a subquery, violate each rule.
+
+    Counting the rows that violate any rule takes a third of the time, and nearly always there are none.
+    """
+    counted = dict.fromkeys(rules, 0)
+    for some in in_chunks(rules, TOGETHER):
+        conditions = [f"({rule.violated})" for rule in some]
+        if totals(database, f"SELECT count(*) FROM {rows} WHERE {' OR '.join(conditions)}")[0]:
+            counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in conditions)
+            counted |= zip(some, totals(database, f"SELECT {counts} FROM {rows}"), strict=True)
+    return counted
+
+
+def _tested(database: Database, table: str, relation: Condition) -> bool:
+    """Return whether a relation is true or false in a row; the first one found is enough."""
+    found = f"SELECT 1 FROM {table} WHERE ({relation.sql}) IS NOT NULL LIMIT 1"
+    return bool(totals(database, f"SELECT count(*) FROM ({found})")[0])
 
 
 def _misspelt(database: Database, table: str, rule: RowRule, values: Collection[str], count: int) -> str:

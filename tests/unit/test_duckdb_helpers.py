@@ -1,9 +1,11 @@
 """The connections to DuckDB, which every stage and command line shares."""
 
 import re
+import sys
+import unicodedata
 
 import churn.data.duckdb_helpers
-from churn.data.duckdb_helpers import connection
+from churn.data.duckdb_helpers import blank, connection
 from tests.conftest import ROOT
 
 import duckdb
@@ -46,6 +48,17 @@ def test_a_locked_connection_still_spills_to_the_disk(monkeypatch):
     with connection() as database:
         database.execute("CREATE TEMP TABLE wide AS SELECT hash(range)::VARCHAR || range AS a FROM range(2000000)")
         assert database.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchall()[0][0] > 0
+
+
+def test_a_blank_of_any_alphabet_at_either_end_is_found_and_no_other_character_is():
+    blanks = {*"\t\n\f\r", *(one for one in map(chr, range(sys.maxunicode)) if unicodedata.category(one)[0] == "Z")}
+    others = {*"!~a0\u0301\u200d\U0001f600", "\x7f", "é"}
+    expected = {"": True} | dict.fromkeys(others, False) | {f"a{one}b": False for one in blanks | others}
+    for one in blanks | others:
+        expected |= dict.fromkeys((one, one + "a", "a" + one, "é" + one, one + "é"), one in blanks)
+    with connection() as database:
+        database.execute("CREATE TEMP TABLE texts AS SELECT unnest($texts) AS text", {"texts": [*expected]})
+        assert dict(database.execute(f"SELECT text, {blank('text')} FROM texts").fetchall()) == expected
 
 
 def test_no_other_module_opens_a_connection_of_its_own():

@@ -1,6 +1,13 @@
 """compute.memory: the limit of DuckDB, XGBoost in batches from disk, and the refusal of other estimators."""
 
-from churn.config.memory import duckdb_limit, limit_duckdb, memory_limit, memory_needed, trains_on_disk
+from churn.config.memory import (
+    duckdb_limit,
+    limit_duckdb,
+    memory_limit,
+    memory_needed,
+    refuse_large_holdout,
+    trains_on_disk,
+)
 from churn.config.params import Compute, Train, load_params
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
@@ -70,6 +77,18 @@ def test_an_estimator_that_needs_more_is_refused_with_the_number_and_the_way_out
         " rows: raise it, or let train.estimator be xgboost.XGBClassifier, which trains on disk."
     )
     assert not trains_on_disk(boosting, contract, ROWS // 100)
+
+
+def test_a_holdout_whose_scores_need_more_is_refused_with_the_number_and_the_way_out(params, contract):
+    """Fault in the settings: `compute.memory` is too small for the holdout.
+
+    evaluate and register fail: `params.yaml: compute.memory: the holdout needs about 8.1 GB for 10,000,000 rows: raise
+    it, or let prepare.holdout_share be smaller.`
+    """
+    with pytest.raises(StageError, match=r"compute\.memory: the holdout needs about 8.1 GB for 10,000,000 rows: "):
+        refuse_large_holdout(limited(params, "2GB"), contract, ROWS)
+    refuse_large_holdout(limited(params, "2GB"), contract, ROWS // 10)
+    refuse_large_holdout(params, contract, ROWS)
 
 
 def test_xgboost_goes_on_on_disk_beyond_the_limit_and_not_before(params, contract):

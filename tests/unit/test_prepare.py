@@ -76,6 +76,14 @@ def test_batches_make_no_difference(raw, contract, tmp_path, monkeypatch):
     assert account["fetched"] == 2_000
 
 
+def test_a_batch_of_a_wide_table_has_fewer_rows(raw, contract, tmp_path, monkeypatch):
+    monkeypatch.setattr("churn.data.tables.BATCH_CELLS", 100 * len(pq.read_schema(raw).names))
+    split_to(tmp_path, raw, contract)
+    groups = pq.ParquetFile(tmp_path / "train.parquet").metadata
+    assert groups.num_row_groups == 20
+    assert max(groups.row_group(number).num_rows for number in range(20)) < 100
+
+
 def test_rows_are_dropped_for_declared_reasons_alone_and_counted(raw, contract, tmp_path):
     reasons = {"first_month": "tenure_months = 0", "short": "tenure_months < 3"}
     settings = Prepare(holdout_share=0.2, salt="salt", drop=reasons)
