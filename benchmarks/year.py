@@ -23,6 +23,7 @@ from benchmarks.false_alarms import Bench, trained
 from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import CONTRACT, PROFILE, RAW, TEST, TRAIN
+from churn.core.results import RuleOutcome
 from churn.data.duckdb_helpers import parquet_views
 from churn.data.featuring import to_arrow
 from churn.data.split import among, in_holdout
@@ -60,6 +61,13 @@ class Month(NamedTuple):
     folder: Path
     model: Any
     evaluation: dict[str, Any]
+
+
+class Judged(NamedTuple):
+    """What blocks a month, and what keeps its model from becoming champion after the merge."""
+
+    reasons: list[str]
+    not_promoted: list[str]
 
 
 class Year:
@@ -119,8 +127,8 @@ class Year:
         with chdir(folder), parquet_views(TABLES, "cannot be read") as database:
             write_json(PROFILE, profile_of(database, contract).model_dump(mode="json"))
 
-    def judged(self) -> Iterator[list[str]]:
-        """Yield for each month but the first what blocks it."""
+    def judged(self) -> Iterator[Judged]:
+        """Yield for each month but the first how it is judged."""
         months, params, contract = list[Month](), self.bench.params, self.bench.contract
         with tempfile.TemporaryDirectory() as folder:
             for number, snapshot in enumerate(self.snapshots()):
@@ -133,13 +141,13 @@ class Year:
                     scores = scores_of(model, features)
                     evaluation = evaluation_of(features, labels.to_numpy(float), scores, params.evaluate, contract)
                     month = Month(here, model, evaluation)
-                    reasons = list(self.reasons(months, month)) if months else []
-                if months:
-                    yield reasons
+                    judged = self.judgement(months, month) if months else None
+                if judged:
+                    yield judged
                 months.append(month)
 
-    def reasons(self, months: list[Month], month: Month) -> Iterator[str]:
-        """Yield what blocks a month, in the folder of which this runs."""
+    def judgement(self, months: list[Month], month: Month) -> Judged:
+        """Judge a month, in the folder of which this runs."""
         gate, contract, main = self.bench.params.gate, self.bench.contract, months[-1]
         try:
             step = self.compared(main, month)
@@ -147,23 +155,24 @@ class Year:
             total = step if anchor is main else self.compared(anchor, month)
             rekeyed = other_keys(main.folder, contract)
         except StageError as error:
-            yield str(error)
-            return
+            return Judged([str(error)], [])
         rules = evaluate_rules(month.evaluation, gate)
         rules += vs_baseline(step.rows, step.overall, step.slices, gate, step.training)
         rules += [] if anchor is main else vs_anchor(total, step, gate, "the anchor")
-        yield from (f"{one.scope}: {one.label}" for one in rules if one.status == "failed")
+        by_champion = vs_baseline(step.rows, step.overall, step.slices, gate)
+        reasons = failures(rules)
         labels, values = customer_changes(main.folder, contract, contract, rekeyed.pairs, {})
         both = twins(main.folder, contract, contract, {})
         others = again(main.folder, contract, contract, rekeyed.pairs, {})
         change = DataChange(RowChanges(0, 0, 0, 0), (), labels, rekeyed, values, both, others)
-        for fault in (
+        faults = (
             *selection_faults(labels, contract.rules.profile, contract.label),
             *value_faults(change, contract),
             *vanished_slices(main.evaluation, month.evaluation, {}),
             *contract_faults(contract, main.folder, {}),
-        ):
-            yield fault.message
+        )
+        promotion = [one for one in by_champion if one.kind == "vs_baseline"]
+        return Judged([*reasons, *(fault.message for fault in faults)], failures(promotion))
 
     def compared(self, before: Month, month: Month) -> Compared:
         """Compare two months' models on the customers of the later holdout whom the earlier model has not seen."""
@@ -180,16 +189,22 @@ class Year:
         return Compared(len(y), overall, slices, training_noise(len(y), *trained))
 
 
+def failures(rules: list[RuleOutcome]) -> list[str]:
+    """Return the names of the rules that failed."""
+    return [f"{one.scope}: {one.label}" for one in rules if one.status == "failed"]
+
+
 def main(years: int) -> None:
-    """Print the share of months that are blocked, and by what."""
+    """Print the share of months that are blocked, and by what, and of those that the promotion would hold back."""
     bench = Bench()
     for stay in STAYS:
         seeds = tqdm(range(years), desc=f"{stay} months", leave=False, disable=None)
-        months = [reasons for seed in seeds for reasons in Year(bench, seed, stay).judged()]
-        blocked = sum(map(bool, months))
+        months = [one for seed in seeds for one in Year(bench, seed, stay).judged()]
+        blocked, held = (sum(map(bool, part)) for part in zip(*months, strict=True))
         print(f"customers stay for {stay} more months: {blocked} of {len(months)} honest months blocked", flush=True)
-        for reason, count in Counter(reason for reasons in months for reason in reasons).most_common():
+        for reason, count in Counter(reason for one in months for reason in one.reasons).most_common():
             print(f"    {reason}: {count}")
+        print(f"    not promoted after the merge: {held}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ samples.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, date, datetime
 from math import hypot
 from pathlib import Path
@@ -36,6 +36,7 @@ from report.problem import recorded_problem
 
 CLONE = Path(".cache/anchor")
 DAY = 86_400
+EVER = 100_000  # days
 
 
 class Earlier(NamedTuple):
@@ -186,8 +187,24 @@ def vs_earlier(
         named = (name for name in METRIC_ORDER if name in total.overall and name in one.gate.anchor.margins)
         listed = ", ".join(f"{metric(name)} {_words(total.overall[name])}" for name in named)
         sentence = f"Against {earlier.name}, {how}: {listed}."
+    oldest = since_first(main, commit, history, one.gate.anchor.margins) if earlier and not earlier.is_first else ()
     (holdout,) = (account or {}).get("holdout_sha256", ("",))
-    return rules, (sentence, reuse(verdicts(main, history, holdout)))
+    return rules, (sentence, *oldest, reuse(verdicts(main, history, holdout)))
+
+
+def since_first(main: Path, commit: str, history: list[tuple[str, int]], metrics: Collection[str]) -> Iterator[str]:
+    """Yield a sentence on the total since main's first model, as both were recorded: the anchor moves on."""
+    first, now = earlier_model(main, commit, history, EVER), _recorded(EVALUATION.read_text(encoding="utf-8"))
+    totals = []
+    for name in METRIC_ORDER:
+        if first and name in metrics and name in first.recorded and name in now:
+            (before, theirs), (after, ours) = first.recorded[name], now[name]
+            totals.append(f"{metric(name)} {_words(difference_within(name, before, after, hypot(theirs, ours)))}")
+    if first and totals:
+        yield (
+            f"Since {first.name}, by the recorded metrics of both: {', '.join(totals)}. Only gate.overall limits this"
+            " total; a larger gate.anchor.days limits it against an older model."
+        )
 
 
 def reuse(count: int) -> str:

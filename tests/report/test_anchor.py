@@ -254,6 +254,23 @@ def test_the_report_has_a_sentence_on_each_anchor_and_one_on_the_holdout(reposit
     assert "has judged 2 models of main" in sentences[1]
 
 
+def test_the_report_has_the_total_since_the_first_model_which_the_anchor_forgets(repository, one, monkeypatch):
+    """Fault in CI and the judge: in each 90 days a loss just below the anchor's margin.
+
+    The report's section on main's earlier models has the total since main's first model, by recorded metrics.
+    """
+    monkeypatch.setattr(anchor, "since_earlier", lambda *_: (Compared(400, {}), "on 400 customers"))
+    first = repository.commit(400, "m400", area=0.87)
+    repository.commit(100, "m100", area=0.86)
+    repository.commit(1, "m1")
+    head = run("rev-parse", "HEAD")
+    with checked_out(head) as main:
+        _, sentences = vs_earlier(main, head, one, Comparison(400, 400, {}, ()), {"holdout_sha256": ["h1"]})
+    (sentence,) = (each for each in sentences if each.startswith("Since main's first model of "))
+    assert f"({first[:7]}), by the recorded metrics of both: ROC AUC -0.0200 (-0.0483 to +0.0083)." in sentence
+    assert "Only gate.overall limits this total" in sentence
+
+
 @pytest.fixture
 def trained(clone, monkeypatch):
     """A clone whose main holds the results of its dvc.lock; the test runs in it."""
