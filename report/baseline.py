@@ -68,14 +68,6 @@ def checked_out(commit: str, clone: Path = CLONE) -> Iterator[Path]:
         shutil.rmtree(clone, ignore_errors=True)
 
 
-@contextmanager
-def rebuilt(commit: str, stage: str = "evaluate") -> Iterator[Path]:
-    """Yield the folder of `checked_out` with everything up to a stage. Raises StageError, see build."""
-    with checked_out(commit) as folder:
-        build(folder, stage)
-        yield folder
-
-
 def build(folder: Path, stage: str) -> None:
     """Make the results up to a stage in a folder that was `checked_out`.
 

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 from churn.core.errors import StageError
 from churn.core.git import default_branch
-from report.baseline import rebuilt, refuse_damaged
+from report.baseline import refuse_damaged
 from report.changes import changed_files, judge_notes
 from report.collect import base_commit
 from report.data import Change
+from tests.baseline import rebuilt
 
 import pytest
 

@@ -21,7 +21,7 @@ from churn.config.params import Fetch
 from churn.core.errors import StageError
 from churn.data.snapshot import snapshot
 from churn.data.sources.stream import record_batches
-from report.baseline import rebuilt
+from tests.baseline import rebuilt
 from tests.conftest import ROOT, Clone
 from tests.frozen import copy_of
 from tests.servers import BUCKET, S3_KEYS, cutting_proxy, postgresql_server, s3_client, s3_server
