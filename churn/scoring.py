@@ -7,6 +7,8 @@ three: key, score, and the version that gave it, by key. Beside it, under the na
 keys of the customers that break the contract, with the rules that they break. Read = scored + rejected, or nothing is
 written. `--version N` takes another version than champion, and `--alias candidate` the one with another alias.
 
+Under `compute.engine: dask` workers score, and a Parquet result is a folder of partitions; see churn/scoring_parts.py.
+
 Fails when the version was not verified, when its files are not the registered ones, when it takes other features than
 contract.yaml declares, when a column is missing or not declared, and when anything cannot be read or written.
 """
@@ -14,6 +16,7 @@ contract.yaml declares, when a column is missing or not declared, and when anyth
 import argparse
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract, load_contract
@@ -27,7 +30,7 @@ from churn.data.conditions import relation_condition
 from churn.data.duckdb_helpers import SQL_TYPES, cast, cast_error, columns_of, connection, identifier, violations_sql
 from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
-from churn.data.sinks import load_table, sink
+from churn.data.sinks import batches_of, load_table, sink
 from churn.data.sources.query import Query
 from churn.modeling.model import model_frame, read_model
 from churn.quality.row_checks import row_rules
@@ -35,6 +38,7 @@ from churn.registry.champion import ALIAS
 from churn.registry.client import failed_with, no_mlflow, registry, signature
 from churn.registry.package import MODEL_FILE
 from churn.registry.versions import VERIFIED, files_of, foreign, is_foreign
+from churn.scoring_parts import score_on_workers
 
 import duckdb
 import numpy as np
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 262_144
 COLUMNS_SHOWN, NAME_LENGTH = 5, 60  # in a message
+TIMEOUT = 30.0  # minutes
 FETCHED = "fetch.query"  # --query without a file
 
 
@@ -225,17 +230,24 @@ def _failing(given: str, contract: Contract) -> Iterator[None]:
         raise StageError(f"{without_password(given)} cannot be scored: {fault}.") from error
 
 
-def score(  # noqa: PLR0913  # the last one is an option
-    given: str, wanted: str, model: Any, contract: Contract, number: int, *, query: Query | None = None
+def score(  # noqa: PLR0913  # the last two are options
+    given: str,
+    wanted: str,
+    model: Any,
+    contract: Contract,
+    number: int,
+    *,
+    query: Query | None = None,
+    timeout: float = TIMEOUT,
 ) -> tuple[int, int, dict[str, int]]:
     """Score the customers of `given` into `wanted`; return how many were read and scored, and how many broke each rule.
 
-    With a `query`, `given` is in the source's columns. A server may take `fetch.timeout_minutes` to give them. Raises
+    With a `query`, `given` is in the source's columns. A server may take `timeout` minutes to give them. Raises
     StageError, see the module.
     """
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
     with _failing(given, contract), connection(bar=False) as database:
-        load_table(database, given, load_params().fetch.timeout_minutes, contract.label, query)
+        load_table(database, given, timeout, contract.label, query)
         with working("score: checking"):
             read = read_incoming(database, contract, query.name if query else None)
         with sink(wanted) as write, progress("score", read) as bar:
@@ -307,7 +319,13 @@ def main(asked: argparse.Namespace) -> None:
     with registry() as client:
         version = chosen(client, name, asked.version, asked.alias)
         model = load(version, contract)
-    read, rows, by_rule = score(asked.customers, asked.scores, model, contract, int(version.version), query=query)
+    number, timeout = int(version.version), params.fetch.timeout_minutes
+    if params.compute.engine == "dask" and Path(asked.scores).suffix == ".parquet":
+        batches = batches_of(asked.customers, timeout, contract.label, query)
+        done = score_on_workers(batches, Path(asked.scores), model, params, contract, number=number, score=score)
+    else:
+        done = score(asked.customers, asked.scores, model, contract, number, query=query, timeout=timeout)
+    read, rows, by_rule = done
     for rule, count in by_rule.items():
         print(f"score: {count:,} break {rule}")
     print(f"score: {read:,} read = {rows:,} scored by version {version.version} of {name} + {read - rows:,} rejected")

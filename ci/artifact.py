@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 INVISIBLE = "\u200b"  # a space of no width: put behind a token, it looks the same and does nothing any more
+SIGN = r"\#(?:42|60|62|91|92|93|95|96|124|126);"  # after &: as the report escapes *, <, >, [, \, ], _, `, | and ~
 HARMFUL = re.compile(
-    r"""  & (?! (?:amp|lt|gt|quot|nbsp|\#(?:42|60|62|91|92|93|95|96|124|126)); ) \#? [a-z0-9]+ ;  # &#64;somebody, too
+    rf"""  & (?! (?:amp|lt|gt|quot|nbsp); | {SIGN} ) \#? [a-z0-9]+ ;       # &#64;somebody, too
         | (?<![a-z0-9]) @ (?=[a-z0-9&])                                 # @somebody would be told
-        | \# (?=[0-9&]) | \b GH- (?=[0-9&])                             # #1 would leave a trace over there
+        | (?<! (?<!\\) & (?={SIGN}) ) \# (?=[0-9&]) | \b GH- (?=[0-9&]) # #1 would leave a trace over there
         | ! (?=\[)                                                      # a foreign picture can change afterwards
-        | < (?=[a-z/!?]) (?! /?(?:details|summary|br|sub|sup)\ ?/?> )   # HTML, and comments that nobody sees
+        | < (?=[a-z/!?]) (?! /?(?:details|summary|br|sub|sup|code)\ ?/?> )   # HTML, and comments that nobody sees
     """,
     re.IGNORECASE | re.VERBOSE,
 )

@@ -17,11 +17,9 @@ if __name__ == "__main__":
 
     start_up()
 
-from churn.core.errors import StageError
 from churn.core.files import replacing, write_json
 from churn.core.git import default_branch
-from churn.core.partitions import is_partitioned
-from churn.core.paths import JUDGEMENT, PARAMS, TEST
+from churn.core.paths import JUDGEMENT
 from churn.core.runner import command
 from churn.core.terminal import GREEN, RED, coloured, working
 from report.collect import collect, judges_itself
@@ -70,11 +68,6 @@ def judgement(data: ReportData, inputs: Sequence[Any]) -> dict[str, Any]:
 
 def main(asked: argparse.Namespace) -> int:
     """Write the report and print what a terminal has room for; return 0 only where the model may pass."""
-    if is_partitioned(TEST):
-        raise StageError(
-            f"{TEST} is a folder of partitions, because compute.engine in {PARAMS} is dask, and the report compares"
-            " tables of one file: see docs/scale.md."
-        )
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     base = asked.base or default_branch()

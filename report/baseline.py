@@ -17,9 +17,9 @@ from pathlib import Path
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import load_params, write_value
-from churn.core.dvc_files import hash_of
+from churn.core.dvc_files import copy_cached, hash_of
 from churn.core.errors import StageError
-from churn.core.files import md5_of, sha256_of
+from churn.core.files import delete, sha256_of
 from churn.core.git import git
 from churn.core.paths import LOCK, LOG, MODEL, PARAMS, PREDICTIONS, RAW, TEST, TRAIN
 from churn.data.split import among
@@ -36,6 +36,7 @@ from report.data import Comparison, DataChange, OtherKeys
 from report.flips import flips, flips_by_seed
 from report.identity import copy_snapshot, other_keys, renamed_features, trained_apart
 from report.judge import Candidate
+from report.sample import sampled
 from report.selection import easier_holdout
 from report.settings import mains_contract, mains_params
 from report.state import dvc, logged_runs
@@ -101,7 +102,7 @@ def unchanged(folder: Path) -> set[Path]:
     None are where that lock does not fit the commit's own files.
     """
     outs = locked(folder, _upto("evaluate")) or {}
-    here = [path for path in (RAW, TRAIN, TEST, MODEL) if path.is_file()]  # DVC deletes the outputs of a failed stage
+    here = [path for path in (RAW, TRAIN, TEST, MODEL) if path.exists()]  # DVC deletes the outputs of a failed stage
     return {path for path in here if str(path) in outs and hash_of(path) == outs[str(path)].md5}
 
 
@@ -131,12 +132,11 @@ def _restored(folder: Path, stage: str) -> bool:
             if not path.resolve().is_relative_to(folder.resolve()):
                 return False
             if not out.in_git:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(cache / out.md5[:2] / out.md5[2:], path)
+                copy_cached(cache, out.md5, path)
             if hash_of(path) != out.md5:  # of the copy, because the cache could change after a check
-                path.unlink()
+                delete(path)
                 return False
-    except (OSError, configparser.Error, UnicodeDecodeError):
+    except (OSError, configparser.Error, UnicodeDecodeError, StageError):
         return False
     return True
 
@@ -181,7 +181,7 @@ def refuse_damaged(folder: Path) -> None:
     for stage in stages_of((folder / LOCK).read_text(encoding="utf-8")).values():
         for out in stage.get("outs", ()):
             path = folder / out["path"]
-            if path.is_file() and md5_of(path) != out["md5"]:
+            if path.exists() and hash_of(path) != out["md5"]:
                 where = f".dvc/cache/files/md5/{out['md5'][:2]}/{out['md5'][2:]}"
                 raise StageError(f"{out['path']} of main is damaged in DVC's cache: delete {where} and run it again")
 
@@ -209,20 +209,23 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     Main has trained on a customer if it has on one of the customer's rows. Raises StageError when it cannot, or when
     its model cannot score the result.
     """
-    theirs = pd.read_parquet(main / PREDICTIONS)
+    their_contract = mains_contract(main)
+    theirs = pd.read_parquet(sampled(main / PREDICTIONS, their_contract))
     key, label = contract.key, contract.label
     if list(theirs.columns) == list(predictions.columns) and theirs[[key, label]].equals(predictions[[key, label]]):
         return theirs["score"]
-    their_contract = mains_contract(main)
+    trained = sampled(main / TRAIN, their_contract)
     ids = (their_contract.key, their_contract.group, contract.group)
-    named = [name for name in pq.read_schema(main / TRAIN).names if name in ids]
-    trained_on = {name: pq.read_table(main / TRAIN, columns=[name])[0].to_pandas() for name in named}
+    named = [name for name in pq.read_schema(trained).names if name in ids]
+    trained_on = {name: pq.read_table(trained, columns=[name])[0].to_pandas() for name in named}
     if rekeyed:
         trained_on[their_contract.key] = pd.concat([trained_on[their_contract.key], rekeyed.trained_on])
     if (day := load_params().fetch.as_of) != mains_params(main).fetch.as_of and their_contract.time:
         write_value("fetch", "as_of", day, main / PARAMS)  # else its code would refuse the days since
+    if mains_params(main).compute.engine == "dask":
+        write_value("compute", "engine", "local", main / PARAMS)  # of a sample
     names = renamed_features(main)
-    (main / RAW).unlink()
+    delete(main / RAW)
     copy_snapshot(main / RAW, names)
     environment = os.environ | {"PYTHONPATH": str(main.resolve()), "PYTHONSAFEPATH": "1"}  # its own code alone
     command = [sys.executable, "-m", "stages.prepare"]
@@ -281,7 +284,7 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
     threshold = one.evaluate.threshold
     drawn = {"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}
     draw(drawn, picture)
-    own, here = pd.read_parquet(main / PREDICTIONS), predictions.assign(score=scores)
+    own, here = pd.read_parquet(sampled(main / PREDICTIONS, mains_contract(main))), predictions.assign(score=scores)
     customer = one.contract.customer if one.contract.customer in own else one.contract.key
     columns = [customer, one.contract.label, "score"]
     differences = compare(outcomes, scores, ours, one.evaluate)
@@ -302,7 +305,7 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
 def picture_alone(picture: Path) -> None:
     """Draw this checkout's model without another beside it."""
     contract, threshold = load_contract(), load_params().evaluate.threshold
-    predictions = pd.read_parquet(PREDICTIONS)
+    predictions = pd.read_parquet(sampled(PREDICTIONS, contract))
     predictions = predictions[judged_rows(predictions)]
     draw({"this branch": curves(predictions[contract.label], predictions["score"], threshold)}, picture)
 

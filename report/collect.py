@@ -28,6 +28,7 @@ from report.identity import renamed_features
 from report.judge import candidate, judged
 from report.problem import other_names, other_problem
 from report.recompute import recomputing
+from report.sample import sample_note
 from report.settings import mains_contract
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 from report.values import spike_notes, value_notes
@@ -162,6 +163,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             if problem and problem.fault:
                 data.faults = (problem.fault, *data.faults)
             data.notes = (
+                *((Note(text, warns=False),) if (text := sample_note()) else ()),
                 *(Note(text, warns=False) for text in same_under_other_names(ours.names, rekeyed)),
                 *map(Note, value_notes(data.data, ours.strict)),
                 *map(Note, spike_notes(mains_contract(reference), ours.contract, ours.names)),

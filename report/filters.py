@@ -18,7 +18,8 @@ SLICE_METRICS = ("roc_auc", "recall", "expected_calibration_error")
 def escaped(text: object, longest: int = 160) -> Markup:
     """Return a text that means nothing in Markdown or HTML, notifies nobody, and stays on its line.
 
-    Markup, which a macro or a filter returns, is escaped already.
+    What stands between backticks, such as a command, is shown as code. Markup, which a macro or a filter returns, is
+    escaped already.
     """
     if isinstance(text, Markup):
         return text
@@ -27,6 +28,7 @@ def escaped(text: object, longest: int = 160) -> Markup:
         line = f"{line[: longest - 1]}…"
     line = re.sub(r"[\\`*\[\]<>|&@#~]", lambda found: f"&#{ord(found[0])};", line)
     line = re.sub(r"(?<![^\W_])_+|_+(?![^\W_])|://", lambda found: "".join(f"&#{ord(one)};" for one in found[0]), line)
+    line = re.sub("&#96;(.+?)&#96;", r"<code>\1</code>", line)  # Markdown's own would show the escapes
     return Markup(line)  # its characters are escaped above
 
 

@@ -13,6 +13,7 @@ from churn.evaluation.metrics import Floats, contacted
 from churn.modeling.model import read_table
 from churn.modeling.training import build_classifier, build_model, fit
 from report.data import Flips
+from report.sample import sampled
 
 import numpy as np
 import pandas as pd
@@ -36,9 +37,10 @@ def flips_by_seed(
     None where the training table is larger than TRAINING_ROWS, or where this code cannot train the model.
     """
     try:
-        if pq.read_metadata(TRAIN).num_rows > TRAINING_ROWS:
+        train_table = sampled(TRAIN, contract)
+        if pq.read_metadata(train_table).num_rows > TRAINING_ROWS:
             return None
-        table, labels, _ = read_table(TRAIN, contract)
+        table, labels, _ = read_table(train_table, contract)
         other = build_classifier(train.model_copy(update={"seed": (train.seed + 1) % 2**32}))
         model = fit(build_model(other, contract), table, labels, len(table))
         return flips(scores, scores_of(model, features), params)

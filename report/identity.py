@@ -7,12 +7,13 @@ from churn.config.contract import Column, Contract, load_contract
 from churn.core.errors import StageError
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
-from churn.data.split import among
 from churn.gate.baseline import Trained
 from report.data import OtherKeys
+from report.sample import sampled
 from report.settings import mains_contract
 from report.values import beyond_chance, coarse
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
@@ -128,19 +129,27 @@ def _shared(table: str, column: str) -> str:
 
 def trained_apart(main: Path, contract: Contract, rekeyed: OtherKeys | None) -> tuple[Trained, Trained]:
     """Return what the model here and that in `main` learned from, and how much of it the other one did not."""
-    tables = ((TRAIN, contract.customer), (main / TRAIN, mains_contract(main).customer))
-    here, there = (pq.read_table(path, columns=[name])[0].to_pandas().drop_duplicates() for path, name in tables)
-    shared = among(here, there)
-    if rekeyed and contract.customer == contract.key:
-        shared |= among(here, rekeyed.trained_on)
-    both = int(shared.sum())
-    return Trained(len(here), len(here) - both), Trained(len(there), max(len(there) - both, 0))
+    sides = {"here": (TRAIN, contract.customer), "there": (main / TRAIN, mains_contract(main).customer)}
+    with parquet_views({side: path for side, (path, _) in sides.items()}, UNREADABLE) as database:
+        named = {
+            side: f"SELECT DISTINCT {identifier(name)}::VARCHAR AS name FROM {side}"
+            for side, (_, name) in sides.items()
+        }
+        known = named["there"]
+        if rekeyed and contract.customer == contract.key:
+            database.register("rekeyed", pa.table({"name": pa.array(rekeyed.trained_on).cast(pa.string())}))
+            known = f"{known} UNION FROM rekeyed"
+        here, there, both = database.execute(
+            f"SELECT (SELECT count(*) FROM ({named['here']})), (SELECT count(*) FROM ({named['there']})),"
+            f" (SELECT count(*) FROM ({named['here']}) SEMI JOIN ({known}) USING (name))"
+        ).fetchall()[0]
+    return Trained(here, here - both), Trained(there, max(there - both, 0))
 
 
 def copy_snapshot(path: Path, names: Mapping[str, str]) -> None:
     """Write this checkout's snapshot to `path`, its columns under main's names where `names` has another for it."""
     ours = {after: before for before, after in names.items()}
-    source = pq.ParquetFile(RAW)
+    source = pq.ParquetFile(sampled(RAW, load_contract()))
     schema = source.schema_arrow
     schema = schema.empty_table().rename_columns([ours.get(name, name) for name in schema.names]).schema
     with pq.ParquetWriter(path, schema) as writer:

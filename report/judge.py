@@ -5,21 +5,23 @@ anew by this code (in CI that of main's commit) and by the stricter of main's ru
 what judges is a fault with an id. Where a code owner has approved that id, the checkout's value of that setting counts.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, Evaluate, Gate, Prepare, load_params
-from churn.core.errors import number_of
+from churn.core.cluster import Here, scratch
 from churn.core.files import read_json
-from churn.core.paths import EVALUATION, MODEL, PROFILE, RAW, TEST, TRAIN
+from churn.core.partitions import is_partitioned
+from churn.core.paths import EVALUATION, MODEL, PROFILE, TEST, TRAIN
 from churn.core.results import RuleOutcome, read_result
 from churn.data.duckdb_helpers import parquet_views
-from churn.data.periods import excluded, periods_of, train_until
-from churn.data.split import among, drop_declared, in_holdout
+from churn.data.reducing import Database, PartitionedViews
 from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, scores_of, with_groups
+from churn.evaluation.partitioned import count_partitions, evaluation_of_counts, score_partitions
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import evaluate_rules
 from churn.gate.rules import shown as metric_shown
@@ -31,6 +33,7 @@ from churn.quality.profile_checks import profile_findings
 from churn.quality.row_checks import table_findings
 from report.data import Comparison, DataChange
 from report.faults import Approval, Fault
+from report.sample import rows_in, sampled
 from report.selection import selection_faults, vanished_slices
 from report.settings import (
     BY_APPROVAL,
@@ -42,11 +45,10 @@ from report.settings import (
     slice_names,
     stricter_contract,
 )
+from report.tables import table_faults
 from report.values import value_faults
 
-import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 TABLES = {"train": TRAIN, "test": TEST}
 UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
@@ -87,11 +89,12 @@ def candidate(reference: Path, names: Mapping[str, str], approval: Approval) -> 
     or the holdout cannot be read, or the scores are none.
     """
     params, contract = load_params(), load_contract()
-    features, labels, keys = read_table(TEST, contract)
+    test = sampled(TEST, contract)
+    features, labels, keys = read_table(test, contract)
     model = load_model(MODEL)
     scores, seen = scores_of(model, features), rows_seen(model)
     predictions = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
-    predictions = with_groups(predictions, TEST, contract)
+    predictions = with_groups(predictions, test, contract)
     theirs, their_contract = mains_settings(reference, names)
     loosened = tuple(loosened_settings(theirs, params, their_contract, contract))
     approved = {fault.place for fault in loosened if approval.covers(fault)}
@@ -114,58 +117,19 @@ def candidate(reference: Path, names: Mapping[str, str], approval: Approval) -> 
     )
 
 
-def table_faults(prepare: Prepare, contract: Contract, whose: str = "main's") -> Iterator[str]:
-    """Yield a sentence for each way in which the tables are not what `prepare` makes of the snapshot's customers.
-
-    Every customer is in one table, by the split of `prepare`, with the label of the snapshot. `whose` names the split.
-    """
-    key, label = contract.key, contract.label
-    kept, held_out, left_out = [], [], []
-    periods = periods_of(RAW, prepare, load_params().fetch.as_of, contract)
-    for batch in pq.ParquetFile(RAW).iter_batches():
-        customers, _ = drop_declared(batch.to_pandas(), prepare.drop, contract)
-        if periods:
-            out = np.logical_or.reduce(list(excluded(customers, prepare, periods, contract).values()))
-            left_out.append(customers[key][out])
-            customers = customers[~out]
-        kept.append(customers[[key, label]] if label in customers else customers[[key]])
-        held_out.append(pd.Series(in_holdout(customers[contract.customer], prepare.salt, prepare.holdout_share)))
-    snapshot = pd.concat(kept, ignore_index=True).assign(holdout=pd.concat(held_out, ignore_index=True))
-    tables = {}
-    for name, path in (("the training table", TRAIN), ("the holdout", TEST)):
-        tables[name] = pq.read_table(path, columns=[key, label]).to_pandas()
-    train, test = tables.values()
-    lost = snapshot[~among(snapshot[key], train[key]) & ~among(snapshot[key], test[key])]
-    if len(lost):
-        yield (
-            f"{len(lost):,} of {len(snapshot):,} customers of the snapshot are in neither table, and {whose}"
-            " prepare.drop does not cover them"
-        )
-    seen = int(among(snapshot[key][snapshot["holdout"]], train[key]).sum())
-    if seen:
-        yield f"the training table has {number_of(seen, 'customers')} whom {whose} split holds out"
-    moved = int(among(test[key], snapshot[key][~snapshot["holdout"]]).sum())
-    if moved:
-        who = number_of(moved, "customers")
-        yield f"the holdout has {who} whom {whose} split does not hold out: it is another holdout"
-    for name, table in tables.items() if periods else ():
-        if wrong := int(among(table[key], pd.concat(left_out)).sum()):
-            yield (
-                f"{name} has {number_of(wrong, 'rows')} that {whose} prepare.time leaves out: their labels are not"
-                " final, or later than the training"
-            )
-    if periods and train_until(TEST) != periods.train_until:
-        yield f"{TEST} does not have the last day of training of {whose} prepare.time, {periods.train_until}"
-    if label in snapshot:
-        for name, table in tables.items():
-            both = table.merge(snapshot, on=key, suffixes=("", " before"))
-            if wrong := int((both[label] != both[f"{label} before"]).sum()):
-                yield f"{name} gives {number_of(wrong, 'customers')} another {label} than the snapshot"
+@contextmanager
+def _views() -> Iterator[Database]:
+    """Yield both tables; of partitions one after another, because a rule on the order of rows is of each."""
+    if is_partitioned(TRAIN):
+        yield PartitionedViews(Here(), TABLES)
+    else:
+        with parquet_views(TABLES, UNREADABLE) as database:
+            yield database
 
 
 def row_faults(contract: Contract) -> Iterator[str]:
     """Yield a sentence for each rule of a contract that a table breaks."""
-    with parquet_views(TABLES, UNREADABLE) as database:
+    with _views() as database:
         for name in TABLES:
             yield from (finding.sentence for finding in table_findings(database, name, contract))
 
@@ -181,7 +145,7 @@ def contract_faults(contract: Contract, reference: Path, names: Mapping[str, str
     features = new | {names.get(name, name): one for name, one in theirs.features.items()}
     known = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
     yield from map(Fault, row_faults(contract))
-    with parquet_views(TABLES, UNREADABLE) as database:
+    with _views() as database:
         now = profile_of(database, contract, known)
         columns, _ = feature_findings(database, contract, known, now)
         for finding in (*profile_findings(contract, known, now), *columns):
@@ -220,6 +184,21 @@ def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else metric_shown(value if isinstance(value, float) else None)
 
 
+def evaluator(one: Candidate) -> Callable[[Evaluate], dict[str, Any]]:
+    """Return the evaluation of the model by some settings, on all rows of the holdout, as a function.
+
+    Partitions are scored one after another, so the model scores all of the holdout once.
+    """
+    if not is_partitioned(TEST):
+        outcomes, scores = outcomes_of(one.predictions, one.contract), one.predictions["score"].to_numpy()
+        return lambda evaluate: evaluation_of(one.features, outcomes, scores, evaluate, one.contract)
+    tables = (TEST, scratch() / "predictions")
+    scored = score_partitions(Here(), MODEL.read_bytes(), one.contract, None, tables)
+    return lambda evaluate: evaluation_of_counts(
+        count_partitions(Here(), scored, tables, evaluate, one.contract), evaluate
+    )
+
+
 def judged(
     main: Path, one: Candidate, compared: Comparison | None, change: DataChange | None
 ) -> tuple[tuple[RuleOutcome, ...], tuple[Fault, ...]]:
@@ -229,15 +208,11 @@ def judged(
     customers are main's. Raises StageError when a table or main's evaluation cannot be read.
     """
     params, labels = load_params(), change.labels if change else None
-    outcomes, scores = outcomes_of(one.predictions, one.contract), one.predictions["score"].to_numpy()
-
-    def evaluated(evaluate: Evaluate) -> dict[str, Any]:
-        return evaluation_of(one.features, outcomes, scores, evaluate, one.contract)
-
+    evaluated = evaluator(one)
     evaluation = evaluated(params.evaluate)
     # protection: the evaluation is made anew
     evidence = list(evaluation_faults(read_result(EVALUATION), evaluation))
-    rows = pq.read_metadata(TRAIN).num_rows
+    rows = rows_in(TRAIN)
     # protection: the model knows how many rows it has seen
     if one.rows_seen not in (None, rows):
         evidence.insert(0, f"the model was trained on {one.rows_seen:,} rows, but {TRAIN} has {rows:,}: train on all")

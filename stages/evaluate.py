@@ -150,15 +150,21 @@ def main_on_partitions(settings: Params, contract: Contract) -> None:
             rows = sum(one.partition.rows for one in scored)
             refuse_another_digest(digest_of([one.digest for one in scored]), rows, read_result(ROWS))
         with working("evaluate: measuring"):
-            counted, names = count_partitions(cluster, scored, (TEST, PREDICTIONS), params, contract)
-    measured = evaluation_of_counts(counted, names, params)
-    write_json(EVALUATION, measured | {"inputs": [[str(path), sha256_of(path)] for path in (MODEL, TEST)]})
-    given, scores, _ = entries_of(counted)
+            counted = count_partitions(cluster, scored, (TEST, PREDICTIONS), params, contract)
     # The customers of a partition are there at random, by their hash.
-    features, labels, _ = read_table(local_file(partitions_of(TEST)[0], scratch()), contract)
+    first = local_file(next(one for one in partitions_of(TEST) if one.rows), scratch())
+    day = train_until(first) if contract.time else None
+    until = {"train_until": str(day)} if day else {}
+    measured = evaluation_of_counts(counted, params) | until
+    write_json(EVALUATION, measured | {"inputs": [[str(path), sha256_of(path)] for path in (MODEL, TEST)]})
+    given, scores, _ = entries_of(counted.judged)
+    features, labels, keys = read_table(first, contract)
+    if day:
+        judged = judged_rows(with_groups(pd.DataFrame({contract.key: keys}), first, contract))
+        features, labels = features[judged], labels[judged]
     importance = {"importance": permutation_importance(model, features, labels)}
     write_plots(curves(given.labels, scores, params.threshold, weights_of(given)) | importance)
-    print_metrics(measured, rows, contract)
+    print_metrics(measured, round(weights_of(given).sum()), contract)
 
 
 def main() -> None:

@@ -35,7 +35,9 @@ def main() -> None:
     """Prepare both tables and write the row counts."""
     params, contract = checked_settings(drop_faults)
     if params.compute.engine == "dask":
-        counts = split_partitions(RAW, params.prepare, contract, (TRAIN, TEST), params.compute)
+        counts = split_partitions(
+            RAW, params.prepare, contract, (TRAIN, TEST), compute=params.compute, as_of=params.fetch.as_of
+        )
     else:
         counts = split_snapshot(RAW, params.prepare, contract, (TRAIN, TEST), params.fetch.as_of)
     write_json(ROWS, counts)

@@ -129,7 +129,11 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
     library = params.train.estimator.partition(".")[0]
     model_id, digest = log_model(client, run_id, contract, library, {DOSSIER: page})
     client.set_terminated(run_id)
-    client.create_model_version(model, f"models:/{model_id}", run_id, {**tags, FILES: digest}, model_id=model_id)
+    version = client.create_model_version(
+        model, f"models:/{model_id}", run_id, {**tags, FILES: digest}, model_id=model_id
+    )
+    known = [{"name": model, "version": str(version.version)}]  # or the page of the model calls it not registered
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(known)})
 
 
 def verify(client: "MlflowClient", version: "ModelVersion", contract: Contract, serve: Serve) -> None:

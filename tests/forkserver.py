@@ -2,18 +2,17 @@
 
 `programs` makes a folder with a `python` and a `dvc` for PATH. They hand their arguments, environment, folder and open
 streams to the server, and end as the child does; a shim that is killed takes the child with it. The server imports
-libraries only: each child imports the code of the checkout that it runs in. MLflow's tables are made once, then copied.
-What a fork cannot show is left to the real Python: a terminal (act's is none), another start-up setting of Python's,
-and any program that is none of ours.
+libraries only: each child imports the code of the checkout that it runs in. tests/shortcuts.py has what is made once.
+What a fork cannot show is left to the real Python: a terminal (act's is none, and an isolated program draws nothing on
+it), another start-up setting of Python's, and any program that is none of ours.
 
 Where pytest measures coverage, the children measure theirs, unless their environment has UNMEASURED: measuring takes
 a third of the time, and what the tests of defects and those under act run is run by the other tests as well.
 """
 
 import atexit
-import fcntl
 import gc
-import importlib
+import importlib.util
 import marshal
 import os
 import re
@@ -21,12 +20,11 @@ import runpy
 import selectors
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -68,7 +66,7 @@ forked = (
     (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in roots)
     or (ours and ours[0].endswith(".py"))
 ) and not (
-    any(os.isatty(stream) for stream in (0, 1, 2)) and "FORK_ON_TERMINAL" not in environment
+    any(os.isatty(stream) for stream in (0, 1, 2)) and "FORK_ON_TERMINAL" not in environment and "-I" not in flags
     or any(name.startswith("PYTHON") and name not in {known!r} for name in environment)
     or environment.get("LC_ALL", "").startswith("C")
     or environment.get("OMP_NUM_THREADS") != "1"
@@ -205,28 +203,12 @@ def measured(coverage: Coverage, data_file: str):
         together.write()
 
 
-def quick_registry(template: Path) -> None:
-    """Let MLflow copy the tables of a new SQLite database from the first that it makes: its migrations take 1.2 s."""
-    from mlflow.store.db import utils
-    from sqlalchemy import create_engine
-
-    migrate = utils._initialize_tables
-
-    def initialize(engine):
-        if engine.dialect.name != "sqlite" or not utils._is_empty_database(engine):
-            migrate(engine)
-            return
-        with template.with_name("lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not template.exists():
-                first = create_engine(f"sqlite:///{template}.part")
-                migrate(first)
-                first.dispose()
-                Path(f"{template}.part").rename(template)
-        with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(engine.url.database)) as target:
-            source.backup(target)
-
-    utils._initialize_tables = initialize
+def with_shortcuts(folder: Path) -> None:
+    """Take those of tests/shortcuts.py, without a package `tests`, which a child has to find in its own checkout."""
+    spec = importlib.util.spec_from_file_location("shortcuts", Path(__file__).with_name("shortcuts.py"))
+    shortcuts = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(shortcuts)
+    shortcuts.take(folder)
 
 
 def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
@@ -282,8 +264,7 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
 if __name__ == "__main__":
     for name in sys.argv[3:] or LIBRARIES:
         importlib.import_module(name)
-    if "mlflow.tracking" in sys.modules:
-        quick_registry(Path(sys.argv[1]).with_name("registry.db"))
+    with_shortcuts(Path(sys.argv[1]).parent)
     coverage = measuring() if sys.argv[2] else None
     gc.collect()
     gc.freeze()

@@ -6,8 +6,8 @@ reason, and nothing else.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from math import ceil, floor, log10
+from collections.abc import Iterator, Mapping
+from math import ceil, floor, isfinite, log10
 
 from churn.adopting.blocks import replace_blocks, scalar
 from churn.adopting.noise import MARGINS, NEVER_EMPTY, SPLITS, Noise, measure
@@ -159,13 +159,17 @@ def _mapping(values: Mapping[str, float]) -> str:
     return "{" + ", ".join(f"{name}: {value:g}" for name, value in values.items()) + "}"
 
 
-def required_metrics(given: Sequence[str]) -> dict[str, float]:
-    """Return the bounds that are asked for, METRIC=VALUE, by the metric. Raises StageError."""
+def required_metrics(asked: argparse.Namespace) -> dict[str, float]:
+    """Return the bounds that are asked for, METRIC=VALUE, by the metric. Raises StageError for any wrong option."""
+    if asked.splits < 2:
+        raise StageError("--splits: two or more splits have a standard deviation.")
     found = {}
-    for one in given:
+    for one in asked.require:
         name, _, number = one.partition("=")
         try:
             found[name] = float(number)
+            if not isfinite(found[name]):
+                raise ValueError(number)
         except ValueError as error:
             raise StageError(f"--require {one}: write METRIC=NUMBER, as in --require roc_auc=0.88.") from error
         if name not in METRICS:
@@ -215,7 +219,5 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(asked: argparse.Namespace) -> None:
     """Write the bounds into params.yaml."""
-    if asked.splits < 2:
-        raise StageError("--splits: two or more splits have a standard deviation.")
-    write_bounds(asked.splits, required_metrics(asked.require))
+    write_bounds(asked.splits, required_metrics(asked))
     print(f"bounds: {PARAMS} has the bounds, each with its reason; review it, then `dvc repro`")

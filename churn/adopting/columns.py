@@ -38,13 +38,17 @@ MARKERS = {
     "none",
     "null",
 }
-MARKERS |= {"unknown"}  # these spellings among numbers or dates are missing values
+MARKERS |= {"unknown", "inf", "-inf", "infinity", "-infinity"}  # infinity is what a division by zero left
+MARKERS |= {"0000-00-00", "0000-00-00 00:00:00"}  # these spellings among numbers or dates are missing values
 SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
 INTEGER = r"[+-]?(0|[1-9]\d{0,17})"  # no leading zero: 01067 is a postcode
 NUMBER = r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
-DATE_LIKE = r"^\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(\D|$)"
-DAYS = ("%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y")
+DATE_LIKE = r"^(\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(\D|$)|\d{1,2}[- ][A-Za-z]{3}[- ]\d{2,4}(\D|$))"
+DAYS = (
+    *("%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
+    *("%d-%b-%Y", "%d-%b-%y", "%d %b %Y"),  # 24-NOV-2026
+)
 CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S")
 COMPACT = r"(19|20)\d\d[01]\d[0-3]\d"  # 20261124
 
@@ -82,10 +86,13 @@ class Column:
 
 
 @contextmanager
-def table(source: str, sql: str, as_of: date | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with the table `given`: all rows of the query, read once. Raises StageError."""
+def table(source: str, sql: str, as_of: date | None, name: str = "SOURCE") -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with the table `given`: all rows of the query, read once; `name` is the query's in messages.
+
+    Raises StageError.
+    """
     with connection(bar=False) as database:
-        batches = record_batches(source, sql, query="the query of SOURCE", as_of=as_of, timeout=60)
+        batches = record_batches(source, sql, query=name, as_of=as_of, timeout=60)
         with closing(batches), streaming(database, "batch", batches):
             database.execute("CREATE TABLE given AS FROM batch")
         yield database
@@ -158,7 +165,12 @@ def _column(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
         return described(database, replace(column, kind="date"))
     if re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*", stored):
         whole = re.fullmatch(r"U?(TINY|SMALL|BIG)?INT(EGER)?|DECIMAL\(\d+,0\)", stored)
-        column = described(database, replace(column, kind="integer" if whole else "number"))
+        infinite = (
+            f"SELECT DISTINCT {identifier(column.source)}::VARCHAR FROM given WHERE isinf({identifier(column.source)})"
+        )
+        found = all_rows(database, f"{infinite} ORDER BY 1") if stored in ("FLOAT", "DOUBLE") else []
+        markers = tuple(text for (text,) in found)
+        column = described(database, replace(column, kind="integer" if whole else "number", markers=markers))
         return replace(column, kind="boolean") if (column.least, column.most, column.distinct) == (0, 1, 2) else column
     return described(database, replace(column, kind="boolean")) if stored == "BOOLEAN" else column
 

@@ -8,7 +8,16 @@ from churn.data.duckdb_helpers import identifier
 
 import duckdb
 
-TO_CHAR = {"d": "DD", "m": "MM", "Y": "YYYY", "y": "YY", "H": "HH24", "M": "MI", "S": "SS"}  # by strptime's letters
+TO_CHAR = {
+    "d": "DD",
+    "m": "MM",
+    "Y": "YYYY",
+    "y": "YY",
+    "b": "MON",
+    "H": "HH24",
+    "M": "MI",
+    "S": "SS",
+}  # by strptime's letters
 # Reserved in Snowflake or BigQuery, and not in DuckDB.
 RESERVED = {
     *("account", "assert_rows_modified", "connect", "connection", "contains", "current", "define", "gscluster", "hash"),

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from datetime import date
 from math import ceil
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from churn.adopting import bounds
 from churn.adopting.blocks import replace_blocks
 from churn.adopting.columns import columns, table
 from churn.adopting.dialects import DUCKDB, OF_SCHEME, SQLITE, Dialect
-from churn.adopting.questions import Answers, planned
+from churn.adopting.questions import Answers, as_day, planned
 from churn.adopting.sql import Plan, feature_name, source_sql
 from churn.adopting.texts import FEATURES, contract_text, params_text
 from churn.config.contract import load_contract
@@ -43,13 +42,15 @@ RESULTS = (
     *(Path("data", name) for name in ("raw", "features", "predictions")),
 )
 REGISTRY = (Path("mlflow.db"), Path("mlartifacts"))
+OWN_QUERY = "SELECT * FROM source (--query has your own)"
 STRONGEST = 0.95  # the ROC AUC of a feature alone that a contract may allow
 SOURCE_LINE = "      - ${fetch.source} # a file or folder; delete the line if it is a URL\n"
 
 
 def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
     """Return fetch.source, the dialect of its queries, and what they read from. Raises StageError."""
-    place, _, name = str(asked.source).partition("#")
+    is_file = Path(asked.source).exists()  # whose name may have the sign that precedes a table's
+    place, _, name = (asked.source, "", "") if is_file else str(asked.source).partition("#")
     if has_password(place):
         raise StageError(
             "SOURCE holds a password, which Git would keep: leave it out, PGPASSWORD or ~/.pgpass gives it."
@@ -175,11 +176,16 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(asked: argparse.Namespace) -> None:
     """Ask, write the files, run the pipeline up to prepare, and write the profile and the bounds."""
-    bounds.required_metrics(asked.require)  # refused now rather than at the end
+    bounds.required_metrics(asked)  # refused now rather than at the end
     is_first = refuse_to_overwrite(asked.force)
     place, dialect, relation = origin(asked)
-    as_of = date.fromisoformat(asked.as_of) if asked.as_of and uses_as_of(relation) else None
-    with table(place, f"SELECT * FROM {relation}", as_of) as database:
+    as_of = None
+    if uses_as_of(relation):
+        if not asked.as_of:
+            raise StageError(f"{asked.query} uses $as_of, the day of the data: write --as-of.")
+        as_of = as_day(asked.as_of)
+    rows = relation.replace("(\n", "(", 1)  # so that the lines of an error are those of the file
+    with table(place, f"SELECT * FROM {rows}", as_of, asked.query or OWN_QUERY) as database:
         with working("init: reading the columns"):
             given = columns(database)
         plan = planned(Answers(asked, given), database, (place, dialect, relation))

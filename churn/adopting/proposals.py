@@ -7,6 +7,7 @@ from churn.adopting.columns import Column, all_rows, one_row, value
 from churn.config.contract import MOST_VALUES
 from churn.core.errors import number_of
 from churn.data.duckdb_helpers import identifier, literal
+from churn.quality.profile import LARGEST
 
 import duckdb
 import numpy as np
@@ -44,6 +45,8 @@ def _useless(column: Column) -> str | None:
     there = column.rows - column.missing
     if column.kind == "empty" or not there:
         return "empty in every row"
+    if is_too_large(column):
+        return f"has numbers beyond {LARGEST}, whose squares no computer holds: divide them in the query"
     if column.kind == "other":
         return f"has the type {column.stored}, which no feature has: convert it in the query"
     if column.distinct == 1 and not column.missing:
@@ -51,6 +54,11 @@ def _useless(column: Column) -> str | None:
     if column.distinct == there > FEW and column.kind in ("text", "integer", "category"):
         return "one value a row: it names the row"
     return None
+
+
+def is_too_large(column: Column) -> bool:
+    """Return whether a column holds numbers that have no deviation."""
+    return column.kind in ("integer", "number") and column.distinct > 0 and max(-column.least, column.most) >= LARGEST
 
 
 def _personal(database: duckdb.DuckDBPyConnection, column: Column) -> str | None:
@@ -85,6 +93,7 @@ def _copies(database: duckdb.DuckDBPyConnection, columns: Sequence[Column]) -> I
         matrix = np.array([np.ma.filled(one.astype(np.float64), np.nan) for one in map(np.ma.asarray, read.values())])
         missing = np.isnan(matrix)
         centred = np.where(missing, 0, matrix - np.nanmean(matrix, axis=1, keepdims=True))
+        centred /= np.maximum(np.abs(centred).max(axis=1, keepdims=True), np.finfo(float).tiny)
         size = np.sqrt((centred**2).sum(axis=1))
         related = np.abs(centred @ centred.T) >= SAME * np.outer(size, size)
         yield from _confirmed(database, numbers, related & (size > 0))
@@ -120,7 +129,9 @@ def _confirmed(
                 continue
             one, two = value(column), value(other)
             if column.kind in ("integer", "number"):
-                same = f"abs(corr({one}, {two})) >= {SAME} AND count(*) FILTER (({one} IS NULL) <> ({two} IS NULL)) = 0"
+                # NaN, the correlation of tiny numbers, is the largest number for DuckDB.
+                alike = f"abs(corr({one}, {two})) BETWEEN {SAME} AND 1.01"
+                same = f"{alike} AND count(*) FILTER (({one} IS NULL) <> ({two} IS NULL)) = 0"
                 why = f"correlation 1 with {other.name}: a copy of it"
             else:
                 pair = f"count(DISTINCT ({one}, {two}))"

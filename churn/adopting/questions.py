@@ -8,11 +8,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 from churn.adopting.columns import Column, Kind, all_rows, described, one_row
 from churn.adopting.dialects import Dialect
-from churn.adopting.proposals import knowing, proposals
+from churn.adopting.proposals import is_too_large, knowing, proposals
 from churn.adopting.sql import Plan
 from churn.core.errors import StageError, nearest, number_of, on_terminal
 from churn.data.as_of import uses_as_of
@@ -22,6 +22,7 @@ from churn.gate.rules import LEAST_OUTCOMES
 import duckdb
 
 HOLDOUT = 0.2
+NO_FEATURE = ("empty", "other", "text")  # kinds of columns
 WORDS = ("churn", "exit", "attrition", "cancel", "left")  # in the name of a label, the surest first
 LIKELY = ("1", "1.0", "yes", "y", "true", "t", "churned", "left", "exited", "cancelled")  # as a churner's label
 
@@ -103,7 +104,7 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
     dates = [one for one in features if one.kind == "date"]
     dates = [time, *dates] if time else dates
     as_of = _day(answers, dates) if dates or uses_as_of(source[2]) else None
-    periods = _periods(answers, time) if time else {}
+    periods = _periods(answers, time, as_of) if time and as_of else {}
     return Plan(
         *source,
         key,
@@ -173,8 +174,9 @@ def _as_name(column: Column) -> Column:
 
 
 def _text(column: Column) -> str:
-    """Return DuckDB's SQL of a key or a label as text, without blanks around it."""
-    return f"trim({identifier(column.source)}::VARCHAR)"
+    """Return DuckDB's SQL of a key or a label as text, without blanks around it, or a case that says nothing."""
+    sql = f"trim({identifier(column.source)}::VARCHAR)"
+    return f"lower({sql})" if column.lower else sql
 
 
 def _label(answers: Answers, database: duckdb.DuckDBPyConnection, key: Column) -> tuple[Column, str, str]:
@@ -194,8 +196,9 @@ def _label(answers: Answers, database: duckdb.DuckDBPyConnection, key: Column) -
         )
     values = [one for (one,) in all_rows(database, f"SELECT DISTINCT {_text(column)} FROM given ORDER BY 1 LIMIT 3")]
     if len(values) != 2:
+        distinct = one_row(database, f"SELECT count(DISTINCT {_text(column)}) FROM given")[0]
         raise StageError(
-            f"{column.source} is no label: it has {number_of(column.distinct, 'values')}, not one for churners and"
+            f"{column.source} is no label: it has {number_of(distinct, 'values')}, not one for churners and"
             " one for stayers. Name another by --label, or write a CASE for --query."
         )
     default = next((one for one in values if one.lower() in LIKELY), "")
@@ -233,7 +236,9 @@ def _left_out(answers: Answers, database: duckdb.DuckDBPyConnection, rest: Seque
     kept = answers.names(asked.keep)
     others = [one for one in rest if one.name not in chosen]
     found = {name: why for name, why in proposals(database, others).items() if name not in kept}
-    if impossible := [one.source for one in others if one.name in kept and one.kind in ("empty", "other", "text")]:
+    if impossible := [
+        one.source for one in others if one.name in kept and (one.kind in NO_FEATURE or is_too_large(one))
+    ]:
         raise StageError(f"--keep {' '.join(impossible)}: no feature can be made of it; convert it by --query.")
     for name, why in found.items():
         print(f"init: leave out {name}: {why}")
@@ -270,8 +275,8 @@ def _read_one_way(answers: Answers, database: duckdb.DuckDBPyConnection, column:
     return described(database, replace(readings[way], other=None))
 
 
-def _periods(answers: Answers, time: Column) -> dict[str, int]:
-    """Return prepare.time of a table whose rows have a day. Raises StageError for what is no number of days."""
+def _periods(answers: Answers, time: Column, as_of: date) -> dict[str, int]:
+    """Return prepare.time of a table whose rows have a day. Raises StageError where no row is left for a table."""
     window = answers.ask(
         "--label-window",
         "After how many days is it known who churned",
@@ -289,14 +294,36 @@ def _periods(answers: Answers, time: Column) -> dict[str, int]:
     )
     if not (window.isdigit() and tested.isdigit()):
         raise StageError("--label-window and --holdout-days: write a number of days, as in --label-window 30.")
-    return {"holdout_days": max(int(tested), 1), "label_window_days": int(window)}
+    periods = {"holdout_days": max(int(tested), 1), "label_window_days": int(window)}
+    try:
+        final_until = as_of - timedelta(days=periods["label_window_days"])
+        train_until = final_until - timedelta(days=periods["holdout_days"])
+        learned_until = train_until - timedelta(days=periods["label_window_days"])
+    except OverflowError as error:
+        raise StageError("--label-window and --holdout-days: these are more days than a calendar has.") from error
+    # As churn/data/periods.py has it.
+    if time.least > min(learned_until, as_of):
+        raise StageError(
+            f"no row is left to train on: {time.source} begins on {time.least}, and the last day to train on is"
+            f" {learned_until}. Write fewer days for --holdout-days or --label-window, or take more months."
+        )
+    if time.most <= train_until:
+        raise StageError(
+            f"no row is left to test the model: {time.source} ends on {time.most}, and the holdout begins after"
+            f" {train_until}. Write an earlier --as-of, or more --holdout-days."
+        )
+    return periods
 
 
 def _day(answers: Answers, dates: Sequence[Column]) -> date:
     """Return the day that dates are counted back from. Raises StageError when it is none."""
     newest = max((one.most for one in dates), default="")
     need = f"dates become days before the day of the data ({dates[0].source if dates else '$as_of'})"
-    told = answers.ask("--as-of", "Of which day are the data, as 2026-11-24", need, str(newest))
+    return as_day(answers.ask("--as-of", "Of which day are the data, as 2026-11-24", need, str(newest)))
+
+
+def as_day(told: str) -> date:
+    """Return the day of the data. Raises StageError when it is none."""
     try:
         return date.fromisoformat(told)
     except ValueError as error:

@@ -127,16 +127,13 @@ def estimator_faults(params: Params, _: Contract) -> Iterator[str]:
             yield f"{where} does not exist: {LISTED}"
 
 
-def engine_faults(params: Params, contract: Contract) -> Iterator[str]:
+def engine_faults(params: Params, _: Contract) -> Iterator[str]:
     """Yield what Dask's workers cannot do yet, and whether Dask is missing."""
     if params.compute.engine != "dask":
         return
     where = f"{PARAMS}: compute.engine: dask"
     if not find_spec("distributed"):
         yield f"{where} needs Dask, which is not installed: `make setup` installs requirements-dask.txt for it"
-    for role, name in (("group", contract.group), ("time", contract.time)):
-        if name:
-            yield f"{where} takes one row for each customer, and {CONTRACT} gives {name} the role {role}: use local"
     if params.train.estimator != XGBOOST:
         yield f"{where} trains {XGBOOST} alone, and train.estimator is {params.train.estimator}: change one of them"
 

@@ -339,8 +339,8 @@ class Compute(StrictModel):
     """How many workers a stage starts on this machine; with a `scheduler`, how many of its workers train together."""
     memory: Annotated[str, Field(pattern=r"^([1-9]\d*(\.\d+)?GB|[1-9]\d{3,}MB)$")] | None = None
     """How much memory a stage may use, such as 4GB; at least 1GB. Beyond it, DuckDB and XGBoost use the disk, train
-    refuses another estimator, and evaluate a larger holdout. Left out, DuckDB takes 1GB, and an estimator what it needs. Under Dask it is that of each
-    worker which a stage starts here."""
+    refuses another estimator, and evaluate a larger holdout. Left out, DuckDB takes 1GB, and an estimator what it
+    needs. Under Dask it is that of each worker which a stage starts here."""
     storage: Text | None = None
     """Where Dask's partitions lie: s3://bucket/prefix, or a folder that all machines share. DVC then tracks a manifest
     of their hashes. Left out, they lie in the folder of the table, and DVC tracks the files; a `scheduler` needs it.

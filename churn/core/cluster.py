@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial, reduce
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -37,7 +38,34 @@ TOGETHER = 8  # results that a worker combines into one
 MEMORY = 3 * 2**30  # of a worker without a limit
 CONNECTING = "10s"
 WAITING, SETTLING, ATTEMPTS = 60, 2, 3  # seconds, and times
+LIBRARIES = ("distributed", "duckdb", "numpy", "pandas", "pyarrow", "scikit-learn", "skops", "xgboost-cpu", "xgboost")
 INSTALL = "`uv pip install --require-hashes -r requirements-dask.txt` installs it, here and on the workers"
+
+
+class Map(Protocol):
+    """Whatever runs a function on each partition, and combines small results."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return the function of each item, in their order."""
+
+    def reduce(
+        self, function: Callable[[Item], Result], items: Iterable[Item], combine: Callable[[Result, Result], Result]
+    ) -> Result:
+        """Return the functions of all items, combined in the order of the items."""
+
+
+class Here:
+    """One partition after another in this process, where no worker is trusted: the report."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return the function of each item, in their order."""
+        return [function(item) for item in items]
+
+    def reduce(
+        self, function: Callable[[Item], Result], items: Iterable[Item], combine: Callable[[Result, Result], Result]
+    ) -> Result:
+        """Return the functions of all items, combined in the order of the items."""
+        return reduce(combine, map(function, items))
 
 
 class Cluster:
@@ -256,7 +284,7 @@ def connected(compute: Where) -> Iterator[Cluster]:
             for _ in range(ATTEMPTS):  # in each of which a worker may die
                 with suppress(OSError, AttributeError):  # the latter of a client that has lost its scheduler
                     client.register_plugin(plugin, name="churn")
-                    client.run(_import_from, archive.name, on_error="ignore")
+                    refuse_others(client.run(_import_from, archive.name, on_error="ignore"), versions())
                     break
                 time.sleep(SETTLING)
             else:
@@ -264,14 +292,42 @@ def connected(compute: Where) -> Iterator[Cluster]:
             yield cluster
 
 
-def _import_from(archive: str) -> None:
-    """Let a worker, which may have run other code, import the package from an archive that it was given."""
+def versions() -> dict[str, str]:
+    """Return the versions that a task's result may depend on: of Python and of some libraries, `none` if missing."""
+    found = {"Python": ".".join(map(str, sys.version_info[:2]))}
+    for name in LIBRARIES:
+        found[name] = "none"
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def refuse_others(workers: Mapping[str, Mapping[str, str]], here: Mapping[str, str]) -> None:
+    """Raise StageError when a worker has other versions than this machine.
+
+    Examples
+    --------
+    >>> refuse_others({"tcp://10.0.0.6:1": {"Python": "3.11"}}, {"Python": "3.11"})
+    """
+    for worker, there in sorted(workers.items()):
+        if other := [
+            f"{name} {there.get(name, 'none')} and not {one}" for name, one in here.items() if there.get(name) != one
+        ]:
+            raise StageError(
+                f"the worker {worker} has {', '.join(other)}, as this machine has: install requirements.txt and"
+                " requirements-dask.txt of this commit there, and start it again."
+            )
+
+
+def _import_from(archive: str) -> dict[str, str]:
+    """Let a worker, which may have run other code, import the package from an archive, and return its versions."""
     others = [
         path for path in sys.path if re.fullmatch(r"churn-\w+\.zip", Path(path).name) and Path(path).name != archive
     ]
     sys.path[:] = [path for path in sys.path if path not in others]
     for name in [name for name in sys.modules if name.partition(".")[0] == "churn"]:
         del sys.modules[name]
+    return versions()
 
 
 def _code(folder: Path) -> Path:

@@ -43,13 +43,14 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield tmp
         if tmp.is_dir() or path.is_dir():  # the system replaces a file by a file alone
-            _delete(path)
+            delete(path)
         tmp.replace(path)
     finally:
-        _delete(tmp)
+        delete(tmp)
 
 
-def _delete(path: Path) -> None:
+def delete(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -76,6 +76,8 @@ def store(made: Path, table: Path, number: int, rows: int, storage: str | None) 
     ...     made.exists(), Path(one.url).name, one.size
     4
     (False, 'part-00000.parquet', 4)
+
+    Raises StageError when the storage cannot be written.
     """
     digest, size = sha256_of(made), made.stat().st_size
     if storage is None:
@@ -84,12 +86,18 @@ def store(made: Path, table: Path, number: int, rows: int, storage: str | None) 
         shutil.move(made, path)
         return Partition(str(path), rows, size, digest)
     url = f"{storage.rstrip('/')}/{digest}.parquet"
-    files = _files(url)
-    if not files.exists(url) or files.size(url) != size:
-        part = f"{url}.{number}.part"  # of a shared folder; an object in S3 is there as a whole or not at all
-        files.put_file(str(made), url if url.startswith("s3://") else part)
-        if not url.startswith("s3://"):
-            Path(part).replace(url)
+    files, is_object = _files(url), url.startswith("s3://")
+    try:
+        if not files.exists(url) or files.size(url) != size:
+            part = url if is_object else f"{url}.{number}.part"  # an object is there as a whole or not at all
+            files.put_file(str(made), part)
+            if not is_object:
+                Path(part).replace(url)
+    except Exception as error:  # s3fs', botocore's and the system's own
+        raise StageError(
+            f"{url} cannot be written ({type(error).__name__}): look at compute.storage in params.yaml, and at what may"
+            " write there."
+        ) from error
     made.unlink()
     return Partition(url, rows, size, digest)
 
@@ -155,6 +163,11 @@ def first_files(table: Path, rows: int, folder: Path) -> list[Path]:
     partitions = partitions_of(table)
     upto = [*accumulate(one.rows for one in partitions)]
     return [local_file(one, folder) for one in partitions[: bisect_left(upto, rows) + 1]]
+
+
+def files_of(table: Path, folder: Path) -> list[Path]:
+    """Return all partitions of a table as files of this machine, verified; a table that is one file is that file."""
+    return [local_file(one, folder) for one in partitions_of(table)] if is_partitioned(table) else [table]
 
 
 def discard(partitions: Iterable[Partition]) -> None:

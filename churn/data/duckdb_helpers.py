@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from churn.config.memory import duckdb_limit
-from churn.core.cluster import worker_memory
+from churn.core.cluster import scratch, worker_memory
 from churn.core.errors import StageError
-from churn.core.partitions import is_partitioned, partitions_of, s3_files
+from churn.core.partitions import files_of, is_partitioned
 
 import duckdb
 
@@ -75,15 +75,10 @@ def parquet_views(files: Mapping[str, Path], otherwise: str) -> Iterator[duckdb.
 
     Raises StageError, the path and `otherwise`, when a file cannot be read.
     """
-    urls = {
-        name: [one.url for one in partitions_of(path)] if is_partitioned(path) else [str(path)]
-        for name, path in files.items()
-    }
-    with connection(*chain.from_iterable(urls.values())) as database:
-        if any(url.startswith("s3://") for url in chain.from_iterable(urls.values())):
-            database.register_filesystem(s3_files())
+    parts = {name: files_of(path, scratch()) if is_partitioned(path) else [path] for name, path in files.items()}
+    with connection(*chain.from_iterable(parts.values())) as database:
         for name, path in files.items():
-            source = f"read_parquet([{', '.join(map(literal, urls[name]))}])"
+            source = f"read_parquet([{', '.join(literal(str(one)) for one in parts[name])}])"
             try:
                 database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {source}")
             except duckdb.Error as error:

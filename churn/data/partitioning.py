@@ -14,7 +14,7 @@ from pathlib import Path
 
 from churn.config.contract import Contract
 from churn.config.params import Compute, Fetch
-from churn.core.cluster import connected, for_each, scratch
+from churn.core.cluster import Cluster, connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.files import replacing
 from churn.core.partitions import Partition, discard, local_file, s3_files, store, write_manifest
@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 HASH = "__hash"  # of the customer, in a piece alone
 BUCKETS = 64  # row groups of a piece, and the most ranges of partitions: a worker reads the row groups of its range
+MOST = 50_000  # partitions, whose manifest has 13 MB
 LEAST_GROUP = 2_048  # rows, as DuckDB writes them
 
 
@@ -53,23 +54,37 @@ def partitioned_snapshot(params: Fetch, contract: Contract, target: Path, comput
     with replacing(target) as tmp, connected(compute) as cluster, closing(batches):
         made = Snapshot(params, contract, sql, tmp.absolute(), compute.storage)
         given: list[Partition] = []
-        pieces = _pieces(shown(batches), made, compute.partition_rows, given)
+        pieces = pieces_of(shown(batches), made, compute.partition_rows, given)
         sorted_pieces = cluster.map(for_each(_sorted, made=made), pieces, ahead=2 * len(cluster.workers()))
         if not (rows := sum(one.rows for one in sorted_pieces)):
             raise StageError(f"{params.source} gives no rows through {params.query}.")
-        count = ceil(rows / compute.partition_rows)
-        ends = [count * part // min(count, BUCKETS) for part in range(min(count, BUCKETS) + 1)]
-        ranges = [range(start, end) for start, end in pairwise(ends)]
-        found = cluster.map(for_each(_partitions, pieces=sorted_pieces, count=count, made=made), ranges)
+        found = ranges_of_hashes(cluster, sorted_pieces, made, compute.partition_rows)
         discard([*given, *sorted_pieces])  # not before: a worker that dies leaves its work to another
         for folder in ("given", "sorted"):
             with suppress(FileNotFoundError):
                 (tmp / folder).rmdir()
-        write_manifest(tmp, [one for some in found for one in some])
+        write_manifest(tmp, found)
     return rows
 
 
-def _pieces(
+def ranges_of_hashes(cluster: Cluster, pieces: list[Partition], made: Snapshot, rows: int) -> list[Partition]:
+    """Return partitions of about so many rows, ranges of the hash, that workers make of all sorted pieces.
+
+    Raises StageError when there would be more than MOST.
+    """
+    count = max(1, ceil(sum(one.rows for one in pieces) / rows))
+    if count > MOST:
+        raise StageError(
+            f"compute.partition_rows in params.yaml is {rows:,}, which makes {count:,} partitions, and a manifest names"
+            f" {MOST:,} at most: raise it."
+        )
+    ends = [count * part // min(count, BUCKETS) for part in range(min(count, BUCKETS) + 1)]
+    ranges = [range(start, end) for start, end in pairwise(ends)]
+    found = cluster.map(for_each(_partitions, pieces=pieces, count=count, made=made), ranges)
+    return [one for some in found for one in some]
+
+
+def pieces_of(
     batches: Iterable[pa.RecordBatch], made: Snapshot, most: int, given: list[Partition]
 ) -> Iterator[tuple[int, Partition]]:
     """Yield the rows of the query as numbered files of at least `most` rows, but the last one; list them in `given`."""
@@ -101,13 +116,17 @@ def _sorted(piece: tuple[int, Partition], made: Snapshot) -> Partition:
         with pq.ParquetFile(local_file(given, scratch())) as file:
             rows = load_typed(database, _at_least_one(file), made.contract, made.params, made.sql)
         group = max(LEAST_GROUP, rows // BUCKETS // LEAST_GROUP * LEAST_GROUP)
-        customer = folded(f"{identifier(made.contract.customer)}::VARCHAR")  # so that lookalikes meet
         database.execute(
-            f"COPY (SELECT md5_number_lower({customer})::UBIGINT AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
+            f"COPY (SELECT {hash_of_customer(made.contract)} AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
             f" FROM customers ORDER BY {HASH}) TO {literal(str(target))}"
-            f" (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {group})"
+            f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION lz4, ROW_GROUP_SIZE {group})"
         )
     return store(target, made.folder / "sorted", number, rows, made.storage)
+
+
+def hash_of_customer(contract: Contract) -> str:
+    """Return the SQL of the hash by which a customer's rows are in a partition, equal for keys that look alike."""
+    return f"md5_number_lower({folded(f'{identifier(contract.customer)}::VARCHAR')})::UBIGINT"
 
 
 def _at_least_one(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:

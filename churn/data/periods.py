@@ -9,6 +9,7 @@ by begin: the model knows nothing of their time. All days follow from `fetch.as_
 Without `fetch.as_of` the newest day of the table counts, because the extract is at least as young.
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -43,19 +44,37 @@ def refuse_half(prepare: Prepare, contract: Contract) -> None:
         raise StageError(f"{fault}.")
 
 
-def periods_of(raw: Path, prepare: Prepare, as_of: date | None, contract: Contract) -> Periods | None:
+class Days(NamedTuple):
+    """The days of the rows of a file: the newest, how many rows have none, and how many a later one than `as_of`."""
+
+    newest: date | None
+    missing: int
+    later: int
+
+
+def days_of(file: Path, as_of: date | None, contract: Contract) -> Days:
+    """Return the days of a snapshot's rows, or of a partition's."""
+    days = pq.read_table(file, columns=[contract.time])[0]
+    later = pc.sum(pc.greater(days, as_of)).as_py() if as_of else 0
+    return Days(pc.max(days).as_py(), days.null_count, later or 0)
+
+
+def periods_of(
+    raw: Path, prepare: Prepare, as_of: date | None, contract: Contract, parts: Sequence[Days] = ()
+) -> Periods | None:
     """Return the periods of a snapshot, None without a column for the day or without `prepare.time`.
 
-    Raises StageError when a row has no day, or one after `as_of`.
+    `parts` are the days of its partitions, if it has some. Raises StageError when a row has no day, or one after
+    `as_of`.
     """
     if contract.time is None or prepare.time is None:
         return None
-    days = pq.read_table(raw, columns=[contract.time])[0]
-    if days.null_count:
-        raise StageError(f"{raw}: {contract.time} is missing in {number_of(days.null_count, 'rows')}: give each a day.")
-    newest = pc.max(days).as_py()
-    if as_of and newest > as_of:
-        later = pc.sum(pc.greater(days, as_of)).as_py()
+    found = parts or [days_of(raw, as_of, contract)]
+    missing, later = sum(one.missing for one in found), sum(one.later for one in found)
+    newest = max((one.newest for one in found if one.newest), default=None)
+    if missing or newest is None:
+        raise StageError(f"{raw}: {contract.time} is missing in {number_of(missing, 'rows')}: give each a day.")
+    if later:
         raise StageError(
             f"{raw}: {number_of(later, 'rows')} have a day in {contract.time} after fetch.as_of, {as_of}: let the query"
             f" stop there, with `WHERE CAST({contract.time} AS DATE) <= $as_of`."

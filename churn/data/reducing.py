@@ -10,25 +10,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from churn.config.params import Compute
-from churn.core.cluster import Cluster, connected, for_each, scratch
+from churn.core.cluster import Map, connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.partitions import Partition, local_file, partitions_of
 from churn.data.duckdb_helpers import columns_of, identifier, literal, parquet_views
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 
 Row = tuple[Any, ...]
+TOGETHER = 4_000_000  # hashes of values, of 8 bytes, that the client compares at once
 
 
 @dataclass(frozen=True)
 class PartitionedViews:
-    """Views of the partitions of some tables, which have as many of them, on the workers of a cluster."""
+    """Views of the partitions of some tables, which have equally many, on workers or in this process."""
 
-    cluster: Cluster
+    cluster: Map
     tables: Mapping[str, Path]
     views: dict[str, str] = field(default_factory=dict)  # the SQL of the views that `defined` adds
 
@@ -127,6 +131,30 @@ def grouped(database: Database, sql: str, keys: int) -> list[Row]:
     for row in rows_of(database, sql):
         found.setdefault(row[:keys], []).append(row[keys:])
     return [(*key, *map(total, zip(*some, strict=True))) for key, some in found.items()]
+
+
+def in_several(database: Database, table: str, column: str) -> int:
+    """Return how many rows have a value of the column that another partition has, too; each but the first counts.
+
+    Of each value 8 bytes of a hash come here, a share of the values at a time, so that memory stays bounded.
+    """
+    if not isinstance(database, PartitionedViews):
+        return 0
+    rounds = ceil(database.offsets(table)[-1] / TOGETHER)
+    count = 0
+    for number in range(rounds):
+        task = for_each(_hashes, table=table, column=column, share=(number, rounds))
+        found = np.concatenate(database.cluster.map(task, database.partitions))
+        count += len(found) - len(np.unique(found))
+    return count
+
+
+def _hashes(files: Mapping[str, Partition], table: str, column: str, share: tuple[int, int]) -> npt.NDArray[np.uint64]:
+    """Return the hash of each distinct value, of one of so many shares of them."""
+    value, (number, rounds) = f"hash({identifier(column)})", share
+    with _opened({table: files[table]}) as database:
+        sql = f"SELECT DISTINCT {value} AS value FROM {identifier(table)} WHERE {value} % {rounds} = {number}"
+        return np.asarray(database.execute(sql).fetchnumpy()["value"], dtype=np.uint64)
 
 
 def types_of(database: Database, table: str) -> dict[str, str]:

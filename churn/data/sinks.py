@@ -30,7 +30,13 @@ Write = Callable[[str, pa.Schema, Iterable[pa.Table]], int]
 def load_table(
     database: duckdb.DuckDBPyConnection, name: str, timeout: float, label: str, query: Query | None = None
 ) -> None:
-    """Make the table `given` of all that churn/data/sources/ reads, of a database the table behind #.
+    """Make the table `given` of the rows of `batches_of`."""
+    with closing(batches_of(name, timeout, label, query)) as batches, streaming(database, "batch", batches):
+        database.execute("CREATE TABLE given AS FROM batch")
+
+
+def batches_of(name: str, timeout: float, label: str, query: Query | None = None) -> Generator[pa.RecordBatch]:
+    """Return the rows of all that churn/data/sources/ reads, of a database the table behind #, in batches.
 
     With a `query`, the table is in the source's columns. It may then lack those that only the `label` is made of, in a
     file. Raises StageError when it cannot be read, or a server takes longer than `timeout` minutes.
@@ -42,18 +48,12 @@ def load_table(
         sql = query.sql
         if place.partition("://")[0] in (place, "s3") and not files.begins_with(place, sqlite.MAGIC):
             sql = without_label(sql, label)
-        _load(database, record_batches(place, sql, query=query.name, as_of=query.as_of, timeout=timeout))
-        return
+        return record_batches(place, sql, query=query.name, as_of=query.as_of, timeout=timeout)
     if place.startswith(SERVERS) and not table:
         raise StageError(f"{without_password(name)} names no table: end it in #table or #schema.table.")
     schema, _, table = table.rpartition(".")
     sql = f"SELECT * FROM {_qualified(schema, table) if table else 'source'}"
-    _load(database, record_batches(place, sql, query=f"`{sql}`", timeout=timeout))
-
-
-def _load(database: duckdb.DuckDBPyConnection, batches: Generator[pa.RecordBatch]) -> None:
-    with closing(batches), streaming(database, "batch", batches):
-        database.execute("CREATE TABLE given AS FROM batch")
+    return record_batches(place, sql, query=f"`{sql}`", timeout=timeout)
 
 
 @contextmanager

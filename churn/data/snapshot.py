@@ -51,10 +51,14 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
 
 
 def write_sorted(database: duckdb.DuckDBPyConnection, rows: str, target: Path, contract: Contract) -> None:
-    """Write the rows of a SELECT as Parquet, sorted by every column from the first on."""
+    """Write the rows of a SELECT as Parquet, sorted by every column from the first on.
+
+    To the path itself: DuckDB writes to another one where a file is left of a task that failed, and may not.
+    """
     database.execute(
         f"COPY ({rows} ORDER BY ALL) TO {literal(str(target))}"
-        f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{columns: {literal(contract.columns_json())}}})"
+        f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd,"
+        f" KV_METADATA {{columns: {literal(contract.columns_json())}}})"
     )
 
 

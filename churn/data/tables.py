@@ -10,11 +10,12 @@ from typing import Any
 
 from churn.config.contract import Contract
 from churn.config.params import Prepare
-from churn.core.errors import StageError
+from churn.core.errors import StageError, number_of
 from churn.core.files import refuse_twice, replacing
+from churn.core.paths import PARAMS
 from churn.core.terminal import progress
 from churn.data.featuring import add_features, to_arrow
-from churn.data.periods import drop_by_time, periods_of, refuse_half, with_periods
+from churn.data.periods import Periods, drop_by_time, periods_of, refuse_half, with_periods
 from churn.data.split import drop_declared, in_holdout, key_lines
 
 import pandas as pd
@@ -44,7 +45,9 @@ def split_snapshot(
     """
     refuse_half(params, contract)
     with replacing(tables[0]) as train, replacing(tables[1]) as test:
-        counts = split_rows(raw, params, contract, (train, test), as_of)
+        with _reading(raw):
+            periods = periods_of(raw, params, as_of, contract)
+        counts = split_rows(raw, params, contract, (train, test), periods)
         refuse_lost(counts)
     return counts
 
@@ -55,11 +58,15 @@ def refuse_lost(counts: Mapping[str, Any]) -> None:
     if counts["train"] + counts["test"] + sum(counts["dropped"].values()) != counts["fetched"]:
         raise StageError(f"the row counts do not reconcile: {counts}.")
     if empty := [name for name in ("train", "test") if not counts[name]]:
-        raise StageError(f"the {empty[0]} table is empty: {counts}; look at prepare in params.yaml.")
+        dropped = "".join(f", {rows:,} are dropped ({why})" for why, rows in counts["dropped"].items() if rows)
+        raise StageError(
+            f"the {empty[0]} table is empty: of {number_of(counts['fetched'], 'rows')} {counts['train']:,} train and"
+            f" {counts['test']:,} test the model{dropped}; change prepare in {PARAMS}."
+        )
 
 
 def split_rows(
-    raw: Path, params: Prepare, contract: Contract, tables: tuple[Path, Path], as_of: date | None
+    raw: Path, params: Prepare, contract: Contract, tables: tuple[Path, Path], periods: Periods | None
 ) -> dict[str, Any]:
     """Write the rows of a snapshot, or of a partition, to the files `tables`, and return their counts."""
     with ExitStack() as stack:
@@ -68,8 +75,6 @@ def split_rows(
         refuse_twice(source.schema_arrow.names, raw)
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
-        with _reading(raw):
-            periods = periods_of(raw, params, as_of, contract)
         paths = dict(zip(("train", "test"), tables, strict=True))
         writers: dict[str, pq.ParquetWriter] = {}
         bar = stack.enter_context(progress("prepare", fetched))
@@ -77,7 +82,9 @@ def split_rows(
         while True:
             with _reading(raw):
                 if (batch := next(batches, None)) is None:
-                    break
+                    if writers:
+                        break
+                    batch = pa.RecordBatch.from_pylist([], schema=source.schema_arrow)  # of an empty partition
             customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
             dropped.update(lost)
             customers, lost = drop_by_time(customers, params, periods, contract)

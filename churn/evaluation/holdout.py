@@ -9,7 +9,18 @@ from churn.config.contract import Contract
 from churn.config.params import Evaluate
 from churn.core.errors import StageError
 from churn.data.periods import train_until
-from churn.evaluation.metrics import Floats, Outcomes, Z, all_metrics, as_json, outcomes, roc_auc, sum_of, value_at
+from churn.evaluation.metrics import (
+    Floats,
+    Outcomes,
+    Weights,
+    Z,
+    all_metrics,
+    as_json,
+    outcomes,
+    roc_auc,
+    sum_of,
+    value_at,
+)
 from churn.evaluation.slices import slice_masks
 from churn.modeling.model import read_parquet
 
@@ -20,6 +31,7 @@ import pandas as pd
 FEW_PREDICTED = 0.1  # of the churners: below it, the threshold does not fit the churn rate
 LATE = "out_of_time"  # the column of the predictions that says whether a row is later than the training
 EARLIER = "random_by_customer"  # the key of the metrics on the other rows
+NONE_LATER = "no row of the holdout is later than the training: look at prepare.time in params.yaml."
 Mask = npt.NDArray[np.bool_]
 
 
@@ -145,7 +157,7 @@ def evaluation_of(
     given = outcomes(labels)
     if (late := given.late) is not None:
         if not late.any():
-            raise StageError("no row of the holdout is later than the training: look at prepare.time in params.yaml.")
+            raise StageError(NONE_LATER)
         after = replace(given[late], late=None)
         return evaluation_of(features[late], after, scores[late], params, contract) | {
             EARLIER: measured_of(given[~late], scores[~late], params),
@@ -211,9 +223,12 @@ def area_over_time(given: Outcomes, scores: Floats, late: Mask) -> dict[str, Any
     after, before = (roc_auc(given.labels[rows], scores[rows], customers[rows]) for rows in (late, ~late))
     if after.value is None or before.value is None or after.influences is None or before.influences is None:
         return {"difference": None, "interval": [None, None]}
-    influences = np.zeros((2, len(scores)))  # there are no more customers than rows
-    for side, one in zip(influences, (after.influences, before.influences), strict=True):
-        side[: len(one)] = one
-    difference, reach = after.value - before.value, Z * float(np.sqrt(np.sum((influences[0] - influences[1]) ** 2)))
+    if isinstance(customers, Weights) and customers.known is None:  # each row is of another customer
+        influences = np.concatenate([after.influences, before.influences])
+    else:
+        influences = np.zeros(max(len(after.influences), len(before.influences)))
+        influences[: len(after.influences)] += after.influences
+        influences[: len(before.influences)] -= before.influences
+    difference, reach = after.value - before.value, Z * float(np.sqrt(np.sum(influences**2)))
     ends = [round(difference - reach, 6), round(difference + reach, 6)]
     return {"difference": round(difference, 6), "interval": ends}

@@ -23,14 +23,36 @@ CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True, eq=False)
+class Known:
+    """Rows whose customers are known: the entry and the customer of each. They are one of `each` customers of all."""
+
+    entries: npt.NDArray[np.intp]
+    customers: npt.NDArray[np.intp]
+    each: float
+
+    def sums(self, influences: Floats) -> Floats:
+        """Return the influence of each customer, as large as that of `each` customers together."""
+        sums = np.bincount(self.customers, weights=influences[self.entries])
+        return np.asarray(sums * np.sqrt(self.each), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
 class Weights:
-    """How many rows, each of another customer, an entry stands for, as where rows with nearly one score are counted."""
+    """How many rows an entry stands for, as where rows with nearly one score are counted.
+
+    Each row is of another customer, unless the customers of some rows are `known`.
+    """
 
     rows: Floats
+    known: Known | None = None
 
     def __getitem__(self, entries: npt.NDArray[np.bool_]) -> "Weights":
         """Return the weights of some entries."""
-        return Weights(self.rows[entries])
+        if self.known is None:
+            return Weights(self.rows[entries])
+        there, places = entries[self.known.entries], entries.cumsum() - 1
+        inside = replace(self.known, entries=places[self.known.entries[there]], customers=self.known.customers[there])
+        return Weights(self.rows[entries], inside)
 
 
 Customers = npt.NDArray[np.intp] | Weights | None
@@ -157,7 +179,7 @@ def _by_customer(influences: Floats, customers: Customers) -> Floats:
     if customers is None:
         return influences
     if isinstance(customers, Weights):
-        return influences * np.sqrt(customers.rows)
+        return customers.known.sums(influences) if customers.known else influences * np.sqrt(customers.rows)
     return np.bincount(customers, weights=influences).astype(np.float64)
 
 
@@ -196,16 +218,18 @@ def value_at(ranks: Sequence[int], values: Floats, customers: Customers) -> Floa
 
 def rows_each(customers: Customers) -> float:
     """Return how many rows a customer has, on average; 1 where each row is one customer."""
-    if customers is None or isinstance(customers, Weights) or not len(customers):
+    if isinstance(customers, Weights):
+        customers = customers.known.customers if customers.known else None
+    if customers is None or not len(customers):
         return 1.0
     return len(customers) / len(np.unique(customers))
 
 
 def _rows_worth_one(influences: Floats, customers: Customers) -> float:
     """Return how many rows are worth one customer: the design effect, 1 where each row is one customer (Kish 1965)."""
-    if customers is None or isinstance(customers, Weights):
+    if customers is None or (isinstance(customers, Weights) and customers.known is None):
         return 1.0
-    by_row = float(np.sum(influences**2))
+    by_row = sum_of(influences**2, customers)
     if not by_row:  # all rows are alike, so nothing shows how much the rows of a customer agree
         return rows_each(customers)
     return float(np.sum(_by_customer(influences, customers) ** 2)) / by_row

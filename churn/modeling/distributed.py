@@ -61,8 +61,9 @@ def train_partitions(
 
     Raises StageError when XGBoost refuses the parameters, and when workers die in ATTEMPTS trainings.
     """
-    count = min(workers_wanted, len(partitions))
-    shares = [list(partitions[rank::count]) for rank in range(count)]
+    there = [one for one in partitions if one.rows]  # XGBoost refuses a worker without a row
+    count = min(workers_wanted, len(there))
+    shares = [there[rank::count] for rank in range(count)]
     for _ in range(ATTEMPTS):
         workers = cluster.wait_for(count)
         tracker = cluster.on_worker(_start_tracker, workers[0], count=count, host=urlsplit(workers[0]).hostname)

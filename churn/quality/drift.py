@@ -12,6 +12,7 @@ else is wrong.
 """
 
 import argparse
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Literal
 
 from churn.config.contract import Contract, load_contract
-from churn.core.dvc_files import stages_in
+from churn.core.cluster import scratch
+from churn.core.dvc_files import copy_cached, hash_of, stages_in
 from churn.core.errors import StageError
 from churn.core.files import md5_of
 from churn.core.git import default_branch, git
@@ -237,15 +239,26 @@ def trained_on(commit: str) -> Path:
             if not cache.exists(md5):
                 repo.cloud.pull([HashInfo("md5", md5)])
             path, there = Path(cache.oid_to_path(md5)), cache.exists(md5)
+            if there and md5.endswith(".dir"):  # a folder of partitions
+                files = [one["md5"] for one in json.loads(path.read_text(encoding="utf-8"))]
+                if lacking := [one for one in files if not cache.exists(one)]:
+                    repo.cloud.pull([HashInfo("md5", one) for one in lacking])
+                there = all(map(cache.exists, files))
     except NoRemoteError as error:
         raise StageError(f"{missing}, and DVC has no remote here: `make remote` sets it; then try again.") from error
     except Exception as error:  # DVC's, the remote's and the system's own
         raise StageError(f"{missing}, and the remote cannot be read: `make pull` says why.") from error
     if not there:
         raise StageError(f"{missing}, nor in the remote: `make push` where it was trained puts it there.")
-    if md5_of(path) != md5:
-        raise StageError(f"{path} is damaged: delete it, then run this again.")
-    return path
+    if not md5.endswith(".dir"):
+        if md5_of(path) != md5:
+            raise StageError(f"{path} is damaged: delete it, then run this again.")
+        return path
+    folder = scratch() / md5
+    copy_cached(path.parent.parent, md5, folder)
+    if hash_of(folder) != md5:
+        raise StageError(f"{path} is damaged, or a file that it names: delete it, then run this again.")
+    return folder
 
 
 def _snapshot_of(commit: str) -> str:

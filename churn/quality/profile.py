@@ -28,6 +28,7 @@ from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
 from pydantic import Field, model_validator
 
 DECILES = [number / 10 for number in range(1, 10)]
+LARGEST = 1e150  # of the numbers that are described: the square of a larger one is no number
 QUANTILES = [number / 1_000 for number in range(1, 1_000)]  # of a partition: every hundredth is a decile
 TOGETHER = 32  # features in a query: the memory of its grouping sets grows with the square of their number
 LABEL = "__label"  # a name that no column of a contract has
@@ -158,9 +159,9 @@ def _features(
 
 
 def _number(name: str, contract: Contract) -> str:
-    """Return the SQL of a number, NULL where it is not finite."""
+    """Return the SQL of a number, NULL where it is not finite, or so large that its square is not."""
     sql = identifier(name)
-    return f"if(isfinite({sql}), {sql}, NULL)" if contract.columns[name].type == "number" else sql
+    return f"if(abs({sql}) < {LARGEST}, {sql}, NULL)" if contract.columns[name].type == "number" else sql
 
 
 def _descriptions(

@@ -10,7 +10,7 @@ from churn.config.contract import Contract
 from churn.core.errors import StageError, number_of
 from churn.data.conditions import Condition, relation_condition
 from churn.data.duckdb_helpers import SQL_TYPES, blank, identifier, in_chunks, literal
-from churn.data.reducing import Database, by_partition, first_rows, totals, types_of
+from churn.data.reducing import Database, by_partition, first_rows, in_several, totals, types_of
 
 import duckdb
 
@@ -143,6 +143,10 @@ def table_findings(database: Database, table: str, contract: Contract) -> Iterat
         of_key = {rule: rule.column == contract.key for rule in rules}
         broken = _violations(database, table, [rule for rule in rules if not of_key[rule]])
         broken |= _violations(database, numbered, [rule for rule in rules if of_key[rule]])
+        for rule in rules:
+            # Partitions follow the customer, so two customers' rows with one key are in two partitions.
+            if contract.group is not None and rule.rule == "unique":
+                broken[rule] += in_several(database, table, rule.column)
         untested = {rule for rule in rules if rule.relation and not _tested(database, table, rule.relation)}
     except duckdb.Error as error:
         for rule in rules:

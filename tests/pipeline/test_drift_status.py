@@ -4,8 +4,11 @@ import re
 import shutil
 import subprocess
 
+from churn.core.files import md5_of
+from churn.core.partitions import store, write_manifest
 from tests.conftest import ROOT
 
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -27,6 +30,31 @@ def test_a_fresh_snapshot_is_compared_with_the_one_that_main_was_trained_on(clon
 
     clone.ok("dvc", "checkout", "--force")
     assert drift(clone, "--base", "main")[0] == 0, "the snapshot that was trained on is back"
+
+
+def test_a_partitioned_snapshot_is_compared_out_of_the_cache_whole(clone):
+    """And with one in a single file: both are the same customers."""
+    raw = clone.folder / "data/raw/customers.parquet"
+    table, former = pq.read_table(raw), raw.with_name("former.parquet")
+    raw.rename(former)
+    parts = []
+    for number, rows in enumerate((table[:3_000], table[3_000:])):
+        pq.write_table(rows, clone.folder / "made")
+        parts.append(store(clone.folder / "made", raw, number, len(rows), None))
+    write_manifest(raw, parts)
+    clone.ok("dvc", "commit", "--force", "fetch")
+    clone.commit("Train on partitions")
+    same = "customers: 0 added, 0 removed, 0 changed, 7,043 the same\ndrift: stable\n"
+    for base in (("--base", "main"), ("--before", str(former))):
+        status, printed = drift(clone, *base)
+        assert (status, printed[printed.index("customers:") :]) == (0, same)
+    md5 = md5_of(raw / "part-00000.parquet")
+    cached = clone.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    cached.chmod(0o644)
+    cached.write_bytes(b"PAR1")
+    status, printed = drift(clone, "--base", "main")
+    assert status == 2
+    assert "is damaged, or a file that it names: delete it, then run this again" in printed
 
 
 def test_what_cannot_be_compared_is_a_sentence_and_no_drift(clone):

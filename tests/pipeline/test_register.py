@@ -101,6 +101,8 @@ def test_its_run_has_parameters_metrics_data_and_plots(registered):
     plots = {entry.path for entry in registered.client.list_artifacts(version.run_id, "plots")}
     assert {"plots/roc.csv", "plots/importance.csv"} <= plots
     assert run.info.status == "FINISHED"
+    logged = registered.client.get_logged_model(version.source.rpartition("/")[2])
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "churn", "version": "1"}]
 
 
 def test_the_registered_file_is_the_pipelines_byte_by_byte(registered):

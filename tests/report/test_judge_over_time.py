@@ -14,9 +14,10 @@ from report.changes import judge_notes
 from report.collect import early_labels, over_time
 from report.data import Change
 from report.identity import other_keys
-from report.judge import evaluation_faults, table_faults
+from report.judge import evaluation_faults
 from report.recompute import recomputing
 from report.settings import loosened_settings
+from report.tables import table_faults
 from tests.conftest import ROOT
 from tests.customer_months import put_customer_months
 from tests.frozen import copy_of

@@ -8,7 +8,7 @@ from churn.evaluation.paired import Difference, SliceDifferences
 from churn.page.filters import signed, value
 from churn.page.render import TEMPLATES as PAGE
 from churn.quality.drift import FeatureDrift, RowChanges
-from ci.artifact import neutral
+from ci.artifact import INVISIBLE, neutral
 from report.data import Change, Comparison, DataChange, Note
 from report.faults import to_approve
 from report.filters import FILTERS, escaped
@@ -17,6 +17,7 @@ from tests.report.cases import CASES, EVALUATION, GOLDEN, HOSTILE, PASSING, diff
 
 import pytest
 from jinja2 import Environment, UndefinedError, nodes
+from markdown_it import MarkdownIt
 
 BUILT_IN = {
     "abs",
@@ -87,6 +88,13 @@ def test_commands_are_copied_from_the_comment_as_they_were_written(name):
     assert re.findall(r"^```console\n(.*?)^```", neutral(text), re.MULTILINE | re.DOTALL) == commands
 
 
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_the_comment_looks_as_the_report_once_it_can_do_nothing(case):
+    text = markdown(replace(CASES[case], has_picture=False))  # the comment shows the picture from elsewhere
+    shown, meant = (MarkdownIt("commonmark").enable("table").render(one) for one in (neutral(text), text))
+    assert shown.replace(INVISIBLE, "") == meant
+
+
 def test_what_changed_in_the_data_comes_before_the_models_metrics():
     texts = [markdown(case) for case in CASES.values()]
     both = [text for text in texts if "\n### Data" in text and "\n### Metrics" in text]
@@ -111,6 +119,19 @@ def test_underscores_at_a_words_edge_are_no_emphasis(name):
     assert "_" not in escaped(name).replace("&#95;", "")
     assert unescape(escaped(name)) == name
     assert escaped("tenure_months") == "tenure_months"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("run `dvc repro x_ --force`", "run <code>dvc repro x&#95; --force</code>"),
+        ("`<b>` and `a|b`", "<code>&#60;b&#62;</code> and <code>a&#124;b</code>"),
+        ("one ` alone", "one &#96; alone"),
+    ],
+)
+def test_a_command_in_a_sentence_is_shown_as_code(text, shown):
+    assert escaped(text) == shown
+    assert neutral(shown) == shown
 
 
 @pytest.mark.parametrize("template", sorted([*TEMPLATES.iterdir(), *PAGE.glob("*.j2")]), ids=lambda path: path.name)

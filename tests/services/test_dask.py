@@ -10,12 +10,22 @@ import sys
 import time
 from pathlib import Path
 
+from churn.config.params import METRICS, PROFIT, Compute, Train
 from churn.core.dvc_files import hash_of
-from tests.conftest import clone_of_tree
+from churn.core.partitions import store
+from churn.data.featuring import to_arrow
+from churn.evaluation.metrics import all_metrics, as_json
+from churn.modeling.distributed import fit_partitions
+from churn.modeling.model import model_frame
+from churn.modeling.training import build_classifier, build_model, fit
+from tests.conftest import clone_of_tree, make_customers
+from tests.customer_months import put_customer_months
 from tests.servers import BUCKET, S3_KEYS, free_ports, s3_client, s3_server
 
 import duckdb
+import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("distributed")
@@ -125,6 +135,75 @@ def test_a_table_larger_than_a_workers_memory_goes_from_s3_to_a_registered_versi
     assert evaluation["binning_error"] < (high - low) / 10
     # The greatest resident size of a process below `dvc repro`, which is that of register with MLflow.
     assert team.most_memory < ROWS * KEY
+
+
+@pytest.fixture
+def local_team(tmp_path, cluster, environment):
+    """A clone with a row for each customer and month, whose stages run on the cluster with a shared folder."""
+    clone = clone_of_tree(tmp_path / "repository")
+    clone.environment |= {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    put_customer_months(clone.folder)
+    text = clone.text("params.yaml")
+    head, _, tail = text.partition("  estimator: ")
+    text = f"{head}  estimator: {ESTIMATOR}\n{tail[tail.index('  seed:') :]}"
+    compute = f"{{engine: dask, scheduler: '{cluster.scheduler}', storage: '{tmp_path}/shared', partition_rows: 6000}}"
+    (clone.folder / "params.yaml").write_text(f"{text}\ncompute:\n  {compute[1:-1].replace(', ', chr(10) + '  ')}\n")
+    clone.dvc = lambda *arguments: clone.ok("python", "-m", "dvc", *arguments)
+    return clone
+
+
+def test_the_months_of_customers_are_trained_on_by_workers_and_reported_and_scored(local_team):
+    """From fetch to a registered version, then a branch whose report compares it with main in this process."""
+    local_team.dvc("repro", "prepare")
+    local_team.ok("python", "-m", "churn", "profile")
+    local_team.commit("Describe our customers")
+    assert re.search(r"register: churn version 1 is (champion|candidate)", local_team.dvc("repro"))
+    local_team.commit("Train")
+    evaluation = json.loads(local_team.text("metrics/evaluation.json"))
+    assert evaluation["train_until"] == "2025-08-22"
+    assert evaluation["customers"] < evaluation["rows"]
+    assert evaluation["random_by_customer"]["rows"] > 0
+    local_team.ok("git", "checkout", "--quiet", "-b", "branch")
+    local_team.replace("params.yaml", "n_estimators: 60", "n_estimators: 50")
+    local_team.dvc("repro", "gate")
+    local_team.commit("Fewer trees")
+    printed = local_team.ok("python", "-m", "report", "--base", "main")
+    assert "Passes the gate" in printed
+    scored = local_team.ok(
+        *("python", "-m", "churn", "score", "data/months.csv", "scores.parquet", "--version", "1"),
+        *("--query", "months.sql", "--as-of", "2025-12-20"),
+    )
+    assert re.search(r"score: ([\d,]+) read = \1 scored by version 1 of churn \+ 0 rejected", scored)
+    assert (local_team.folder / "scores.parquet/_manifest.json").exists()
+
+
+def test_one_worker_trains_the_model_of_this_machine_and_two_one_within_three_thousandths(
+    cluster, contract, params, tmp_path
+):
+    table = to_arrow(make_customers(contract, 40_000, seed=4), contract)
+    settings = Train(
+        estimator="xgboost.XGBClassifier", parameters={"n_estimators": 40, "max_depth": 3, "learning_rate": 0.1}, seed=1
+    )
+    made = []
+    for number in range(4):
+        pq.write_table(table[number * 10_000 : (number + 1) * 10_000], tmp_path / "made")
+        made.append(store(tmp_path / "made", tmp_path / "train", number, 10_000, None))
+    features, labels = model_frame(table, contract), table[contract.label].to_pandas()
+
+    def on(workers):
+        where = Compute(engine="dask", scheduler=cluster.scheduler, storage=str(tmp_path / "shared"), workers=workers)
+        return fit_partitions(build_model(build_classifier(settings), contract), made, contract, 40_000, where)
+
+    local = fit(build_model(build_classifier(settings), contract), features, labels, 40_000)
+    alone, together = on(1), on(2)
+    assert np.array_equal(alone.predict_proba(features), local.predict_proba(features))
+    one, other = (
+        as_json(all_metrics(labels, model.predict_proba(features)[:, 1], params.evaluate))
+        for model in (local, together)
+    )
+    assert {name: other[name] for name in METRICS if name != PROFIT and "capacity" not in name} == {
+        name: pytest.approx(one[name], abs=0.003) for name in METRICS if name != PROFIT and "capacity" not in name
+    }
 
 
 def interrupted(team, cluster, stage, kill):

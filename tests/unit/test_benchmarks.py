@@ -1,7 +1,10 @@
 """The benchmarks' customers, and the page of their results."""
 
+import subprocess
+
 from benchmarks.customers import make_customers
 from benchmarks.page import PAGE, TABLE, filled, measured_targets, results, targets
+from tests.frozen import ROOT
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -51,3 +54,11 @@ def test_a_target_that_is_missed_is_called_so():
     }
     assert [(limit, round(value, 2)) for _, limit, value in measured_targets(found)] == [(0.65, 0.9), (1, 0.75)]
     assert [row[-1] for row in targets(found)][1:] == ["missed", "met"]
+
+
+def test_make_bench_measures_a_cold_run_the_report_and_a_first_run():
+    planned = subprocess.run(
+        ["make", "--dry-run", "bench"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    for name in ("pipelines", "report", "first_run"):
+        assert f"python -m benchmarks.{name}" in planned

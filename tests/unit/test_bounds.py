@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 
 from churn.adopting.blocks import replace_blocks
-from churn.adopting.bounds import required_metrics, settings, write_bounds
+from churn.adopting.bounds import arguments, required_metrics, settings, write_bounds
 from churn.adopting.noise import Noise, some_customers
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -148,20 +148,31 @@ def test_of_a_large_snapshot_some_customers_are_drawn_with_all_of_their_rows(tmp
     assert drawn.groupby("customer").size().equals(rows[drawn["customer"].unique()])
 
 
+def required(*given):
+    """Return what the options of init and bounds ask for."""
+    return required_metrics(arguments().parse_args([f"--require={one}" for one in given]))
+
+
 def test_what_is_required_counts_where_the_noise_is_looser(measured, written):
     loose = written(measured)[0].gate
-    gate = written(measured, required_metrics(["roc_auc=0.5", "accuracy=0.99", "log_loss=0.7"]))[0].gate
+    gate = written(measured, required("roc_auc=0.5", "accuracy=0.99", "log_loss=0.7"))[0].gate
     assert gate.overall["roc_auc"].min == loose.overall["roc_auc"].min > 0.5
     assert gate.overall["accuracy"].min == 0.99
     assert gate.overall["log_loss"].max <= 0.7
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [("roc_auc", "write METRIC="), ("auc=0.8", "auc is not a metric"), ("f1=high", "write METRIC=")]
+    ("given", "said"),
+    [
+        ("roc_auc", "write METRIC="),
+        ("auc=0.8", "auc is not a metric"),
+        ("f1=high", "write METRIC="),
+        ("f1=nan", "write METRIC="),
+    ],
 )
 def test_a_required_bound_names_a_metric_and_a_number(given, said):
     with pytest.raises(StageError, match=said):
-        required_metrics([given])
+        required(given)
 
 
 def test_where_hardly_anybody_churns_no_bound_is_one_that_predicting_nobody_passes(contract, params, written):

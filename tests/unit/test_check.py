@@ -45,25 +45,16 @@ def on_dask(values):
 
 
 def test_what_dask_cannot_do_yet_is_refused_before_a_customer_is_read(checked, monkeypatch):
-    """Fault in the settings: `compute.engine: dask` with several rows a customer, another estimator, or without Dask.
+    """Fault in the settings: `compute.engine: dask` with another estimator, or without Dask.
 
     The first stage that runs fails, with a sentence for each.
     """
 
-    def grouped(values):
-        values["columns"] |= {"household": {"role": "group", "type": "string"}, "day": {"role": "time", "type": "date"}}
-
-    def dated(values):
-        on_dask(values)
-        values["prepare"]["time"] = {"holdout_days": 30, "label_window_days": 30}
-
     monkeypatch.setattr("churn.config.check.find_spec", lambda name: None)
-    found = [line.strip().rstrip(";.") for line in checked(dated, grouped).splitlines()]
+    found = [line.strip().rstrip(";.") for line in checked(on_dask).splitlines()]
     where = "params.yaml: compute.engine: dask"
     assert found[1:] == [
         f"{where} needs Dask, which is not installed: `make setup` installs requirements-dask.txt for it",
-        f"{where} takes one row for each customer, and contract.yaml gives household the role group: use local",
-        f"{where} takes one row for each customer, and contract.yaml gives day the role time: use local",
         f"{where} trains xgboost.XGBClassifier alone, and train.estimator is"
         " sklearn.ensemble.HistGradientBoostingClassifier: change one of them",
     ]

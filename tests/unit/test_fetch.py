@@ -1,6 +1,9 @@
 import gzip
 import random
 import re
+import shlex
+import subprocess
+import sys
 
 import churn.data.duckdb_helpers
 from churn.config.contract import Contract
@@ -133,8 +136,11 @@ def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_ref
         ),
         (csv('a,1,"1,5",Yes,a'), "charges has 1 value not of the type number."),
         (csv("a,1,2,2,a"), "paperless has 1 value not of the type boolean."),
-        ("id,churn,,plan\na,1,2,a\n", "has a column without a name: number 3 of its header."),
+        ("id,churn,,plan\na,1,2,a\n", "has a column without a name: number 3 of its header; name it there."),
         ("id,churn,Churn\na,1,1\n", "has the column churn more than once"),
+        ("\n" + csv("a,1,2,Yes,a"), "customers.csv, line 1 is blank, where the header should be: delete it."),
+        (csv("a,1,2,Yes,a").replace("\n", "\r"), "customers.csv ends its lines with CR alone: `tr '\\r' '\\n' < "),
+        ('{"id": "a", "churn": 1}\n', "customers.csv is JSON, not CSV. `python -c "),
         ("sep=,\n" + csv("a,1,2,Yes,a"), "customers.csv, line 1: `sep=,` is a note for Excel: delete that line."),
         ("\ufeffsep=;\r\n" + csv("a,1,2,Yes,a"), "line 1: `sep=;` is a note for Excel: delete that line."),
         ('"sep=\t"\n' + csv("a,1,2,Yes,a"), "is a note for Excel: delete that line."),
@@ -173,6 +179,29 @@ def test_a_bad_query_is_one_sentence(fetched, query, said):
     with pytest.raises(StageError) as told:
         fetched(csv(*ROWS), query=query)
     assert said in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "next_step"),
+    [
+        ("customers.csv.gz", "gunzip --keep {folder}/customers.csv.gz` unpacks it."),
+        ("customers.tsv", "mv {folder}/customers.tsv {folder}/customers.csv` gives it the ending, and"),
+        ("customers.xlsx", ". Save the sheet as `CSV UTF-8` in the program for it."),
+    ],
+)
+def test_a_file_of_a_known_kind_has_the_command_that_converts_it(fetched, tmp_path, name, next_step):
+    with pytest.raises(StageError) as told:
+        fetched("x", name=name)
+    assert next_step.format(folder=tmp_path) in str(told.value)
+
+
+def test_the_command_for_json_keeps_the_zeros_of_a_key(fetched, tmp_path):
+    lines = '{"id": "007", "churn": 1}\n{"id": "7", "churn": 0}\n'
+    with pytest.raises(StageError) as told:
+        fetched(lines, name="customers.jsonl")
+    (command,) = re.findall("`(python .*)`", str(told.value))
+    subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+    assert pq.read_table(tmp_path / "customers.parquet")["id"].to_pylist() == ["007", "7"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,37 @@ variables = {name: value for name, value in os.environ.items() if name in ("GIVE
 print(json.dumps([sys.argv, sys.path[:2], os.getcwd(), variables, sys.dont_write_bytecode, __name__, sys.stdin.read()]))
 print("told", file=sys.stderr)
 """
+LOCK = """\
+schema: '2.0'
+stages:
+  one:
+    cmd: python -m one
+    deps:
+    - path: a b.csv
+      hash: md5
+      md5: 0123456789abcdef0123456789abcdef
+      size: 977501
+    params:
+      params.yaml:
+        one:
+          as_of:
+          bounds:
+          - 0.05
+          - 1e-06
+          - 1
+          text: 'true'
+          version: '7.10'
+          on: true
+          conditions: {}
+          query: "a '\\n' and: b"
+"""
+EDIT = """
+from dvc.utils.serialize import modify_yaml
+from jinja2 import Environment, FileSystemLoader
+with modify_yaml("dvc.lock") as lock:
+    lock["stages"]["two"] = {"cmd": "python -m two"}
+print(Environment(loader=FileSystemLoader("templates")).get_template("page.j2").render(names=["one", "two"]))
+"""
 ENDS = {
     "by itself": "pass",
     "with a status": "raise SystemExit(7)",
@@ -74,3 +105,18 @@ def test_two_forks_draw_different_numbers(forked, tmp_path):
 
 def test_a_program_that_is_none_of_ours_is_a_process(forked, tmp_path):
     assert outcome(forked, tmp_path, "-c", "import sys; print(sys.executable)")[1] == f"{sys.executable}\n"
+
+
+def test_the_shortcuts_give_what_the_libraries_give(tmp_path):
+    (tmp_path / "ci").mkdir()
+    (tmp_path / "ci/edit.py").write_text(EDIT)
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/page.j2").write_text("{% for name in names %}{{ name }}{% endfor %}")
+    forked = str(Path(programs("dvc.utils.serialize", "jinja2", "numpy"), "python"))
+    said = []
+    for python in (sys.executable, forked, forked):  # the second fork takes the template that the first has compiled
+        (tmp_path / "dvc.lock").write_text(LOCK)
+        said.append((outcome(python, tmp_path, "ci/edit.py"), (tmp_path / "dvc.lock").read_text()))
+    assert said[0] == said[1] == said[2]
+    assert said[0][0] == (0, "onetwo\n", "")
+    assert said[0][1] == f"{LOCK}  two:\n    cmd: python -m two\n"

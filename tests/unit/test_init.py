@@ -149,6 +149,9 @@ def test_a_number_is_read_with_its_decimal_sign_and_its_separators(plan, values,
         (["20261124", "20251231"], 0),
         (["2026-11-24 10:00:00", "2025-12-31 09:30:01"], 0),
         (["24.11.2026 10:00", "31.12.2025 09:30"], 0),
+        (["24-NOV-2026", "31-DEC-2025"], 0),
+        (["24-Nov-26", "31-Dec-25"], 0),
+        (["24 Nov 2026", "31 Dec 2025"], 0),
     ],
 )
 def test_a_date_becomes_the_days_before_the_day_of_the_data(plan, values, expected):
@@ -190,6 +193,7 @@ def test_what_can_be_read_in_two_ways_is_asked_unless_another_column_tells(plan,
         ("account", lambda row: row * 7 + 100, "one value a row: it names the row"),
         ("code", lambda row: f"x{row}y", "one value a row: it names the row"),
         ("product", lambda row: f"product {row % 300}", "300 values, more than the 255 of a category: group them"),
+        ("huge", lambda row: f"{row}e300", "numbers beyond 1e+150, whose squares no computer holds: divide them"),
         ("charge_usd", lambda row: round((row % 90) * 1.08, 2), "correlation 1 with charge: a copy of it"),
         ("plan_code", lambda row: "AB"[row % 2], "a copy of plan, in other words"),
         ("contact", lambda row: f"user{row % 400}@example.com", "personal: the values are like e-mail addresses"),
@@ -312,6 +316,8 @@ def test_without_a_terminal_each_refusal_names_the_missing_option(plan, roles, s
         (["2", "1"], "2", {0, 1}),
         ([" Ja ", "nein"], "ja", {0, 1}),
         (["it's over", "stays"], "it's over", {0, 1}),
+        (["t", "f"], "t", {0, 1}),
+        (["-1", "1"], "-1", {0, 1}),
     ],
 )
 def test_a_label_of_any_two_values_becomes_0_and_1(plan, values, churned, expected):
@@ -319,6 +325,27 @@ def test_a_label_of_any_two_values_becomes_0_and_1(plan, values, churned, expect
     rows = fetched(made)
     assert {row["churn"] for row in rows} == expected
     assert [int(row["churn"]) for row in rows] == list(map(int, CHURNED))
+
+
+def test_the_case_of_a_label_does_not_count(plan):
+    made = plan(make_csv(churn=lambda row: ["Yes", "yes", "YES"][row % 3] if CHURNED[row] else "No", charge=[1, 2, 3]))
+    assert [int(row["churn"]) for row in fetched(made)] == list(map(int, CHURNED))
+
+
+@pytest.mark.parametrize("spelled", ["inf", "-Infinity", "0000-00-00"])
+def test_what_a_division_by_zero_or_a_day_that_nobody_set_left_is_a_missing_value(plan, spelled):
+    values = ["2025-01-01", "2025-02-01"] if spelled.startswith("0") else ["1.5", "2"]
+    made = plan(make_csv(x=[*values, spelled]), "--as-of", "2026-11-24")
+    (name,) = contract_of(made).open_questions
+    assert [row[name] is None for row in fetched(made)[:3]] == [False, False, True]
+
+
+def test_infinity_among_the_numbers_of_parquet_is_a_missing_value(plan, folder):
+    sql = "SELECT n AS id, n % 3 = 0 AS churn, if(n % 5 = 0, 'inf'::DOUBLE, n / 7) AS ratio FROM range(420) t(n)"
+    duckdb.sql(f"COPY ({sql}) TO '{folder}/customers.parquet'")
+    made = plan(None, name="customers.parquet", roles=("--key", "id", "--label", "churn", "--churned", "true"))
+    assert contract_of(made).open_questions == ["ratio"]
+    assert [row["ratio"] is None for row in fetched(made)[:2]] == [True, False]
 
 
 def test_values_that_yaml_would_read_as_something_else_are_quoted(plan):
@@ -392,11 +419,17 @@ def test_where_no_column_names_a_customer_the_roles_of_several_rows_are_offered(
         ("--group=id --time=charge", r"^charge is no day, or is missing in some rows"),
         ("--group=id --time=since", r"^id with since is no key: 900 rows have \d+ values"),
         ("--group=id --time=month --label-window=soon", r"^--label-window and --holdout-days: write a number"),
+        ("--group=id --time=month --label-window=300", r"^no row is left to train on: month begins on 2026-01-28, and"),
+        ("--group=id --time=month --label-window=9999999", r"^--label-window and --holdout-days: these are more days"),
+        (
+            "--group=id --time=month --label-window=3 --as-of=2027-07-31",
+            r"^no row is left to test the model: month ends",
+        ),
     ],
 )
 def test_a_wrong_group_or_time_is_refused_in_one_sentence(plan, monkeypatch, options, said):
     monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
-    roles = [*options.split(), "--label=churn", "--churned=yes", "--as-of=2026-07-31"]
+    roles = ["--label=churn", "--churned=yes", "--as-of=2026-07-31", *options.split()]
     with pytest.raises(StageError, match=said):
         plan(make_csv(**MONTHS | {"since": lambda row: "2025-01-01"}), roles=roles)
 
@@ -531,6 +564,29 @@ def test_the_sql_for_postgresql_is_in_its_dialect(plan):
     assert "replace(replace(\"Charge EUR\", '.', ''), ',', '.') AS charge_eur" in sql
     assert "$as_of - to_date(since, 'DD.MM.YYYY') AS days_since_since" in sql
     assert sql.endswith("FROM public.customers\n")
+
+
+def test_a_file_may_have_the_sign_in_its_name_that_precedes_a_table(plan):
+    assert plan(make_csv(charge=[1, 2, 3]), name="customers#2.csv").place == "customers#2.csv"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--query day.sql", r"^day\.sql uses \$as_of, the day of the data: write --as-of\.$"),
+        ("--query day.sql --as-of 24.11.2026", r"^--as-of 24\.11\.2026: write a day, as in"),
+        ("--query wrong.sql", r"^wrong\.sql does not run: there is a syntax error at FROM \(line 2\)\.$"),
+        ("--splits 1", r"^--splits: two or more splits"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_written(template, options, said):
+    (template / "customers.csv").write_text(make_csv(charge=[1, 2, 3]))
+    (template / "day.sql").write_text("SELECT * FROM source WHERE day <= $as_of")
+    (template / "wrong.sql").write_text("SELECT *\nFROM FROM source")
+    before = (template / "contract.yaml").read_bytes()
+    with pytest.raises(StageError, match=said):
+        init.main(init.arguments().parse_args(["customers.csv", *ROLES, *options.split()]))
+    assert (template / "contract.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize("end", ["answers", "end of input"])

@@ -11,7 +11,10 @@ from functools import reduce
 
 import churn.data.partitioning
 import churn.data.splitting
-from churn.config.params import Compute, Fetch, Prepare
+import churn.features
+from churn.config.contract import load_contract
+from churn.config.params import METRICS, Compute, Fetch, Prepare, Slices
+from churn.core.cluster import refuse_others, versions
 from churn.core.errors import StageError
 from churn.core.files import replacing, sha256_of
 from churn.core.partitions import first_files, local_file, partitions_of, store, write_manifest
@@ -21,7 +24,7 @@ from churn.data.reducing import PartitionedViews
 from churn.data.snapshot import snapshot
 from churn.data.splitting import split_partitions
 from churn.data.tables import split_snapshot
-from churn.evaluation.holdout import evaluation_of
+from churn.evaluation.holdout import evaluation_of, outcomes_of, with_groups
 from churn.evaluation.metrics import Outcomes, Weights, all_metrics, as_json, roc_auc
 from churn.evaluation.partitioned import (
     binning_error,
@@ -30,18 +33,21 @@ from churn.evaluation.partitioned import (
     evaluation_of_counts,
     score_partitions,
 )
-from churn.modeling.model import model_frame, reproducible_bytes
+from churn.modeling.model import model_frame, read_table, reproducible_bytes
 from churn.modeling.training import build_model
 from churn.quality.feature_checks import feature_findings
 from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
 from churn.quality.profile import profile_of
 from churn.quality.row_checks import table_findings
 from tests.conftest import ROOT, make_customers
+from tests.customer_months import CONTRACT as MONTHLY
 from tests.frozen import copy_of
+from tests.unit.test_over_time import DAY, SETTINGS, rows_of
 
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -183,7 +189,7 @@ def test_the_split_of_partitions_has_the_same_customers_on_either_side(source, c
     partitioned_snapshot(source, contract, tmp_path / "parts", compute)
     counts = split_snapshot(tmp_path / "one.parquet", settings, contract, (tmp_path / "train", tmp_path / "test"))
     tables = (tmp_path / "train.parts", tmp_path / "test.parts")
-    added = split_partitions(tmp_path / "parts", settings, contract, tables, compute)
+    added = split_partitions(tmp_path / "parts", settings, contract, tables, compute=compute)
     assert {name: added[name] for name in ("fetched", "train", "test", "dropped")} == {
         name: counts[name] for name in ("fetched", "train", "test", "dropped")
     }
@@ -222,12 +228,133 @@ def test_the_evaluation_of_partitions_is_that_of_all_rows(scored, contract, para
     model, customers, holdout = scored
     predictions = tmp_path / "predictions"
     found = score_partitions(cluster, reproducible_bytes(model), contract, None, (holdout, predictions))
-    counted, names = count_partitions(cluster, found, (holdout, predictions), params.evaluate, contract)
+    counted = count_partitions(cluster, found, (holdout, predictions), params.evaluate, contract)
     features = model_frame(to_arrow(customers, contract), contract)
     scores = model.predict_proba(features)[:, 1]
     expected = evaluation_of(features, customers[contract.label], scores, params.evaluate, contract)
-    assert evaluation_of_counts(counted, names, params.evaluate) == expected | {"binning_error": 0.0}
+    assert evaluation_of_counts(counted, params.evaluate) == expected | {"binning_error": 0.0}
     assert sum(one.rows for one in partitions_of(predictions)) == ROWS
+
+
+@pytest.fixture(scope="module")
+def monthly(tmp_path_factory):
+    path = tmp_path_factory.mktemp("contract") / "contract.yaml"
+    path.write_text(MONTHLY.replace("computed: true", "computed: false"))
+    return load_contract(path)
+
+
+def by_customer(frame, folder, contract, parts=3):
+    """Write the rows as partitions by a hash of their customer, as fetch does, and return the folder."""
+    number, made = pd.util.hash_array(frame[contract.customer].to_numpy()) % parts, []
+    for part in range(parts):
+        rows = frame[number == part]
+        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), folder.with_suffix(".made"))
+        made.append(store(folder.with_suffix(".made"), folder, part, len(rows), None))
+    write_manifest(folder, made)
+    return folder
+
+
+@pytest.fixture
+def months(monthly, params, tmp_path, monkeypatch):
+    """The rows of 300 customers, a model, and the holdout as one file and in partitions."""
+    monkeypatch.setattr(churn.features, "FEATURES", ())
+    rows_of().to_parquet(tmp_path / "raw.parquet", index=False)
+    one = (tmp_path / "train.parquet", tmp_path / "test.parquet")
+    counts = split_snapshot(tmp_path / "raw.parquet", SETTINGS, monthly, one, DAY)
+    raw = by_customer(rows_of(), tmp_path / "raw.parts", monthly)
+    tables = (tmp_path / "train.parts", tmp_path / "test.parts")
+    added = split_partitions(raw, SETTINGS, monthly, tables, compute=Compute(engine="dask"), as_of=DAY)
+    assert {**added, "holdout_sha256": 0} == {**counts, "holdout_sha256": 0}
+    features, labels, _ = read_table(one[0], monthly)
+    model = build_model(HistGradientBoostingClassifier(max_iter=20, random_state=0), monthly).fit(features, labels)
+    evaluate = params.evaluate.model_copy(
+        update={"slices": Slices(columns=("plan",), conditions={"complaining": "complaints > 1"})}
+    )
+    return model, one, tables, evaluate
+
+
+def evaluated_in_partitions(model, holdout, contract, evaluate, tmp_path):
+    found = score_partitions(InThisProcess(), reproducible_bytes(model), contract, None, (holdout, tmp_path / "scored"))
+    counted = count_partitions(InThisProcess(), found, (holdout, tmp_path / "scored"), evaluate, contract)
+    return evaluation_of_counts(counted, evaluate)
+
+
+def test_the_months_of_a_customer_are_split_and_evaluated_as_in_one_file(months, monthly, tmp_path):
+    """All metrics, intervals that count customers, those of the training's time, and the fall over time."""
+    model, (_, test), (_, holdout), evaluate = months
+    features, labels, keys = read_table(test, monthly)
+    predictions = pd.DataFrame({"row_id": keys, "churned": labels, "score": model.predict_proba(features)[:, 1]})
+    given = outcomes_of(with_groups(predictions, test, monthly), monthly)
+    expected = evaluation_of(features, given, predictions["score"].to_numpy(), evaluate, monthly)
+    found = evaluated_in_partitions(model, holdout, monthly, evaluate, tmp_path)
+    assert found.pop("binning_error") == 0
+    assert rounded(found) == rounded(expected)
+    assert expected["roc_auc_over_time"]["difference"] is not None
+    assert expected["customers"] < expected["rows"]
+
+
+def rounded(value):
+    """Return an evaluation whose numbers have five places, because a sum in another order has another last digit."""
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [*map(rounded, value)]
+    return pytest.approx(value, abs=2e-6) if isinstance(value, float) else value
+
+
+def test_intervals_from_the_first_partitions_are_nearly_those_of_all_customers(months, monthly, tmp_path, monkeypatch):
+    model, _, (_, holdout), evaluate = months
+    whole = evaluated_in_partitions(model, holdout, monthly, evaluate, tmp_path)
+    monkeypatch.setattr("churn.evaluation.partitioned.KNOWN", 1)  # so those of one partition of three are known
+    first = evaluated_in_partitions(model, holdout, monthly, evaluate, tmp_path)
+    assert {name: first[name] for name in METRICS} == {name: whole[name] for name in METRICS}
+    for name in ("roc_auc", "brier_score", "recall"):
+        width, wide = (high - low for low, high in (one["intervals"][name] for one in (first, whole)))
+        assert width == pytest.approx(wide, rel=0.35), name
+
+
+def test_a_partition_with_a_row_without_a_day_is_refused_before_any_is_split(monthly, tmp_path, monkeypatch):
+    monkeypatch.setattr(churn.features, "FEATURES", ())
+    frame = rows_of(40)
+    frame.loc[3, "month"] = None
+    raw = by_customer(frame, tmp_path / "raw", monthly)
+    tables = (tmp_path / "train", tmp_path / "test")
+    with pytest.raises(StageError, match="month is missing in 1 row: give each a day"):
+        split_partitions(raw, SETTINGS, monthly, tables, compute=Compute(engine="dask"), as_of=DAY)
+    assert not [one for one in tables if one.exists()]
+
+
+def test_equal_keys_of_two_customers_are_found_though_they_are_in_two_partitions(monthly, tmp_path):
+    frame = rows_of(40)
+    number = pd.util.hash_array(frame["customer"].to_numpy()) % 3
+    one, other = frame.index[number == 0][0], frame.index[number == 1][0]
+    frame.loc[other, "row_id"] = frame.loc[one, "row_id"]
+    frame = frame.sort_values("row_id", ignore_index=True)
+    table = by_customer(frame, tmp_path / "train", monthly)
+    found = table_findings(PartitionedViews(InThisProcess(), {"train": table}), "train", monthly)
+    assert [(one.count, one.sentence) for one in found if one.rule == "unique"] == [
+        (1, "row_id has 1 row with the key of another row")
+    ]
+
+
+def test_an_empty_partition_changes_nothing(scored, contract, params, tmp_path):
+    """A partition is empty where no customer's hash is in its range, as in a table of few customers with many rows."""
+    model, customers, _ = scored
+    settings = Prepare(holdout_share=0.2, salt="churn", drop={})
+    results = []
+    for parts in (1, 2):
+        folder = tmp_path / f"{parts}"
+        folder.mkdir()
+        made = []
+        for part in range(parts):
+            pq.write_table(to_arrow(customers.sort_values(contract.key), contract)[: 0 if part else None], folder / "x")
+            made.append(store(folder / "x", folder / "raw", part, 0 if part else ROWS, None))
+        write_manifest(folder / "raw", made)
+        tables = (folder / "train", folder / "test")
+        counts = split_partitions(folder / "raw", settings, contract, tables, compute=Compute(engine="dask"))
+        found = evaluated_in_partitions(model, tables[1], contract, params.evaluate, folder)
+        results.append(({**counts, "holdout_sha256": 0}, found))
+    assert results[0] == results[1]
 
 
 def test_few_bins_move_the_roc_auc_by_no_more_than_their_error(scored, contract, params, tmp_path, monkeypatch):
@@ -238,7 +365,7 @@ def test_few_bins_move_the_roc_auc_by_no_more_than_their_error(scored, contract,
     monkeypatch.setattr("churn.evaluation.partitioned.BINS", 60)
     found = score_partitions(cluster, reproducible_bytes(model), contract, None, (holdout, tmp_path / "predictions"))
     tables = (holdout, tmp_path / "predictions")
-    counted, _ = count_partitions(cluster, found, tables, params.evaluate, contract)
+    counted = count_partitions(cluster, found, tables, params.evaluate, contract).judged
     given, middle, _ = entries_of(counted)
     off = abs(roc_auc(given.labels, middle, given.customers).value - exact.value)
     assert 0 < off <= binning_error(counted) < (exact.high - exact.low) / 2
@@ -294,6 +421,74 @@ def test_the_first_partitions_are_taken_until_they_have_so_many_rows(contract, t
     assert len(first_files(table, rows[0] + 1, tmp_path)) == 2
     assert len(first_files(table, 10**9, tmp_path)) == 3
     assert first_files(tmp_path / "one.parquet", 1, tmp_path) == [tmp_path / "one.parquet"]
+
+
+def test_a_worker_with_another_version_than_the_client_is_refused_by_name():
+    """Fault in a cluster: a worker has another version of Python or of a library than the client.
+
+    The stage fails before it reads a row: `the worker … has pandas 2.3.0 and not 3.1.0, as this machine has`
+    """
+    here = versions()
+    refuse_others({"tcp://10.0.0.6:1": dict(here)}, here)
+    with pytest.raises(StageError) as found:
+        refuse_others({"tcp://10.0.0.6:1": here | {"pandas": "2.3.0"}}, here)
+    assert str(found.value).startswith(
+        f"the worker tcp://10.0.0.6:1 has pandas 2.3.0 and not {here['pandas']}, as this machine has: install"
+    )
+
+
+def test_so_small_partitions_that_no_manifest_names_them_are_refused(source, contract, tmp_path, monkeypatch):
+    monkeypatch.setattr("churn.data.partitioning.MOST", 5)
+    compute = Compute(engine="dask", partition_rows=1_000)
+    with pytest.raises(StageError, match="which makes 8 partitions, and a manifest names 5 at most: raise it"):
+        partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_customer_with_more_rows_than_a_partition_stays_in_one(source, contract, tmp_path):
+    """All rows of a customer are in one partition, so the split keeps them together, however many there are."""
+    table = pd.read_parquet(source.source)
+    table["customerID"] = np.where(np.arange(len(table)) % 3, "one-customer", table["customerID"])
+    table.to_parquet(source.source, index=False)
+    partitioned_snapshot(source, contract, tmp_path / "parts", Compute(engine="dask", partition_rows=1_000))
+    files = [local_file(one, tmp_path) for one in partitions_of(tmp_path / "parts")]
+    rows = [sum(key == "one-customer" for key in pq.read_table(file)["customer_id"].to_pylist()) for file in files]
+    assert len(files) == 8
+    assert sorted(rows)[-2:] == [0, int((table["customerID"] == "one-customer").sum())]
+
+
+def test_a_storage_that_refuses_to_be_written_is_named_in_one_sentence(tmp_path):
+    """Fault in a cluster: the storage, S3 or a shared folder, refuses to be written.
+
+    The stage fails with one sentence, and the former table stays: `… cannot be written (…): look at compute.storage`
+    """
+    (tmp_path / "made").write_bytes(b"PAR1")
+    (tmp_path / "storage").write_text("a file where a folder should be")
+    with pytest.raises(StageError, match=r"storage/\w+\.parquet cannot be written \(\w+\): look at compute.storage"):
+        store(tmp_path / "made", tmp_path / "table", 0, 1, str(tmp_path / "storage"))
+    assert (tmp_path / "made").exists()
+
+
+def test_a_storage_that_fails_mid_write_leaves_the_former_table(source, contract, tmp_path, monkeypatch):
+    compute = Compute(engine="dask", partition_rows=2_500)
+    partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    before, calls = sha256_of(tmp_path / "parts"), []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) > 4:
+            raise OSError(5, "the storage is gone")
+        return store(*arguments)
+
+    monkeypatch.setattr(churn.data.partitioning, "store", failing)
+    with pytest.raises(OSError, match="the storage is gone"):
+        partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    assert sha256_of(tmp_path / "parts") == before
+    assert [local_file(one, tmp_path) for one in partitions_of(tmp_path / "parts")]
+    assert not [*tmp_path.glob(".*")]
+    monkeypatch.setattr(churn.data.partitioning, "store", store)  # back again, and files of the failed tasks are left
+    partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    assert sha256_of(tmp_path / "parts") == before
 
 
 def test_a_storage_keeps_a_partition_under_its_hash_and_writes_it_once(tmp_path):

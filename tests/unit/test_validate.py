@@ -74,6 +74,7 @@ def test_tables_that_keep_the_contract_have_no_findings(tables):
         (setting("contract", [5, 6, 8], "Three years"), "values", "contract", (5, 6, 8)),
         (setting("tenure_months", [1], 121), "range", "tenure_months", (1,)),
         (setting("monthly_charges", [2], -0.01), "range", "monthly_charges", (2,)),
+        (setting("monthly_charges", [2], 1e300), "range", "monthly_charges", (2,)),
         (setting("churn", [7], 2), "values", "churn", (7,)),
         (setting("total_charges", [4], np.inf), "finite", "total_charges", (4,)),
         (setting("total_charges", [4], 50_000.0), "total_charges_fit_tenure", "total_charges", (4,)),

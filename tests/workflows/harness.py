@@ -138,6 +138,7 @@ class GitHub(FakeGitHub):
         before, _, after = self.desk.text("Makefile").partition("\ncheck:")
         check = "\ncheck: .venv/.dev\n\t@ruff check churn\n\n"
         (self.desk.folder / "Makefile").write_text(before + check + after.partition("\n\n")[2])
+        self.desk.replace("pyproject.toml", "--numprocesses auto", "--numprocesses 0")
         self.desk.commit("Check little")
 
     def git(self, *command):

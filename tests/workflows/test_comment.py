@@ -402,6 +402,7 @@ def test_a_report_that_is_too_long_is_cut_at_a_line_and_says_so(way, text, folde
         ("#&#49;2", "#1"),
         ("G&#72;-12 &#71;H-12 GH&#45;12 GH-&#49;2", "gh-1"),
         ("&#12", "#1"),
+        ("\\&#42;", "#4"),  # the backslash makes text of it
         (WATERMARK, "!["),
         ("Passes \u202edekcolB", "\u202e"),
         ("a\x1b[2Jb\x00c", "\x00"),
@@ -420,6 +421,7 @@ def test_neutral_takes_the_effect_from_a_token_and_leaves_how_it_looks(text, tok
         "| ROC AUC | 0.849 | **+0.003** | 1 < 2 && a > b |\n|---|:-:|--:|\n",
         "<details>\n<summary>The rest</summary>\n\n```bash\npip install thing==1.0; dvc repro --pull\n```\n</details>",
         "a<br>b<br/>c<br />d<sub>e</sub><sup>f</sup> &lt;i&gt; &amp; &quot;&nbsp;",
+        "&#42;e&#42; &#60;b&#62; &#91;a&#93; C:&#92;temp &#95;&#95;init a&#124;b <code>dvc repro</code> &#126;&#96;",
         "# Title\n\n- [the run](https://github.com/example/churn/actions/runs/1)! mail@example.invalid \u00a0\u2191",
     ],
 )

@@ -1,10 +1,22 @@
-"""The encoding that a text file likely has where it is not UTF-8, and the command that converts it."""
+"""What a file likely is that is no CSV file in UTF-8, and the command that converts it."""
 
 import codecs
 import shlex
 from itertools import pairwise
 from pathlib import Path
 
+COPY = "COPY (FROM read_json('{0}')) TO '{1}.parquet'"
+TO_PARQUET = rf"""python -c "import duckdb; duckdb.sql(\"{COPY}\")"` makes Parquet of it"""
+OTHERS = {  # what to do with a file by its ending; {0} is its name, and {1} the name without the ending
+    ".gz": "gunzip --keep {0}` unpacks it",
+    ".zip": "unzip {0}` unpacks it",
+    ".tsv": "mv {0} {1}.csv` gives it the ending, and tabs are understood",
+    ".txt": "mv {0} {1}.csv` gives it the ending, if its lines have commas, semicolons, tabs or bars",
+    ".json": TO_PARQUET,
+    ".jsonl": TO_PARQUET,
+    ".ndjson": TO_PARQUET,
+}
+WORKBOOKS = (".xls", ".xlsx", ".xlsm", ".ods")
 BYTES = 1 << 20  # of a file, from its first byte beyond ASCII on, whose encoding is guessed
 MARKS = {  # longer ones first, because UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -53,6 +65,21 @@ def conversion(path: Path) -> str:
     target = path.with_suffix(f".utf8{path.suffix}")
     command = f"iconv -f {name or 'ENCODING'} -t utf-8 {shlex.quote(str(path))} > {shlex.quote(str(target))}"
     return f"{said}: `{command}` converts it, and fetch.source names the new file"
+
+
+def other_kind(path: Path, ending: str | None = None) -> str:
+    """Return a sentence with what to do with a file of another kind, by its ending, or nothing; it begins with a blank.
+
+    Examples
+    --------
+    >>> other_kind(Path("data/customers.csv.gz")), other_kind(Path("customers.orc"))
+    (' `gunzip --keep data/customers.csv.gz` unpacks it.', '')
+    """
+    ending = ending or path.suffix.lower()
+    if ending in WORKBOOKS:
+        return " Save the sheet as `CSV UTF-8` in the program for it."
+    plain = OTHERS.get(ending, "").format(shlex.quote(str(path)), shlex.quote(str(path.with_suffix(""))))
+    return f" `{plain}." if plain else ""
 
 
 def _beyond_ascii(first: bytes, path: Path) -> list[bytes]:

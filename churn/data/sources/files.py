@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePath
@@ -11,7 +12,7 @@ from churn.core.partitions import s3_files
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
 from churn.data.engines import duckdb_fault, file_fault, identifiers, is_damaged, missing_column
 from churn.data.sources import s3
-from churn.data.sources.encodings import conversion
+from churn.data.sources.encodings import conversion, other_kind
 from churn.data.sources.hints import conversion_hint, nearest
 from churn.data.sources.query import BATCH_ROWS, KINDS, Query, at_least_one, column_label, repeated
 
@@ -118,7 +119,10 @@ def _relation(
         )
     name = next((name for name, ending in endings.items() if ending not in (".parquet", ".csv")), source)
     only = ".parquet, the one kind read from S3" if source.startswith("s3://") else ".parquet or .csv, all alike"
-    raise StageError(f"{name} ends in {endings.get(name) or 'nothing'}, not in {only}; the source may be {KINDS}.")
+    raise StageError(
+        f"{name} ends in {endings.get(name) or 'nothing'}, not in {only}; the source may be {KINDS}."
+        + other_kind(Path(name))
+    )
 
 
 def _parquet_columns(database: duckdb.DuckDBPyConnection, paths: str) -> dict[str, list[str]]:
@@ -136,7 +140,9 @@ def _refuse_unlike(columns: Mapping[str, Sequence[str]]) -> None:
     first, *others = columns
     for name in others:
         if columns[name] != columns[first]:
-            raise StageError(f"{name} has not the columns of {first}, or of another type, or in another order.")
+            raise StageError(
+                f"{name} has not the columns of {first}, or of another type, or in another order: write both alike."
+            )
 
 
 def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -151,6 +157,13 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]
         if b"\0" in line:
             raise StageError(f"{source} is no CSV file in UTF-8: {conversion(source)}.")
         text = line.decode("utf-8-sig")
+        if text.startswith(("{", "[")):
+            raise StageError(f"{source} is JSON, not CSV.{other_kind(source, '.json')}")
+        if "\r" in text.rstrip("\r\n"):
+            old, new = (shlex.quote(str(one)) for one in (source, source.with_suffix(f".lines{source.suffix}")))
+            raise StageError(f"{source} ends its lines with CR alone: `tr '\\r' '\\n' < {old} > {new}` converts it.")
+        if line and not text.strip():
+            raise StageError(f"{source}, line 1 is blank, where the header should be: delete it.")
         if re.fullmatch(r'"?sep=.?"?\s*', text, re.IGNORECASE):
             raise StageError(f"{source}, line 1: `{text.strip()}` is a note for Excel: delete that line.")
         headers = {one: next(csv.reader([text], delimiter=one), []) for one in DELIMITERS}
@@ -161,9 +174,12 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]
     if not header:
         raise StageError(f"{source} is empty: it has no header line.")
     if not all(header):
-        raise StageError(f"{source} has a column without a name: number {header.index('') + 1} of its header.")
+        raise StageError(
+            f"{source} has a column without a name: number {header.index('') + 1} of its header; name it there."
+        )
     if (number := repeated(header)) is not None:
-        raise StageError(f"{source} has the column {column_label(header, number, known)} more than once.")
+        name = column_label(header, number, known)
+        raise StageError(f"{source} has the column {name} more than once, if case does not count: rename one.")
     return delimiter, header
 
 
