@@ -143,11 +143,11 @@ def table_findings(database: Database, table: str, contract: Contract) -> Iterat
         of_key = {rule: rule.column == contract.key for rule in rules}
         broken = _violations(database, table, [rule for rule in rules if not of_key[rule]])
         broken |= _violations(database, numbered, [rule for rule in rules if of_key[rule]])
-        untested = {rule for rule in rules if rule.relation and not _tested(database, table, rule.relation)}
         for rule in rules:
             # Partitions follow the customer, so two customers' rows with one key are in two partitions.
-            if contract.group and rule.rule == "unique":
+            if contract.group is not None and rule.rule == "unique":
                 broken[rule] += in_several(database, table, rule.column)
+        untested = {rule for rule in rules if rule.relation and not _tested(database, table, rule.relation)}
     except duckdb.Error as error:
         for rule in rules:
             if rule.relation:
