@@ -241,7 +241,9 @@ def test_a_lost_scheduler_is_one_sentence_and_leaves_what_was_there(team, cluste
     before = hash_of(team.folder / "data/features/train.parquet")
     status, printed = interrupted(team, cluster, "prepare", cluster.processes[0].kill)
     assert status == 1
-    assert f"prepare: the Dask scheduler {cluster.scheduler} is lost: start it again, then run `dvc repro`." in printed
+    # The latter where it is killed while the client is still connecting.
+    lost = f"the Dask scheduler {cluster.scheduler} is lost: start it again", f"nothing answers at {cluster.scheduler}"
+    assert any(f"prepare: {one}" in printed for one in lost), printed
     assert "Traceback" not in printed
     assert hash_of(team.folder / "data/features/train.parquet") == before
     assert not [*(team.folder / "data/features").glob(".*")]
