@@ -250,6 +250,7 @@ def connected(compute: Where) -> Iterator[Cluster]:
     settings = {
         "distributed.comm.timeouts.connect": CONNECTING,
         "distributed.worker.daemon": True,
+        "distributed.worker.memory.pause": False,  # as Code below says
         "distributed.admin.large-graph-warning-threshold": "1GB",
         "distributed.diagnostics.nvml": False,
         "logging.distributed": "critical",
@@ -280,7 +281,17 @@ def connected(compute: Where) -> Iterator[Cluster]:
             ) from error
         with client:
             cluster, archive = Cluster(client, name), _code(Path(folder))
-            plugin = UploadFile(str(archive))  # also for workers that start later
+
+            class Code(UploadFile):  # also for workers that start later; Dask sends it by value
+                async def setup(self, worker: Any) -> None:
+                    # A task is one partition, so a pause saves no memory. It would last for ever, and so would its
+                    # tasks, where libraries keep what they have freed.
+                    worker.memory_manager.memory_pause_fraction = False
+                    if worker.status.name == "paused":
+                        worker.status = type(worker.status).running
+                    await super().setup(worker)  # type: ignore[no-untyped-call]
+
+            plugin = Code(str(archive))
             for _ in range(ATTEMPTS):  # in each of which a worker may die
                 with suppress(OSError, AttributeError):  # the latter of a client that has lost its scheduler
                     client.register_plugin(plugin, name="churn")

@@ -110,7 +110,7 @@ def on_the_training_table(clone):
 
 def on_the_training_table_unchecked(clone):
     on_the_training_table(clone)
-    clone.replace("stages/evaluate.py", "    refuse_another_holdout(keys, read_result(ROWS))\n", "")
+    clone.replace("stages/evaluate.py", "    refuse_another_holdout(keys, counts)\n", "")
 
 
 def threshold_tuned_by_code(clone):

@@ -8,9 +8,11 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from churn.config.params import METRICS, PROFIT, Compute, Train
+from churn.core.cluster import connected
 from churn.core.dvc_files import hash_of
 from churn.core.partitions import store
 from churn.data.featuring import to_arrow
@@ -28,7 +30,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("distributed")
+Client = pytest.importorskip("distributed").Client
 
 ROWS, KEY = 600_000, 1_500  # the table is wide by its key, and so takes little time
 MEMORY = 750  # MB of each worker
@@ -217,6 +219,20 @@ def interrupted(team, cluster, stage, kill):
         time.sleep(0.05)
     kill()
     return process.wait(timeout=600), team.text("log")
+
+
+def test_a_worker_whose_memory_is_nearly_full_keeps_no_task_waiting(cluster):
+    def fill(dask_worker):
+        dask_worker.memory_manager.memory_pause_fraction = 1e-6
+
+    with Client(cluster.scheduler) as client:
+        client.run(fill)
+        deadline = time.monotonic() + 60
+        while {*client.run(lambda dask_worker: dask_worker.status.name).values()} != {"paused"}:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    with connected(Compute(engine="dask", scheduler=cluster.scheduler, storage=f"s3://{BUCKET}/churn")) as workers:
+        assert workers.map(partial(pow, 2), range(4)) == [1, 2, 4, 8]
 
 
 @pytest.mark.parametrize("stage", ["fetch", "prepare", "validate", "train", "evaluate"])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import churn.data.sources.adbc
+from churn.config.params import load_params
 from churn.core.errors import StageError
 from churn.scoring import score
 from tests.servers import cutting_proxy
@@ -187,7 +188,7 @@ def test_a_server_that_falls_silent_while_it_gives_the_customers_is_given_up(
     with cutting_proxy(int(port), after=0, hold=True) as silent:
         given, wanted = f"{url.replace(port, str(silent))}#pg_class", tmp_path / "scores.csv"
         with pytest.raises(StageError, match="is silent: after"):
-            score(given, str(wanted), Constant(), contract, 1)
+            score(given, str(wanted), Constant(), contract, 1, timeout=load_params().fetch.timeout_minutes)
     assert not wanted.exists()
 
 
