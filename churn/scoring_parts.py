@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from churn.core.cluster import connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.files import delete, replacing
 from churn.core.partitions import Partition, discard, local_file, store, write_manifest
-from churn.data.duckdb_helpers import cast, connection, folded, identifier, literal
-from churn.data.partitioning import HASH, LEAST_GROUP, Snapshot, pieces_of, ranges_of_hashes
-from churn.modeling.model import read_model, reproducible_bytes
+from churn.data.duckdb_helpers import cast, connection, identifier, literal
+from churn.data.partitioning import HASH, Snapshot, hash_of_text, pieces_of, ranges_of_hashes, write_by_hash
+from churn.modeling.distributed import model_of
+from churn.modeling.model import reproducible_bytes
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,19 +95,15 @@ def _hashed(piece: tuple[int, Partition], made: Snapshot) -> Partition:
     key = identifier(contract.key)
     text = f"coalesce({cast(contract.key, contract.columns[contract.key].type)}::VARCHAR, {key}::VARCHAR, '')"
     with connection(source, target, bar=False) as database:
-        database.execute(
-            f"COPY (SELECT md5_number_lower({folded(text)})::UBIGINT AS {HASH}, * FROM {literal(str(source))}"
-            f" ORDER BY {HASH}) TO {literal(str(target))}"
-            f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION lz4,"
-            f" ROW_GROUP_SIZE {max(LEAST_GROUP, given.rows // 64)})"
-        )
+        selected = f"SELECT {hash_of_text(text)} AS {HASH}, * FROM {literal(str(source))}"
+        write_by_hash(database, selected, target, given.rows)
     return store(target, made.folder / "sorted", number, given.rows, made.storage)
 
 
 def _score_part(item: tuple[int, Partition], scoring: Scoring) -> tuple[Partition, Partition, dict[str, int]]:
     (number, part), contract = item, scoring.contract
     path = scratch() / f"scored-{number}.parquet"
-    model = _model(scoring.model)
+    model = model_of(scoring.model)
     read, rows, counts = scoring.score(str(local_file(part, scratch())), str(path), model, contract, scoring.number)
     left = path.with_stem(f"{path.stem}.rejected")
     scores, rejected = (
@@ -115,10 +111,3 @@ def _score_part(item: tuple[int, Partition], scoring: Scoring) -> tuple[Partitio
         for file, folder, count in zip((path, left), scoring.folders, (rows, read - rows), strict=True)
     )
     return scores, rejected, counts
-
-
-@cache
-def _model(content: bytes) -> Any:
-    path = scratch() / "scored-with"
-    path.write_bytes(content)
-    return read_model(path)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from churn.config.memory import duckdb_limit
 from churn.core.cluster import scratch, worker_memory
 from churn.core.errors import StageError
-from churn.core.partitions import files_of, is_partitioned
+from churn.core.partitions import files_of
 
 import duckdb
 
@@ -75,7 +75,7 @@ def parquet_views(files: Mapping[str, Path], otherwise: str) -> Iterator[duckdb.
 
     Raises StageError, the path and `otherwise`, when a file cannot be read.
     """
-    parts = {name: files_of(path, scratch()) if is_partitioned(path) else [path] for name, path in files.items()}
+    parts = {name: files_of(path, scratch()) for name, path in files.items()}
     with connection(*chain.from_iterable(parts.values())) as database:
         for name, path in files.items():
             source = f"read_parquet([{', '.join(literal(str(one)) for one in parts[name])}])"

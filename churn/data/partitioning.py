@@ -23,6 +23,7 @@ from churn.data.duckdb_helpers import connection, folded, identifier, literal
 from churn.data.snapshot import CAST_ERRORS, load_typed, shown, write_sorted
 from churn.data.sources.stream import record_batches
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -115,18 +116,28 @@ def _sorted(piece: tuple[int, Partition], made: Snapshot) -> Partition:
     with connection(target, bar=False) as database:
         with pq.ParquetFile(local_file(given, scratch())) as file:
             rows = load_typed(database, _at_least_one(file), made.contract, made.params, made.sql)
-        group = max(LEAST_GROUP, rows // BUCKETS // LEAST_GROUP * LEAST_GROUP)
-        database.execute(
-            f"COPY (SELECT {hash_of_customer(made.contract)} AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
-            f" FROM customers ORDER BY {HASH}) TO {literal(str(target))}"
-            f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION lz4, ROW_GROUP_SIZE {group})"
-        )
+        columns = f"{hash_of_customer(made.contract)} AS {HASH}, * EXCLUDE ({CAST_ERRORS})"
+        write_by_hash(database, f"SELECT {columns} FROM customers", target, rows)
     return store(target, made.folder / "sorted", number, rows, made.storage)
 
 
+def write_by_hash(database: duckdb.DuckDBPyConnection, selected: str, target: Path, rows: int) -> None:
+    """Write the `rows` that a query gives, sorted by their HASH, in row groups that ranges of it are read by."""
+    group = max(LEAST_GROUP, rows // BUCKETS // LEAST_GROUP * LEAST_GROUP)
+    database.execute(
+        f"COPY ({selected} ORDER BY {HASH}) TO {literal(str(target))}"
+        f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION lz4, ROW_GROUP_SIZE {group})"
+    )
+
+
+def hash_of_text(sql: str) -> str:
+    """Return the SQL of the hash of a text, equal for texts that look alike."""
+    return f"md5_number_lower({folded(sql)})::UBIGINT"
+
+
 def hash_of_customer(contract: Contract) -> str:
-    """Return the SQL of the hash by which a customer's rows are in a partition, equal for keys that look alike."""
-    return f"md5_number_lower({folded(f'{identifier(contract.customer)}::VARCHAR')})::UBIGINT"
+    """Return the SQL of the hash by which a customer's rows are in a partition."""
+    return hash_of_text(f"{identifier(contract.customer)}::VARCHAR")
 
 
 def _at_least_one(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:

@@ -13,7 +13,6 @@ the later ones and the others are counted apart.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import accumulate
 from math import ceil
 from operator import add
@@ -39,7 +38,8 @@ from churn.evaluation.holdout import (
 )
 from churn.evaluation.metrics import CALIBRATION_BINS, Floats, Known, Outcomes, Weights
 from churn.evaluation.slices import slice_masks
-from churn.modeling.model import read_model, read_table
+from churn.modeling.distributed import model_of
+from churn.modeling.model import read_table
 
 import numpy as np
 import numpy.typing as npt
@@ -154,7 +154,7 @@ def _score_one(item: tuple[int, Partition], scoring: Scoring) -> Scored:
     (number, partition), contract = item, scoring.contract
     table = local_file(partition, scratch())
     features, labels, keys = read_table(table, contract)
-    scores = probabilities(_model(scoring.model), features) if len(features) else np.empty(0)
+    scores = probabilities(model_of(scoring.model), features) if len(features) else np.empty(0)
     path = scratch() / f"scores-{number}.parquet"
     frame = pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores})
     frame = with_groups(frame, table, contract)
@@ -162,13 +162,6 @@ def _score_one(item: tuple[int, Partition], scoring: Scoring) -> Scored:
     digest = hashlib.sha256(key_lines(keys)).hexdigest()
     made = store(path, scoring.folder, number, len(scores), scoring.storage)
     return Scored(made, digest, _quantiles(scores, scoring.bins))
-
-
-@cache
-def _model(content: bytes) -> Any:
-    path = scratch() / "model"
-    path.write_bytes(content)
-    return read_model(path)
 
 
 def _quantiles(scores: Floats, count: int) -> Floats:

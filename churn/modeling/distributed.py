@@ -7,6 +7,7 @@ makes the same bytes. A worker that dies ends the training everywhere, and it st
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from churn.core.errors import StageError
 from churn.core.partitions import Partition, local_file
 from churn.modeling.boosting import BATCH_ROWS, BoostedTrees, library_of, train_xgboost
 from churn.modeling.encoding import Columns, encoded
+from churn.modeling.model import read_model
 
 import numpy as np
 import numpy.typing as npt
@@ -106,3 +108,11 @@ def _batches(share: list[Partition], training: Training) -> Iterator[tuple[pa.Ta
             for batch in file.iter_batches(BATCH_ROWS, columns=[*training.columns, label]):
                 table = pa.Table.from_batches([batch])
                 yield encoded(table, training.columns), table[label].to_numpy().astype(np.float32)
+
+
+@cache
+def model_of(content: bytes) -> Any:
+    """Return the model of a file with this content, which a process reads once."""
+    path = scratch() / "model"
+    path.write_bytes(content)
+    return read_model(path)

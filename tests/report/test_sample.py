@@ -1,7 +1,6 @@
 """Tables of partitions in the report: the sample on which models are compared, and what is checked on all of them."""
 
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import churn.data.partitioning
@@ -9,7 +8,6 @@ import churn.data.splitting
 import churn.features
 from churn.config.contract import load_contract
 from churn.config.params import Compute, Fetch, load_params
-from churn.core.cluster import Here
 from churn.core.errors import StageError
 from churn.core.partitions import Partition, local_file, partitions_of, store, write_manifest
 from churn.core.paths import RAW, TEST, TRAIN
@@ -25,6 +23,7 @@ from report.tables import table_faults
 from tests.conftest import ROOT
 from tests.customer_months import put_customer_months
 from tests.frozen import copy_of
+from tests.one_process import run_here
 from tests.unit.test_over_time import DAY, rows_of
 
 import pandas as pd
@@ -32,24 +31,9 @@ import pyarrow.parquet as pq
 import pytest
 
 
-class Alone(Here):
-    """The client of a cluster whose work is done here."""
-
-    def map(self, function, items, ahead=None):
-        return super().map(function, items)
-
-    def workers(self):
-        return ["tcp://127.0.0.1:1"]
-
-
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    @contextmanager
-    def connected(compute):
-        yield Alone()
-
-    for module in (churn.data.partitioning, churn.data.splitting):
-        monkeypatch.setattr(module, "connected", connected)
+    run_here(monkeypatch, churn.data.partitioning, churn.data.splitting)
 
 
 def made_in(folder, source, rows):

@@ -4,10 +4,7 @@ Dask itself is not needed here: its cluster is stood in for by one that runs the
 """
 
 import json
-import pickle
 import shutil
-from contextlib import contextmanager
-from functools import reduce
 
 import churn.data.partitioning
 import churn.data.splitting
@@ -42,6 +39,7 @@ from churn.quality.row_checks import table_findings
 from tests.conftest import ROOT, make_customers
 from tests.customer_months import CONTRACT as MONTHLY
 from tests.frozen import copy_of
+from tests.one_process import InThisProcess, run_here
 from tests.unit.test_over_time import DAY, SETTINGS, rows_of
 
 import duckdb
@@ -55,36 +53,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 ROWS = 3_000
 
 
-class InThisProcess:
-    """A cluster that sends each task and each result through a pickle, as Dask does, and runs it here."""
-
-    def map(self, function, items, ahead=None):
-        return [pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))(item))) for item in items]
-
-    def reduce(self, function, items, combine):
-        return reduce(combine, self.map(function, items))
-
-    def workers(self):
-        return ["tcp://127.0.0.1:1"]
-
-    def wait_for(self, count):
-        return self.workers()[:count]
-
-    def on_worker(self, function, worker, **arguments):
-        return function(**arguments)
-
-    def together(self, tasks):
-        return [function(item) for _, function, item in tasks]
-
-
 @pytest.fixture(autouse=True)
 def cluster(monkeypatch):
-    @contextmanager
-    def connected(compute):
-        yield InThisProcess()
-
-    for module in (churn.data.partitioning, churn.data.splitting):
-        monkeypatch.setattr(module, "connected", connected)
+    run_here(monkeypatch, churn.data.partitioning, churn.data.splitting)
     return InThisProcess()
 
 

@@ -1,10 +1,7 @@
 """Scoring in partitions gives each customer the score, or the rejection, of scoring in one table."""
 
-from contextlib import contextmanager
-
 import churn.scoring_parts
 from churn.config.params import Compute
-from churn.core.cluster import Here
 from churn.core.errors import StageError
 from churn.core.partitions import partitions_of
 from churn.data.featuring import to_arrow
@@ -14,6 +11,7 @@ from churn.modeling.training import build_model
 from churn.scoring import incoming_contract, score
 from churn.scoring_parts import score_on_workers
 from tests.conftest import make_customers
+from tests.one_process import run_here
 
 import pandas as pd
 import pyarrow as pa
@@ -22,25 +20,10 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 
-class Alone(Here):
-    """The client of a cluster whose work is done here."""
-
-    def map(self, function, items, ahead=None):
-        return super().map(function, items)
-
-    def workers(self):
-        return ["tcp://127.0.0.1:1"]
-
-
 @pytest.fixture
 def customers(contract, monkeypatch, tmp_path):
     """A file of 3,000 customers, two of whom have one key and one a negative tenure, and a model."""
-
-    @contextmanager
-    def connected(compute):
-        yield Alone()
-
-    monkeypatch.setattr(churn.scoring_parts, "connected", connected)
+    run_here(monkeypatch, churn.scoring_parts)
     frame = make_customers(contract, 3_000, seed=1).sample(frac=1, random_state=0, ignore_index=True)
     table = to_arrow(frame, contract)
     model = build_model(HistGradientBoostingClassifier(max_iter=5, random_state=0), contract)
