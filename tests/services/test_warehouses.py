@@ -25,10 +25,11 @@ from types import ModuleType, SimpleNamespace
 import churn.data.sources.adbc
 import churn.data.sources.stream
 from churn.adopting import init
+from churn.adopting.answers import Answers
 from churn.adopting.columns import columns as init_columns
 from churn.adopting.columns import table as init_table
 from churn.adopting.dialects import DUCKDB as DUCKDB_SQL
-from churn.adopting.questions import Answers, planned
+from churn.adopting.questions import planned
 from churn.adopting.sql import source_sql
 from churn.adopting.texts import contract_text
 from churn.config.contract import load_contract

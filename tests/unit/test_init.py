@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import date
 
 from churn.adopting import init
+from churn.adopting.answers import Answers
 from churn.adopting.blocks import scalar
 from churn.adopting.columns import columns, snake_case, table
 from churn.adopting.dialects import BIGQUERY, POSTGRESQL
-from churn.adopting.questions import Answers, planned
+from churn.adopting.questions import planned
 from churn.adopting.sql import source_sql
 from churn.adopting.texts import contract_text, params_text
 from churn.config.contract import load_contract
@@ -600,7 +601,7 @@ def test_on_a_terminal_a_person_is_asked_with_defaults(plan, monkeypatch, capsys
         return answers.pop(0)
 
     monkeypatch.setattr("builtins.input", answer)
-    monkeypatch.setattr("churn.adopting.questions.is_interactive", lambda: True)
+    monkeypatch.setattr("churn.adopting.answers.is_interactive", lambda: True)
     content = make_csv(
         charge=lambda row: row % 90 or "",
         charge_usd=lambda row: row % 90 * 2 or "",
