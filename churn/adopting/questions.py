@@ -12,7 +12,7 @@ from churn.adopting.answers import Answers
 from churn.adopting.columns import Column, described, one_row
 from churn.adopting.dialects import Dialect
 from churn.adopting.proposals import is_too_large, knowing, proposals
-from churn.adopting.roles import as_text, key_of, label_of, refuse_few
+from churn.adopting.roles import as_text, key_of, key_text, label_of, refuse_few
 from churn.adopting.sql import Plan
 from churn.core.errors import StageError, number_of
 from churn.data.as_of import uses_as_of
@@ -30,7 +30,7 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
     key, group, time = key_of(answers, database)
     label, churned, stayed = label_of(answers, database, key)
     is_churner = f"({as_text(label)} = {literal(churned)})::INT"
-    customer = f"DISTINCT {as_text(group)}" if group else "*"
+    customer = f"DISTINCT {key_text(group)}" if group else "*"
     counts = (
         f"count({customer}), count({customer}) FILTER ({is_churner} = 1), count({customer}) FILTER ({is_churner} = 0)"
     )

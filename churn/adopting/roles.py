@@ -23,7 +23,7 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
     group = _as_name(group) if group else None
     if group and time and not answers.asked.key:
         key = replace(group, source="", name="row_id", kind="text", padded=False)
-        text = f"{as_text(group)} || '/' || {identifier(time.source)}::VARCHAR"
+        text = f"{key_text(group)} || '/' || {identifier(time.source)}::VARCHAR"
     else:
         unique = [
             one for one in answers.given if one.kind in ("text", "integer", "category") and one.distinct == one.rows
@@ -36,10 +36,10 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
             )
         need = f"a column must name the customer, and {likely} has another value in each row"
         key = _as_name(answers.column(answers.ask("--key", "Which column names a customer", need, likely)))
-        text = as_text(key)
+        text = key_text(key)
     for name, sql in (
         (key.source or "the pair of --group and --time", text),
-        *([(group.source, as_text(group))] if group else []),
+        *([(group.source, key_text(group))] if group else []),
     ):
         if missing := one_row(database, f"SELECT count(*) FILTER (nullif({sql}, '') IS NULL) FROM given")[0]:
             raise StageError(f"{name} is missing in {number_of(missing, 'rows')}: it names each row's customer.")
@@ -64,6 +64,12 @@ def _as_name(column: Column) -> Column:
     """Return a column as a key or a group: a number without a fraction, or text."""
     kind: Kind = "integer" if column.kind == "integer" else "text"
     return replace(column, kind=kind, markers=(), lower=False, separators=None)
+
+
+def key_text(column: Column) -> str:
+    """Return DuckDB's SQL of a key or a group as text: +5 and 5 are one number."""
+    text = as_text(column)
+    return f"TRY_CAST({text} AS HUGEINT)::VARCHAR" if column.kind == "integer" else text
 
 
 def as_text(column: Column) -> str:
