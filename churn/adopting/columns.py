@@ -43,6 +43,7 @@ MARKERS |= {"unknown", "inf", "-inf", "infinity", "-infinity"}  # infinity is wh
 MARKERS |= {"0000-00-00", "0000-00-00 00:00:00"}  # these spellings among numbers or dates are missing values
 NOTHING = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"  # SQL of a text t
 SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
+NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}  # values of PostgreSQL's NUMERIC, which has no blanks to trim
 INTEGER = r"[+-]?(0|[1-9]\d{0,17})"  # no leading zero: 01067 is a postcode
 NUMBER = r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
@@ -140,7 +141,8 @@ def snake_case(name: str) -> str:
 def cleaned(column: Column, sql: str, dialect: Dialect = DUCKDB) -> str:
     """Return a dialect's SQL of the value `sql` as the contract takes it: NULL where it is missing."""
     quoted = dialect.literal
-    sql = f"trim({sql})" if column.padded else sql
+    spelled = {*column.markers} - NO_NUMBERS if column.is_text else {}
+    sql = f"trim({sql})" if column.padded or spelled else sql
     sql = f"lower({sql})" if column.lower else sql
     for marker in column.markers:
         nothing = quoted(marker) if column.is_text else f"CAST({quoted(marker)} AS {dialect.real})"

@@ -149,7 +149,7 @@ def test_a_number_is_read_with_its_decimal_sign_its_separators_and_its_unit(plan
 def test_a_unit_beside_each_number_is_evidence_in_the_query_and_one_of_few_lengths_is_a_category(plan):
     made = plan(make_csv(discount=["12%", "5%", "n/a"], contract=["12 months", "24 months", "12 months", "1 month"]))
     assert types(made) == {"discount": "integer", "contract": "category"}
-    sql = "trim(replace(nullif(discount, 'n/a'), '%', '')) AS discount,"
+    sql = "trim(replace(nullif(trim(discount), 'n/a'), '%', '')) AS discount,"
     assert f"{sql} -- '%' beside each number; missing is spelled 'n/a'" in source_sql(made)
     assert [row["discount"] for row in fetched(made)[:3]] == ["12", "5", None]
 
