@@ -135,6 +135,18 @@ def test_few_splits_tell_the_noise_badly_and_move_a_near_bound_away(measured):
     assert ten.caution == pytest.approx(1.2, abs=0.02)
 
 
+def test_of_many_slices_the_largest_have_bounds_and_the_others_the_rules_of_every_slice(measured, written, monkeypatch):
+    sizes = {one["name"]: one["rows"] for one in measured.evaluations[0]["slices"]}
+    every = written(measured)[0].gate.slices
+    monkeypatch.setattr("churn.adopting.bounds.MOST_SLICES", 3)
+    params, text = written(measured)
+    assert len(every) > 3 == len(params.gate.slices)
+    assert f"slices: # the 3 largest of {len(every)}; every_slice holds for all\n" in text
+    assert min(sizes[name] for name in params.gate.slices) > 0.9 * max(
+        sizes[name] for name in {*every} - {*params.gate.slices}
+    )
+
+
 def test_of_a_wide_holdout_the_features_of_slices_alone_are_kept(contract, params):
     """Thirty splits of 1,000 columns would else take 2 GB."""
     features = make_customers(contract, 1_000, seed=0)
