@@ -245,6 +245,12 @@ def test_a_column_is_kept_or_left_out_as_the_options_say(plan):
     assert (set(types(made)), made.left_out) == ({"charge", "charge_usd"}, {"why_left": "as init was told"})
 
 
+@pytest.mark.parametrize(("key", "is_noted"), [(lambda row: row + 1, True), (lambda row: row * 7 + 1, False)])
+def test_a_key_that_counts_the_rows_is_noted(plan, capsys, key, is_noted):
+    plan(make_csv(id=key, charge=[1, 2, 3]))
+    assert ("init: id counts the rows: a later extract that counts anew moves" in capsys.readouterr().out) == is_noted
+
+
 def test_a_word_in_the_name_of_a_service_or_a_count_is_not_personal(plan):
     content = make_csv(
         phone_service=["Yes", "No"],
