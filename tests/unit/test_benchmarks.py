@@ -3,7 +3,8 @@
 import subprocess
 
 from benchmarks.customers import make_customers
-from benchmarks.page import PAGE, TABLE, filled, measured_targets, results, targets
+from benchmarks.page import PAGE, TABLE, filled, results
+from benchmarks.targets import measured_targets, targets
 from tests.frozen import ROOT
 
 import pyarrow.compute as pc
