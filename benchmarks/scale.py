@@ -163,7 +163,7 @@ if __name__ == "__main__":
     names = [short(module) for module in (*DATA, *MODEL, *SCORE)]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="*", type=int, default=[1_000_000])
-    parser.add_argument("--until", choices=names, default="score", help="the last one to run")
+    parser.add_argument("--until", choices=names, default="drift", help="the last one to run")
     parser.add_argument("--columns", type=int, default=0, help="features of random customers, instead of the sample's")
     parser.add_argument("--estimator", nargs="+", default=["sklearn"], help="sklearn, lightgbm, xgboost, xgboost:2GB")
     parser.add_argument("--record", action="store_true", help="renew docs/benchmarks.md")
