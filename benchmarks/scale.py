@@ -13,8 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterable
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +132,20 @@ def measured(folder: Path, modules: Iterable[str], until: str, rows: int, name: 
     for module in modules:
         costs[short(module)] = cost = module_cost(module, folder)
         wall, cpu, peak = cost
-        print(f"{rows:>11,}  {short(module):9} {wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB{name}", flush=True)
+        ends = "" if name == SHARED else f"  {name}"
+        print(f"{rows:>11,}  {short(module):9} {wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB{ends}", flush=True)
         if short(module) == until:
             break
     other = processor_seconds() - busy - sum(cost.cpu for cost in costs.values())
     found: dict[str, Any] = {stage: cost.as_json() for stage, cost in costs.items()}
     return found | {"other": round(max(other / (time.perf_counter() - began), 0), 1)}
+
+
+def keep(rows: int, name: str, found: dict[str, Any]) -> None:
+    """Put what was measured of one estimator, or of the stages before it, into the results."""
+    sizes, installed = earlier("scale", "rows"), packages_distributions()
+    values = {"rows": sizes | {str(rows): sizes.get(str(rows), {}) | {name: found}}}
+    record("scale", values, **{one: version(installed[one][0]) for one in ESTIMATORS if one in installed})
 
 
 def main(asked: argparse.Namespace) -> None:
@@ -148,15 +155,15 @@ def main(asked: argparse.Namespace) -> None:
             folder = folder_with(Path(temporary, "repository"), rows, asked.columns)
             params = folder / "params.yaml"
             given = params.read_text(encoding="utf-8")
-            found = {SHARED: measured(folder, DATA, asked.until, rows, "")}
-            for name in asked.estimator if asked.until not in found[SHARED] else ():
-                params.write_text(with_settings(given, *name.split(":")), encoding="utf-8")
-                (folder / "mlflow.db").unlink(missing_ok=True)  # so that each makes its registry and version 1
-                found[name] = measured(folder, (*MODEL, *SCORE), asked.until, rows, f"  {name}")
-        if asked.record:
-            sizes = earlier("scale", "rows")
-            values = {"rows": sizes | {str(rows): sizes.get(str(rows), {}) | found}}
-            record("scale", values, **{name: version(name) for name in ESTIMATORS if find_spec(name)})
+            for name in (SHARED, *asked.estimator):
+                if name != SHARED:
+                    params.write_text(with_settings(given, *name.split(":")), encoding="utf-8")
+                    (folder / "mlflow.db").unlink(missing_ok=True)  # so that each makes its registry and version 1
+                found = measured(folder, DATA if name == SHARED else (*MODEL, *SCORE), asked.until, rows, name)
+                if asked.record:
+                    keep(rows, name, found)
+                if name == SHARED and asked.until in found:
+                    break
 
 
 if __name__ == "__main__":
