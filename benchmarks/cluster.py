@@ -52,7 +52,7 @@ def measured(rows: int, workers: int, memory: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder_with(Path(temporary, "repository"), rows)
         params = folder / "params.yaml"
-        text = with_settings(params.read_text(encoding="utf-8"), "xgboost", None)
+        text = with_settings(params.read_text(encoding="utf-8"), "xgboost")
         params.write_text(f"{text}\ncompute:\n  engine: dask\n  workers: {workers}\n  memory: {memory}\n")
         costs = {"stream": cost_of(sys.executable, "-c", STREAM, cwd=folder)[0].cpu}
         for stage in STAGES:

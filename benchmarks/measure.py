@@ -1,6 +1,7 @@
 """What every benchmark needs: the cost of a command with all of its processes, and a clean clone to run it in."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -56,6 +57,12 @@ def cost_of(
 def module_cost(module: str, folder: Path) -> Cost:
     """Run a Python module with its arguments in a folder, and return its cost."""
     return cost_of(sys.executable, "-m", *module.split(), cwd=folder)[0]
+
+
+def processor_seconds() -> float:
+    """Return the CPU seconds that all processes of this machine have used since it started."""
+    user, nice, system = Path("/proc/stat").read_text(encoding="utf-8").split()[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def median(costs: Iterable[Cost]) -> Cost:

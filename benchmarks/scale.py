@@ -2,25 +2,35 @@
 
 The customers are those of `benchmarks.customers`. With --columns they are random, and three of five features are
 numbers. The stages run one after the other in a temporary folder, which takes 1 GB for ten million customers; --until
-names the last one. With --record the numbers go to docs/benchmarks.md.
+names the last one. The stages up to validate run once, the others for each estimator. `xgboost:2GB` sets
+`compute.memory`, beyond which XGBoost trains on disk. `dvc` is DVC's share: its hashes and its copies of the outputs.
+With --record the numbers go to docs/benchmarks.md.
 Usage: python -m benchmarks.scale [ROWS ...] [--until STAGE] [--columns COLUMNS] [--record]
-    [--estimator sklearn|lightgbm|xgboost] [--memory 3GB]
+    [--estimator sklearn lightgbm xgboost xgboost:2GB ...]
 """
 
 import argparse
 import tempfile
+import time
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from typing import Any
 
 from benchmarks.customers import make_customers
-from benchmarks.measure import ROOT, SAMPLE, Cost, clone, module_cost
+from benchmarks.measure import ROOT, SAMPLE, clone, module_cost, processor_seconds
 from benchmarks.results import earlier, record
 
 import duckdb
 
 DATA = ("stages.fetch", "stages.prepare", "churn profile", "stages.validate")
-MODEL = ("stages.train", "stages.evaluate", "stages.gate", "churn drift --before data/raw/customers.parquet")
 COMMIT = "dvc commit --force --quiet fetch prepare validate train evaluate gate"  # dvc.lock, which register asks for
-SCORE = (COMMIT, "stages.register", "churn score data/raw/customers.parquet scores.parquet --version 1")
+MODEL = ("stages.train", "stages.evaluate", "stages.gate", COMMIT, "stages.register")
+SCORE = (
+    "churn score data/raw/customers.parquet scores.parquet --version 1",
+    "churn drift --before data/raw/customers.parquet",
+)
+SHARED = "data"  # the stages before the estimator
 UNIFORM = "(hash(row, {0}) % 10000 / 10000)"
 KINDS = (  # of the columns that --columns asks for: the declaration, and the SQL of a value
     ("number", f"round(6 * ({UNIFORM} + hash(row, {{0}}, 1) % 1000 / 1000) + churn, 3)"),
@@ -67,7 +77,7 @@ ESTIMATORS = {  # like those of params.yaml: 200 trees of 8 leaves, of half of t
 }
 
 
-def with_settings(params: str, estimator: str, memory: str | None) -> str:
+def with_settings(params: str, estimator: str, memory: str | None = None) -> str:
     """Return params.yaml with another estimator and `compute.memory`."""
     if estimator in ESTIMATORS:
         start, end = params.index("  estimator:"), params.index("  seed:")
@@ -113,46 +123,60 @@ def short(module: str) -> str:
     return module.removeprefix("stages.").removeprefix("churn ").split()[0]
 
 
-def stages_of(rows: int, columns: int, until: str, estimator: str, memory: str | None) -> dict[str, Cost]:
-    """Run the stages until the named one, print a line a stage, and return what each cost."""
-    costs = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = folder_with(Path(temporary, "repository"), rows, columns)
-        params = folder / "params.yaml"
-        params.write_text(with_settings(params.read_text(encoding="utf-8"), estimator, memory))
-        for module in (*DATA, *MODEL, *SCORE):
-            name, cost = short(module), module_cost(module, folder)
-            if module == COMMIT:
-                continue
-            costs[name] = cost
-            wall, cpu, peak = costs[name]
-            print(f"{rows:>11,}  {name:9} {wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB", flush=True)
-            if name == until:
-                break
-    return costs
+def measured(folder: Path, modules: Iterable[str], until: str, rows: int, name: str) -> dict[str, Any]:
+    """Run stages or commands until the named one, print a line for each, and return what each cost.
+
+    Beside them stands `other`: how many processors other processes used meanwhile, without which wall time says little.
+    """
+    costs, began, busy = {}, time.perf_counter(), processor_seconds()
+    for module in modules:
+        costs[short(module)] = cost = module_cost(module, folder)
+        wall, cpu, peak = cost
+        ends = "" if name == SHARED else f"  {name}"
+        print(f"{rows:>11,}  {short(module):9} {wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB{ends}", flush=True)
+        if short(module) == until:
+            break
+    other = processor_seconds() - busy - sum(cost.cpu for cost in costs.values())
+    found: dict[str, Any] = {stage: cost.as_json() for stage, cost in costs.items()}
+    return found | {"other": round(max(other / (time.perf_counter() - began), 0), 1)}
+
+
+def keep(rows: int, name: str, found: dict[str, Any]) -> None:
+    """Put what was measured of one estimator, or of the stages before it, into the results."""
+    sizes, installed = earlier("scale", "rows"), packages_distributions()
+    values = {"rows": sizes | {str(rows): sizes.get(str(rows), {}) | {name: found}}}
+    record("scale", values, **{one: version(installed[one][0]) for one in ESTIMATORS if one in installed})
 
 
 def main(asked: argparse.Namespace) -> None:
-    """Measure each size."""
+    """Measure each size, and each estimator on it."""
     for rows in asked.rows:
-        costs = stages_of(rows, asked.columns, asked.until, asked.estimator, asked.memory)
-        if asked.record:
-            stages = {name: cost.as_json() for name, cost in costs.items()}
-            record("scale", {"rows": earlier("scale", "rows") | {str(rows): stages}})
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = folder_with(Path(temporary, "repository"), rows, asked.columns)
+            params = folder / "params.yaml"
+            given = params.read_text(encoding="utf-8")
+            for name in (SHARED, *asked.estimator):
+                if name != SHARED:
+                    params.write_text(with_settings(given, *name.split(":")), encoding="utf-8")
+                    (folder / "mlflow.db").unlink(missing_ok=True)  # so that each makes its registry and version 1
+                found = measured(folder, DATA if name == SHARED else (*MODEL, *SCORE), asked.until, rows, name)
+                if asked.record:
+                    keep(rows, name, found)
+                if name == SHARED and asked.until in found:
+                    break
 
 
 if __name__ == "__main__":
-    names = [short(module) for module in (*DATA, *MODEL, *SCORE) if module != COMMIT]
+    names = [short(module) for module in (*DATA, *MODEL, *SCORE)]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="*", type=int, default=[1_000_000])
-    parser.add_argument("--until", choices=names, default="score", help="the last one to run")
+    parser.add_argument("--until", choices=names, default="drift", help="the last one to run")
     parser.add_argument("--columns", type=int, default=0, help="features of random customers, instead of the sample's")
-    parser.add_argument("--estimator", choices=("sklearn", *ESTIMATORS), default="sklearn")
-    parser.add_argument("--memory", help="compute.memory, such as 3GB")
+    parser.add_argument("--estimator", nargs="+", default=["sklearn"], help="sklearn, lightgbm, xgboost, xgboost:2GB")
     parser.add_argument("--record", action="store_true", help="renew docs/benchmarks.md")
     asked = parser.parse_args()
     if min(asked.rows) < 1 or asked.columns < 0:
         parser.error("rows: at least 1, and columns at least 0")
-    if asked.record and (asked.estimator != "sklearn" or asked.memory):
-        parser.error("--record is for the settings of params.yaml")
+    if unknown := {name.partition(":")[0] for name in asked.estimator} - {"sklearn", *ESTIMATORS}:
+        parser.error(f"estimator: {', '.join(sorted(unknown))} is none of sklearn, {', '.join(ESTIMATORS)}")
     main(asked)

@@ -29,18 +29,20 @@ SQL_TYPES = {  # of the contract's types
 
 @contextmanager
 def connection(
-    *files: str | Path, attached: str | None = None, bar: bool = True
+    *files: str | Path, attached: str | None = None, bar: bool = True, ordered: bool = True
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection whose queries read and write `files` alone, and change no setting.
 
     It spills to a temporary folder instead of growing beyond `duckdb_limit()`, or a third of a Dask worker's. The
     DuckDB file `attached` is opened read-only and used. With `bar`, DuckDB shows a bar on long queries on a terminal.
+    Without `ordered`, only ORDER BY orders rows, and a table of ten million is made in three quarters of the time.
     """
     with (
         tempfile.TemporaryDirectory() as spill,
         duckdb.connect(config={**_limits(), "temp_directory": spill}) as database,
     ):
         database.execute("SET python_enable_replacements = false")  # a query's names are no Python variables
+        database.execute(f"SET preserve_insertion_order = {str(ordered).lower()}")
         database.execute(f"SET enable_progress_bar = {str(bar and sys.stdout.isatty()).lower()}")
         if attached:
             database.execute(f"ATTACH {literal(attached)} AS warehouse (READ_ONLY)")

@@ -113,7 +113,7 @@ def _sorted(piece: tuple[int, Partition], made: Snapshot) -> Partition:
     """Type the rows of a piece, and sort them by the hash of the customer."""
     number, given = piece
     target = scratch() / f"sorted-{number}.parquet"
-    with connection(target, bar=False) as database:
+    with connection(target, bar=False, ordered=False) as database:
         with pq.ParquetFile(local_file(given, scratch())) as file:
             rows = load_typed(database, _at_least_one(file), made.contract, made.params, made.sql)
         columns = f"{hash_of_customer(made.contract)} AS {HASH}, * EXCLUDE ({CAST_ERRORS})"

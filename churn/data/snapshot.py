@@ -38,7 +38,7 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
     sql = read_query(query)
     batches = record_batches(source, sql, query=query, as_of=params.as_of, timeout=params.timeout_minutes)
     try:
-        with closing(batches), replacing(target) as tmp, connection(tmp, bar=False) as database:
+        with closing(batches), replacing(target) as tmp, connection(tmp, bar=False, ordered=False) as database:
             rows = load_typed(database, batches, contract, params, sql)
             if not rows:
                 raise StageError(f"{source} gives no rows through {query}.")

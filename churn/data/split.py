@@ -1,7 +1,7 @@
 """Drops customers for declared reasons, and assigns the others to training or holdout by a hash of the key."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from churn.config.contract import Contract
 
@@ -76,9 +76,9 @@ def drop_declared(
     return customers, dropped
 
 
-def key_lines(keys: Iterable[object]) -> bytes:
+def key_lines(keys: pd.Series) -> bytes:
     """Return the keys, a line each. The SHA-256 of a holdout's says which customers it holds, in which order."""
-    return "".join(f"{key}\n" for key in keys).encode()
+    return "\n".join([*map(str, keys.to_list()), ""]).encode()
 
 
 def digest_of(digests: Sequence[str]) -> str:

@@ -97,7 +97,7 @@ def split_rows(
                 table = table.add_column(1, name, values)  # pandas is slow to insert into many columns, and warns
             table = with_periods(table, periods)
             holdout = in_holdout(table[contract.customer].to_pandas(), params.salt, params.holdout_share)
-            digest.update(key_lines(customers.loc[holdout, contract.key].to_list()))
+            digest.update(key_lines(customers.loc[holdout, contract.key]))
             for name, mask in (("train", ~holdout), ("test", holdout)):
                 if name not in writers:
                     writer = pq.ParquetWriter(paths[name], table.schema, compression="zstd")

@@ -22,7 +22,6 @@ import pandas as pd
 
 DISK_ROWS, DISK_CELLS = 1_048_576, 20_000_000  # of a batch on disk; a cell takes four bytes
 ESTIMATOR = "params.yaml: train.estimator"
-DISK_ROWS, DISK_CELLS = 1_048_576, 20_000_000  # of a batch on disk; a cell takes four bytes
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
     "categorical_features": "the contract says which features are categories",

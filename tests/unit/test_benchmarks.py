@@ -4,7 +4,8 @@ import subprocess
 
 from benchmarks.customers import make_customers
 from benchmarks.false_alarms import SPOILT, applicable
-from benchmarks.page import PAGE, TABLE, filled, measured_targets, results, targets
+from benchmarks.page import PAGE, TABLE, filled, results
+from benchmarks.targets import measured_targets, targets
 from churn.config.contract import load_contract
 from tests.frozen import ROOT
 from tests.other_table import CONTRACT

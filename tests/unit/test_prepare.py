@@ -54,7 +54,7 @@ def test_the_split_is_the_one_of_the_former_month():
 
 def test_both_tables_hold_every_row_once_in_the_order_of_the_key(raw, contract, tmp_path):
     account, train, test = split_to(tmp_path, raw, contract)
-    digest = hashlib.sha256(key_lines(test["customer_id"].to_pylist())).hexdigest()
+    digest = hashlib.sha256(key_lines(test["customer_id"].to_pandas())).hexdigest()
     assert account == {
         "fetched": 2_000,
         "train": train.num_rows,
