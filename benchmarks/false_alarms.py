@@ -33,8 +33,8 @@ from tqdm import tqdm
 
 Rules = list[RuleOutcome]
 Spoil = Callable[[pd.DataFrame, pd.Series], tuple[pd.DataFrame, pd.Series]]
-NEEDED = {"without_new_customers": "tenure_months", "new_customers_labelled_late": "tenure_months"}
-NEEDED |= {"contract_lost": "contract", "without_contract": "contract"}  # the sample's columns; other tables lack them
+NEEDED = {"without_new_customers": {"tenure_months"}, "new_customers_labelled_late": {"tenure_months"}}
+NEEDED |= {"contract_lost": {"contract", "tenure_months"}, "without_contract": {"contract"}}  # other tables lack some
 
 
 def honest(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
@@ -54,7 +54,7 @@ def new_customers_labelled_late(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataF
 
 def contract_lost(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
     """Freeze the two strongest columns, as a broken join does."""
-    return X.assign(contract="Month-to-month", tenure_months=1), y
+    return X.assign(contract=X["contract"].mode()[0], tenure_months=1), y
 
 
 def labels_shuffled(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
@@ -78,7 +78,7 @@ def half_the_rows(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Serie
 
 def without_contract(X: pd.DataFrame, y: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
     """Freeze one strong column."""
-    return X.assign(contract="Month-to-month"), y
+    return X.assign(contract=X["contract"].mode()[0]), y
 
 
 SPOILT = (
@@ -95,7 +95,7 @@ MARGINS = (0.003, 0.005, 0.01)
 
 def applicable(contract: Contract) -> tuple[Spoil, ...]:
     """Return the ways to spoil a model for which the contract has the column."""
-    return tuple(one for one in SPOILT if NEEDED.get(one.__name__, contract.key) in contract.columns)
+    return tuple(one for one in SPOILT if NEEDED.get(one.__name__, set()) <= contract.columns.keys())
 
 
 def trained(train: Train, contract: Contract, X: pd.DataFrame, y: pd.Series) -> Any:

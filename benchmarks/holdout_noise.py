@@ -23,7 +23,7 @@ def judged(spoil: Spoil, runs: int, params: Params, contract: Contract) -> Itera
     """Yield the outcomes of every rule on a model of each split, spoilt by `spoil`."""
     for split in splits_of(runs, RAW, params, contract):
         scores = split.scores(*spoil(split.X, split.y))
-        yield evaluate_rules(split.evaluation(scores, params.evaluate), params.gate)
+        yield evaluate_rules(split.holdout.evaluation(scores, params.evaluate), params.gate)
 
 
 def main(runs: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 if __name__ == "__main__":
     from churn.core.start import start_up
 
-    start_up()
+    start_up("scipy.special")  # for `churn.modeling.model`, which reads or writes the model
 
 from churn.core.files import replacing, write_json
 from churn.core.git import default_branch

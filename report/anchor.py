@@ -28,7 +28,8 @@ from churn.gate.baseline import training_noise
 from churn.gate.rules import finite
 from churn.lock import stages_of
 from churn.page.filters import METRIC_ORDER, metric, signed
-from report.baseline import checked_out, fetched, scored_by_both
+from report.baseline import checked_out, fetched
+from report.comparison import scored_by_both
 from report.data import Comparison
 from report.identity import other_keys, trained_apart
 from report.judge import Candidate

@@ -20,8 +20,9 @@ from churn.gate.rules import root_causes, unexplained
 from churn.lock import ORDER
 from churn.page.charts import read_confusion, read_curves, read_importance
 from report.anchor import vs_earlier
-from report.baseline import build, checked_out, comparison, data_change, picture_alone, unchanged
+from report.baseline import build, checked_out, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
+from report.comparison import comparison, data_change, picture_alone
 from report.data import FOLDER, Note, OtherKeys, Outcome, PageData, ReportData, Run
 from report.faults import Fault, given_approval, missing_comparison
 from report.identity import renamed_features

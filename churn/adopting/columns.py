@@ -5,16 +5,17 @@ columns. A guess that two readings fit, such as 1,234 or 03/04/2026, is left to 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import product
 from typing import Any, Literal
 
+from churn.adopting.dialects import DUCKDB, Dialect
 from churn.config.contract import MOST_VALUES, READ_AS_MISSING
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
-from churn.data.sources.stream import record_batches, streaming
+from churn.data.sources.stream import batches_with_bytes, streaming
 
 import duckdb
 
@@ -40,16 +41,25 @@ MARKERS = {
 }
 MARKERS |= {"unknown", "inf", "-inf", "infinity", "-infinity"}  # infinity is what a division by zero left
 MARKERS |= {"0000-00-00", "0000-00-00 00:00:00"}  # these spellings among numbers or dates are missing values
+NOTHING = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"  # SQL of a text t
 SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
+NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}  # values of PostgreSQL's NUMERIC, which has no blanks to trim
 INTEGER = r"[+-]?(0|[1-9]\d{0,17})"  # no leading zero: 01067 is a postcode
 NUMBER = r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
-DATE_LIKE = r"^(\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(\D|$)|\d{1,2}[- ][A-Za-z]{3}[- ]\d{2,4}(\D|$))"
+DATE_LIKE = (
+    r"^(\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}\.?[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})(\D|$)"
+)
 DAYS = (
     *("%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
-    *("%d-%b-%Y", "%d-%b-%y", "%d %b %Y"),  # 24-NOV-2026
+    *("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%b %d %Y"),  # 24-NOV-2026, Nov 24, 2026
+    *("%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y"),  # 24 November 2026
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S")
+SIGNS = r"%|\p{Sc}|[A-Z]{3}"  # beside each number: percent, a currency's sign or its code
+DIGITS = "[-+0-9.,'\u2019\\s\u00a0\u202f]"  # and signs of a number
+WORD = r"[A-Za-z]{1,9}"  # after each number, as in 12 months
+FEW_NUMBERS = 20  # distinct values: 12 months and 24 months, or 10% and €5, are categories
 COMPACT = r"(19|20)\d\d[01]\d[0-3]\d"  # 20261124
 
 
@@ -68,6 +78,7 @@ class Column:
     values: tuple[str, ...] = ()  # of a category
     least: Any = None
     most: Any = None
+    units: tuple[str, ...] = ()  # beside numbers in text, as in 12% or €1.50: a number has one
     separators: tuple[str, str] | None = None  # of a number in text: of thousands, and before decimals
     day: str = ""  # the format of a date in text, if it is not ISO's
     other: "Column | None" = None  # a second reading, which fits as well and gives other values
@@ -92,7 +103,7 @@ def table(source: str, sql: str, as_of: date | None, name: str = "SOURCE") -> It
     Raises StageError.
     """
     with connection(bar=False) as database:
-        batches = record_batches(source, sql, query=name, as_of=as_of, timeout=60)
+        batches = batches_with_bytes(source, sql, query=name, as_of=as_of, timeout=60)
         with closing(batches), streaming(database, "batch", batches):
             database.execute("CREATE TABLE given AS FROM batch")
         yield database
@@ -127,15 +138,17 @@ def snake_case(name: str) -> str:
     return plain if plain and not plain[0].isdigit() else f"column_{plain}".rstrip("_")
 
 
-def cleaned(column: Column, sql: str, quoted: Callable[[str], str] = literal) -> str:
-    """Return the SQL of the value `sql` as the contract takes it: NULL where it is missing.
-
-    It holds in any dialect in which `quoted` quotes a text.
-    """
-    sql = f"trim({sql})" if column.is_text and (column.padded or column.markers) else sql
+def cleaned(column: Column, sql: str, dialect: Dialect = DUCKDB) -> str:
+    """Return a dialect's SQL of the value `sql` as the contract takes it: NULL where it is missing."""
+    quoted = dialect.literal
+    spelled = {*column.markers} - NO_NUMBERS if column.is_text else {}
+    sql = f"trim({sql})" if column.padded or spelled else sql
     sql = f"lower({sql})" if column.lower else sql
     for marker in column.markers:
-        sql = f"nullif({sql}, {quoted(marker)})"
+        nothing = quoted(marker) if column.is_text else f"CAST({quoted(marker)} AS {dialect.real})"
+        sql = f"nullif({sql}, {nothing})"
+    if column.units and column.kind in ("integer", "number"):
+        sql = f"trim(replace({sql}, {quoted(column.units[0])}, ''))"
     if column.separators:
         thousands, decimal = column.separators
         sql = f"replace({sql}, {quoted(thousands)}, '')"
@@ -193,6 +206,11 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
         return described(database, replace(column, kind="boolean", lower=len(values) > 2))
     if read := _read(database, column, texts):
         return described(database, read)
+    column = replace(column, units=_units(database, texts))
+    if len(column.units) == 1:
+        alone = f"if({NOTHING}, t, trim(replace(t, {literal(column.units[0])}, '')))"
+        if read := _read(database, column, f"(SELECT {alone} AS t FROM {texts})"):
+            return described(database, read)
     if len(values) > MOST_VALUES:
         return described(database, replace(column, kind="text"))
     lower = len({one.lower() for one in values}) < len(values)
@@ -204,11 +222,10 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
 
 def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Column | None:
     """Return the column by the first reading that all `texts` fit; a sample of them chooses the readings to try."""
-    nothing = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"
     sample = f"(FROM {texts} LIMIT {SAMPLED})"
-    like = f"SELECT bool_and(regexp_matches(t, '{DATE_LIKE}') OR {nothing}) FROM {sample}"
+    like = f"SELECT bool_and(regexp_matches(t, '{DATE_LIKE}') OR {NOTHING}) FROM {sample}"
     readings = [*_numbers(), *(_dates() if one_row(database, like)[0] else ())]
-    fit = ", ".join(f"bool_and({fits} OR {nothing})" for _, _, fits in readings)
+    fit = ", ".join(f"bool_and({fits} OR {NOTHING})" for _, _, fits in readings)
     found: Column | None = None
     for (kind, details, fits), fitted in zip(readings, one_row(database, f"SELECT {fit} FROM {sample}"), strict=True):
         one = replace(column, kind=kind, **details)
@@ -216,7 +233,7 @@ def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Co
             continue
         # A reading with separators needs one: without any, the number is read as it is.
         needed = " OR ".join(f"contains(t, {literal(sign)})" for sign in one.separators or ()) or "true"
-        wrong, right = f"NOT ({fits}) AND NOT {nothing}", f"({fits}) AND ({needed})"
+        wrong, right = f"NOT ({fits}) AND NOT {NOTHING}", f"({fits}) AND ({needed})"
         wrong, right = one_row(database, f"SELECT count_if({wrong}), count_if({right}) FROM {texts}")
         if wrong or not right:
             continue
@@ -227,11 +244,26 @@ def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Co
     return found
 
 
+def _units(database: duckdb.DuckDBPyConnection, texts: str) -> tuple[str, ...]:
+    """Return the signs or words that stand beside the numbers of `texts`; none unless each text is such a number."""
+    signs, word = f"(u = '' OR regexp_full_match(u, '{SIGNS}'))", f"regexp_matches(t, '[0-9] ?{WORD}$')"
+    split = f"(SELECT t, regexp_replace(t, {literal(DIGITS)}, '', 'g') AS u FROM {texts} WHERE NOT {NOTHING})"
+    numbers = f"regexp_matches(t, '[0-9]') AND ({signs} OR (regexp_full_match(u, '{WORD}') AND {word}))"
+    fit, all_signs, distinct = one_row(
+        database, f"SELECT bool_and({numbers}), bool_and({signs}), count(DISTINCT t) FROM {split}"
+    )
+    if not fit:
+        return ()
+    found = [u for (u,) in all_rows(database, f"SELECT u FROM {split} GROUP BY u ORDER BY count(*) DESC, u LIMIT 3")]
+    is_category = distinct <= FEW_NUMBERS and (not all_signs or len(found) > 1)
+    return () if is_category or found == [""] else tuple(found)
+
+
 def _differ(first: Column, one: Column) -> bool:
     """Return whether two readings of one text may give other values: 1,234 or 1.234, the day or the month first."""
     signs = {*(first.separators or ",."), *(one.separators or ",.")}
     numbers = first.kind == one.kind == "number" and first.decimal != one.decimal and signs == {",", "."}
-    return numbers or (first.kind == one.kind == "date" and bool(first.day and one.day))
+    return numbers or {first.day[:2], one.day[:2]} == {"%d", "%m"}
 
 
 def _numbers() -> Iterator[tuple[Kind, dict[str, Any], str]]:

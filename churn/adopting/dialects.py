@@ -8,16 +8,17 @@ from churn.data.duckdb_helpers import identifier
 
 import duckdb
 
-TO_CHAR = {
+TO_CHAR = {  # by strptime's letters
     "d": "DD",
     "m": "MM",
     "Y": "YYYY",
     "y": "YY",
     "b": "MON",
+    "B": "MONTH",
     "H": "HH24",
     "M": "MI",
     "S": "SS",
-}  # by strptime's letters
+}
 # Reserved in Snowflake or BigQuery, and not in DuckDB.
 RESERVED = {
     *("account", "assert_rows_modified", "connect", "connection", "contains", "current", "define", "gscluster", "hash"),
@@ -34,6 +35,7 @@ class Dialect:
     quote: str = '"'
     escapes: Mapping[str, str] = field(default_factory=lambda: {"'": "''"})  # in a text
     text: str = "VARCHAR"
+    real: str = "DOUBLE PRECISION"
     day: str = "CAST({0} AS DATE)"
     parsed: str = ""  # a date of a text {0} by its format {1}, if there is a function for it
     letters: Mapping[str, str] | None = None  # of a format, by strptime's
@@ -84,13 +86,14 @@ SNOWFLAKE = Dialect(  # a backslash begins an escape; names without quotes are u
     plain=r"[A-Z_][A-Z0-9_]*",
     escapes={"'": "''", "\\": "\\\\"},
     parsed="CAST(to_timestamp({0}, {1}) AS DATE)",
-    letters=TO_CHAR,
+    letters=TO_CHAR | {"B": "MMMM"},
     days="datediff('day', {0}, {1})",
 )
 BIGQUERY = Dialect(  # '' ends a text there, and an escaped quote would end it for DuckDB, which finds $as_of in queries
     quote="`",
     escapes={"'": r"\x27", "\\": "\\\\"},
     text="STRING",
+    real="FLOAT64",
     parsed="DATE(parse_datetime({1}, {0}))",
     days="date_diff({1}, {0}, DAY)",
 )

@@ -15,10 +15,11 @@ from math import ceil
 from pathlib import Path
 
 from churn.adopting import bounds
+from churn.adopting.answers import Answers
 from churn.adopting.blocks import replace_blocks
 from churn.adopting.columns import columns, table
 from churn.adopting.dialects import DUCKDB, OF_SCHEME, SQLITE, Dialect
-from churn.adopting.questions import Answers, as_day, planned
+from churn.adopting.questions import as_day, planned
 from churn.adopting.sql import Plan, feature_name, source_sql
 from churn.adopting.texts import FEATURES, contract_text, params_text
 from churn.config.contract import load_contract

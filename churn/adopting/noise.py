@@ -89,26 +89,39 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Both tables as prepare makes them with another salt: what a model learns from, and what it is measured on."""
+class Holdout:
+    """What a model is measured on: a row's features, its outcome, and whether it is judged."""
 
-    X: pd.DataFrame
-    y: pd.Series
-    customers: pd.Series
     features: pd.DataFrame
     outcomes: Outcomes
     judged: Flags
-    params: Params
     contract: Contract
-
-    def scores(self, X: pd.DataFrame, y: pd.Series) -> Floats:
-        """Train the model of params.yaml, and return its scores of the holdout."""
-        model = build_model(build_classifier(self.params.train), self.contract)
-        return scores_of(fit(model, X, y, len(X)), self.features)
 
     def evaluation(self, scores: Floats, evaluate: Evaluate) -> dict[str, Any]:
         """Return what evaluate would write of the holdout."""
         return evaluation_of(self.features, self.outcomes, scores, evaluate, self.contract)
+
+    def of_slices(self, slices: Slices) -> "Holdout":
+        """Return the holdout without the features that form no slice: 30 of a wide table are kept."""
+        wanted = {*slices.columns, *(name for name, column in self.contract.columns.items() if column.nullable)}
+        names = [name for name in self.features if slices.conditions or name in wanted]
+        return replace(self, features=self.features[names].copy())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Both tables as prepare makes them with another salt: what a model learns from, and its holdout."""
+
+    X: pd.DataFrame
+    y: pd.Series
+    customers: pd.Series
+    holdout: Holdout
+    params: Params
+
+    def scores(self, X: pd.DataFrame, y: pd.Series) -> Floats:
+        """Train the model of params.yaml, and return its scores of the holdout."""
+        model = build_model(build_classifier(self.params.train), self.holdout.contract)
+        return scores_of(fit(model, X, y, len(X)), self.holdout.features)
 
 
 @contextmanager
@@ -140,7 +153,8 @@ def splits_of(runs: int, raw: Path, params: Params, contract: Contract) -> Itera
             customers = read_parquet(train, contract.customer)[contract.customer].to_pandas()
             predictions = with_groups(pd.DataFrame({contract.key: keys, contract.label: labels}), test, contract)
         outcomes = outcomes_of(predictions, contract)
-        yield Split(X, y, customers, features, outcomes, judged_rows(predictions), params, contract)
+        holdout = Holdout(features, outcomes, judged_rows(predictions), contract)
+        yield Split(X, y, customers, holdout, params)
 
 
 def measure(params: Params, contract: Contract, runs: int) -> Noise:
@@ -154,34 +168,34 @@ def measure(params: Params, contract: Contract, runs: int) -> Noise:
 
 def _measured(params: Params, contract: Contract, runs: int, source: tuple[Path, float]) -> Noise:
     raw, share = source
-    drawn: list[tuple[Split, Floats]] = []
-    pairs: list[tuple[Split, Floats, Floats]] = []
+    drawn: list[tuple[Holdout, Floats]] = []
+    pairs: list[tuple[Holdout, Floats, Floats]] = []
     build_model(build_classifier(params.train), contract)  # imports scikit-learn before the clock runs
     started = time.monotonic()
     slices = params.evaluate.slices
     with progress("bounds", runs, "splits") as bar:
         for run, split in enumerate(splits_of(runs, raw, params, contract)):
             if run == 0:
-                slices = Slices(columns=_slice_columns(split), conditions=slices.conditions)
-            light = _light(split, slices)
-            drawn.append((light, split.scores(split.X, split.y)))
+                slices = Slices(columns=_slice_columns(split.holdout), conditions=slices.conditions)
+            holdout = split.holdout.of_slices(slices)
+            drawn.append((holdout, split.scores(split.X, split.y)))
             if run == 0 and bar.disable:  # elsewhere the bar shows the time that remains
                 seconds = (time.monotonic() - started) * (runs + min(PAIRS, runs))
                 print(f"bounds: {runs} splits, about {max(seconds / 60, 0.1):.1f} minutes ...", flush=True)
             if run < PAIRS:
                 half = in_holdout(split.customers, f"half {run}", 0.5)
                 one, other = (split.scores(split.X[rows], split.y[rows]) for rows in (half, ~half))
-                pairs.append((light, one, other))
+                pairs.append((holdout, one, other))
             bar.update()
-    rate = float(np.median([split.outcomes.labels[split.judged].mean() for split, _ in drawn]))
+    rate = float(np.median([holdout.outcomes.labels[holdout.judged].mean() for holdout, _ in drawn]))
     # As many customers are predicted to churn as churn, so the threshold fits where churn is rare.
-    quantiles = [np.quantile(scores[split.judged], 1 - rate) for split, scores in drawn]
+    quantiles = [np.quantile(scores[holdout.judged], 1 - rate) for holdout, scores in drawn]
     update = {"threshold": _rounded_share(float(np.median(quantiles))), "slices": slices}
     evaluate = params.evaluate.model_copy(update=update)
-    compared = [compare(split.outcomes, one, other, evaluate, split.judged) for split, one, other in pairs]
+    compared = [compare(holdout.outcomes, one, other, evaluate, holdout.judged) for holdout, one, other in pairs]
     widths = [{name: one.high - one.low for name, one in each.items() if one.high and one.low} for each in compared]
     return Noise(
-        [split.evaluation(scores, evaluate) for split, scores in drawn],
+        [holdout.evaluation(scores, evaluate) for holdout, scores in drawn],
         {name: float(np.median([one[name] for one in widths if name in one] or [0])) / (2 * Z) for name in MARGINS},
         evaluate,
         rate,
@@ -189,19 +203,11 @@ def _measured(params: Params, contract: Contract, runs: int, source: tuple[Path,
     )
 
 
-def _light(split: Split, slices: Slices) -> Split:
-    """Return a split with the rows that it is measured on alone, and without the features that form no slice."""
-    wanted = {*slices.columns, *(name for name, column in split.contract.columns.items() if column.nullable)}
-    of_slices = [name for name in split.features if slices.conditions or name in wanted]
-    features = split.features[of_slices]
-    return replace(split, X=split.X[:0], y=split.y[:0], customers=split.customers[:0], features=features)
-
-
-def _slice_columns(split: Split) -> tuple[str, ...]:
+def _slice_columns(holdout: Holdout) -> tuple[str, ...]:
     """Return the columns whose values all have enough customers, those whose churn rates differ most first."""
-    spread, features, y = {}, split.features[split.judged], split.outcomes.labels[split.judged]
-    for name in split.contract.features_of("category", "boolean"):
-        values = split.contract.columns[name].values or (False, True)
+    spread, features, y = {}, holdout.features[holdout.judged], holdout.outcomes.labels[holdout.judged]
+    for name in holdout.contract.features_of("category", "boolean"):
+        values = holdout.contract.columns[name].values or (False, True)
         rows = [(features[name] == value).to_numpy(bool) for value in values]
         if len(values) <= SLICE_VALUES and all(one.sum() >= NEVER_EMPTY for one in rows):
             rates = [float(y[one].mean()) for one in rows]

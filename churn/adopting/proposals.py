@@ -35,7 +35,9 @@ BORN = 365 * 16  # days before the newest date: dates that are all older, over s
 
 def proposals(database: duckdb.DuckDBPyConnection, columns: Sequence[Column]) -> dict[str, str]:
     """Return the columns that are no features, by name, with the reason; none of the roles is among `columns`."""
-    reasons = {one.name: reason for one in columns if (reason := _useless(one) or _personal(database, one))}
+    reasons = {
+        one.name: reason for one in columns if (reason := _useless(one) or _mixed(one) or _personal(database, one))
+    }
     rest = [one for one in columns if one.name not in reasons]
     return reasons | dict(_copies(database, rest))
 
@@ -54,6 +56,12 @@ def _useless(column: Column) -> str | None:
     if column.distinct == there > FEW and column.kind in ("text", "integer", "category"):
         return "one value a row: it names the row"
     return None
+
+
+def _mixed(column: Column) -> str | None:
+    """Return why a column of numbers with several units is no number, or None."""
+    units = [repr(unit) if unit else "no unit" for unit in column.units]
+    return f"numbers with {units[0]} and with {units[1]}: convert them in the query" if len(units) > 1 else None
 
 
 def is_too_large(column: Column) -> bool:

@@ -37,9 +37,9 @@ def label_sql(label: Column, churned: str, stayed: str, dialect: Dialect) -> str
         positive, negative = (sql, f"NOT {sql}") if churned == "true" else (f"NOT {sql}", sql)
         return f"CASE WHEN {positive} THEN 1 WHEN {negative} THEN 0 END"
     if (churned, stayed) == ("1", "0"):
-        return cleaned(label, sql, dialect.literal)
+        return cleaned(label, sql, dialect)
     quoted = (dialect.literal(churned), dialect.literal(stayed)) if label.is_text else (churned, stayed)
-    return f"CASE {cleaned(label, sql, dialect.literal)} WHEN {quoted[0]} THEN 1 WHEN {quoted[1]} THEN 0 END"
+    return f"CASE {cleaned(label, sql, dialect)} WHEN {quoted[0]} THEN 1 WHEN {quoted[1]} THEN 0 END"
 
 
 def feature_name(column: Column) -> str:
@@ -49,14 +49,14 @@ def feature_name(column: Column) -> str:
 
 def day_sql(column: Column, dialect: Dialect) -> str:
     """Return the SQL of a date."""
-    sql = cleaned(column, dialect.name(column.source), dialect.literal)
+    sql = cleaned(column, dialect.name(column.source), dialect)
     return dialect.parsed.format(sql, dialect.format(column.day)) if column.day else dialect.day.format(sql)
 
 
 def feature_sql(column: Column, plan: Plan) -> str:
     """Return the SQL of a feature: of a date the days before the day of the row, or of the data."""
     if column.kind != "date":
-        return cleaned(column, plan.dialect.name(column.source), plan.dialect.literal)
+        return cleaned(column, plan.dialect.name(column.source), plan.dialect)
     until = day_sql(plan.time, plan.dialect) if plan.time else "$as_of"
     return plan.dialect.days.format(day_sql(column, plan.dialect), until)
 
@@ -66,6 +66,8 @@ def evidence(column: Column) -> str:
     told = []
     if column.separators:
         told.append(f"{column.separators[0]!r} between thousands, {column.separators[1]!r} before decimals")
+    if column.units and column.kind in ("integer", "number"):
+        told.append(f"{column.units[0]!r} beside each number")
     if column.day:
         told.append(f"dates as {column.day}")
     if column.lower:

@@ -29,7 +29,7 @@ LIBRARIES = {
         "pydantic.main",
         "ruamel.yaml",
         "sklearn.ensemble",
-        "skops.io",
+        "sklearn.cluster",  # of skops, which would import all of scikit-learn here: see churn/modeling/model.py
     ),
     "recompute": ("pandas", "pyarrow.parquet", "pyarrow.dataset"),
 }

@@ -97,11 +97,11 @@ BYTES = [
 class Bench:
     """A small pipeline that has run, to be broken and restored."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, code: Path):
         self.folder = folder
         folder.mkdir()
         self.clone = Clone(folder)
-        self.clone.environment |= {"PYTHONPATH": str(ROOT), **NOWHERE}
+        self.clone.environment |= {"PYTHONPATH": str(code), **NOWHERE}
         with (ROOT / "data/sample/telco_customers.csv").open("rb") as sample:
             (folder / SOURCE).write_bytes(b"".join(next(sample) for _ in range(1_201)))
         for name in (CONTRACT, QUERY):
@@ -225,8 +225,8 @@ def alike(good, found) -> bool:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("fuzz") / "repository")
+def bench(tmp_path_factory, finished) -> Bench:
+    return Bench(tmp_path_factory.mktemp("fuzz") / "repository", finished.folder)
 
 
 places = st.integers(0, 10_000)

@@ -48,11 +48,11 @@ def test_a_person_adopts_a_table_on_a_terminal_and_the_open_question_stops_valid
         charge=[1, 5, 2, "", 9], since=["2025-12-01", "2026-02-01", "2025-11-15"], why_left=["price", "move"]
     ).replace("id,", "customer,", 1)
     (clone.folder / "data" / "members.csv").write_text(content)
-    command = [sys.executable, "-m", "churn", "init", "data/members.csv", "--splits", "2"]
+    command = [sys.executable, "-m", "churn", "init", "data/members.csv", "--splits", "10"]
     status, shown = on_a_terminal(clone, command, ANSWERS)
     assert status == 0, shown
     assert "init: contract.yaml asks what a missing charge means: validate fails until it is answered" in shown
-    assert re.search(r"bounds: 2 splits, about [\d.]+ minutes \.\.\.", shown)
+    assert re.search(r"bounds: 10 splits, about [\d.]+ minutes \.\.\.", shown)
     assert shown.splitlines()[-3:] == [
         "  dvc add data/members.csv",
         "  dvc repro",
@@ -63,6 +63,6 @@ def test_a_person_adopts_a_table_on_a_terminal_and_the_open_question_stops_valid
     assert "columns.charge.because is still a question: write what a missing value means" in done.stdout
     clone.replace("contract.yaml", '"What does a missing charge mean?"', "Nothing was sold yet.")
     clone.ok("dvc", "repro", "validate")
-    printed = clone.ok("python", "-m", "churn", "bounds", "--splits", "2")
+    printed = clone.ok("python", "-m", "churn", "bounds", "--splits", "10")
     assert "bounds: params.yaml has the bounds, each with its reason" in printed
     assert 'as_of: "2026-11-24" # the date' in clone.text("params.yaml")

@@ -14,7 +14,8 @@ from churn.gate.anchor import Compared
 from report import anchor
 from report import problem as problems
 from report.anchor import earlier_model, lock_history, recorded_differences, since_earlier, verdicts, vs_earlier
-from report.baseline import checked_out, fetched, main_scores
+from report.baseline import checked_out, fetched
+from report.comparison import main_scores
 from report.data import Comparison
 from tests.conftest import ROOT
 

@@ -9,9 +9,9 @@ from churn.config.params import load_params
 from churn.core.paths import CONTRACT, PARAMS, RAW, TEST, TRAIN
 from churn.data.tables import split_snapshot
 from churn.evaluation.holdout import EARLIER
-from report.baseline import unseen
 from report.changes import judge_notes
 from report.collect import early_labels, over_time
+from report.comparison import unseen
 from report.data import Change
 from report.identity import other_keys
 from report.judge import evaluation_faults

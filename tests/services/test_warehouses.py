@@ -25,10 +25,11 @@ from types import ModuleType, SimpleNamespace
 import churn.data.sources.adbc
 import churn.data.sources.stream
 from churn.adopting import init
+from churn.adopting.answers import Answers
 from churn.adopting.columns import columns as init_columns
 from churn.adopting.columns import table as init_table
 from churn.adopting.dialects import DUCKDB as DUCKDB_SQL
-from churn.adopting.questions import Answers, planned
+from churn.adopting.questions import planned
 from churn.adopting.sql import source_sql
 from churn.adopting.texts import contract_text
 from churn.config.contract import load_contract
@@ -489,7 +490,8 @@ CRM = [  # as text, but for the date and the flag; a backslash and an apostrophe
         f"c-{row}",
         ("it's over", "stays")[row * 37 % 11 >= 4],
         f"{row % 28 + 1:02}.{row % 12 + 1:02}.2025",
-        "\\n" if row % 9 == 0 else f"{row % 7 + 1}.{row % 900 + 100},5",
+        "\\n" if row % 9 == 0 else f"{row % 7 + 1}.{row % 900 + 100},5 €",
+        f"{date(2025, row * 5 % 11 + 1, row % 27 + 1):%B %d, %Y}",
         str(date(2026, 1, 1 + row % 28)),
         row % 3 == 0,
     )
@@ -515,20 +517,22 @@ def expected(contract):
     assert types == {
         "days_since_kunde_seit": "integer",
         "charge": "number",
+        "days_since_renewed": "integer",
         "days_since_login": "integer",
         "paperless": "boolean",
     }
     assert contract.columns["charge"].nullable
     day = date(2026, 11, 24)
-    for key, state, since, charge, login, paperless in CRM:
+    for key, state, since, charge, renewed, login, paperless in CRM:
         dotted = datetime.strptime(since, "%d.%m.%Y").date()
-        number = None if charge == "\\n" else float(charge.replace(".", "").replace(",", "."))
+        number = None if charge == "\\n" else float(charge.removesuffix(" €").replace(".", "").replace(",", "."))
         days = (day - dotted).days, (day - date.fromisoformat(login)).days
         yield {
             "id": key,
             "state": int(state == "it's over"),
             "days_since_kunde_seit": days[0],
             "charge": number,
+            "days_since_renewed": (day - datetime.strptime(renewed, "%B %d, %Y").date()).days,
             "days_since_login": days[1],
             "paperless": paperless,
         }
@@ -539,16 +543,16 @@ def compared(found):
 
 
 def test_the_query_that_init_writes_runs_in_its_warehouse(warehouse, tmp_path, monkeypatch):
-    """It has decimal commas, dates with dots, a backslash for a missing value, an apostrophe, a name with a blank."""
+    """It has decimal commas and a unit, dates with dots or a month's name, a backslash, an apostrophe, a blank."""
     if warehouse.kind == "DuckDB":
         pytest.skip("init knows no warehouse of this test's own")
     text = "varchar" if warehouse.kind == "Snowflake" else "text"
-    cells = ", ".join(f"({', '.join([*map(DUCKDB_SQL.literal, row[:5]), str(row[5])])})" for row in CRM)
+    cells = ", ".join(f"({', '.join([*map(DUCKDB_SQL.literal, row[:6]), str(row[6])])})" for row in CRM)
     if warehouse.kind == "Snowflake":
         cells = cells.replace("\\", "\\\\")
     warehouse.change(
-        f'CREATE TABLE customers (id {text}, state {text}, "Kunde seit" {text}, charge {text}, login date, paperless'
-        f" boolean); INSERT INTO customers VALUES {cells}"
+        f'CREATE TABLE customers (id {text}, state {text}, "Kunde seit" {text}, charge {text}, renewed {text},'
+        f" login date, paperless boolean); INSERT INTO customers VALUES {cells}"
     )
     sql, contract = written(warehouse.url, "customers", tmp_path, monkeypatch)
     found = lower(rows(warehouse.url, sql, as_of=date(2026, 11, 24), timeout=1))
@@ -558,15 +562,16 @@ def test_the_query_that_init_writes_runs_in_its_warehouse(warehouse, tmp_path, m
 def test_the_query_that_init_writes_for_bigquery_is_in_its_dialect(bigquery, tmp_path, monkeypatch):
     """sqlglot reads it as BigQuery's, and DuckDB runs what it translates to; the service itself has not run it."""
     sqlglot = pytest.importorskip("sqlglot")
-    names = ["id", "state", "Kunde seit", "charge", "login", "paperless"]
+    names = ["id", "state", "Kunde seit", "charge", "renewed", "login", "paperless"]
     table = pa.table([list(one) for one in zip(*CRM, strict=True)], names=names)
-    bigquery.answer = table.set_column(4, "login", table["login"].cast(pa.date32()))
+    bigquery.answer = table.set_column(5, "login", table["login"].cast(pa.date32()))
     sql, contract = written("bigquery://my-project/crm", "my-project.crm.customers", tmp_path, monkeypatch)
     assert bigquery.statements == ["SELECT * FROM `my-project`.crm.customers\n"]
     for part in (
         r"CASE state WHEN 'it\x27s over' THEN 1 WHEN 'stays' THEN 0 END AS state",
         "date_diff($as_of, DATE(parse_datetime('%d.%m.%Y', `Kunde seit`)), DAY) AS days_since_kunde_seit",
-        r"replace(replace(nullif(trim(charge), '\\n'), '.', ''), ',', '.') AS charge",
+        r"replace(replace(trim(replace(nullif(trim(charge), '\\n'), '€', '')), '.', ''), ',', '.') AS charge",
+        "date_diff($as_of, DATE(parse_datetime('%B %d, %Y', renewed)), DAY) AS days_since_renewed",
         "date_diff($as_of, CAST(login AS DATE), DAY) AS days_since_login",
     ):
         assert part in sql

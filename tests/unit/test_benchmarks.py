@@ -3,11 +3,15 @@
 import subprocess
 
 from benchmarks.customers import make_customers
+from benchmarks.false_alarms import SPOILT, applicable
 from benchmarks.page import PAGE, TABLE, filled, results
 from benchmarks.tables import estimators
 from benchmarks.targets import measured_targets, scale_targets, targets
+from churn.config.contract import load_contract
 from tests.frozen import ROOT
+from tests.other_table import CONTRACT
 
+import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -85,3 +89,19 @@ def test_make_bench_measures_a_cold_run_the_report_and_a_first_run():
     ).stdout
     for name in ("pipelines", "report", "first_run"):
         assert f"python -m benchmarks.{name}" in planned
+
+
+@pytest.mark.parametrize("column", ["  contract: {role: feature, type: boolean}\n", ""])
+def test_another_tables_models_are_spoilt_in_each_way_for_which_it_has_the_columns(tmp_path, contract, column):
+    assert applicable(contract) == SPOILT
+    (tmp_path / "contract.yaml").write_text(CONTRACT.replace("rules:\n", f"{column}rules:\n", 1))
+    other = load_contract(tmp_path / "contract.yaml")
+    X = pd.DataFrame({name: [1.0, 2.0, 2.0] * 100 for name in other.features})
+    y = pd.Series([0, 1, 1] * 100)
+    spoilt = {spoil.__name__: spoil(X, y) for spoil in applicable(other)}
+    assert spoilt.keys() == {"half_the_rows", "two_hundred_rows", "labels_shuffled"} | (
+        {"without_contract"} if column else set()
+    )
+    for features, labels in spoilt.values():
+        assert features.dtypes.equals(X.dtypes)
+        assert not (features.equals(X) and labels.equals(y))

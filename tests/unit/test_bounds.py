@@ -2,11 +2,12 @@
 
 import re
 import shutil
+import tracemalloc
 from dataclasses import replace
 
 from churn.adopting.blocks import replace_blocks
 from churn.adopting.bounds import arguments, required_metrics, settings, write_bounds
-from churn.adopting.noise import Noise, some_customers
+from churn.adopting.noise import Holdout, Noise, some_customers
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError
@@ -19,6 +20,7 @@ from tests.customer_months import customer_months
 from tests.frozen import copy_of
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -131,6 +133,33 @@ def test_few_splits_tell_the_noise_badly_and_move_a_near_bound_away(measured):
     ten, thirty = (replace(measured, evaluations=measured.evaluations[:1] * runs) for runs in (10, 30))
     assert thirty.caution == 1
     assert ten.caution == pytest.approx(1.2, abs=0.02)
+
+
+def test_of_many_slices_the_largest_have_bounds_and_the_others_the_rules_of_every_slice(measured, written, monkeypatch):
+    sizes = {one["name"]: one["rows"] for one in measured.evaluations[0]["slices"]}
+    every = written(measured)[0].gate.slices
+    monkeypatch.setattr("churn.adopting.bounds.MOST_SLICES", 3)
+    params, text = written(measured)
+    assert len(every) > 3 == len(params.gate.slices)
+    assert f"slices: # the 3 largest of {len(every)}; every_slice holds for all\n" in text
+    assert min(sizes[name] for name in params.gate.slices) > 0.9 * max(
+        sizes[name] for name in {*every} - {*params.gate.slices}
+    )
+
+
+def test_of_a_wide_holdout_the_features_of_slices_alone_are_kept(contract, params):
+    """Thirty splits of 1,000 columns would else take 2 GB."""
+    features = make_customers(contract, 1_000, seed=0)
+    nullable = {name for name in contract.features if contract.columns[name].nullable}
+    tracemalloc.start()
+    wide = pd.DataFrame(np.zeros((1_000, 1_000)), columns=[f"c{number}" for number in range(1_000)])
+    holdout = Holdout(pd.concat([features, wide], axis=1), np.zeros(1_000), np.ones(1_000, bool), contract)
+    kept = holdout.of_slices(params.evaluate.slices.model_copy(update={"columns": ("contract",), "conditions": {}}))
+    del wide, holdout
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(kept.features) == {"contract", *nullable}
+    assert held < 1_000_000
 
 
 def test_of_a_large_snapshot_some_customers_are_drawn_with_all_of_their_rows(tmp_path, monkeypatch):

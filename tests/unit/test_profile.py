@@ -1,6 +1,7 @@
 import json
 import re
 
+from churn.config.contract import load_contract
 from churn.core.errors import StageError
 from churn.data.featuring import to_arrow
 from churn.quality.profile import load_profile, profile_of, single_feature_roc_auc
@@ -12,6 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 
 def profile(frame, contract, like=None):
@@ -195,3 +197,21 @@ def test_the_profile_of_a_wide_table_is_that_of_its_columns(contract, customers,
     whole = profile(customers, contract)
     monkeypatch.setattr("churn.quality.profile.TOGETHER", 3)
     assert profile(customers, contract) == whole
+
+
+def test_a_table_of_hundreds_of_columns_is_described_in_little_memory(contract, tmp_path):
+    """All 310 columns in one query would take more than 1 GB."""
+    names, random = [f"c{number}" for number in range(310)], np.random.default_rng(0)
+    wide = YAML(typ="safe").load(copy_of("contract.yaml"))
+    roles = {name: one for name, one in wide["columns"].items() if name in (contract.key, contract.label)}
+    wide["columns"] = roles | {name: {"role": "feature", "type": "number"} for name in names}
+    wide["rules"] |= {"ranges": {name: {"min": 0, "max": 1} for name in names}, "relations": {}}
+    wide["rules"] = {name: rule for name, rule in wide["rules"].items() if name not in ("changes", "spikes")}
+    YAML().dump(wide, tmp_path / "contract.yaml")
+    columns = {contract.key: [f"{row}" for row in range(200)], contract.label: random.integers(0, 2, 200)}
+    frame = pd.DataFrame(columns | {name: random.random(200) for name in names})
+    with duckdb.connect(config={"memory_limit": "200MB"}) as database:
+        database.register("train", frame.iloc[::2])
+        database.register("test", frame.iloc[1::2])
+        described = profile_of(database, load_contract(tmp_path / "contract.yaml"), None)
+    assert described.features.keys() == {*names}

@@ -179,7 +179,8 @@ def test_importing_a_module_sets_nothing_in_the_process():
 
 @pytest.mark.parametrize("program", [*(name for name in MODULES if "stages." in name), "report.__main__"])
 def test_a_program_sets_up_its_process_before_it_imports_a_library(program):
-    before, called, _ = ROOT.joinpath(*program.split(".")).with_suffix(".py").read_text().partition("    start_up()\n")
+    text = ROOT.joinpath(*program.split(".")).with_suffix(".py").read_text()
+    before, called, _ = text.partition("    start_up(")
     assert called
     imported = {one.split(".")[0] for one in re.findall(r"(?m)^ *(?:import|from) ([\w.]+)", before)}
     assert imported - sys.stdlib_module_names == {"churn"}

@@ -14,7 +14,7 @@ takes. In a query `$as_of` stands for a date. DuckDB's extensions are not used: 
 lock has them.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
@@ -80,6 +80,17 @@ def record_batches(
     ...     pa.Table.from_batches(batches).to_pylist()
     [{'id': 'a', 'day': '2026-11-24'}]
     """
+    batches = batches_with_bytes(source, sql, query=query, as_of=as_of, timeout=timeout)
+    for number, batch in enumerate(batches):
+        if not number:
+            _refuse_types(batch.schema, query, identifiers(sql), _is_binary)
+        yield batch
+
+
+def batches_with_bytes(
+    source: str, sql: str, *, query: str, as_of: date | None, timeout: float | None
+) -> Generator[pa.RecordBatch]:
+    """Yield what `record_batches` yields, and columns of bytes as they are."""
     warehouse = WAREHOUSES.get(source.partition("://")[0]) if "://" in source else None
     if has_password(source):
         given = warehouse.credentials if warehouse else "the environment has it, as in AWS's variables"
@@ -89,7 +100,8 @@ def record_batches(
     refuse_irreproducible(sql, query, ordered=warehouse is None)
     for number, batch in enumerate(_reader(source)(source, Query(sql, query, as_of, timeout))):
         if not number:
-            _refuse_columns(batch.schema, query, identifiers(sql))
+            _refuse_twins(batch.schema, query, identifiers(sql))
+            _refuse_types(batch.schema, query, identifiers(sql), _is_money)
         yield batch
 
 
@@ -103,17 +115,35 @@ def _reader(source: str) -> Read:
     return sqlite.read if files.begins_with(source, sqlite.MAGIC) else files.read
 
 
-def _refuse_columns(schema: pa.Schema, query: str, known: Mapping[str, str]) -> None:
-    """Raise StageError for two columns of one name, and for bytes and money."""
+def _refuse_twins(schema: pa.Schema, query: str, known: Mapping[str, str]) -> None:
+    """Raise StageError for two columns of one name."""
     if (number := repeated(schema.names)) is not None:
         raise StageError(f"{query} gives the column {column_label(schema.names, number, known)} more than once.")
+
+
+def _refuse_types(
+    schema: pa.Schema, query: str, known: Mapping[str, str], is_refused: Callable[[pa.Field], bool]
+) -> None:
+    """Raise StageError for a column of a type that no contract has."""
     for number, field in enumerate(schema):
-        stored = getattr(field.type, "storage_type", field.type)
-        declared = (field.metadata or {}).get(b"POSTGRESQL:type", b"bytes").decode()
-        # The driver hands on money in hundredths, as a mere integer.
-        if pa.types.is_binary(stored) or pa.types.is_large_binary(stored) or declared == "money":
-            name = column_label(schema.names, number, known)
+        if is_refused(field):
+            name, declared = column_label(schema.names, number, known), _declared(field)
             raise StageError(f"{query} gives {name} as {declared}: cast it to a text or a number there.")
+
+
+def _declared(field: pa.Field) -> str:
+    """Return the type that PostgreSQL has for a column which Arrow cannot name."""
+    return str((field.metadata or {}).get(b"POSTGRESQL:type", b"bytes").decode())
+
+
+def _is_money(field: pa.Field) -> bool:
+    """Return whether PostgreSQL has money there, which the driver hands on in hundredths, as a mere integer."""
+    return _declared(field) == "money"
+
+
+def _is_binary(field: pa.Field) -> bool:
+    stored = getattr(field.type, "storage_type", field.type)
+    return bool(pa.types.is_binary(stored) or pa.types.is_large_binary(stored))
 
 
 @contextmanager

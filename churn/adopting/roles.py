@@ -1,0 +1,128 @@
+"""Which columns name the customer, the row and its day, and which says who churned: each is asked, never guessed."""
+
+from dataclasses import replace
+
+from churn.adopting.answers import Answers
+from churn.adopting.columns import Column, Kind, all_rows, one_row
+from churn.core.errors import StageError, number_of
+from churn.data.duckdb_helpers import identifier
+from churn.gate.rules import LEAST_OUTCOMES
+
+import duckdb
+
+HOLDOUT = 0.2
+WORDS = ("churn", "exit", "attrition", "cancel", "left")  # in the name of a label, the surest first
+LIKELY = ("1", "1.0", "yes", "y", "true", "t", "churned", "left", "exited", "cancelled")  # as a churner's label
+
+
+def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Column, Column | None, Column | None]:
+    """Return the key of a row, and the group and the time where a customer has several rows. Raises StageError."""
+    group, time = (answers.column(one) if one else None for one in (answers.asked.group, answers.asked.time))
+    if time and (time.kind != "date" or time.missing):
+        raise StageError(f"{time.source} is no day, or is missing in some rows: --time names the day of a row.")
+    group = _as_name(group) if group else None
+    if group and time and not answers.asked.key:
+        key = replace(group, source="", name="row_id", kind="text", padded=False)
+        text = f"{key_text(group)} || '/' || {identifier(time.source)}::VARCHAR"
+    else:
+        unique = [
+            one for one in answers.given if one.kind in ("text", "integer", "category") and one.distinct == one.rows
+        ]
+        likely = unique[0].source if unique else ""
+        if not (likely or answers.asked.key or answers.on_terminal):
+            raise StageError(
+                "no column has another value in each row: write --group and --time if a customer has several rows, else"
+                " --key."
+            )
+        need = f"a column must name the customer, and {likely} has another value in each row"
+        key = _as_name(answers.column(answers.ask("--key", "Which column names a customer", need, likely)))
+        text = key_text(key)
+    for name, sql in (
+        (key.source or "the pair of --group and --time", text),
+        *([(group.source, key_text(group))] if group else []),
+    ):
+        if missing := one_row(database, f"SELECT count(*) FILTER (nullif({sql}, '') IS NULL) FROM given")[0]:
+            raise StageError(f"{name} is missing in {number_of(missing, 'rows')}: it names each row's customer.")
+    distinct = one_row(database, f"SELECT count(DISTINCT {text}) FROM given")[0]
+    if distinct < key.rows and answers.on_terminal and not group:
+        print(f"init: {key.source} repeats: {key.rows:,} rows have {distinct:,} values")
+        answers.asked.group, answers.asked.key = key.source, ""
+        answers.asked.time = answers.ask("--time", "Which column is the day of a row", "")
+        return key_of(answers, database)
+    if distinct < key.rows:
+        name = key.source or f"{group.source if group else ''} with {time.source if time else ''}"
+        raise StageError(
+            f"{name} is no key: {key.rows:,} rows have {distinct:,} values. If a customer has several rows, write"
+            " --group CUSTOMER and --time DAY; otherwise name another --key, or a query with one row each for --query."
+        )
+    if key.source and key.kind == "integer" and key.most - key.least + 1 == key.rows:
+        print(f"init: {key.source} counts the rows: a later extract that counts anew moves customers across the split")
+    return key, group, time
+
+
+def _as_name(column: Column) -> Column:
+    """Return a column as a key or a group: a number without a fraction, or text."""
+    kind: Kind = "integer" if column.kind == "integer" else "text"
+    return replace(column, kind=kind, markers=(), lower=False, separators=None)
+
+
+def key_text(column: Column) -> str:
+    """Return DuckDB's SQL of a key or a group as text: +5 and 5 are one number."""
+    text = as_text(column)
+    return f"TRY_CAST({text} AS HUGEINT)::VARCHAR" if column.kind == "integer" else text
+
+
+def as_text(column: Column) -> str:
+    """Return DuckDB's SQL of a key or a label as text, without blanks around it, or a case that says nothing."""
+    sql = f"trim({identifier(column.source)}::VARCHAR)"
+    return f"lower({sql})" if column.lower else sql
+
+
+def label_of(answers: Answers, database: duckdb.DuckDBPyConnection, key: Column) -> tuple[Column, str, str]:
+    """Return the label, and its values for a churner and a stayer. Raises StageError unless it has these two alone."""
+    two = [one.source for one in answers.given if one.distinct == 2 and not one.missing]
+    likely = next((one for word in WORDS for one in two if word in one.lower()), "")
+    column = answers.column(
+        answers.ask("--label", "Which column says who churned", "a column must say who churned", likely)
+    )
+    if column.name == key.name:
+        raise StageError(f"{column.source} is the key: --label names the column that says who churned.")
+    missing = one_row(database, f"SELECT count(*) FILTER (nullif({as_text(column)}, '') IS NULL) FROM given")[0]
+    if missing:
+        raise StageError(
+            f"{column.source} is missing in {number_of(missing, 'rows')}: leave customers whose outcome is unknown out"
+            " by --query."
+        )
+    values = [one for (one,) in all_rows(database, f"SELECT DISTINCT {as_text(column)} FROM given ORDER BY 1 LIMIT 3")]
+    if len(values) != 2:
+        distinct = one_row(database, f"SELECT count(DISTINCT {as_text(column)}) FROM given")[0]
+        raise StageError(
+            f"{column.source} is no label: it has {number_of(distinct, 'values')}, not one for churners and"
+            " one for stayers. Name another by --label, or write a CASE for --query."
+        )
+    default = next((one for one in values if one.lower() in LIKELY), "")
+    need = f"{column.source} has {values[0]} and {values[1]}, and one of them is a churner"
+    told = answers.ask("--churned", f"Which of them is a churner, {values[0]} or {values[1]}", need, default)
+    churned = next((one for one in values if _alike(one, told)), None)
+    if churned is None:
+        raise StageError(f"--churned {told}: {column.source} has {values[0]} and {values[1]}.")
+    return column, churned, next(one for one in values if one != churned)
+
+
+def _alike(one: str, other: str) -> bool:
+    """Return whether two spellings are one value: case does not count, and 1.0 is 1."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one.lower() == other.strip().lower()
+
+
+def refuse_few(rows: int, churners: int, stayers: int) -> None:
+    """Raise StageError when the holdout would have too few churners or stayers for any statement."""
+    least = round(LEAST_OUTCOMES / HOLDOUT)
+    if min(churners, stayers) < least:
+        raise StageError(
+            f"{number_of(rows, 'customers')}, of whom {churners:,} churned, are too few: at least {least} churners and"
+            f" {least} stayers are needed, so that the holdout of {HOLDOUT:.0%} has {LEAST_OUTCOMES} of either. Take"
+            " more customers, or customers of more months."
+        )
