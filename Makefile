@@ -96,7 +96,7 @@ pull: .venv/.runtime ## take over from DVC's remote what others have made, with 
 push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
 	@python -m ci.remote push
 
-bench: .venv/.runtime ## renew docs/benchmarks.md in a quarter of an hour; make bench ALL=1 takes hours, and installs frameworks
+bench: .venv/.runtime $(if $(ALL),.venv/.extra-lightgbm .venv/.extra-xgboost) ## renew docs/benchmarks.md in a quarter of an hour; make bench ALL=1 takes hours, and installs frameworks
 	@python -m benchmarks.stages --record
 	@python -m benchmarks.comparison --record
 	@python -m benchmarks.validation --record
@@ -108,7 +108,8 @@ ifdef ALL
 	@python -m benchmarks.pipelines --record --rounds 1 --rows 1000000 --only 'dvc repro' Kedro ZenML Metaflow Prefect Dagster
 	@python -m benchmarks.merge --record --rows 1000000
 	@python -m benchmarks.validation --record 10000000
-	@python -m benchmarks.scale --record 1000000 10000000
+	@python -m benchmarks.scale --record 1000000 --estimator sklearn lightgbm xgboost
+	@python -m benchmarks.scale --record 10000000 --estimator sklearn lightgbm xgboost:2GB
 endif
 
 lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes

@@ -82,7 +82,8 @@ def estimators(found: Results) -> Iterator[Row]:
             cells = (cell(each[name].get(stage)) for stage in stages)
             whole = whole_run(each, name)
             wall = f"{whole['wall']:.0f} s" if whole else ""
-            other = f"{max(each[one]['other'] for one in (SHARED, name)):g} cores"
+            others = [part["other"] for part in (each.get(SHARED, {}), each[name]) if "other" in part]
+            other = f"{max(others):g} cores" if others else ""
             yield (f"{int(rows):,}", estimator_of(name), *cells, cell(whole), wall, other)
 
 

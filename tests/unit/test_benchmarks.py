@@ -5,7 +5,8 @@ import subprocess
 from benchmarks.customers import make_customers
 from benchmarks.false_alarms import SPOILT, applicable
 from benchmarks.page import PAGE, TABLE, filled, results
-from benchmarks.targets import measured_targets, targets
+from benchmarks.tables import estimators
+from benchmarks.targets import measured_targets, scale_targets, targets
 from churn.config.contract import load_contract
 from tests.frozen import ROOT
 from tests.other_table import CONTRACT
@@ -59,6 +60,27 @@ def test_a_target_that_is_missed_is_called_so():
     }
     assert [(limit, round(value, 2)) for _, limit, value in measured_targets(found)] == [(0.65, 0.9), (1, 0.75)]
     assert [row[-1] for row in targets(found)][1:] == ["missed", "met"]
+
+
+def test_the_best_estimator_counts_and_one_that_was_not_run_to_the_end_does_not():
+    def stages(names, **cost):
+        return {name: {"wall": 10, "cpu": 10, "peak": 100} | cost for name in names} | {"other": 0}
+
+    model = ("train", "evaluate", "gate", "dvc", "register")
+    found = {
+        "data": stages(("fetch", "prepare", "profile", "validate")),
+        "sklearn": stages(model, peak=900),
+        "xgboost:2GB": stages(model, wall=9),
+        "lightgbm": stages(("train",), wall=1),
+    }
+    small = {"rows": {"1000000": found, "10000000": found}}
+    assert [(limit, value) for _, limit, value in scale_targets(small)] == [(120, 75), (3072, 100)]
+    assert [row[1] for row in estimators({"scale": small})] == [
+        "estimator",
+        *("HistGradientBoosting", "XGBoost, 2GB", "LightGBM") * 2,
+    ]
+    large = {"rows": small["rows"] | {"50000000": found | {"data": stages(("fetch", "prepare", "validate"), peak=120)}}}
+    assert [value for *_, value in scale_targets(large)][2:] == [0.02, 0.02, 1.2]
 
 
 def test_make_bench_measures_a_cold_run_the_report_and_a_first_run():
