@@ -102,8 +102,8 @@ bench: .venv/.runtime $(if $(ALL),.venv/.extra-lightgbm .venv/.extra-xgboost) ##
 	@python -m benchmarks.validation --record
 	@python -m benchmarks.merge --record
 	@python -m benchmarks.pipelines --record $(if $(ALL),,--rounds 1 --only 'dvc repro' tutorial 'tutorial, Make')
-	@python -m benchmarks.report
-	@python -m benchmarks.first_run
+	@python -m benchmarks.report --record
+	@python -m benchmarks.first_run --record
 ifdef ALL
 	@python -m benchmarks.pipelines --record --rounds 1 --rows 1000000 --only 'dvc repro' Kedro ZenML Metaflow Prefect Dagster
 	@python -m benchmarks.merge --record --rows 1000000

@@ -2,7 +2,7 @@
 
 Each starts without an environment and with an empty home, so with empty caches, and needs the network. The seconds of
 the processor are those of all its processes: unlike the others, they hold on a machine that is busy with other things.
-Usage: python -m benchmarks.first_run
+With --record they go to docs/benchmarks.md. Usage: python -m benchmarks.first_run [--record]
 """
 
 import argparse
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import clone
+from benchmarks.results import record
 
 NO_INDEX = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}  # so that uv fails at once
 
@@ -44,7 +45,7 @@ def first_run(folder: Path, **environment: str) -> tuple[float, float]:
     return time.perf_counter() - start, processor() - used
 
 
-def main() -> None:
+def main(recorded: bool) -> None:
     """Print the times and the ratio."""
     with tempfile.TemporaryDirectory() as temporary:
         print("uv:")
@@ -53,8 +54,12 @@ def main() -> None:
         theirs, pips = first_run(Path(temporary, "pip"), **NO_INDEX)
     print(f"first run: {ours:.1f} s (at most 40), with pip {theirs:.1f} s; processor {busy:.1f} and {pips:.1f} s")
     print(f"first run: {ours / theirs:.2f} of that with pip (at most 0.50)")
+    if recorded:
+        by = {"uv": (ours, busy), "pip": (theirs, pips)}
+        record("first_run", {name: {"wall": round(wall, 1), "cpu": round(cpu, 1)} for name, (wall, cpu) in by.items()})
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m benchmarks.first_run", description=__doc__.partition("\n")[0]).parse_args()
-    main()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.first_run", description=__doc__.partition("\n")[0])
+    parser.add_argument("--record", action="store_true", help="renew docs/benchmarks.md")
+    main(parser.parse_args().record)

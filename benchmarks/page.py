@@ -34,6 +34,8 @@ PARTS: Mapping[str, Callable[[Results], Iterator[Row]]] = {
     "merge": tables.merge,
     "comparison": tables.comparison,
     "stages": tables.stages,
+    "report": tables.report,
+    "first_run": tables.first_run,
 }
 WHOLE: Mapping[str, Callable[[Results], Iterator[Row]]] = {
     "targets": targets,

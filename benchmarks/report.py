@@ -2,7 +2,8 @@
 
 Main's results lie in DVC's cache, from which the report restores them. In the second repository dvc.yaml says something
 that only DVC understands, so the report lets `dvc repro` make main's side, as a report without that short way does. All
-run in turn. The seconds are those of the processor, with child processes. Usage: python -m benchmarks.report [ROUNDS]
+run in turn. The seconds are those of the processor, with child processes. With --record the medians go to
+docs/benchmarks.md. Usage: python -m benchmarks.report [ROUNDS] [--record]
 """
 
 import argparse
@@ -16,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import clone
+from benchmarks.results import record
 
 SEED = ("seed: 42", "seed: 43")
 IDENTITY = {
@@ -75,7 +77,7 @@ for name in {json.dumps(names)}:
 """
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, recorded: bool) -> None:
     """Print the times and the ratios."""
     with tempfile.TemporaryDirectory() as temporary:
         restored = branch(Path(temporary, "restored"), "")
@@ -87,16 +89,19 @@ def main(rounds: int) -> None:
             ours, theirs = (processor(sys.executable, *report, cwd=where)[0] for where in (restored, asked))
             rows.append((ours, theirs, processor(sys.executable, "-c", program, cwd=restored)[0]))
             print("report {:.1f} s, by dvc repro {:.1f} s, imports {:.1f} s".format(*rows[-1]))
-    beside_imports = statistics.median(ours / bare for ours, _, bare in rows[1:])
-    beside_dvc = statistics.median(ours / theirs for ours, theirs, _ in rows[1:])
-    print(f"report: {beside_imports:.2f} of its imports (at most 1.50)")
-    print(f"report: {beside_dvc:.2f} of one for which `dvc repro` makes main's side (at most 0.50)")
+    ours, theirs, bare = (statistics.median(column) for column in zip(*rows[1:], strict=True))
+    print(f"report: {ours / bare:.2f} of its imports (at most 1.50)")
+    print(f"report: {ours / theirs:.2f} of one for which `dvc repro` makes main's side")
+    if recorded:
+        medians = {"cpu": ours, "by_dvc": theirs, "imports": bare}
+        record("report", {name: round(value, 2) for name, value in medians.items()})
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.partition("\n")[0])
     parser.add_argument("rounds", nargs="?", type=int, default=3, help="at least 1; %(default)s by default")
+    parser.add_argument("--record", action="store_true", help="renew docs/benchmarks.md")
     asked = parser.parse_args()
     if asked.rounds < 1:
         parser.error("rounds: at least 1")
-    main(asked.rounds)
+    main(asked.rounds, asked.record)

@@ -121,6 +121,20 @@ def comparison(part: Results) -> Iterator[Row]:
     yield (f"{part['rows']:,}", str(part["metrics"]), f"{part['cpu']:.2f} s", f"{part['bootstrap_cpu']:,.0f} s")
 
 
+def report(part: Results) -> Iterator[Row]:
+    """Yield the table of the report, by where main's side comes from."""
+    yield ("main's results from", "CPU seconds", "of its imports")
+    for title, name in (("DVC's cache", "cpu"), ("`dvc repro`", "by_dvc")):
+        yield (title, f"{part[name]:.1f}", f"{part[name] / part['imports']:.2f}")
+
+
+def first_run(part: Results) -> Iterator[Row]:
+    """Yield the table of the first run."""
+    yield ("installed by", "seconds", "CPU seconds")
+    for name in ("uv", "pip"):
+        yield (name, f"{part[name]['wall']:.1f}", f"{part[name]['cpu']:.1f}")
+
+
 def stages(part: Results) -> Iterator[Row]:
     """Yield the table of the stages and their imports."""
     yield ("stage", "CPU seconds", "bare imports", "difference")

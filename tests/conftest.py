@@ -195,8 +195,10 @@ def clone_of_tree(folder: Path, *, live: bool = False) -> Clone:
         capture_output=True,
         text=True,
     ).stdout.split("\0")
+    under_dvc = [name for name in listed if name.endswith(".dvc")]  # an adopter's tables, which DVC lets Git ignore
+    under_dvc += [str(Path(name).parent / ".gitignore") for name in under_dvc if "/" in name]
     for name in filter(None, listed):
-        theirs = name.startswith((*REPLACED, *RESULTS)) or name.endswith(".dvc")  # an adopter's table under DVC
+        theirs = name.startswith((*REPLACED, *RESULTS)) or name in under_dvc
         if (ROOT / name).exists() and (live or not theirs):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
