@@ -56,7 +56,11 @@ DAYS = (
     *("%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y"),  # 24 November 2026
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S")
-SIGNS = r"%|\p{Sc}|[A-Z]{3}"  # beside each number: percent, a currency's sign or its code
+CURRENCIES = (  # by ISO 4217; any three letters would be a product's code, such as SKU100
+    "AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|MXN|MYR|NGN|NOK|NZD|PEN"
+    "|PHP|PLN|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
+)
+SIGNS = rf"%|\p{{Sc}}|{CURRENCIES}"  # before or after each number
 DIGITS = "[-+0-9.,'\u2019\\s\u00a0\u202f]"  # and signs of a number
 WORD = r"[A-Za-z]{1,9}"  # after each number, as in 12 months
 FEW_NUMBERS = 20  # distinct values: 12 months and 24 months, or 10% and €5, are categories

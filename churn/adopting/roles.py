@@ -61,9 +61,9 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
 
 
 def _as_name(column: Column) -> Column:
-    """Return a column as a key or a group: a number without a fraction, or text."""
-    kind: Kind = "integer" if column.kind == "integer" else "text"
-    return replace(column, kind=kind, markers=(), lower=False, separators=None)
+    """Return a column as a key or a group: a number without a fraction, or text, as 1000DE and EUR7 are."""
+    kind: Kind = "integer" if column.kind == "integer" and not column.units else "text"
+    return replace(column, kind=kind, units=(), markers=(), lower=False, separators=None)
 
 
 def key_text(column: Column) -> str:

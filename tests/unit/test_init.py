@@ -154,6 +154,17 @@ def test_a_unit_beside_each_number_is_evidence_in_the_query_and_one_of_few_lengt
     assert [row["discount"] for row in fetched(made)[:3]] == ["12", "5", None]
 
 
+@pytest.mark.parametrize("key", ["CUS{}", "EUR{}", "{}DE", "ACC-{}", "{} kg"])
+def test_letters_beside_a_number_are_part_of_a_key_and_of_a_products_code(plan, key):
+    made = plan(make_csv(id=lambda row: key.format(1000 + row), product=lambda row: f"SKU{100 + row % 30}"))
+    assert types(made) == {"product": "category"}
+    assert made.key.kind == "text"
+    assert [(row["id"], row["product"]) for row in fetched(made)[:2]] == [
+        (key.format(1000), "SKU100"),
+        (key.format(1001), "SKU101"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -406,6 +417,14 @@ def months(row):
 MONTHS = {"id": lambda row: f"c-{row // 6:04}", "month": months, "since": lambda row: f"2025-{row % 9 + 1:02}-01"}
 MONTHS |= {"churn": lambda row: "yes" if row % 6 == 5 and row % 7 < 6 else "no", "charge": lambda row: row % 90}
 OVER_TIME = ("--group=id", "--time=month", "--label=churn", "--churned=yes", "--label-window=30", "--as-of=2026-07-31")
+
+
+@pytest.mark.parametrize("customer", ["CUS{}", "{}DE"])
+def test_letters_beside_a_number_are_part_of_a_group(plan, monkeypatch, customer):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    made = plan(make_csv(**MONTHS | {"id": lambda row: customer.format(1 + row // 6)}), roles=OVER_TIME)
+    assert made.group.kind == "text"
+    assert fetched(made)[0]["id"] == customer.format(1)
 
 
 def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(plan, monkeypatch, folder):
