@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.customers import make_customers
 from benchmarks.measure import ROOT, SAMPLE, clone, module_cost, processor_seconds
 from benchmarks.results import earlier, record
+from benchmarks.tables import SHARED
 
 import duckdb
 
@@ -30,7 +31,6 @@ SCORE = (
     "churn score data/raw/customers.parquet scores.parquet --version 1",
     "churn drift --before data/raw/customers.parquet",
 )
-SHARED = "data"  # the stages before the estimator
 UNIFORM = "(hash(row, {0}) % 10000 / 10000)"
 KINDS = (  # of the columns that --columns asks for: the declaration, and the SQL of a value
     ("number", f"round(6 * ({UNIFORM} + hash(row, {{0}}, 1) % 1000 / 1000) + churn, 3)"),
