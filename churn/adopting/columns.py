@@ -259,7 +259,8 @@ def _units(database: duckdb.DuckDBPyConnection, texts: str) -> tuple[str, ...]:
     if not fit:
         return ()
     found = [u for (u,) in all_rows(database, f"SELECT u FROM {split} GROUP BY u ORDER BY count(*) DESC, u LIMIT 3")]
-    is_category = distinct <= FEW_NUMBERS and (not all_signs or len(found) > 1)
+    are_codes = not all_signs and len({*found} - {""}) > 1  # 10A and 10B
+    is_category = are_codes or (distinct <= FEW_NUMBERS and (not all_signs or len(found) > 1))
     return () if is_category or found == [""] else tuple(found)
 
 

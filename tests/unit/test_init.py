@@ -156,8 +156,9 @@ def test_a_unit_beside_each_number_is_evidence_in_the_query_and_one_of_few_lengt
 
 @pytest.mark.parametrize("key", ["CUS{}", "EUR{}", "{}DE", "ACC-{}", "{} kg"])
 def test_letters_beside_a_number_are_part_of_a_key_and_of_a_products_code(plan, key):
-    made = plan(make_csv(id=lambda row: key.format(1000 + row), product=lambda row: f"SKU{100 + row % 30}"))
-    assert types(made) == {"product": "category"}
+    codes = {"product": lambda row: f"SKU{100 + row % 30}", "seat": lambda row: f"{10 + row % 28}{'AB'[row % 2]}"}
+    made = plan(make_csv(id=lambda row: key.format(1000 + row), **codes))
+    assert types(made) == {"product": "category", "seat": "category"}
     assert made.key.kind == "text"
     assert [(row["id"], row["product"]) for row in fetched(made)[:2]] == [
         (key.format(1000), "SKU100"),
