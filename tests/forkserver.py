@@ -26,6 +26,7 @@ import tempfile
 import threading
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from coverage import Coverage, CoverageData
@@ -230,7 +231,8 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
     sys.stderr.reconfigure(line_buffering=True)
     sys.executable = str(Path(program).with_name("python"))
     sys.dont_write_bytecode = "-B" in flags or bool(environment.get("PYTHONDONTWRITEBYTECODE"))
-    isolated = "-I" in flags
+    if isolated := "-I" in flags:
+        del SourceFileLoader.source_to_code  # tests/shortcuts.py's: the program notes which files are opened
     paths = [] if isolated else [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     safe = isolated or "-P" in flags or environment.get("PYTHONSAFEPATH")
     module = arguments[0] == "-m"
