@@ -199,21 +199,29 @@ def measuring() -> Coverage:
 
 
 @contextmanager
-def measured(coverage: Coverage, data_file: str):
-    """Add to the coverage what is run of each file that has the same bytes in the checkout under test."""
+def measured(coverage: Coverage, data_file: str, known: Path):
+    """Add to the coverage what is run of each file that has the same bytes in the checkout under test.
+
+    `known` has what former children added: most run the same lines again, and writing these takes 0.03 s.
+    """
     coverage.start()
     try:
         yield
     finally:
         coverage.stop()
+        before = marshal.loads(known.read_bytes()) if known.exists() else {}
         arcs = {}
         for name in (data := coverage.get_data()).measured_files():
             own = ROOT / INSIDE.fullmatch(name)[1]
             if own.exists() and Path(name).exists() and own.read_bytes() == Path(name).read_bytes():
-                arcs[str(own)] = data.arcs(name)
-        together = CoverageData(data_file, suffix=True)
-        together.add_arcs(arcs)
-        together.write()
+                arcs[str(own)] = {*data.arcs(name)} - before.get(str(own), set())
+        if any(arcs.values()):
+            together = CoverageData(data_file, suffix=True)
+            together.add_arcs(arcs)
+            together.write()
+            part = known.with_suffix(f".{os.getpid()}")
+            part.write_bytes(marshal.dumps(before | {name: before.get(name, set()) | arcs[name] for name in arcs}))
+            part.rename(known)
 
 
 def with_shortcuts(folder: Path) -> None:
@@ -229,6 +237,7 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
     import numpy as np
     from colorama.initialise import reset_all
 
+    known = Path(sys.argv[1]).with_name("known")
     program, flags, arguments, folder, environment, mask = asked
     os.chdir(folder)
     os.umask(mask)
@@ -254,7 +263,7 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
     sys.argv = arguments[1:] if module else arguments
     try:
         counts = coverage and arguments[1:2] != ["dvc"] and "UNMEASURED" not in environment
-        with measured(coverage, data_file) if counts else nullcontext():
+        with measured(coverage, data_file, known) if counts else nullcontext():
             if module:
                 runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
             else:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import chdir
@@ -12,7 +11,7 @@ from pathlib import Path
 from churn.lock import ORDER
 from ci.judge import OWN_CODE
 from report.state import logged_runs, outcome_of, stage_runs
-from tests.conftest import Clone
+from tests.conftest import Clone, copied
 
 import pandas as pd
 
@@ -69,12 +68,12 @@ def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> 
 
     `removed` is what main lacks: in which file, which text, and what stands in its place.
     """
-    shutil.copytree(finished.folder, folder / "repository", symlinks=True, ignore=shutil.ignore_patterns("ml*"))
-    clone = Clone(folder / "repository")
+    clone = copied(finished, folder)
     clone.environment["UNMEASURED"] = "true"
     for edit in removed:
         clone.replace(*edit)
-    clone.commit("Record what the pipeline made")
+    if removed:
+        clone.commit("Change main")
     (clone.folder / ".cache/stages.jsonl").unlink(missing_ok=True)  # CI's log begins with CI's run
     clone.ok("git", "switch", "--quiet", "--create", "change")
     return clone
