@@ -12,7 +12,7 @@ from typing import Any
 from churn.config.contract import Contract
 from churn.config.params import Prepare
 from churn.core.errors import StageError, number_of
-from churn.core.files import refuse_twice, replacing
+from churn.core.files import batches_in, refuse_twice, replacing
 from churn.core.paths import PARAMS
 from churn.core.terminal import progress
 from churn.data.featuring import add_features, to_arrow
@@ -87,7 +87,7 @@ def split_rows(
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
         bar = stack.enter_context(progress("prepare", fetched))
-        batches = source.iter_batches(max(1, min(BATCH_ROWS, BATCH_CELLS // len(source.schema_arrow.names))))
+        batches = batches_in(source, max(1, min(BATCH_ROWS, BATCH_CELLS // len(source.schema_arrow.names))))
         writers: list[pq.ParquetWriter] = []
         writing: Future[dict[str, int]] | None = None
         while True:

@@ -14,7 +14,6 @@ from churn.core.paths import LOG
 from churn.core.runner import run
 from tests.conftest import ROOT
 
-import duckdb
 import pytest
 
 
@@ -91,7 +90,7 @@ def test_a_lock_that_dvc_did_not_write_is_one_sentence(lock):
         (OSError(28, "No space left on device", "data/x"), "train: No space left on device: data/x."),
         (KeyboardInterrupt(), "train: interrupted."),
         (MemoryError("7590-VHVEG"), "train: the memory does not suffice in tests/unit/test_stage.py"),
-        (duckdb.OutOfMemoryException("7590-VHVEG"), "train: the memory does not suffice in tests/unit/test_stage.py"),
+        (OSError("Out of Memory Error: 7590-VHVEG"), "train: the memory does not suffice in tests/unit/test_stage.py"),
     ],
 )
 def test_a_fault_of_the_user_is_one_sentence_after_the_stages_name(monkeypatch, tmp_path, fault, said):
