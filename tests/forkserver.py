@@ -61,7 +61,7 @@ if os.path.basename(sys.argv[0]) == "dvc":
     arguments = ["-m", "dvc", *arguments]
 flags = [one for one in arguments[:2] if one in ("-I", "-B", "-P")]
 ours = arguments[len(flags) :]
-roots = ("dvc", "stages", "churn", "ci", "report", "benchmarks")
+roots = ("dvc", "mlflow", "pytest", "stages", "churn", "ci", "report", "benchmarks")
 forked = (
     (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in roots)
     or (ours and ours[0].endswith(".py"))
@@ -239,7 +239,8 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
     sys.path[:0] = paths
     sys.argv = arguments[1:] if module else arguments
     try:
-        counts = coverage and arguments[1:2] != ["dvc"] and "UNMEASURED" not in environment
+        ours = arguments[1:2] not in (["dvc"], ["mlflow"], ["pytest"])
+        counts = coverage and ours and "UNMEASURED" not in environment
         with measured(coverage, data_file) if counts else nullcontext():
             if module:
                 runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
