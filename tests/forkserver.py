@@ -45,7 +45,7 @@ LIBRARIES = [
     "mlflow.store.tracking.sqlalchemy_workspace_store", "mlflow.tracing.export", "mlflow.tracking",
     "narwhals._pandas_like.dataframe", "narwhals._pandas_like.namespace", "narwhals.stable.v2._namespace", "networkx",
     "numpy", "opentelemetry.sdk.metrics", "pandas", "PIL.Image", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset",
-    "pyarrow.parquet", "pydantic", "ruamel.yaml", "scipy.special", "scipy.stats", "scmrepo.git",
+    "pyarrow.parquet", "pydantic", "ruamel.yaml", "s3fs", "scipy.special", "scipy.stats", "scmrepo.git",
     "sklearn.calibration", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.metrics",
     "sklearn.model_selection", "sklearn.pipeline", "sklearn.preprocessing", "skops.io", "sqlalchemy.dialects.sqlite",
     "threadpoolctl", "tqdm", "zc.lockfile",
