@@ -16,6 +16,7 @@ contract.yaml declares, when a column is missing or not declared, and when anyth
 import argparse
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 BATCH_ROWS = 262_144
+TOGETHER = 4_000_000  # keys that are compared at once
 COLUMNS_SHOWN, NAME_LENGTH = 5, 60  # in a message
 TIMEOUT = 30.0  # minutes
 FETCHED = "fetch.query"  # --query without a file
@@ -91,11 +93,21 @@ def _with_nearest(lacking: Sequence[str], given: Sequence[str]) -> str:
     return f"{', '.join(named)}{more}"
 
 
-def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query: str | None = None) -> int:
-    """Make of `given` the table `customers`, typed, with the rules that each row breaks, and the view `rejected`.
+def find_twins(database: duckdb.DuckDBPyConnection, key: str) -> None:
+    """Make the table `twins` of the keys that several rows of `given` have; `key` is the SQL of a row's key."""
+    database.execute(f"CREATE TABLE twins AS SELECT {key} AS key FROM given LIMIT 0")
+    (rows,) = database.execute("SELECT count(*) FROM given").fetchall()[0]
+    shares = ceil(rows / TOGETHER)
+    for number in range(shares):  # a hash table of all keys would not go on on disk
+        some = f"SELECT {key} AS key FROM given WHERE hash({key}) % {shares} = {number} AND {key} IS NOT NULL"
+        database.execute(f"INSERT INTO twins SELECT key FROM ({some}) GROUP BY key HAVING count(*) > 1")
 
-    Return the number of rows. Rows with duplicate keys are rejected. Raises StageError
-    when there are no rows, and when a column is missing or not declared. `query` is the name of that which made it.
+
+def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query: str | None = None) -> int:
+    """Make of `given` the table `customers`, typed, with the rules that each row breaks, and `rejected`.
+
+    Return the number of rows. Rows with duplicate keys are rejected. Raises StageError when there are no rows, and when
+    a column is missing or not declared. `query` is the name of that which made it.
     """
     whole, expected = scored_contract(contract), incoming_contract(contract)
     given = columns_of(database, "given")
@@ -112,17 +124,15 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query
     key = identifier(contract.key)
     casts = [f"{cast(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
     cast_errors = [(f"{name} type", cast_error(name, column.type)) for name, column in expected.columns.items()]
-    rules = [(f"{contract.key} unique", f"__twins > 1 AND {key} IS NOT NULL")]
+    rules = [(f"{contract.key} unique", f"{key} IN (FROM twins)")]
     rules += rules_of_rows(expected, expected.columns)
+    find_twins(database, cast(contract.key, expected.columns[contract.key].type))
     database.execute(
         f"""
         CREATE TABLE customers AS
-        SELECT row_number() OVER () AS __row, * EXCLUDE (__cast_errors, __twins),
+        SELECT * EXCLUDE (__cast_errors),
             concat_ws('; ', nullif(__cast_errors, ''), nullif({violations_sql(rules, "; ")}, '')) AS __broken
-        FROM (
-            SELECT *, count(*) OVER (PARTITION BY {key}) AS __twins
-            FROM (SELECT {", ".join(casts)}, {violations_sql(cast_errors, "; ")} AS __cast_errors FROM given)
-        )
+        FROM (SELECT {", ".join(casts)}, {violations_sql(cast_errors, "; ")} AS __cast_errors FROM given)
         """
     )
     database.execute("DROP TABLE given")
@@ -130,45 +140,42 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query
     if not rows:
         why = f": {query} gives none; look for a condition on {contract.label}, which nobody has yet" if query else ""
         raise StageError(f"there are no customers to score{why}.")
-    database.execute("CREATE TABLE late (__row BIGINT, __broken VARCHAR)")
-    database.execute(
-        f"""
-        CREATE VIEW rejected AS
-        SELECT {key}, rule FROM (
-            SELECT {key}, __row, coalesce(late.__broken, customers.__broken) AS rule
-            FROM customers LEFT JOIN late USING (__row)
-        ) WHERE rule <> '' ORDER BY {key}, __row
-        """
-    )
+    database.execute(f"CREATE TABLE rejected AS SELECT {key}, __broken AS rule FROM customers WHERE __broken <> ''")
     return rows
+
+
+def _batches(database: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.Table]:
+    """Return the rows of a query in batches."""
+    return map(pa.table, database.cursor().sql(sql).to_arrow_reader(BATCH_ROWS))
 
 
 def score_batches(
     database: duckdb.DuckDBPyConnection, model: Any, contract: Contract, number: int
 ) -> Iterator[pa.Table]:
-    """Yield key, score and version of the customers that break no rule, by key, in batches.
+    """Yield key, score and version of the customers that break no rule, in batches.
 
-    Those that break one only with their computed features go to the table `late`. Raises StageError when a score is
+    Those that break one only with their computed features are added to `rejected`. Raises StageError when a score is
     no probability.
     """
-    whole, names = scored_contract(contract), ", ".join(map(identifier, incoming_contract(contract).columns))
-    kept = f"SELECT __row, {names} FROM customers WHERE __broken = '' ORDER BY {identifier(contract.key)}"
-    for batch in database.cursor().sql(kept).to_arrow_reader(BATCH_ROWS):
-        table = to_arrow(add_features(batch.to_pandas().drop(columns="__row")), whole)
+    key, whole, expected = contract.key, scored_contract(contract), incoming_contract(contract)
+    names = ", ".join(map(identifier, expected.columns))
+    for given in _batches(database, f"SELECT {names} FROM customers WHERE __broken = ''"):
+        table = to_arrow(add_features(given.to_pandas()), whole)
         declared = [name for name in table.column_names if name in whole.columns]
-        sql, rows = violations_sql(rules_of_rows(whole, declared), "; "), batch.column("__row")
-        database.register("features", table.append_column("__row", rows))
-        broken = f"SELECT __row, {sql} AS __broken FROM features"
-        database.execute(f"INSERT INTO late SELECT * FROM ({broken}) WHERE __broken <> ''")
-        late = database.sql("SELECT __row FROM late SEMI JOIN features USING (__row)").to_arrow_table()
-        table = table.filter(pc.invert(pc.is_in(rows, late["__row"])))
+        sql = violations_sql(rules_of_rows(whole, declared), "; ")
+        database.register("features", table)
+        broken = f"SELECT * FROM (SELECT {identifier(key)}, {sql} AS __broken FROM features) WHERE __broken <> ''"
+        found = database.sql(broken).to_arrow_table()
+        database.register("found", found)
+        database.execute("INSERT INTO rejected FROM found")
+        table = table.filter(pc.invert(pc.is_in(table[key], found[key])))  # no two of these rows have one key
         if not table.num_rows:
             continue
         scores = np.asarray(model.predict_proba(model_frame(table, contract))[:, 1], dtype=np.float64)
         if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
             raise StageError(f"{wrong:,} of {len(scores):,} scores are not probabilities: nothing is written.")
         versions = np.full(len(scores), number, dtype=np.int32)
-        yield pa.table({contract.key: table[contract.key], "score": scores, "model_version": versions})
+        yield pa.table({key: table[key], "score": scores, "model_version": versions})
 
 
 def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = ALIAS) -> "ModelVersion":
@@ -224,7 +231,9 @@ def _failing(given: str, contract: Contract) -> Iterator[None]:
     """Raise an error of DuckDB's as a StageError without the values that it quotes."""
     try:
         yield
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:  # the latter from within a stream, and without a number
+        if getattr(error, "errno", None):
+            raise
         relations = "\n".join(one.holds for one in contract.rules.relations.values())
         fault = duckdb_fault(error, relations)
         raise StageError(f"{without_password(given)} cannot be scored: {fault}.") from error
@@ -246,21 +255,22 @@ def score(  # noqa: PLR0913  # the last two are options
     StageError, see the module.
     """
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
-    with _failing(given, contract), connection(bar=False) as database:
+    with _failing(given, contract), connection(bar=False, ordered=False) as database:
         load_table(database, given, timeout, contract.label, query)
         with working("score: checking"):
             read = read_incoming(database, contract, query.name if query else None)
+        types = pa.schema(key | {"score": pa.float64(), "model_version": pa.int32()})
+        database.register("batch", types.empty_table())
+        database.execute("CREATE TABLE scored AS FROM batch")
         with sink(wanted) as write, progress("score", read) as bar:
-
-            def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-                for table in tables:
-                    yield table
-                    bar.update(table.num_rows)
-
-            types = pa.schema(key | {"score": pa.float64(), "model_version": pa.int32()})
-            rows = write("", types, shown(score_batches(database, model, contract, number)))
-            rejected = database.cursor().sql("FROM rejected").to_arrow_reader(BATCH_ROWS)
-            left = write("rejected", pa.schema(key | {"rule": pa.string()}), shown(map(pa.table, rejected)))
+            for table in score_batches(database, model, contract, number):
+                database.register("batch", table)
+                database.execute("INSERT INTO scored FROM batch")
+                bar.update(table.num_rows)
+            database.execute("DROP TABLE customers")  # before the sort, which needs the memory
+            rows = write("", types, _batches(database, f"FROM scored ORDER BY {identifier(contract.key)}"))
+            rejected = _batches(database, "FROM rejected ORDER BY ALL")
+            left = write("rejected", pa.schema(key | {"rule": pa.string()}), rejected)
             if rows + left != read:
                 raise StageError(f"{read:,} read are not {rows:,} scored + {left:,} rejected: nothing is written.")
         rules = "SELECT unnest(split(rule, '; ')) AS rule FROM rejected"

@@ -188,6 +188,19 @@ def give_environment(clone: Clone) -> None:
     clone.ok("make", "setup")
 
 
+def link_environment(folder: Path) -> None:
+    """Make an environment of links to the running one, whose `python` and `dvc` run in forks (see tests/forkserver)."""
+    (folder / "bin").mkdir(parents=True)
+    for stamp in (".python", ".startup", ".runtime", ".plots", ".dev"):  # make's, newer than any checkout
+        (folder / stamp).touch()
+    for path in Path(sys.prefix).glob("[!.]*"):
+        if path.name != "bin":
+            (folder / path.name).symlink_to(path)
+    for path in [*Path(programs()).iterdir(), *Path(sys.prefix, "bin").iterdir()]:
+        if not (link := folder / "bin" / path.name).is_symlink():
+            link.symlink_to(path)
+
+
 def clone_of_tree(folder: Path, *, live: bool = False) -> Clone:
     """Return a clone of the tree as it stands, with what is not committed yet, as one commit.
 
@@ -241,17 +254,8 @@ def run_of_sample(folder: Path) -> Clone:
     clone = clone_of_tree(folder)
     clone.first_run = clone.ok("dvc", "repro")
     clone.commit("Record what the pipeline made")
-    clone.ok("git", "gc", "--quiet")  # half of the files to copy
+    clone.ok("git", "repack", "-adq")  # one file, not a thousand: hundreds of clones are copied and fetched from it
     return clone
-
-
-def copied(clone: Clone, folder: Path) -> Clone:
-    """Return a copy of a clone in a folder; its registry is empty, since paths in it are absolute."""
-    subprocess.run(["cp", "-a", clone.folder, folder / "repository"], check=True)  # a fifth of shutil's time
-    copy = Clone(folder / "repository")
-    (copy.folder / "mlflow.db").unlink()
-    shutil.rmtree(copy.folder / "mlartifacts")
-    return copy
 
 
 @pytest.fixture(scope="session")
@@ -260,7 +264,22 @@ def finished(tmp_path_factory) -> Clone:
     return made_once(tmp_path_factory, "finished", run_of_sample)
 
 
+@pytest.fixture(scope="session")
+def environment_of_links(tmp_path_factory) -> Path:
+    """The folder of an environment, see link_environment: by a link a checkout has it as if `make setup` had run."""
+    link_environment(folder := tmp_path_factory.mktemp("links") / "environment")
+    return folder
+
+
 @pytest.fixture
 def clone(finished, tmp_path) -> Clone:
-    """A copy of the finished clone, to change."""
-    return copied(finished, tmp_path)
+    """A copy of the finished clone, to change; its registry is empty, since paths in it are absolute."""
+    return copy_without_registry(finished, tmp_path / "repository")
+
+
+def copy_without_registry(clone: Clone, folder: Path) -> Clone:
+    subprocess.run(["cp", "-a", clone.folder, folder], check=True)  # a fifth of shutil's time
+    copy = Clone(folder)
+    (copy.folder / "mlflow.db").unlink()
+    shutil.rmtree(copy.folder / "mlartifacts")
+    return copy

@@ -47,7 +47,7 @@ LIBRARIES = [
     "mlflow.store.tracking.sqlalchemy_workspace_store", "mlflow.tracing.export", "mlflow.tracking",
     "narwhals._pandas_like.dataframe", "narwhals._pandas_like.namespace", "narwhals.stable.v2._namespace", "networkx",
     "numpy", "opentelemetry.sdk.metrics", "pandas", "PIL.Image", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset",
-    "pyarrow.parquet", "pydantic", "ruamel.yaml", "scipy.special", "scipy.stats", "scmrepo.git",
+    "pyarrow.parquet", "pydantic", "ruamel.yaml", "s3fs", "scipy.special", "scipy.stats", "scmrepo.git",
     "sklearn.calibration", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.metrics",
     "sklearn.model_selection", "sklearn.pipeline", "sklearn.preprocessing", "skops.io", "sqlalchemy.dialects.sqlite",
     "threadpoolctl", "tqdm", "zc.lockfile",
@@ -64,7 +64,7 @@ if os.path.basename(sys.argv[0]) == "dvc":
     arguments = ["-m", "dvc", *arguments]
 flags = [one for one in arguments[:2] if one in ("-I", "-B", "-P")]
 ours = arguments[len(flags) :]
-roots = ("dvc", "stages", "churn", "ci", "report", "benchmarks")
+roots = ("dvc", "mlflow", "pytest", "stages", "churn", "ci", "report", "benchmarks")
 forked = (
     (ours[:1] == ["-m"] and ours[1:2] and ours[1].split(".")[0] in roots)
     or (ours and ours[0].endswith(".py"))
@@ -262,7 +262,8 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
     sys.path[:0] = paths
     sys.argv = arguments[1:] if module else arguments
     try:
-        counts = coverage and arguments[1:2] != ["dvc"] and "UNMEASURED" not in environment
+        ours = arguments[1:2] not in (["dvc"], ["mlflow"], ["pytest"])
+        counts = coverage and ours and "UNMEASURED" not in environment
         with measured(coverage, data_file, known) if counts else nullcontext():
             if module:
                 runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

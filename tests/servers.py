@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+from tests.forkserver import programs
+
 import pytest
 
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
@@ -147,7 +149,8 @@ def proxy(upstream):
 def mlflow_server(folder, store=None, artifacts=None, **environment):
     """Yield the address of an MLflow server with a store and artifacts of its own, or at the URLs given."""
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    python = f"{programs()}/python"
+    command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", store or f"sqlite:///{folder}/server.db", "--serve-artifacts"]
     command += ["--artifacts-destination", artifacts or str(folder / "artifacts")]
     environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -21,8 +21,8 @@ def assert_mlflow_predicts_the_scores(clone, registry, folder):
     assert "num_products" not in chosen
     assert chosen["total_charges"].isna().any()
     chosen.to_csv(folder / "customers.csv", index=False)
-    command = ["mlflow", "models", "predict", "--model-uri", "models:/churn@champion", "--content-type", "csv"]
+    command = ["python", "-m", "mlflow", "models", "predict", "--model-uri", "models:/churn@champion"]
     command += ["--input-path", str(folder / "customers.csv"), "--output-path", str(folder / "scores.json")]
-    Clone(folder).ok(*command, "--env-manager", "local", MLFLOW_TRACKING_URI=registry)
+    Clone(folder).ok(*command, "--content-type", "csv", "--env-manager", "local", MLFLOW_TRACKING_URI=registry)
     scores = [row[1] for row in json.loads((folder / "scores.json").read_text())["predictions"]]
     assert scores == pytest.approx(expected[chosen["customer_id"]].tolist(), abs=1e-12)

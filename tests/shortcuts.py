@@ -30,6 +30,7 @@ def take(folder: Path) -> None:
         quick_templates(folder)
     if "mlflow.tracking" in sys.modules:
         quick_registry(folder / "registry.db")
+        quick_server()
 
 
 def quick_yaml(folder: Path) -> None:
@@ -127,3 +128,20 @@ def quick_registry(template: Path) -> None:
             source.backup(target)
 
     utils._initialize_tables = initialize
+
+
+def quick_server() -> None:
+    """Let `mlflow server` answer in its own process: it starts another Python for that, which imports all again."""
+    from mlflow.utils import process
+
+    execute = process._exec_cmd
+
+    def in_this_process(command, **others):
+        if command[1:3] != ["-m", "uvicorn"]:
+            return execute(command, **others)
+        import uvicorn
+
+        os.environ.update(others["extra_env"])
+        return uvicorn.main(command[3:])
+
+    process._exec_cmd = in_this_process

@@ -104,7 +104,8 @@ class Cluster:
 
     def workers(self) -> list[str]:
         """Return the addresses of the workers, in one order."""
-        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+        # client.scheduler_info() may return what Dask's own poll, which asks for no worker, got in between.
+        return sorted(self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"])
 
     def wait_for(self, count: int) -> list[str]:
         """Return the addresses of `count` workers, after those that died have started again.

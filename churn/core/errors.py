@@ -36,6 +36,8 @@ def fault_of(error: BaseException) -> str:
         if isinstance(error, FileNotFoundError) and error.filename:
             return f"{error.filename} does not exist; `dvc repro` makes what a stage reads."
         return f"{os.strerror(error.errno)}{f': {error.filename}' if error.filename else ''}."
+    if isinstance(error, MemoryError) or str(error).startswith("Out of Memory Error"):  # DuckDB's, or of its stream
+        return f"the memory does not suffice{place_of(error)}: raise compute.memory in params.yaml, or add memory."
     what = "sys.exit was called" if isinstance(error, SystemExit) else f"crashed with {type(error).__name__}"
     return f"{what}{place_of(error)}{MORE}."
 

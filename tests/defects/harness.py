@@ -11,7 +11,7 @@ from pathlib import Path
 from churn.lock import ORDER
 from ci.judge import OWN_CODE
 from report.state import logged_runs, outcome_of, stage_runs
-from tests.conftest import Clone, copied
+from tests.conftest import Clone, copy_without_registry
 
 import pandas as pd
 
@@ -68,7 +68,7 @@ def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> 
 
     `removed` is what main lacks: in which file, which text, and what stands in its place.
     """
-    clone = copied(finished, folder)
+    clone = copy_without_registry(finished, folder / "repository")
     clone.environment["UNMEASURED"] = "true"
     for edit in removed:
         clone.replace(*edit)

@@ -13,9 +13,10 @@ from churn.config.params import METRICS
 from churn.core.errors import StageError
 from churn.modeling.model import model_frame
 from churn.registry.lineage import lock_digest
+from churn.registry.local_store import follow
 from churn.registry.package import SERVING, closure, digest_of
 from stages.register import metrics_of
-from tests.conftest import Clone
+from tests.conftest import Clone, copy_without_registry, made_once
 from tests.serving import assert_mlflow_predicts_the_scores
 
 import mlflow
@@ -29,11 +30,24 @@ from ruamel.yaml import YAML
 yaml = YAML()
 
 
+@pytest.fixture(scope="module")
+def with_registry(finished, tmp_path_factory):
+    """A clone that has registered its model once, by main's commit. Read it, don't change it."""
+
+    def make(folder):
+        clone = copy_without_registry(finished, folder)
+        clone.first_run = clone.ok("dvc", "repro", "--force", "--single-item", "register")
+        return clone
+
+    return made_once(tmp_path_factory, "registered", make)
+
+
 @pytest.fixture
-def registered(clone, monkeypatch):
-    """A clone that has registered its model once, and the client of its registry."""
-    clone.registered = clone.ok("dvc", "repro", "--force", "--single-item", "register")
+def registered(with_registry, tmp_path, monkeypatch):
+    """A copy of it, to change, and the client of its registry."""
+    clone = Clone(shutil.copytree(with_registry.folder, tmp_path / "repository", symlinks=True))
     monkeypatch.chdir(clone.folder)
+    follow(Path("mlflow.db"))
     mlflow.set_tracking_uri(f"sqlite:///{clone.folder}/mlflow.db")
     clone.client = mlflow.MlflowClient()
     return clone

@@ -5,11 +5,12 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
+from math import ceil
 
 from churn.config.params import METRICS, PROFIT, Compute, Train
 from churn.core.cluster import connected
@@ -20,7 +21,7 @@ from churn.evaluation.metrics import all_metrics, as_json
 from churn.modeling.distributed import fit_partitions
 from churn.modeling.model import model_frame
 from churn.modeling.training import build_classifier, build_model, fit
-from tests.conftest import clone_of_tree, make_customers
+from tests.conftest import Clone, clone_of_tree, make_customers
 from tests.customer_months import put_customer_months
 from tests.servers import BUCKET, S3_KEYS, free_ports, s3_client, s3_server
 
@@ -31,28 +32,30 @@ import pyarrow.parquet as pq
 import pytest
 
 Client = pytest.importorskip("distributed").Client
+dask = pytest.importorskip("dask")
 
-ROWS, KEY = 600_000, 1_500  # the table is wide by its key, and so takes little time
-MEMORY = 750  # MB of each worker
+ROWS, KEY = 220_000, 3_000  # the table is wide by its key, and so takes little time
+SOME = 3 * 7_043
+MEMORY = 650  # MB of each worker: 300 for its libraries, and a third for DuckDB
 ESTIMATOR = """xgboost.XGBClassifier
   parameters: {n_estimators: 60, learning_rate: 0.1, max_depth: 3, min_child_weight: 5}"""
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """The environment in which S3 has the customers as a folder of Parquet files, and the client finds it."""
-    folder = tmp_path_factory.mktemp("s3")
-    files = tmp_path_factory.mktemp("source") / "customers"
-    with s3_server(folder) as address:
+    """The environment in which S3 has two tables of customers as folders of Parquet files, and the client finds it."""
+    folder, files = tmp_path_factory.mktemp("s3"), tmp_path_factory.mktemp("source")
+    with s3_server(folder) as address, duckdb.connect() as database:
         source = "read_csv('data/sample/telco_customers.csv', all_varchar = true)"
-        key = f"repeat('x', {KEY}) || lpad((row_number() OVER ())::VARCHAR, 9, '0') AS customerID"
-        rows = f"SELECT {key}, * EXCLUDE (customerID) FROM {source}, range({ROWS // 7_043 + 1}) LIMIT {ROWS}"
-        with duckdb.connect() as database:
+        for table, rows, width in (("customers", ROWS, KEY), ("some", SOME, 1)):
+            key = f"lpad((row_number() OVER ())::VARCHAR, 9, '0') || repeat('x', {width}) AS customerID"
+            made = f"SELECT {key}, * EXCLUDE (customerID) FROM range({ceil(rows / 7_043)}), {source} LIMIT {rows}"
             database.execute(
-                f"COPY ({rows}) TO '{files}' (FORMAT parquet, PER_THREAD_OUTPUT true, ROW_GROUP_SIZE 20480)"
+                f"COPY ({made}) TO '{files / table}' (FORMAT parquet, PER_THREAD_OUTPUT true, ROW_GROUP_SIZE 4096)"
             )
-        for file in files.iterdir():
-            s3_client(address).put_object(Bucket=BUCKET, Key=f"customers/{file.name}", Body=file.read_bytes())
+        for file in files.rglob("*.parquet"):
+            key = str(file.relative_to(files))
+            s3_client(address).put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
         yield {"AWS_ENDPOINT_URL_S3": address, "AWS_DEFAULT_REGION": "us-east-1", **S3_KEYS}
 
 
@@ -102,7 +105,8 @@ def cluster(tmp_path_factory, environment):
 def team(tmp_path_factory, cluster, environment):
     """A clone whose customers are in S3 and whose stages run on the cluster."""
     clone = clone_of_tree(tmp_path_factory.mktemp("team") / "repository")
-    clone.environment |= environment | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    clone.services = environment
+    clone.environment |= environment
     text = clone.text("params.yaml")
     head, _, tail = text.partition("  estimator: ")
     text = f"{head}  estimator: {ESTIMATOR}\n{tail[tail.index('  seed:') :]}"
@@ -111,16 +115,16 @@ def team(tmp_path_factory, cluster, environment):
         "engine": "dask",
         "scheduler": cluster.scheduler,
         "storage": f"s3://{BUCKET}/churn",
-        "partition_rows": 20_000,
+        "partition_rows": 10_000,  # few, because each query is a task for each partition
     }
     text += "\ncompute:\n" + "".join(f"  {name}: {value}\n" for name, value in compute.items())
     (clone.folder / "params.yaml").write_text(text)
     clone.replace("dvc.yaml", "      - ${fetch.source} # a file or folder; delete the line if it is a URL\n", "")
-    clone.dvc = lambda *arguments: clone.ok("python", "-m", "dvc", *arguments)
-    clone.dvc("repro", "prepare")
-    clone.ok("python", "-m", "churn", "profile")
+    real = {"PATH": clone.real["PATH"]}  # of forks the memory would be another process's
+    clone.ok("dvc", "repro", "prepare", **real)
+    clone.ok("python", "-m", "churn", "profile", **real)
     clone.commit("Describe our customers")
-    clone.first_run = clone.dvc("repro")
+    clone.first_run = clone.ok("dvc", "repro", **real)
     clone.most_memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
     return clone
 
@@ -143,23 +147,21 @@ def test_a_table_larger_than_a_workers_memory_goes_from_s3_to_a_registered_versi
 def local_team(tmp_path, cluster, environment):
     """A clone with a row for each customer and month, whose stages run on the cluster with a shared folder."""
     clone = clone_of_tree(tmp_path / "repository")
-    clone.environment |= {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     put_customer_months(clone.folder)
     text = clone.text("params.yaml")
     head, _, tail = text.partition("  estimator: ")
     text = f"{head}  estimator: {ESTIMATOR}\n{tail[tail.index('  seed:') :]}"
     compute = f"{{engine: dask, scheduler: '{cluster.scheduler}', storage: '{tmp_path}/shared', partition_rows: 6000}}"
     (clone.folder / "params.yaml").write_text(f"{text}\ncompute:\n  {compute[1:-1].replace(', ', chr(10) + '  ')}\n")
-    clone.dvc = lambda *arguments: clone.ok("python", "-m", "dvc", *arguments)
     return clone
 
 
 def test_the_months_of_customers_are_trained_on_by_workers_and_reported_and_scored(local_team):
     """From fetch to a registered version, then a branch whose report compares it with main in this process."""
-    local_team.dvc("repro", "prepare")
+    local_team.ok("dvc", "repro", "prepare")
     local_team.ok("python", "-m", "churn", "profile")
     local_team.commit("Describe our customers")
-    assert re.search(r"register: churn version 1 is (champion|candidate)", local_team.dvc("repro"))
+    assert re.search(r"register: churn version 1 is (champion|candidate)", local_team.ok("dvc", "repro"))
     local_team.commit("Train")
     evaluation = json.loads(local_team.text("metrics/evaluation.json"))
     assert evaluation["train_until"] == "2025-08-22"
@@ -167,7 +169,7 @@ def test_the_months_of_customers_are_trained_on_by_workers_and_reported_and_scor
     assert evaluation["random_by_customer"]["rows"] > 0
     local_team.ok("git", "checkout", "--quiet", "-b", "branch")
     local_team.replace("params.yaml", "n_estimators: 60", "n_estimators: 50")
-    local_team.dvc("repro", "gate")
+    local_team.ok("dvc", "repro", "gate")
     local_team.commit("Fewer trees")
     printed = local_team.ok("python", "-m", "report", "--base", "main")
     assert "Passes the gate" in printed
@@ -208,6 +210,19 @@ def test_one_worker_trains_the_model_of_this_machine_and_two_one_within_three_th
     }
 
 
+@pytest.fixture(scope="module")
+def small_team(team, tmp_path_factory):
+    """The team with fewer customers, whose stages take as long as it takes to kill a worker."""
+    folder = tmp_path_factory.mktemp("small") / "repository"
+    clone = Clone(shutil.copytree(team.folder, folder, symlinks=True))
+    clone.environment |= team.services
+    clone.replace("params.yaml", f"s3://{BUCKET}/customers/", f"s3://{BUCKET}/some/")
+    clone.replace("params.yaml", "partition_rows: 10000", "partition_rows: 5000")
+    clone.replace("profile.json", f'"rows": {ROWS}', f'"rows": {SOME}')
+    clone.ok("dvc", "repro", "gate")
+    return clone
+
+
 def interrupted(team, cluster, stage, kill):
     """Run a stage, and call `kill` when it has asked the scheduler for work; return its exit status and output."""
     before = cluster.connections()
@@ -221,6 +236,13 @@ def interrupted(team, cluster, stage, kill):
     return process.wait(timeout=600), team.text("log")
 
 
+def test_the_workers_are_listed_while_dask_asks_the_scheduler_for_none(cluster):
+    """Its client polls the scheduler, and on a busy machine that answer, without a worker, came in place of ours."""
+    compute = Compute(engine="dask", scheduler=cluster.scheduler, storage=f"s3://{BUCKET}/churn")
+    with dask.config.set({"distributed.client.scheduler-info-interval": "1ms"}), connected(compute) as workers:
+        assert {len(workers.workers()) for _ in range(300)} == {2}
+
+
 def test_a_worker_whose_memory_is_nearly_full_keeps_no_task_waiting(cluster):
     def fill(dask_worker):
         dask_worker.memory_manager.memory_pause_fraction = 1e-6
@@ -231,38 +253,39 @@ def test_a_worker_whose_memory_is_nearly_full_keeps_no_task_waiting(cluster):
         while {*client.run(lambda dask_worker: dask_worker.status.name).values()} != {"paused"}:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    with connected(Compute(engine="dask", scheduler=cluster.scheduler, storage=f"s3://{BUCKET}/churn")) as workers:
+    compute = Compute(engine="dask", scheduler=cluster.scheduler, storage=f"s3://{BUCKET}/churn")
+    with connected(compute) as workers:
         assert workers.map(partial(pow, 2), range(4)) == [1, 2, 4, 8]
 
 
 @pytest.mark.parametrize("stage", ["fetch", "prepare", "validate", "train", "evaluate"])
-def test_killing_a_worker_costs_time_and_not_the_result(team, cluster, stage):
+def test_killing_a_worker_costs_time_and_not_the_result(small_team, cluster, stage):
     """Fault in a cluster: a worker of the Dask cluster is killed.
 
     Another worker does its tasks, and a training starts again: the results have the same bytes.
     """
     tables = ("data/raw/customers.parquet", "data/features/train.parquet", "data/predictions/test.parquet")
     outs = (*tables, "models/churn.skops", "metrics/validation.json", "metrics/evaluation.json")
-    before = {out: hash_of(team.folder / out) for out in outs}
-    status, printed = interrupted(team, cluster, stage, cluster.workers()[0].kill)
+    before = {out: hash_of(small_team.folder / out) for out in outs}
+    status, printed = interrupted(small_team, cluster, stage, cluster.workers()[0].kill)
     assert status == 0, printed
-    assert {out: hash_of(team.folder / out) for out in before} == before
+    assert {out: hash_of(small_team.folder / out) for out in before} == before
 
 
-def test_a_lost_scheduler_is_one_sentence_and_leaves_what_was_there(team, cluster):
+def test_a_lost_scheduler_is_one_sentence_and_leaves_what_was_there(small_team, cluster):
     """Fault in a cluster: the scheduler of the Dask cluster is gone.
 
     The stage fails with one sentence, and the former table stays: `the Dask scheduler … is lost: start it again`
     """
-    before = hash_of(team.folder / "data/features/train.parquet")
-    status, printed = interrupted(team, cluster, "prepare", cluster.processes[0].kill)
+    before = hash_of(small_team.folder / "data/features/train.parquet")
+    status, printed = interrupted(small_team, cluster, "prepare", cluster.processes[0].kill)
     assert status == 1
     # The latter where it is killed while the client is still connecting.
     lost = f"the Dask scheduler {cluster.scheduler} is lost: start it again", f"nothing answers at {cluster.scheduler}"
     assert any(f"prepare: {one}" in printed for one in lost), printed
     assert "Traceback" not in printed
-    assert hash_of(team.folder / "data/features/train.parquet") == before
-    assert not [*(team.folder / "data/features").glob(".*")]
-    done = team.run("python", "-m", "stages.prepare")
+    assert hash_of(small_team.folder / "data/features/train.parquet") == before
+    assert not [*(small_team.folder / "data/features").glob(".*")]
+    done = small_team.run("python", "-m", "stages.prepare")
     assert done.returncode == 1
     assert f"nothing answers at {cluster.scheduler}, which is compute.scheduler in params.yaml" in done.stdout

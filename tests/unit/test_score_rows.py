@@ -41,6 +41,26 @@ def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
     assert set(whole["model_version"]) == {3}
 
 
+def test_the_order_of_the_rows_makes_no_difference(customers, contract, tmp_path):
+    rows = pd.concat([customers, customers.head(5).assign(tenure_months=-1)]).drop(columns=["num_products", "churn"])
+    for name, given in (("one", rows), ("other", rows[::-1])):
+        given.to_parquet(tmp_path / f"{name} customers.parquet", index=False)
+        score(str(tmp_path / f"{name} customers.parquet"), str(tmp_path / f"{name}.csv"), Constant(), contract, 1)
+    for kind in (".csv", ".rejected.csv"):
+        assert (tmp_path / f"one{kind}").read_bytes() == (tmp_path / f"other{kind}").read_bytes()
+    assert len(pd.read_csv(tmp_path / "one.rejected.csv")) == 10
+
+
+def test_memory_that_ends_within_a_stream_is_one_sentence(incoming, contract, tmp_path, monkeypatch):
+    def ending(*_):
+        raise OSError("Out of Memory Error: 7590-VHVEG")
+
+    monkeypatch.setattr(churn.scoring, "score_batches", ending)
+    with pytest.raises(StageError, match=r"customers\.parquet cannot be scored: the memory does not suffice\.$"):
+        score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]
+
+
 def test_a_rule_on_a_computed_column_rejects_too(incoming, contract, tmp_path, monkeypatch):
     monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 297)
     ranges = dict(contract.rules.ranges) | {"num_products": type(contract.rules.ranges["num_products"])(min=0, max=5)}

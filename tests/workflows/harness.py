@@ -22,8 +22,7 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.conftest import Clone
-from tests.forkserver import programs
+from tests.conftest import Clone, link_environment
 from tests.servers import S3_BRANCH_KEYS, S3_KEYS
 from tests.workflows.fake_github import REPOSITORY, TOKEN, FakeGitHub
 
@@ -394,17 +393,6 @@ class GitHub(FakeGitHub):
             has = {"branch": run.branch, "head_sha": run.sha, "event": run.event, "status": run.conclusion}
             if run.workflow == name and wanted.items() <= has.items():
                 yield run
-
-
-def link_environment(folder):
-    """Make an environment of links to the running one, whose `python` and `dvc` run in forks (see tests/forkserver)."""
-    (folder / "bin").mkdir(parents=True)
-    for path in Path(sys.prefix).iterdir():
-        if path.name != "bin":
-            (folder / path.name).symlink_to(path)
-    for path in [*Path(programs()).iterdir(), *Path(sys.prefix, "bin").iterdir()]:
-        if not (link := folder / "bin" / path.name).is_symlink():
-            link.symlink_to(path)
 
 
 def read_log(printed, run):
