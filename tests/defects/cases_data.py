@@ -421,7 +421,7 @@ def label_within_a_group(clone):
 
 
 def holdout_in_training(clone):
-    clone.replace("churn/data/tables.py", '(("train", ~holdout), ', '(("train", holdout | True), ')
+    clone.replace("churn/data/tables.py", "pa.array(~holdout)", "pa.array(holdout | True)")
 
 
 def holdout_in_training_unaccounted(clone):
