@@ -27,7 +27,7 @@ ENGINES = {  # and the most rows that each gets
     "this_pipeline": 100_000_000,
     "pandas_script": 10_000_000,
     "pandera_pandas": 10_000_000,
-    "pandera_polars": 10_000_000,
+    "pandera_polars": 100_000_000,
     "pointblank_polars": 10_000_000,
     "great_expectations": 1_000_000,
 }

@@ -14,161 +14,30 @@ contract.yaml declares, when a column is missing or not declared, and when anyth
 """
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from churn.config.contract import Contract, load_contract
 from churn.config.memory import limit_duckdb
 from churn.config.params import load_params
-from churn.core.errors import StageError, nearest, without_password
+from churn.core.errors import StageError
 from churn.core.paths import CONTRACT
-from churn.core.terminal import progress, working
 from churn.data.as_of import YESTERDAY, as_day, read_query, uses_as_of
-from churn.data.conditions import relation_condition
-from churn.data.duckdb_helpers import SQL_TYPES, cast, cast_error, columns_of, connection, identifier, violations_sql
-from churn.data.engines import duckdb_fault
-from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
-from churn.data.sinks import batches_of, load_table, sink
+from churn.data.sinks import batches_of
 from churn.data.sources.query import Query
-from churn.modeling.model import model_frame, read_model
-from churn.quality.row_checks import row_rules
+from churn.modeling.model import read_model
 from churn.registry.champion import ALIAS
 from churn.registry.client import failed_with, no_mlflow, registry, signature
 from churn.registry.package import MODEL_FILE
 from churn.registry.versions import VERIFIED, files_of, foreign, is_foreign
 from churn.scoring_parts import score_on_workers
-
-import duckdb
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from churn.scoring_rows import score
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-BATCH_ROWS = 262_144
-COLUMNS_SHOWN, NAME_LENGTH = 5, 60  # in a message
-TIMEOUT = 30.0  # minutes
 FETCHED = "fetch.query"  # --query without a file
-
-
-def scored_contract(contract: Contract) -> Contract:
-    """Return the contract less the label, the group and the day, and less the relations that read one of them."""
-    relations = {
-        name: one
-        for name, one in contract.rules.relations.items()
-        if not {*contract.withheld} & {*relation_condition(name, one.holds, contract).columns}
-    }
-    columns = {name: column for name, column in contract.columns.items() if name not in contract.withheld}
-    rules = contract.rules.model_copy(update={"relations": relations})
-    return contract.model_copy(update={"columns": columns, "rules": rules})
-
-
-def incoming_contract(contract: Contract) -> Contract:
-    """Return the contract of what comes in: without the label, computed columns, and relations, which may need them."""
-    whole = scored_contract(contract)
-    columns = {name: column for name, column in whole.columns.items() if not column.computed}
-    return whole.model_copy(update={"columns": columns, "rules": whole.rules.model_copy(update={"relations": {}})})
-
-
-def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str]]:
-    """Return the rules on single rows of the columns `names`: the column and the rule, and SQL that is true if broken.
-
-    The columns have the contract's types.
-    """
-    rules = row_rules(contract, {name: SQL_TYPES[contract.columns[name].type] for name in names})
-    return [(f"{one.column} {one.rule}", one.violated) for one in rules if one.rule not in ("unique", "sorted")]
-
-
-def _with_nearest(lacking: Sequence[str], given: Sequence[str]) -> str:
-    """Return the names of missing columns, the first of them with the nearest name of a given column."""
-    short = [name for name in given if len(name) <= NAME_LENGTH]
-    named = [f"{name}{nearest(name, short)}" for name in lacking[:COLUMNS_SHOWN]]
-    more = f" and {len(lacking) - COLUMNS_SHOWN} more" if len(lacking) > COLUMNS_SHOWN else ""
-    return f"{', '.join(named)}{more}"
-
-
-def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query: str | None = None) -> int:
-    """Make of `given` the table `customers`, typed, with the rules that each row breaks, and the view `rejected`.
-
-    Return the number of rows. Rows with duplicate keys are rejected. Raises StageError
-    when there are no rows, and when a column is missing or not declared. `query` is the name of that which made it.
-    """
-    whole, expected = scored_contract(contract), incoming_contract(contract)
-    given = columns_of(database, "given")
-    if lacking := [name for name in expected.columns if name not in given]:
-        others = [name for name in given if name not in expected.columns]
-        who, instead = (query, "") if query else ("the customers", "; `--query` takes a table in the source's columns")
-        verb = "gives" if query else "have"
-        raise StageError(
-            f"{who} {verb} no column {_with_nearest(lacking, others)}, which {CONTRACT} declares{instead}."
-        )
-    if unknown := [name for name in given if name not in (*expected.columns, *contract.withheld)]:
-        why = "is computed here" if unknown[0] in whole.columns else f"is not declared in {CONTRACT}"
-        raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
-    key = identifier(contract.key)
-    casts = [f"{cast(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
-    cast_errors = [(f"{name} type", cast_error(name, column.type)) for name, column in expected.columns.items()]
-    rules = [(f"{contract.key} unique", f"__twins > 1 AND {key} IS NOT NULL")]
-    rules += rules_of_rows(expected, expected.columns)
-    database.execute(
-        f"""
-        CREATE TABLE customers AS
-        SELECT row_number() OVER () AS __row, * EXCLUDE (__cast_errors, __twins),
-            concat_ws('; ', nullif(__cast_errors, ''), nullif({violations_sql(rules, "; ")}, '')) AS __broken
-        FROM (
-            SELECT *, count(*) OVER (PARTITION BY {key}) AS __twins
-            FROM (SELECT {", ".join(casts)}, {violations_sql(cast_errors, "; ")} AS __cast_errors FROM given)
-        )
-        """
-    )
-    database.execute("DROP TABLE given")
-    rows = int(database.execute("SELECT count(*) FROM customers").fetchall()[0][0])
-    if not rows:
-        why = f": {query} gives none; look for a condition on {contract.label}, which nobody has yet" if query else ""
-        raise StageError(f"there are no customers to score{why}.")
-    database.execute("CREATE TABLE late (__row BIGINT, __broken VARCHAR)")
-    database.execute(
-        f"""
-        CREATE VIEW rejected AS
-        SELECT {key}, rule FROM (
-            SELECT {key}, __row, coalesce(late.__broken, customers.__broken) AS rule
-            FROM customers LEFT JOIN late USING (__row)
-        ) WHERE rule <> '' ORDER BY {key}, __row
-        """
-    )
-    return rows
-
-
-def score_batches(
-    database: duckdb.DuckDBPyConnection, model: Any, contract: Contract, number: int
-) -> Iterator[pa.Table]:
-    """Yield key, score and version of the customers that break no rule, by key, in batches.
-
-    Those that break one only with their computed features go to the table `late`. Raises StageError when a score is
-    no probability.
-    """
-    whole, names = scored_contract(contract), ", ".join(map(identifier, incoming_contract(contract).columns))
-    kept = f"SELECT __row, {names} FROM customers WHERE __broken = '' ORDER BY {identifier(contract.key)}"
-    for batch in database.cursor().sql(kept).to_arrow_reader(BATCH_ROWS):
-        table = to_arrow(add_features(batch.to_pandas().drop(columns="__row")), whole)
-        declared = [name for name in table.column_names if name in whole.columns]
-        sql, rows = violations_sql(rules_of_rows(whole, declared), "; "), batch.column("__row")
-        database.register("features", table.append_column("__row", rows))
-        broken = f"SELECT __row, {sql} AS __broken FROM features"
-        database.execute(f"INSERT INTO late SELECT * FROM ({broken}) WHERE __broken <> ''")
-        late = database.sql("SELECT __row FROM late SEMI JOIN features USING (__row)").to_arrow_table()
-        table = table.filter(pc.invert(pc.is_in(rows, late["__row"])))
-        if not table.num_rows:
-            continue
-        scores = np.asarray(model.predict_proba(model_frame(table, contract))[:, 1], dtype=np.float64)
-        if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
-            raise StageError(f"{wrong:,} of {len(scores):,} scores are not probabilities: nothing is written.")
-        versions = np.full(len(scores), number, dtype=np.int32)
-        yield pa.table({contract.key: table[contract.key], "score": scores, "model_version": versions})
 
 
 def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = ALIAS) -> "ModelVersion":
@@ -217,55 +86,6 @@ def load(version: "ModelVersion", contract: Contract) -> Any:
                 f" the commit {commit}."
             )
         return model
-
-
-@contextmanager
-def _failing(given: str, contract: Contract) -> Iterator[None]:
-    """Raise an error of DuckDB's as a StageError without the values that it quotes."""
-    try:
-        yield
-    except duckdb.Error as error:
-        relations = "\n".join(one.holds for one in contract.rules.relations.values())
-        fault = duckdb_fault(error, relations)
-        raise StageError(f"{without_password(given)} cannot be scored: {fault}.") from error
-
-
-def score(  # noqa: PLR0913  # the last two are options
-    given: str,
-    wanted: str,
-    model: Any,
-    contract: Contract,
-    number: int,
-    *,
-    query: Query | None = None,
-    timeout: float = TIMEOUT,
-) -> tuple[int, int, dict[str, int]]:
-    """Score the customers of `given` into `wanted`; return how many were read and scored, and how many broke each rule.
-
-    With a `query`, `given` is in the source's columns. A server may take `timeout` minutes to give them. Raises
-    StageError, see the module.
-    """
-    key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
-    with _failing(given, contract), connection(bar=False) as database:
-        load_table(database, given, timeout, contract.label, query)
-        with working("score: checking"):
-            read = read_incoming(database, contract, query.name if query else None)
-        with sink(wanted) as write, progress("score", read) as bar:
-
-            def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-                for table in tables:
-                    yield table
-                    bar.update(table.num_rows)
-
-            types = pa.schema(key | {"score": pa.float64(), "model_version": pa.int32()})
-            rows = write("", types, shown(score_batches(database, model, contract, number)))
-            rejected = database.cursor().sql("FROM rejected").to_arrow_reader(BATCH_ROWS)
-            left = write("rejected", pa.schema(key | {"rule": pa.string()}), shown(map(pa.table, rejected)))
-            if rows + left != read:
-                raise StageError(f"{read:,} read are not {rows:,} scored + {left:,} rejected: nothing is written.")
-        rules = "SELECT unnest(split(rule, '; ')) AS rule FROM rejected"
-        by_rule = database.execute(f"SELECT rule, count(*) FROM ({rules}) GROUP BY rule ORDER BY rule").fetchall()
-        return read, rows, dict(by_rule)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -322,7 +142,7 @@ def main(asked: argparse.Namespace) -> None:
     number, timeout = int(version.version), params.fetch.timeout_minutes
     if params.compute.engine == "dask" and Path(asked.scores).suffix == ".parquet":
         batches = batches_of(asked.customers, timeout, contract.label, query)
-        done = score_on_workers(batches, Path(asked.scores), model, params, contract, number=number, score=score)
+        done = score_on_workers(batches, Path(asked.scores), model, params, contract, number=number)
     else:
         done = score(asked.customers, asked.scores, model, contract, number, query=query, timeout=timeout)
     read, rows, by_rule = done

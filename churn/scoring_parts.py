@@ -5,7 +5,7 @@ in one partition, and each is scored like a table of its own.
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +21,16 @@ from churn.data.duckdb_helpers import cast, connection, identifier, literal
 from churn.data.partitioning import HASH, Snapshot, hash_of_text, pieces_of, ranges_of_hashes, write_by_hash
 from churn.modeling.distributed import model_of
 from churn.modeling.model import reproducible_bytes
+from churn.scoring_rows import score
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-Score = Callable[[str, str, Any, Contract, int], tuple[int, int, dict[str, int]]]  # churn.scoring.score
-
 
 @dataclass(frozen=True)
 class Scoring:
-    """What the workers need to score a partition: the function, the model, and where they put both tables."""
+    """What the workers need to score a partition: the model, and where they put both tables."""
 
-    score: Score
     model: bytes
     contract: Contract
     number: int
@@ -48,7 +46,6 @@ def score_on_workers(  # noqa: PLR0913  # as score, and where
     contract: Contract,
     *,
     number: int,
-    score: Score,
 ) -> tuple[int, int, dict[str, int]]:
     """Write the scores, and beside them the rejected customers, as folders of partitions; return as `score` does.
 
@@ -71,7 +68,7 @@ def score_on_workers(  # noqa: PLR0913  # as score, and where
         if not parts:
             raise StageError("there are no customers to score.")
         folders = (tmp.absolute(), other.absolute())
-        scoring = Scoring(score, reproducible_bytes(model), contract, number, folders, compute.storage)
+        scoring = Scoring(reproducible_bytes(model), contract, number, folders, compute.storage)
         found = cluster.map(for_each(_score_part, scoring=scoring), [*enumerate(parts)])
         discard([*given, *hashed, *parts])
         delete(made.folder)
@@ -104,7 +101,7 @@ def _score_part(item: tuple[int, Partition], scoring: Scoring) -> tuple[Partitio
     (number, part), contract = item, scoring.contract
     path = scratch() / f"scored-{number}.parquet"
     model = model_of(scoring.model)
-    read, rows, counts = scoring.score(str(local_file(part, scratch())), str(path), model, contract, scoring.number)
+    read, rows, counts = score(str(local_file(part, scratch())), str(path), model, contract, scoring.number)
     left = path.with_stem(f"{path.stem}.rejected")
     scores, rejected = (
         store(file, folder, number, count, scoring.storage)

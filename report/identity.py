@@ -5,6 +5,7 @@ from pathlib import Path
 
 from churn.config.contract import Column, Contract, load_contract
 from churn.core.errors import StageError
+from churn.core.files import batches_in
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.data.duckdb_helpers import columns_of, identifier, parquet_views
 from churn.gate.baseline import Trained
@@ -153,5 +154,5 @@ def copy_snapshot(path: Path, names: Mapping[str, str]) -> None:
     schema = source.schema_arrow
     schema = schema.empty_table().rename_columns([ours.get(name, name) for name in schema.names]).schema
     with pq.ParquetWriter(path, schema) as writer:
-        for batch in source.iter_batches():
+        for batch in batches_in(source):
             writer.write_batch(batch.rename_columns(schema.names))

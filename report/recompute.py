@@ -15,7 +15,7 @@ from subprocess import TimeoutExpired
 from churn.config.contract import Contract, load_contract
 from churn.core.dvc_files import filled, stages_in
 from churn.core.errors import number_of
-from churn.core.files import read_yaml
+from churn.core.files import batches_in, read_yaml
 from churn.core.paths import PARAMS, RAW, TEST, TRAIN
 from churn.registry.isolation import FAULT, fault_text, isolated_process
 from report.sample import sampled
@@ -132,7 +132,7 @@ def _sample(path: Path, key: str) -> pa.Table:
 def _rows(path: Path, key: str, keys: pa.Array) -> pa.Table:
     """Return the rows of a Parquet file that have one of `keys`, read batch by batch."""
     source = pq.ParquetFile(path)
-    batches = [batch.filter(pc.is_in(batch[key], value_set=keys)) for batch in source.iter_batches()]
+    batches = [batch.filter(pc.is_in(batch[key], value_set=keys)) for batch in batches_in(source)]
     return pa.Table.from_batches(batches, source.schema_arrow)
 
 

@@ -8,6 +8,7 @@ from churn.config.contract import Contract
 from churn.config.params import Prepare, load_params
 from churn.core.cluster import scratch
 from churn.core.errors import StageError, number_of
+from churn.core.files import batches_in
 from churn.core.partitions import files_of
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.data.periods import Periods, days_of, excluded, periods_of, train_until
@@ -68,7 +69,7 @@ def _split_counts(
     """Return how many rows of a snapshot, or of a partition, were kept, lost, seen in training and so on."""
     key, label = contract.key, contract.label
     kept, held_out, left_out = [], [], []
-    for batch in pq.ParquetFile(raw).iter_batches():
+    for batch in batches_in(pq.ParquetFile(raw)):
         customers, _ = drop_declared(batch.to_pandas(), prepare.drop, contract)
         if periods:
             out = np.logical_or.reduce(list(excluded(customers, prepare, periods, contract).values()))

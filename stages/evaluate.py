@@ -45,6 +45,7 @@ from churn.evaluation.partitioned import (
 from churn.modeling.model import load_model, read_table
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 IMPORTANCE_ROWS = 2_000
@@ -81,11 +82,18 @@ def encoded(model: Any, frame: pd.DataFrame) -> tuple[Callable[[pd.DataFrame], F
     return lambda some: model.predict_proba(some)[:, 1], frame
 
 
+def distinct(rows: npt.NDArray[np.intp], values: pd.Series) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return where each pair of a row and a value is first, and the number of each pair's first among these."""
+    codes, known = pd.factorize(values)
+    _, first, number = np.unique(rows * (len(known) + 1) + codes, return_index=True, return_inverse=True)
+    return first, number
+
+
 def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     """Return by how much the ROC AUC falls when a feature's values change places (Breiman 2001), greatest first.
 
     The mean over IMPORTANCE_REPEATS permutations of at most IMPORTANCE_ROWS rows. Unlike scikit-learn's own, the model
-    sees only the rows that got another value (of a category, that is often the half), and of many features at once.
+    sees only the rows that got another value, each with a value once, and of many features at once.
     """
     random = np.random.default_rng(0)
     most = min(IMPORTANCE_ROWS, IMPORTANCE_SCORED // (IMPORTANCE_REPEATS * features.shape[1]))
@@ -105,13 +113,17 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
     for start in range(0, frame.shape[1], together):
         names = list(frame.columns[start : start + together])
         permuted = frame[names].take(order).set_axis(repeated.index)
-        others = {name: (permuted[name] != repeated[name]).to_numpy() for name in names}
-        changed = pd.concat([repeated[other].assign(**{name: permuted[name][other]}) for name, other in others.items()])
+        others = {name: np.flatnonzero(permuted[name] != repeated[name]) for name in names}
+        pairs = {name: distinct(other % len(frame), permuted[name].iloc[other]) for name, other in others.items()}
+        firsts = {name: others[name][first] for name, (first, _) in pairs.items()}
+        changed = pd.concat(
+            [repeated.iloc[some].assign(**{name: permuted[name].iloc[some]}) for name, some in firsts.items()]
+        )
         given = scores_of_frame(changed) if len(changed) else np.empty(0)
-        parts = np.split(given, np.cumsum([other.sum() for other in others.values()])[:-1])
+        parts = np.split(given, np.cumsum([len(some) for some in firsts.values()])[:-1])
         for (name, other), part in zip(others.items(), parts, strict=True):
             scores = np.tile(unpermuted, IMPORTANCE_REPEATS)
-            scores[other] = part
+            scores[other] = part[pairs[name][1]]
             falls[name] = base - float(np.mean([area(one) for one in scores.reshape(IMPORTANCE_REPEATS, -1)]))
     return pd.DataFrame({"feature": list(falls), "fall_in_roc_auc": list(falls.values())}).sort_values(
         ["fall_in_roc_auc", "feature"], ascending=[False, True]

@@ -17,6 +17,7 @@ import marshal
 import os
 import re
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -26,6 +27,7 @@ import tempfile
 import threading
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from coverage import Coverage, CoverageData
@@ -51,6 +53,7 @@ LIBRARIES = [
     "threadpoolctl", "tqdm", "zc.lockfile",
 ]
 # fmt: on
+SHARED = "SHARED_PROGRAMS"  # in the environment of pytest-xdist's processes
 SITE_CACHE = f"{sys.prefix}/dvc"  # as the environment's start-up has it, see the Makefile
 KNOWN = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")  # of Python's settings
 
@@ -95,8 +98,11 @@ os._exit(status)
 def programs(*libraries: str) -> str:
     """Start a server that ends with this process, and return the folder with the shims that ask it.
 
-    It imports all of LIBRARIES, unless a few are named: then it starts sooner.
+    It imports all of LIBRARIES when the first shim asks, unless a few are named: then it answers sooner. The processes
+    of pytest-xdist share the one that tests/conftest.py has started.
     """
+    if SHARED in os.environ and not libraries:
+        return os.environ[SHARED]
     folder = tempfile.TemporaryDirectory(prefix="forks-")
     atexit.register(folder.cleanup)
     address = f"{folder.name}/socket"
@@ -128,19 +134,26 @@ class Connection:
         self.process = os.pidfd_open(pid)
 
 
-def serve(address: str) -> tuple:
-    """Fork a child for each shim that connects. Return, in the child only, what the shim asked for."""
+def listening(address: str) -> socket.socket:
+    """Return the socket to which the shims connect, once the first one does."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(64)
+    print("ready", flush=True)
+    if listener not in select.select([listener, 0], [], [])[0]:
+        sys.exit()
+    return listener
+
+
+def serve(listener: socket.socket) -> tuple:
+    """Fork a child for each shim that connects. Return, in the child only, what the shim asked for."""
     waiting = selectors.DefaultSelector()
     waiting.register(listener, selectors.EVENT_READ)
     waiting.register(0, selectors.EVENT_READ)
-    print("ready", flush=True)
     while True:
         for key, _ in waiting.select():
             if key.fileobj == 0:
-                sys.exit()
+                os._exit(0)  # past DuckDB's page of "nanobind: leaked"
             elif key.fileobj is listener:
                 shim, _ = listener.accept()
                 header, streams, _, _ = socket.recv_fds(shim, 8, 3)
@@ -186,21 +199,29 @@ def measuring() -> Coverage:
 
 
 @contextmanager
-def measured(coverage: Coverage, data_file: str):
-    """Add to the coverage what is run of each file that has the same bytes in the checkout under test."""
+def measured(coverage: Coverage, data_file: str, known: Path):
+    """Add to the coverage what is run of each file that has the same bytes in the checkout under test.
+
+    `known` has what former children added: most run the same lines again, and writing these takes 0.03 s.
+    """
     coverage.start()
     try:
         yield
     finally:
         coverage.stop()
+        before = marshal.loads(known.read_bytes()) if known.exists() else {}
         arcs = {}
         for name in (data := coverage.get_data()).measured_files():
             own = ROOT / INSIDE.fullmatch(name)[1]
             if own.exists() and Path(name).exists() and own.read_bytes() == Path(name).read_bytes():
-                arcs[str(own)] = data.arcs(name)
-        together = CoverageData(data_file, suffix=True)
-        together.add_arcs(arcs)
-        together.write()
+                arcs[str(own)] = {*data.arcs(name)} - before.get(str(own), set())
+        if any(arcs.values()):
+            together = CoverageData(data_file, suffix=True)
+            together.add_arcs(arcs)
+            together.write()
+            part = known.with_suffix(f".{os.getpid()}")
+            part.write_bytes(marshal.dumps(before | {name: before.get(name, set()) | arcs[name] for name in arcs}))
+            part.rename(known)
 
 
 def with_shortcuts(folder: Path) -> None:
@@ -216,6 +237,7 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
     import numpy as np
     from colorama.initialise import reset_all
 
+    known = Path(sys.argv[1]).with_name("known")
     program, flags, arguments, folder, environment, mask = asked
     os.chdir(folder)
     os.umask(mask)
@@ -230,7 +252,8 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
     sys.stderr.reconfigure(line_buffering=True)
     sys.executable = str(Path(program).with_name("python"))
     sys.dont_write_bytecode = "-B" in flags or bool(environment.get("PYTHONDONTWRITEBYTECODE"))
-    isolated = "-I" in flags
+    if isolated := "-I" in flags:
+        del SourceFileLoader.source_to_code  # tests/shortcuts.py's: the program notes which files are opened
     paths = [] if isolated else [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     safe = isolated or "-P" in flags or environment.get("PYTHONSAFEPATH")
     module = arguments[0] == "-m"
@@ -241,7 +264,7 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
     try:
         ours = arguments[1:2] not in (["dvc"], ["mlflow"], ["pytest"])
         counts = coverage and ours and "UNMEASURED" not in environment
-        with measured(coverage, data_file) if counts else nullcontext():
+        with measured(coverage, data_file, known) if counts else nullcontext():
             if module:
                 runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
             else:
@@ -263,10 +286,11 @@ def become(asked: tuple, coverage: Coverage | None, data_file: str) -> None:
 
 
 if __name__ == "__main__":
+    connected = listening(sys.argv[1])
     for name in sys.argv[3:] or LIBRARIES:
         importlib.import_module(name)
     with_shortcuts(Path(sys.argv[1]).parent)
     coverage = measuring() if sys.argv[2] else None
     gc.collect()
     gc.freeze()
-    become(serve(sys.argv[1]), coverage, sys.argv[2])
+    become(serve(connected), coverage, sys.argv[2])

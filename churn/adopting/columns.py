@@ -226,10 +226,10 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
 
 def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Column | None:
     """Return the column by the first reading that all `texts` fit; a sample of them chooses the readings to try."""
-    sample = f"(FROM {texts} LIMIT {SAMPLED})"
-    like = f"SELECT bool_and(regexp_matches(t, '{DATE_LIKE}') OR {NOTHING}) FROM {sample}"
+    sample = f"(FROM (FROM {texts} LIMIT {SAMPLED}) WHERE NOT {NOTHING})"
+    like = f"SELECT coalesce(bool_and(regexp_matches(t, '{DATE_LIKE}')), true) FROM {sample}"
     readings = [*_numbers(), *(_dates() if one_row(database, like)[0] else ())]
-    fit = ", ".join(f"bool_and({fits} OR {NOTHING})" for _, _, fits in readings)
+    fit = ", ".join(f"coalesce(bool_and({fits}), true)" for _, _, fits in readings)
     found: Column | None = None
     for (kind, details, fits), fitted in zip(readings, one_row(database, f"SELECT {fit} FROM {sample}"), strict=True):
         one = replace(column, kind=kind, **details)

@@ -15,6 +15,7 @@ from typing import Any
 
 from churn.config.contract import Contract
 from churn.config.params import Evaluate, Params, Slices
+from churn.core.files import batches_in
 from churn.core.paths import RAW
 from churn.core.terminal import progress
 from churn.data.split import in_holdout
@@ -135,7 +136,7 @@ def some_customers(contract: Contract, most: int) -> Iterator[tuple[Path, float]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "customers.parquet")
         with pq.ParquetWriter(path, source.schema_arrow) as writer:
-            for batch in source.iter_batches():
+            for batch in batches_in(source):
                 some = in_holdout(batch[contract.customer].to_pandas(), "some customers", share)
                 writer.write_batch(batch.filter(pa.array(some)))
         yield path, share

@@ -33,11 +33,20 @@ def fault_of(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted."
     if isinstance(error, OSError) and error.errno is not None:
-        if isinstance(error, FileNotFoundError) and error.filename:
-            return f"{error.filename} does not exist; `dvc repro` makes what a stage reads."
-        return f"{os.strerror(error.errno)}{f': {error.filename}' if error.filename else ''}."
+        return _fault_of_system(error)
+    if isinstance(error, MemoryError) or str(error).startswith("Out of Memory Error"):  # DuckDB's, or of its stream
+        return f"the memory does not suffice{place_of(error)}: raise compute.memory in params.yaml, or add memory."
     what = "sys.exit was called" if isinstance(error, SystemExit) else f"crashed with {type(error).__name__}"
     return f"{what}{place_of(error)}{MORE}."
+
+
+def _fault_of_system(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename} does not exist; `dvc repro` makes what a stage reads."
+    if isinstance(error, IsADirectoryError) and error.filename:
+        engine = "after a change of compute.engine run `dvc repro --force --downstream fetch`"
+        return f"{error.filename} is a folder, where a file is read; {engine}."
+    return f"{os.strerror(error.errno or 0)}{f': {error.filename}' if error.filename else ''}."
 
 
 def place_of(error: BaseException) -> str:

@@ -4,19 +4,23 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from churn.core.errors import StageError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 # Of a YAML file, so that reading it takes less than a second: characters, values with aliases written out, and depth.
 YAML_LENGTH, YAML_NODES, YAML_DEPTH = 1_000_000, 50_000, 50
 JSON_LENGTH = 20_000_000  # of a JSON file
+ROW_GROUPS = 8  # of a Parquet file, in an iteration
 MANIFEST = "_manifest.json"  # in the folder of a table of many partitions, see churn/core/partitions.py
 
 
@@ -181,6 +185,16 @@ def refuse_conflict(path: Path, content: bytes | None = None) -> None:
         content = path.read_bytes() if path.exists() else b""
     if b"\n<<<<<<< " in b"\n" + content:
         raise StageError(f"{path} has a merge conflict: run `make resolve`, then `make repro`.")
+
+
+def batches_in(file: "pq.ParquetFile", rows: int = 65_536, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """Yield the rows of a Parquet file as Arrow's record batches, of at most so many rows.
+
+    Arrow keeps memory for each row group until the last one of an iteration was read, so an iteration has a few.
+    """
+    for start in range(0, file.num_row_groups, ROW_GROUPS):
+        some = range(start, min(start + ROW_GROUPS, file.num_row_groups))
+        yield from file.iter_batches(rows, row_groups=[*some], columns=columns)
 
 
 def refuse_twice(columns: Iterable[str], path: Path) -> None:

@@ -16,7 +16,7 @@ from churn.config.contract import Contract
 from churn.config.params import Params
 from churn.core.errors import StageError, nearest
 from churn.core.paths import CONTRACT, PARAMS
-from churn.data.duckdb_helpers import SQL_TYPES, cast, connection, identifier, parser
+from churn.data.duckdb_helpers import SQL_TYPES, cast, expression_database, identifier
 
 import duckdb
 import numpy as np
@@ -114,7 +114,7 @@ def tree_of(text: str) -> Mapping[str, Any]:
     (True, False)
     """
     if _fault_of_text(text) is None:
-        with connection() as database:
+        with expression_database().cursor() as database:
             tree = _placeless(_tree(database, text))
         expressions = [] if tree["error"] else tree["statements"][0]["node"]["select_list"]
         if len(expressions) == 1:
@@ -132,7 +132,7 @@ def renamed_in(text: str, names: Mapping[str, str]) -> str:
     """
     if not names:
         return text
-    with parser().cursor() as database:
+    with expression_database().cursor() as database:
         tree = _tree(database, text)
         columns = [node for node in _nodes(tree) if node["type"] == "COLUMN_REF"]
         if not any(node["column_names"][0] in names for node in columns):
@@ -167,7 +167,7 @@ def rows_where(customers: "pd.DataFrame", condition: Condition, contract: Contra
     # pandas' missing values become NULL here: DuckDB would take NaN for the greatest number.
     table = pa.table({name: pa.Array.from_pandas(customers[name]) for name in condition.columns})
     typed = [f"{cast(name, contract.columns[name].type)} AS {identifier(name)}" for name in condition.columns]
-    with connection() as database:
+    with expression_database().cursor() as database:
         database.register("customers", table)
         query = f"SELECT coalesce({condition.sql}, false) AS holds FROM (SELECT {', '.join(typed)} FROM customers)"
         try:
@@ -191,7 +191,7 @@ def _checked(where: str, text: str, types: tuple[tuple[str, str], ...], reads: t
     if (fault := _fault_of_text(text)) is not None:
         raise refuse(fault)
     declared = dict(types)
-    with parser().cursor() as database:
+    with expression_database().cursor() as database:
         try:
             tree = _tree(database, text)
             plain, as_json = _tree(database, "1"), json.dumps(tree)

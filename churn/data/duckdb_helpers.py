@@ -61,9 +61,10 @@ def _limits() -> dict[str, str]:
 
 
 @cache
-def parser() -> duckdb.DuckDBPyConnection:
-    """Return the database that parses expressions, without a file or a row. Opening one takes 15 ms."""
+def expression_database() -> duckdb.DuckDBPyConnection:
+    """Return the database that parses and computes expressions, without a file or a table. Opening one takes 15 ms."""
     settings: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
         "enable_external_access": False,
         "python_enable_replacements": False,
         "lock_configuration": True,

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 from churn.config.contract import Contract
 from churn.config.params import Prepare
 from churn.core.errors import StageError, number_of
-from churn.core.files import refuse_twice, replacing
+from churn.core.files import batches_in, refuse_twice, replacing
 from churn.core.paths import PARAMS
 from churn.core.terminal import progress
 from churn.data.featuring import add_features, to_arrow
 from churn.data.periods import Periods, drop_by_time, periods_of, refuse_half, with_periods
 from churn.data.split import drop_declared, in_holdout, key_lines
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,6 +68,14 @@ def refuse_lost(counts: Mapping[str, Any]) -> None:
         )
 
 
+def _write(table: pa.Table, holdout: npt.NDArray[np.bool_], writers: Sequence[pq.ParquetWriter]) -> dict[str, int]:
+    """Write the rows of training by the first writer, the holdout's by the other; return how many each wrote."""
+    parts = {"train": table.filter(pa.array(~holdout)), "test": table.filter(pa.array(holdout))}
+    for writer, part in zip(writers, parts.values(), strict=True):
+        writer.write_table(part)
+    return {name: part.num_rows for name, part in parts.items()}
+
+
 def split_rows(
     raw: Path, params: Prepare, contract: Contract, tables: tuple[Path, Path], periods: Periods | None
 ) -> dict[str, Any]:
@@ -75,14 +86,14 @@ def split_rows(
         refuse_twice(source.schema_arrow.names, raw)
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
-        paths = dict(zip(("train", "test"), tables, strict=True))
-        writers: dict[str, pq.ParquetWriter] = {}
         bar = stack.enter_context(progress("prepare", fetched))
-        batches = source.iter_batches(max(1, min(BATCH_ROWS, BATCH_CELLS // len(source.schema_arrow.names))))
+        batches = batches_in(source, max(1, min(BATCH_ROWS, BATCH_CELLS // len(source.schema_arrow.names))))
+        writers: list[pq.ParquetWriter] = []
+        writing: Future[dict[str, int]] | None = None
         while True:
             with _reading(raw):
                 if (batch := next(batches, None)) is None:
-                    if writers:
+                    if writing:
                         break
                     batch = pa.RecordBatch.from_pylist([], schema=source.schema_arrow)  # of an empty partition
             customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
@@ -98,14 +109,15 @@ def split_rows(
             table = with_periods(table, periods)
             holdout = in_holdout(table[contract.customer].to_pandas(), params.salt, params.holdout_share)
             digest.update(key_lines(customers.loc[holdout, contract.key]))
-            for name, mask in (("train", ~holdout), ("test", holdout)):
-                if name not in writers:
-                    writer = pq.ParquetWriter(paths[name], table.schema, compression="zstd")
-                    writers[name] = stack.enter_context(writer)
-                part = table.filter(pa.array(mask))
-                writers[name].write_table(part)
-                kept[name] += part.num_rows
+            if writing:
+                kept.update(writing.result())
+            else:
+                for path in tables:
+                    writers.append(stack.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd")))
+                beside = stack.enter_context(ThreadPoolExecutor(1))  # ends before the writers do
+            writing = beside.submit(_write, table, holdout, writers)  # while the keys of the next batch are hashed
             bar.update(batch.num_rows)
+        kept.update(writing.result())
         counts = {"fetched": fetched, "train": kept["train"], "test": kept["test"], "dropped": dict(dropped)}
         counts["holdout_sha256"] = [digest.hexdigest()]  # a list: DVC's tables of metrics leave it out
     return counts

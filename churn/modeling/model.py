@@ -15,7 +15,7 @@ from typing import Any
 
 from churn.config.contract import Contract
 from churn.core.errors import StageError
-from churn.core.files import refuse_twice, replacing, sha256_of
+from churn.core.files import batches_in, refuse_twice, replacing, sha256_of
 from churn.modeling.boosting import Batches, BoostedTrees
 from churn.modeling.encoding import Columns, encoded
 
@@ -134,7 +134,7 @@ def read_batches(path: Path, contract: Contract, columns: Columns, rows: int) ->
 
     def batches() -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
         with _opened(path, contract.features_of("category")) as given:
-            for batch in given.iter_batches(rows, columns=[*columns, contract.label]):
+            for batch in batches_in(given, rows, [*columns, contract.label]):
                 table = pa.Table.from_batches([batch])
                 yield encoded(table, columns), table[contract.label].to_numpy().astype(np.float32)
 

@@ -7,29 +7,28 @@ a new one enters by its reason in contract.yaml. Aggregates alone: no key, no ro
 """
 
 import argparse
-from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from churn.config.contract import Contract, load_contract
+from churn.config.memory import limit_duckdb
 from churn.config.params import LOCAL, Compute, Share, StrictModel, load_params, read_settings
 from churn.core.errors import StageError
 from churn.core.files import write_json
 from churn.core.paths import PROFILE, TEST, TRAIN
 from churn.data.duckdb_helpers import SQL_TYPES, identifier, in_chunks, literal
-from churn.data.reducing import Database, PartitionedViews, defined, grouped, rows_of, totals, types_of, views
+from churn.data.reducing import Database, defined, grouped, rows_of, totals, types_of, views
+from churn.quality.deciles import deciles_of
 from churn.quality.leakage import out_of_fold_area, ranked_area
 from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
 
 from pydantic import Field, model_validator
 
-DECILES = [number / 10 for number in range(1, 10)]
 LARGEST = 1e150  # of the numbers that are described: the square of a larger one is no number
-QUANTILES = [number / 1_000 for number in range(1, 1_000)]  # of a partition: every hundredth is a decile
 TOGETHER = 32  # features in a query: the memory of its grouping sets grows with the square of their number
 LABEL = "__label"  # a name that no column of a contract has
 MISSING, UNLISTED = -1, -2  # the numbers of the bins beside those that have a name
@@ -139,17 +138,13 @@ def _features(
 ) -> dict[str, FeatureProfile]:
     """Return some features of the `rows` customers in `customers`, by name."""
     numbers = [name for name in names if contract.columns[name].type in ("integer", "number")]
-    known = {name: like.features[name].edges for name in numbers if name in like.features} if like else {}
-    points = QUANTILES if isinstance(database, PartitionedViews) else DECILES
-    described = rows_of(
-        database, f"SELECT {', '.join([*_descriptions(numbers, known, contract, points), 'NULL'])} FROM customers"
-    )
-    parts = {name: [row[4 * place : 4 * place + 4] for row in described] for place, name in enumerate(numbers)}
-    moments = {name: pooled_moments([row[:3] for row in rows]) for name, rows in parts.items()}
-    deciles = {name: pooled_deciles([(row[0], row[3]) for row in rows]) for name, rows in parts.items()}
-    edges = {name: known.get(name, sorted({float(f"{one:.4g}") for one in deciles[name]})) for name in numbers}
+    values = {name: _number(name, contract) for name in numbers}
+    moments = _moments(database, values)
+    edges = {name: like.features[name].edges for name in numbers if name in like.features} if like else {}
+    deciles = deciles_of(database, {name: value for name, value in values.items() if name not in edges})
+    edges |= {name: tuple(sorted({float(f"{one:.4g}") for one in some})) for name, some in deciles.items()}
     counted = _counted(database, {name: _bin_code(name, edges.get(name), contract) for name in names})
-    spikes = spikes_of(database, {name: _number(name, contract) for name in numbers}, rows)
+    spikes = spikes_of(database, values, rows)
     return {
         name: _feature(
             _bin_names(name, edges.get(name), contract), counted[name], edges.get(name, ()), moments.get(name)
@@ -164,16 +159,11 @@ def _number(name: str, contract: Contract) -> str:
     return f"if(abs({sql}) < {LARGEST}, {sql}, NULL)" if contract.columns[name].type == "number" else sql
 
 
-def _descriptions(
-    numbers: Sequence[str], known: Collection[str], contract: Contract, points: Sequence[float]
-) -> Iterator[str]:
-    """Yield the SQL of the count, the mean, the deviation and, where bins are not `known`, the `points` of numbers."""
-    for name in numbers:
-        value = _number(name, contract)
-        yield f"count({value})"
-        yield f"avg({value})"
-        yield f"stddev_pop({value})"
-        yield "NULL" if name in known else f"quantile_disc({value}, {points})"
+def _moments(database: Database, values: Mapping[str, str]) -> dict[str, tuple[float | None, float | None]]:
+    """Return the mean and the deviation of each number."""
+    described = [f"count({value}), avg({value}), stddev_pop({value})" for value in values.values()]
+    rows = rows_of(database, f"SELECT {', '.join([*described, 'NULL'])} FROM customers")
+    return {name: pooled_moments([row[3 * at : 3 * at + 3] for row in rows]) for at, name in enumerate(values)}
 
 
 def pooled_moments(parts: Sequence[tuple[int, float | None, float | None]]) -> tuple[float | None, float | None]:
@@ -190,26 +180,6 @@ def pooled_moments(parts: Sequence[tuple[int, float | None, float | None]]) -> t
     rows = sum(count for count, _, _ in there)
     mean = sum(count * one for count, one, _ in there) / rows
     return mean, sqrt(sum(count * (std**2 + (one - mean) ** 2) for count, one, std in there) / rows)
-
-
-def pooled_deciles(parts: Sequence[tuple[int, Sequence[float] | None]]) -> list[float]:
-    """Return the deciles of all partitions, of the count and the quantiles of each.
-
-    Those of one partition are exact. Of several, each value stands for its share of its partition's rows, so a decile
-    is off by at most 0.1 % of the rows.
-
-    Examples
-    --------
-    >>> pooled_deciles([(999, range(1, 1000)), (999, range(1001, 2000))])[:2]
-    [200, 400]
-    """
-    there = [(count, values) for count, values in parts if values is not None]
-    if len(there) < 2:
-        tenth = (len(there[0][1]) + 1) // 10 if there else 1
-        return [*there[0][1][tenth - 1 :: tenth]] if there else []
-    weighted = sorted((value, count / len(values)) for count, values in there for value in values)
-    upto = [*accumulate(weight for _, weight in weighted)]
-    return [weighted[bisect_left(upto, upto[-1] * tenth / 10)][0] for tenth in range(1, 10)]
 
 
 def _bin_code(name: str, edges: Sequence[float] | None, contract: Contract) -> str:
@@ -304,8 +274,9 @@ def known_spikes(profile: Profile, before: Profile, contract: Contract) -> Profi
 
 def main(_: argparse.Namespace) -> None:
     """Write the profile of the prepared tables; the first of a table has all spikes, later ones those with a reason."""
-    contract = load_contract()
-    profile = customers_profile(contract, compute=load_params().compute)
+    params, contract = load_params(), load_contract()
+    limit_duckdb(params)
+    profile = customers_profile(contract, compute=params.compute)
     with suppress(StageError):  # a file that cannot be read is replaced
         if not is_foreign(before := load_profile(), contract):
             profile = known_spikes(profile, before, contract)

@@ -2,8 +2,8 @@
 
 import json
 import re
-import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from churn.lock import ORDER
 from ci.judge import OWN_CODE
 from report.state import logged_runs, outcome_of, stage_runs
-from tests.conftest import Clone
+from tests.conftest import Clone, copy_without_registry
 
 import pandas as pd
 
@@ -68,30 +68,38 @@ def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> 
 
     `removed` is what main lacks: in which file, which text, and what stands in its place.
     """
-    shutil.copytree(finished.folder, folder / "repository", symlinks=True, ignore=shutil.ignore_patterns("ml*"))
-    clone = Clone(folder / "repository")
+    clone = copy_without_registry(finished, folder / "repository")
     clone.environment["UNMEASURED"] = "true"
     for edit in removed:
         clone.replace(*edit)
-    clone.commit("Record what the pipeline made")
+    if removed:
+        clone.commit("Change main")
     (clone.folder / ".cache/stages.jsonl").unlink(missing_ok=True)  # CI's log begins with CI's run
     clone.ok("git", "switch", "--quiet", "--create", "change")
     return clone
 
 
-def judged(clone: Clone, by_main: bool = True) -> Judged:
-    """Commit what was changed, run what CI runs, and return what it says, by main's judge or by the branch's own."""
+def repro(clone: Clone, stage: str = "gate") -> subprocess.CompletedProcess[str]:
+    """Commit what was changed, and run the pipeline up to a stage, as CI does."""
     clone.commit()
     clone.run("python", "-m", "churn", "lock", "drop")
-    printed = clone.run("dvc", "repro", "gate").stdout
+    return clone.run("dvc", "repro", stage)
+
+
+def judged(clone: Clone, by_main: bool = True) -> Judged:
+    """Run what CI runs, and return what it says, by main's judge or by the branch's own."""
+    printed = repro(clone).stdout
     return stopped(clone, printed) or reported(clone, printed, by_main)
 
 
-def stopped(clone: Clone, printed: str) -> Judged | None:
-    """Return what a stage before the gate refused, if one did: the report would repeat that, and judge nothing."""
+def stopped(clone: Clone, printed: str, stages: Sequence[str] = ORDER[:-1]) -> Judged | None:
+    """Return what one of `stages` refused, if one did.
+
+    Of a stage before the gate the report would repeat that, and judge nothing.
+    """
     with chdir(clone.folder):
         logged = logged_runs()
-        failed = next((stage for stage in ORDER[:-1] if logged.get(stage, {}).get("fault")), None)
+        failed = next((stage for stage in stages if logged.get(stage, {}).get("fault")), None)
         if failed is None:
             return None
         outcome = outcome_of(stage_runs(set(ORDER[ORDER.index(failed) :]), logged))
@@ -103,15 +111,21 @@ def stages_run(printed: str) -> tuple[str, ...]:
     return tuple(line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage"))
 
 
-def reported(clone: Clone, printed: str, by_main: bool = True, approved: str = "") -> Judged:
-    """Let the clone be judged, in which the pipeline has `printed` what it did; `approved` are ids of faults."""
-    if not (clone.folder / JUDGE).exists():
+def judge_of(clone: Clone) -> Path:
+    """Return a checkout of main beside the branch: its code judges."""
+    folder = clone.folder / JUDGE
+    if not folder.exists():
         clone.ok("git", "worktree", "add", "--quiet", "--force", "--detach", JUDGE, "main")
-    path = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(clone.folder / JUDGE)} if by_main else {}
-    given = {"APPROVED": approved, "APPROVED_BY": "olga"}
-    done = clone.run("python", "-m", "report", "--base", "main", **path, **given)
+    return folder
+
+
+def reported(clone: Clone, printed: str, by_main: bool = True, approved: str = "", base: str = "main") -> Judged:
+    """Let the clone be judged, in which the pipeline has `printed` what it did; `approved` are ids of faults."""
+    path = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(judge_of(clone))} if by_main else {}
+    given = {"APPROVED": approved, "APPROVED_BY": "olga", "BASE_NAME": "main"}
+    done = clone.run("python", "-m", "report", "--base", base, **path, **given)
     if by_main and done.returncode == OWN_CODE:  # as ci/judge.py does
-        return reported(clone, printed, by_main=False, approved=approved)
+        return reported(clone, printed, by_main=False, approved=approved, base=base)
     outcome = clone.folder / "build/report/outcome.json"
     assert outcome.exists(), f"no outcome was written:\n{printed}\n{done.stdout}"
     said = json.loads(outcome.read_text(encoding="utf-8"))
@@ -122,7 +136,10 @@ def reported(clone: Clone, printed: str, by_main: bool = True, approved: str = "
 def refuse(case: Defect, clone: Clone, tell: Callable[[str, str, Judged], None]) -> None:
     """Make the change, and assert who refuses it, and in which words."""
     case.change(clone)
-    found = judged(clone)
+    printed = repro(clone).stdout
+    found = stopped(clone, printed, ORDER)
+    if not found or (found.stage == "gate" and not re.search(case.says, found.says)):
+        found = reported(clone, printed)  # which judges as well, by main's code
     tell("defects", f"{case.family}: {case.name}", found)
     assert found.verdict == "blocked"
     assert found.stage in case.refused_by.split("|"), found.says

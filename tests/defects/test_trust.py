@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.defects.cases_data import some_of_the_holdout_in_training
 from tests.defects.cases_model import TRUST_CASES, weak
 from tests.defects.harness import judged, refuse, reported
+from tests.defects.protections import without_protection
 
 import pytest
 from ruamel.yaml import YAML
@@ -15,7 +16,7 @@ from ruamel.yaml import YAML
 MODEL, HASH = "models/churn.skops", "models/churn.sha256"
 
 
-@pytest.mark.parametrize("case", TRUST_CASES, ids=lambda case: f"{case.family}: {case.name}")
+@pytest.mark.parametrize("case", without_protection(TRUST_CASES), ids=lambda case: f"{case.family}: {case.name}")
 def test_a_breach_of_trust_is_refused(case, branch, told):
     refuse(case, branch, told)
 

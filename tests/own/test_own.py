@@ -18,7 +18,7 @@ from churn.gate.rules import evaluate_rules, loose_bounds
 from churn.modeling.model import load_model
 from churn.quality.profile import customers_profile, load_profile
 from churn.quality.profile_checks import profile_findings
-from churn.scoring import incoming_contract, score
+from churn.scoring_rows import incoming_contract, score
 from tests.conftest import clone_of_tree, made_once
 from tests.frozen import REPLACED, RESULTS, ROOT, copy_of, live_files
 

@@ -23,6 +23,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 TODAY = 1_790_000_000
 
 

@@ -13,6 +13,8 @@ from tests.baseline import rebuilt
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 
 @pytest.fixture
 def trained(clone, monkeypatch):

@@ -157,7 +157,7 @@ def local_team(tmp_path, cluster, environment):
 
 
 def test_the_months_of_customers_are_trained_on_by_workers_and_reported_and_scored(local_team):
-    """From fetch to a registered version, then a branch whose report compares it with main in this process."""
+    """From fetch to a registered version, then a branch whose report compares it with main, and one on one machine."""
     local_team.ok("dvc", "repro", "prepare")
     local_team.ok("python", "-m", "churn", "profile")
     local_team.commit("Describe our customers")
@@ -179,6 +179,16 @@ def test_the_months_of_customers_are_trained_on_by_workers_and_reported_and_scor
     )
     assert re.search(r"score: ([\d,]+) read = \1 scored by version 1 of churn \+ 0 rejected", scored)
     assert (local_team.folder / "scores.parquet/_manifest.json").exists()
+    # The branch goes back to one machine: a forgotten --force is one sentence, and main's tables are still comparable.
+    params = local_team.folder / "params.yaml"
+    params.write_text(params.read_text().partition("\ncompute:")[0].replace("tors: 50", "tors: 55") + "\n")
+    forgotten = local_team.run("dvc", "repro", "gate")
+    assert forgotten.returncode != 0
+    assert "`dvc repro --force --downstream fetch`" in forgotten.stdout
+    local_team.ok("dvc", "repro", "--force", "--downstream", "fetch")
+    assert (local_team.folder / "data/raw/customers.parquet").is_file()
+    local_team.commit("Run on one machine")
+    assert "Passes the gate" in local_team.ok("python", "-m", "report", "--base", "main")
 
 
 def test_one_worker_trains_the_model_of_this_machine_and_two_one_within_three_thousandths(

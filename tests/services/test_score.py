@@ -6,7 +6,7 @@ import sys
 import churn.data.sources.adbc
 from churn.config.params import load_params
 from churn.core.errors import StageError
-from churn.scoring import score
+from churn.scoring_rows import score
 from tests.servers import cutting_proxy
 from tests.unit.test_score_rows import Constant
 

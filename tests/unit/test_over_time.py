@@ -20,7 +20,7 @@ from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.slices import Slice
 from churn.gate.rules import evaluate_rules
 from churn.quality.row_checks import table_findings
-from churn.scoring import incoming_contract, read_incoming, scored_contract
+from churn.scoring_rows import incoming_contract, read_incoming, scored_contract
 from stages.register import metrics_of
 from stages.validate import key_findings
 from tests.conftest import ROOT, evaluate_at

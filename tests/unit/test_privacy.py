@@ -34,7 +34,7 @@ from churn.quality.drift import feature_drift, row_changes
 from churn.quality.profile import customers_profile, load_profile
 from churn.quality.row_checks import table_findings
 from churn.registry.client import fault_of_registry
-from churn.scoring import score
+from churn.scoring_rows import score
 from stages.validate import validate
 from tests.conftest import make_customers
 from tests.frozen import copy_of

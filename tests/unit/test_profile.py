@@ -4,6 +4,7 @@ import re
 from churn.config.contract import load_contract
 from churn.core.errors import StageError
 from churn.data.featuring import to_arrow
+from churn.quality.deciles import deciles_of
 from churn.quality.profile import load_profile, profile_of, single_feature_roc_auc
 from churn.quality.profile_checks import profile_findings, standard_error
 from tests.conftest import make_customers
@@ -215,3 +216,23 @@ def test_a_table_of_hundreds_of_columns_is_described_in_little_memory(contract, 
         database.register("test", frame.iloc[1::2])
         described = profile_of(database, load_contract(tmp_path / "contract.yaml"), None)
     assert described.features.keys() == {*names}
+
+
+@pytest.mark.parametrize("values", [[3.0], [2.0, 2.0, 7.0, 1.0], list(np.random.default_rng(1).normal(size=1_003)), []])
+def test_deciles_are_those_of_the_sorted_values_and_a_missing_one_is_none_of_them(values):
+    with duckdb.connect() as database:
+        database.register("customers", pd.DataFrame({"x": pd.Series([*values, None], dtype="float64")}))
+        found = deciles_of(database, {"x": "if(isnan(x), NULL, x)"})["x"]
+    if values:
+        expected = np.quantile(values, np.arange(1, 10) / 10, method="inverted_cdf")
+    assert found == (expected.tolist() if values else [])
+
+
+def test_deciles_take_no_memory_for_each_row():
+    """The rows are more than what DuckDB may keep, which goes on on disk."""
+    values = {f"x{number}": f"hash(row, {number}) % 1000003" for number in range(4)}
+    with duckdb.connect(config={"memory_limit": "36MB", "threads": "1"}) as database:
+        database.execute("CREATE VIEW customers AS FROM range(600000) AS numbers(row)")
+        found = deciles_of(database, values)
+    for deciles in found.values():
+        assert deciles == pytest.approx(np.arange(1, 10) * 100_000, rel=0.02)

@@ -6,7 +6,8 @@ from datetime import date
 from churn.core.errors import StageError
 from churn.data.sources.query import Query
 from churn.data.unlabeled import without_label
-from churn.scoring import asked_query, score
+from churn.scoring import asked_query
+from churn.scoring_rows import score
 from tests.conftest import ROOT
 from tests.frozen import SAMPLE, copy_of
 from tests.unit.test_score_rows import Constant

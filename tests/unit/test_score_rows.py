@@ -1,6 +1,6 @@
-import churn.scoring
+import churn.scoring_rows
 from churn.core.errors import StageError
-from churn.scoring import incoming_contract, score, scored_contract
+from churn.scoring_rows import incoming_contract, score, scored_contract
 from tests.frozen import SAMPLE
 
 import numpy as np
@@ -33,7 +33,7 @@ def incoming(customers, tmp_path):
 
 def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
     score(str(incoming), str(tmp_path / "whole.parquet"), Constant(), contract, 3)
-    monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 297)
+    monkeypatch.setattr(churn.scoring_rows, "BATCH_ROWS", 297)
     score(str(incoming), str(tmp_path / "parts.parquet"), Constant(), contract, 3)
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(whole, parts)
@@ -41,8 +41,28 @@ def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
     assert set(whole["model_version"]) == {3}
 
 
+def test_the_order_of_the_rows_makes_no_difference(customers, contract, tmp_path):
+    rows = pd.concat([customers, customers.head(5).assign(tenure_months=-1)]).drop(columns=["num_products", "churn"])
+    for name, given in (("one", rows), ("other", rows[::-1])):
+        given.to_parquet(tmp_path / f"{name} customers.parquet", index=False)
+        score(str(tmp_path / f"{name} customers.parquet"), str(tmp_path / f"{name}.csv"), Constant(), contract, 1)
+    for kind in (".csv", ".rejected.csv"):
+        assert (tmp_path / f"one{kind}").read_bytes() == (tmp_path / f"other{kind}").read_bytes()
+    assert len(pd.read_csv(tmp_path / "one.rejected.csv")) == 10
+
+
+def test_memory_that_ends_within_a_stream_is_one_sentence(incoming, contract, tmp_path, monkeypatch):
+    def ending(*_):
+        raise OSError("Out of Memory Error: 7590-VHVEG")
+
+    monkeypatch.setattr(churn.scoring_rows, "score_batches", ending)
+    with pytest.raises(StageError, match=r"customers\.parquet cannot be scored: the memory does not suffice\.$"):
+        score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]
+
+
 def test_a_rule_on_a_computed_column_rejects_too(incoming, contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(churn.scoring, "BATCH_ROWS", 297)
+    monkeypatch.setattr(churn.scoring_rows, "BATCH_ROWS", 297)
     ranges = dict(contract.rules.ranges) | {"num_products": type(contract.rules.ranges["num_products"])(min=0, max=5)}
     strict = contract.model_copy(update={"rules": contract.rules.model_copy(update={"ranges": ranges})})
     read, rows, rules = score(str(incoming), str(tmp_path / "scores.csv"), Constant(), strict, 1)
@@ -60,8 +80,8 @@ def test_a_score_that_is_none_writes_nothing(incoming, contract, tmp_path):
 
 
 def test_a_customer_that_gets_lost_writes_nothing(incoming, contract, tmp_path, monkeypatch):
-    honest = churn.scoring.score_batches
-    monkeypatch.setattr(churn.scoring, "score_batches", lambda *some: (table.slice(1) for table in honest(*some)))
+    honest = churn.scoring_rows.score_batches
+    monkeypatch.setattr(churn.scoring_rows, "score_batches", lambda *some: (table.slice(1) for table in honest(*some)))
     with pytest.raises(StageError, match="2,000 read are not 1,999 scored \\+ 0 rejected: nothing is written"):
         score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]

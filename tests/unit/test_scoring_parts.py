@@ -8,8 +8,8 @@ from churn.data.featuring import to_arrow
 from churn.data.sinks import batches_of
 from churn.modeling.model import model_frame
 from churn.modeling.training import build_model
-from churn.scoring import incoming_contract, score
 from churn.scoring_parts import score_on_workers
+from churn.scoring_rows import incoming_contract, score
 from tests.conftest import make_customers
 from tests.one_process import run_here
 
@@ -39,7 +39,7 @@ def on_workers(path, model, params, contract, storage=None):
     compute = Compute(engine="dask", partition_rows=1_000, storage=storage)
     params = params.model_copy(update={"compute": compute})
     batches = batches_of(str(path), 1.0, contract.label)
-    return score_on_workers(batches, path.with_name("parts.parquet"), model, params, contract, number=7, score=score)
+    return score_on_workers(batches, path.with_name("parts.parquet"), model, params, contract, number=7)
 
 
 def read(table):

@@ -87,8 +87,11 @@ def test_a_lock_that_dvc_did_not_write_is_one_sentence(lock):
     [
         (StageError("no customers."), "train: no customers."),
         (FileNotFoundError(2, "No such file", "data/x"), "train: data/x does not exist; `dvc repro` makes what a"),
+        (IsADirectoryError(21, "Is a directory", "data/x"), "train: data/x is a folder, where a file is read; after a"),
         (OSError(28, "No space left on device", "data/x"), "train: No space left on device: data/x."),
         (KeyboardInterrupt(), "train: interrupted."),
+        (MemoryError("7590-VHVEG"), "train: the memory does not suffice in tests/unit/test_stage.py"),
+        (OSError("Out of Memory Error: 7590-VHVEG"), "train: the memory does not suffice in tests/unit/test_stage.py"),
     ],
 )
 def test_a_fault_of_the_user_is_one_sentence_after_the_stages_name(monkeypatch, tmp_path, fault, said):
