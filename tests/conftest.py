@@ -29,6 +29,9 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+# The options of pytest in a clone. In a fork libraries are loaded already whose plugins it would have rewritten.
+IN_A_FORK = ("-o", "addopts=", "-q", "-W", "ignore:Module already imported")
+
 # At its very end a process prints pages of "nanobind: leaked" where objects of DuckDB's are left.
 atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
 
