@@ -7,8 +7,6 @@ from tests.conftest import ROOT, Clone, clone_of_tree
 
 import pytest
 
-SPLITS = 12  # for the bounds: fewer than a person takes
-
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
@@ -24,7 +22,7 @@ def walked(tmp_path_factory):
     clone, printed = Clone(folder / "churn"), {}
     for line in lines[2:]:
         if not line.startswith(("make", "source")):  # the environment is the tests' own
-            printed[line] = clone.ok(*shlex.split(line), *([f"--splits={SPLITS}"] if " init " in line else []))
+            printed[line] = clone.ok(*shlex.split(line))
     return clone, printed
 
 
