@@ -10,6 +10,7 @@ Usage: python -m benchmarks.scale [ROWS ...] [--until STAGE] [--columns COLUMNS]
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -123,14 +124,20 @@ def short(module: str) -> str:
     return module.removeprefix("stages.").removeprefix("churn ").split()[0]
 
 
-def measured(folder: Path, modules: Iterable[str], until: str, rows: int, name: str) -> dict[str, Any]:
-    """Run stages or commands until the named one, print a line for each, and return what each cost.
+def measured(
+    folder: Path, modules: Iterable[str], until: str, rows: int, name: str
+) -> tuple[dict[str, Any], str | int | None]:
+    """Run stages or commands until the named one, print a line for each, and return what each cost, and a failure.
 
     Beside them stands `other`: how many processors other processes used meanwhile, without which wall time says little.
     """
-    costs, began, busy = {}, time.perf_counter(), processor_seconds()
+    costs, began, busy, failure = {}, time.perf_counter(), processor_seconds(), None
     for module in modules:
-        costs[short(module)] = cost = module_cost(module, folder)
+        try:
+            costs[short(module)] = cost = module_cost(module, folder)
+        except SystemExit as end:  # those before it may have taken an hour
+            failure = end.code
+            break
         wall, cpu, peak = cost
         ends = "" if name == SHARED else f"  {name}"
         print(f"{rows:>11,}  {short(module):9} {wall:7.1f} s, CPU {cpu:7.1f} s {peak:7,.0f} MiB{ends}", flush=True)
@@ -138,7 +145,7 @@ def measured(folder: Path, modules: Iterable[str], until: str, rows: int, name: 
             break
     other = processor_seconds() - busy - sum(cost.cpu for cost in costs.values())
     found: dict[str, Any] = {stage: cost.as_json() for stage, cost in costs.items()}
-    return found | {"other": round(max(other / (time.perf_counter() - began), 0), 1)}
+    return found | {"other": round(max(other / (time.perf_counter() - began), 0), 1)}, failure
 
 
 def keep(rows: int, name: str, found: dict[str, Any]) -> None:
@@ -159,9 +166,11 @@ def main(asked: argparse.Namespace) -> None:
                 if name != SHARED:
                     params.write_text(with_settings(given, *name.split(":")), encoding="utf-8")
                     (folder / "mlflow.db").unlink(missing_ok=True)  # so that each makes its registry and version 1
-                found = measured(folder, DATA if name == SHARED else (*MODEL, *SCORE), asked.until, rows, name)
+                found, failure = measured(folder, DATA if name == SHARED else (*MODEL, *SCORE), asked.until, rows, name)
                 if asked.record:
                     keep(rows, name, found)
+                if failure:
+                    sys.exit(failure)
                 if name == SHARED and asked.until in found:
                     break
 

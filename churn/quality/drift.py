@@ -17,6 +17,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,7 @@ EMPTY_BIN_SHARE = 0.0001  # as Evidently has it: with 0, one customer of a new k
 MODERATE, LARGE = 0.1, 0.25  # the usual bounds of a PSI (Siddiqi 2006, Credit Risk Scorecards)
 BATCH = 1_000_000  # values
 TOGETHER = 32  # features of a wide table that are read at once
+KEYS = 4_000_000  # of either table, that are compared at once
 TURNOVER = 0.2  # of the customers, come or gone
 STABLE, DRIFTED = 0, 3  # exit statuses; argparse's own is 2
 
@@ -139,18 +141,24 @@ def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
             _typed(name, contract) for name in contract.columns if all(name in given for given in columns.values())
         ]
         rows = f"SELECT {_typed(contract.key, contract)} AS key, hash({', '.join(shared)}) AS content"
-        counts = database.execute(
-            f"""
-            SELECT sum(greatest(after - before, 0)), sum(greatest(before - after, 0)),
-                sum(if(differs, least(before, after), 0)), sum(if(differs, 0, least(before, after)))
-            FROM (
-                SELECT count(*) FILTER (NOT later) AS before, count(*) FILTER (later) AS after,
-                    bit_xor(content) <> 0 AS differs -- equal rows cancel out
-                FROM ({rows}, false AS later FROM before UNION ALL {rows}, true AS later FROM after)
-                GROUP BY key
-            )
-            """
-        ).fetchall()[0]
+        database.execute(
+            f"CREATE TEMP TABLE keyed AS {rows}, false AS later FROM before UNION ALL {rows}, true AS later FROM after"
+        )
+        (size,) = database.execute("SELECT count(*) FROM keyed").fetchall()[0]
+        shares, counts = ceil(size / KEYS), np.zeros(4, dtype=np.int64)
+        for number in range(shares):  # a hash table of all keys would not go on on disk
+            changed = database.execute(
+                f"""
+                SELECT sum(greatest(after - before, 0)), sum(greatest(before - after, 0)),
+                    sum(if(differs, least(before, after), 0)), sum(if(differs, 0, least(before, after)))
+                FROM (
+                    SELECT count(*) FILTER (NOT later) AS before, count(*) FILTER (later) AS after,
+                        bit_xor(content) <> 0 AS differs -- equal rows cancel out
+                    FROM keyed WHERE hash(key) % {shares} = {number} GROUP BY key
+                )
+                """
+            ).fetchall()[0]
+            counts += [one or 0 for one in changed]  # None where the share has no key
     return RowChanges(*map(int, counts))
 
 

@@ -9,11 +9,13 @@ import sys
 
 from churn.core.dvc_files import stages_in
 from churn.core.errors import StageError, number_of
-from churn.core.files import read_json, replacing, write_json
+from churn.core.files import batches_in, read_json, replacing, write_json
 from churn.core.paths import LOG
 from churn.core.runner import run
 from tests.conftest import ROOT
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -80,6 +82,13 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
 def test_a_lock_that_dvc_did_not_write_is_one_sentence(lock):
     with pytest.raises(StageError, match=r"^dvc\.lock (is no valid YAML: |holds no stages as DVC has them)"):
         stages_in(lock, "dvc.lock")
+
+
+def test_the_rows_of_many_row_groups_come_in_their_order(tmp_path):
+    pq.write_table(pa.table({"row": range(1_000)}), tmp_path / "rows.parquet", row_group_size=30)
+    batches = [*batches_in(pq.ParquetFile(tmp_path / "rows.parquet"), rows=70)]
+    assert pa.Table.from_batches(batches)["row"].to_pylist() == [*range(1_000)]
+    assert max(batch.num_rows for batch in batches) == 70
 
 
 @pytest.mark.parametrize(
