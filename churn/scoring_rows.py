@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from math import ceil
 from typing import Any
 
 from churn.config.contract import Contract
@@ -10,7 +9,16 @@ from churn.core.errors import StageError, nearest, without_password
 from churn.core.paths import CONTRACT
 from churn.core.terminal import progress, working
 from churn.data.conditions import relation_condition
-from churn.data.duckdb_helpers import SQL_TYPES, cast, cast_error, columns_of, connection, identifier, violations_sql
+from churn.data.duckdb_helpers import (
+    SQL_TYPES,
+    cast,
+    cast_error,
+    columns_of,
+    connection,
+    hash_shares,
+    identifier,
+    violations_sql,
+)
 from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
 from churn.data.sinks import load_table, sink
@@ -24,7 +32,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 BATCH_ROWS = 262_144
-TOGETHER = 4_000_000  # keys that are compared at once
 COLUMNS_SHOWN, NAME_LENGTH = 5, 60  # in a message
 TIMEOUT = 30.0  # minutes
 
@@ -69,9 +76,8 @@ def find_twins(database: duckdb.DuckDBPyConnection, key: str) -> None:
     """Make the table `twins` of the keys that several rows of `given` have; `key` is the SQL of a row's key."""
     database.execute(f"CREATE TABLE twins AS SELECT {key} AS key FROM given LIMIT 0")
     (rows,) = database.execute("SELECT count(*) FROM given").fetchall()[0]
-    shares = ceil(rows / TOGETHER)
-    for number in range(shares):  # a hash table of all keys would not go on on disk
-        some = f"SELECT {key} AS key FROM given WHERE hash({key}) % {shares} = {number} AND {key} IS NOT NULL"
+    for share in hash_shares(key, rows):
+        some = f"SELECT {key} AS key FROM given WHERE {share} AND {key} IS NOT NULL"
         database.execute(f"INSERT INTO twins SELECT key FROM ({some}) GROUP BY key HAVING count(*) > 1")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from churn.core.partitions import files_of
 import duckdb
 
 Item = TypeVar("Item")
+TOGETHER = 4_000_000  # rows in a share of hashes
 SQL_TYPES = {  # of the contract's types
     "string": "VARCHAR",
     "category": "VARCHAR",
@@ -99,6 +101,21 @@ def in_chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Yield the items, at most `size` at a time, so that a query's memory does not grow with a table's columns."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def hash_shares(value: str, rows: int) -> Iterator[str]:
+    """Yield conditions that share so many rows out by a hash of `value`, at most about TOGETHER at a time.
+
+    Rows of equal values are in one share, NULL too. DuckDB's hash table of all values would not go on on disk.
+
+    Examples
+    --------
+    >>> [*hash_shares("customer_id", 9_000_000)][-1]
+    'hash(customer_id) % 3 = 2'
+    """
+    shares = ceil(rows / TOGETHER)
+    for number in range(shares):
+        yield f"hash({value}) % {shares} = {number}"
 
 
 def violations_sql(rules: Iterable[tuple[str, str]], separator: str) -> str:

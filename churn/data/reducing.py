@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ from churn.config.params import Compute
 from churn.core.cluster import Map, connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.partitions import Partition, local_file, partitions_of
-from churn.data.duckdb_helpers import columns_of, identifier, literal, parquet_views
+from churn.data.duckdb_helpers import columns_of, hash_shares, identifier, literal, parquet_views
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 
 Row = tuple[Any, ...]
-TOGETHER = 4_000_000  # hashes of values, of 8 bytes, that the client compares at once
 
 
 @dataclass(frozen=True)
@@ -140,20 +138,18 @@ def in_several(database: Database, table: str, column: str) -> int:
     """
     if not isinstance(database, PartitionedViews):
         return 0
-    rounds = ceil(database.offsets(table)[-1] / TOGETHER)
     count = 0
-    for number in range(rounds):
-        task = for_each(_hashes, table=table, column=column, share=(number, rounds))
+    for share in hash_shares(identifier(column), database.offsets(table)[-1]):
+        task = for_each(_hashes, table=table, column=column, share=share)
         found = np.concatenate(database.cluster.map(task, database.partitions))
         count += len(found) - len(np.unique(found))
     return count
 
 
-def _hashes(files: Mapping[str, Partition], table: str, column: str, share: tuple[int, int]) -> npt.NDArray[np.uint64]:
-    """Return the hash of each distinct value, of one of so many shares of them."""
-    value, (number, rounds) = f"hash({identifier(column)})", share
+def _hashes(files: Mapping[str, Partition], table: str, column: str, share: str) -> npt.NDArray[np.uint64]:
+    """Return the hash of each distinct value, of one share of them."""
     with _opened({table: files[table]}) as database:
-        sql = f"SELECT DISTINCT {value} AS value FROM {identifier(table)} WHERE {value} % {rounds} = {number}"
+        sql = f"SELECT DISTINCT hash({identifier(column)}) AS value FROM {identifier(table)} WHERE {share}"
         return np.asarray(database.execute(sql).fetchnumpy()["value"], dtype=np.uint64)
 
 

@@ -17,7 +17,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +27,7 @@ from churn.core.errors import StageError
 from churn.core.files import md5_of
 from churn.core.git import default_branch, git
 from churn.core.paths import LOCK, RAW
-from churn.data.duckdb_helpers import cast, columns_of, identifier, in_chunks, parquet_views
+from churn.data.duckdb_helpers import cast, columns_of, hash_shares, identifier, in_chunks, parquet_views
 
 import duckdb
 import numpy as np
@@ -41,7 +40,6 @@ EMPTY_BIN_SHARE = 0.0001  # as Evidently has it: with 0, one customer of a new k
 MODERATE, LARGE = 0.1, 0.25  # the usual bounds of a PSI (Siddiqi 2006, Credit Risk Scorecards)
 BATCH = 1_000_000  # values
 TOGETHER = 32  # features of a wide table that are read at once
-KEYS = 4_000_000  # of either table, that are compared at once
 TURNOVER = 0.2  # of the customers, come or gone
 STABLE, DRIFTED = 0, 3  # exit statuses; argparse's own is 2
 
@@ -145,8 +143,8 @@ def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
             f"CREATE TEMP TABLE keyed AS {rows}, false AS later FROM before UNION ALL {rows}, true AS later FROM after"
         )
         (size,) = database.execute("SELECT count(*) FROM keyed").fetchall()[0]
-        shares, counts = ceil(size / KEYS), np.zeros(4, dtype=np.int64)
-        for number in range(shares):  # a hash table of all keys would not go on on disk
+        counts = np.zeros(4, dtype=np.int64)
+        for share in hash_shares("key", size):
             changed = database.execute(
                 f"""
                 SELECT sum(greatest(after - before, 0)), sum(greatest(before - after, 0)),
@@ -154,7 +152,7 @@ def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
                 FROM (
                     SELECT count(*) FILTER (NOT later) AS before, count(*) FILTER (later) AS after,
                         bit_xor(content) <> 0 AS differs -- equal rows cancel out
-                    FROM keyed WHERE hash(key) % {shares} = {number} GROUP BY key
+                    FROM keyed WHERE {share} GROUP BY key
                 )
                 """
             ).fetchall()[0]

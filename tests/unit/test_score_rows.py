@@ -42,7 +42,7 @@ def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
 
 
 def test_the_order_of_the_rows_makes_no_difference(customers, contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(churn.scoring_rows, "TOGETHER", 97)
+    monkeypatch.setattr("churn.data.duckdb_helpers.TOGETHER", 97)
     rows = pd.concat([customers, customers.head(5).assign(tenure_months=-1)]).drop(columns=["num_products", "churn"])
     for name, given in (("one", rows), ("other", rows[::-1])):
         given.to_parquet(tmp_path / f"{name} customers.parquet", index=False)
