@@ -17,8 +17,6 @@ from report.values import beyond_chance, coarse
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
-
 
 def renamed_features(main: Path) -> dict[str, str]:
     """Return the features that have another name than on main, by main's, read from the tables of both.
@@ -37,7 +35,7 @@ def renamed_features(main: Path) -> dict[str, str]:
     if not pairs:
         return {}
     tables = {"train_before": main / TRAIN, "test_before": main / TEST, "train_after": TRAIN, "test_after": TEST}
-    with parquet_views(tables, UNREADABLE) as database:
+    with parquet_views(tables) as database:
         differ = [
             f"count(*) FILTER (before.{identifier(old)} IS DISTINCT FROM after.{identifier(new)})" for old, new in pairs
         ]
@@ -70,7 +68,7 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
     """
     tables = {"before": main / RAW, "after": RAW, "trained": main / TRAIN}
     key = identifier(contract.key)
-    with parquet_views(tables, UNREADABLE) as database:
+    with parquet_views(tables) as database:
         before, after = columns_of(database, "before"), columns_of(database, "after")
         shared = [name for name, kind in after.items() if before.get(name) == kind]
         columns = [identifier(name) for name in shared if name not in (contract.key, contract.label, contract.group)]
@@ -131,7 +129,7 @@ def _shared(table: str, column: str) -> str:
 def trained_apart(main: Path, contract: Contract, rekeyed: OtherKeys | None) -> tuple[Trained, Trained]:
     """Return what the model here and that in `main` learned from, and how much of it the other one did not."""
     sides = {"here": (TRAIN, contract.customer), "there": (main / TRAIN, mains_contract(main).customer)}
-    with parquet_views({side: path for side, (path, _) in sides.items()}, UNREADABLE) as database:
+    with parquet_views({side: path for side, (path, _) in sides.items()}) as database:
         named = {
             side: f"SELECT DISTINCT {identifier(name)}::VARCHAR AS name FROM {side}"
             for side, (_, name) in sides.items()

@@ -51,7 +51,6 @@ from report.values import value_faults
 import pandas as pd
 
 TABLES = {"train": TRAIN, "test": TEST}
-UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _views() -> Iterator[Database]:
     if is_partitioned(TRAIN):
         yield PartitionedViews(Here(), TABLES)
     else:
-        with parquet_views(TABLES, UNREADABLE) as database:
+        with parquet_views(TABLES) as database:
             yield database
 
 

@@ -24,7 +24,6 @@ from report.values import coarse
 SAMPLE = "a2724641d09e63e6abbc07763eaed94ed5ee4d54"  # the Git blob of data/sample/telco_customers.csv
 SAMPLE_BYTES = 970_457
 ALIKE = 0.25  # of main's customers may be near-duplicates of one here by chance: 5 % of the sample's holdout are
-UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"
 
 
 class Problem(NamedTuple):
@@ -77,7 +76,7 @@ def _has_other_customers(main: Path) -> bool:
     theirs, ours = mains_contract(main), load_contract()
     if not (main / RAW).exists():
         return False
-    with parquet_views({"before": main / RAW, "after": RAW}, UNREADABLE) as database:
+    with parquet_views({"before": main / RAW, "after": RAW}) as database:
         one, other = identifier(theirs.customer), identifier(ours.customer)
         return not database.execute(
             f"SELECT count(*) FROM before SEMI JOIN after ON before.{one}::VARCHAR = after.{other}::VARCHAR"
@@ -88,7 +87,7 @@ def _has_other_values(main: Path) -> bool:
     """Return whether few customers of main are near-duplicates of one here: other keys alone make no other table."""
     ours = load_contract()
     roles = {name for one in (mains_contract(main), ours) for name in (one.key, *one.withheld)}
-    with parquet_views({"before": main / RAW, "after": RAW}, UNREADABLE) as database:
+    with parquet_views({"before": main / RAW, "after": RAW}) as database:
         before, after = columns_of(database, "before"), columns_of(database, "after")
         same = [name for name, kind in after.items() if before.get(name) == kind and name not in roles]
         shared = [coarse(name, ours.columns[name].type) for name in same if name in ours.columns]

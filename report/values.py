@@ -49,7 +49,7 @@ def customer_changes(
         "count(*) FILTER (after.__label < before.__label)",
     ]
     before, after = (_customers(side, contract) for side, contract in (("before", theirs), ("after", ours)))
-    with parquet_views(_files(main), "cannot be read; run `dvc repro`, which makes it first") as database:
+    with parquet_views(_files(main)) as database:
         database.register("rekeyed", rekeyed)
         counts = [
             int(count or 0)
@@ -73,7 +73,7 @@ def twins(main: Path, theirs: Contract, ours: Contract, names: Mapping[str, str]
     if not (features := _shared(theirs, ours, names)):
         return None
     counts = []
-    with parquet_views(_files(main), "cannot be read; run `dvc repro`, which makes it first") as database:
+    with parquet_views(_files(main)) as database:
         for side, place in (("before", 0), ("after", 1)):
             content = ", ".join(coarse(feature[place], feature[2]) for feature in features)
             counted = f"SELECT count(*) FROM {side}_"
@@ -93,7 +93,7 @@ def again(
     if ours.group or not (features := _shared(theirs, ours, names)):
         return None
     content = ", ".join(coarse(after, kind) for _, after, kind in features)
-    with parquet_views(_files(main), "cannot be read; run `dvc repro`, which makes it first") as database:
+    with parquet_views(_files(main)) as database:
         database.register("rekeyed", rekeyed)
         before, after = (_customers(side, contract) for side, contract in (("before", theirs), ("after", ours)))
         counts = database.execute(

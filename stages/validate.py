@@ -82,7 +82,7 @@ def validate(
 ) -> tuple[dict[str, int], list[Finding], list[str]]:
     """Return the numbers of rows, every violated rule, and notes. Raises StageError when a table cannot be read."""
     files = {"fetched": RAW, **TABLES}
-    with views(files, compute, "cannot be read; run `dvc repro`, which makes it first") as database:
+    with views(files, compute) as database:
         counted = {name: totals(database, f"SELECT count(*) FROM {name}")[0] for name in files}
         for name, path in files.items():
             refuse_twice(leaves_of(database, name, path), path)

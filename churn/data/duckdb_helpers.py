@@ -18,6 +18,7 @@ from churn.core.partitions import files_of
 import duckdb
 
 Item = TypeVar("Item")
+UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"  # a table that a stage wrote
 TOGETHER = 4_000_000  # rows in a share of hashes
 SQL_TYPES = {  # of the contract's types
     "string": "VARCHAR",
@@ -75,7 +76,7 @@ def expression_database() -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def parquet_views(files: Mapping[str, Path], otherwise: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def parquet_views(files: Mapping[str, Path], otherwise: str = UNREADABLE) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection with a view of each Parquet file, or of all partitions of a table, by name.
 
     Raises StageError, the path and `otherwise`, when a file cannot be read.

@@ -17,7 +17,7 @@ from churn.config.params import Compute
 from churn.core.cluster import Map, connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.partitions import Partition, local_file, partitions_of
-from churn.data.duckdb_helpers import columns_of, hash_shares, identifier, literal, parquet_views
+from churn.data.duckdb_helpers import UNREADABLE, columns_of, hash_shares, identifier, literal, parquet_views
 
 import duckdb
 import numpy as np
@@ -63,7 +63,7 @@ Database = duckdb.DuckDBPyConnection | PartitionedViews
 
 
 @contextmanager
-def views(tables: Mapping[str, Path], compute: Compute, otherwise: str) -> Iterator[Database]:
+def views(tables: Mapping[str, Path], compute: Compute, otherwise: str = UNREADABLE) -> Iterator[Database]:
     """Yield views of some tables, here or on Dask's workers; see `churn.data.duckdb_helpers.parquet_views`."""
     if compute.engine == "dask":
         with connected(compute) as cluster:
@@ -76,7 +76,7 @@ def views(tables: Mapping[str, Path], compute: Compute, otherwise: str) -> Itera
 @contextmanager
 def _opened(files: Mapping[str, Partition]) -> Iterator[duckdb.DuckDBPyConnection]:
     local = {name: local_file(one, scratch()) for name, one in files.items()}
-    with parquet_views(local, "cannot be read; run `dvc repro`, which makes it first") as database:
+    with parquet_views(local) as database:
         yield database
 
 
