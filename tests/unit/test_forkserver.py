@@ -8,7 +8,11 @@ from pathlib import Path
 
 from tests.forkserver import programs
 
+import numpy as np
 import pytest
+import skops.io
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline
 
 SHOW = """
 import json, os, sys
@@ -46,6 +50,14 @@ from jinja2 import Environment, FileSystemLoader
 with modify_yaml("dvc.lock") as lock:
     lock["stages"]["two"] = {"cmd": "python -m two"}
 print(Environment(loader=FileSystemLoader("templates")).get_template("page.j2").render(names=["one", "two"]))
+"""
+SCORE = """
+import sys
+import numpy as np
+import skops.io
+for name in sys.argv[1:]:
+    model = skops.io.load(name, trusted=skops.io.get_untrusted_types(file=name))
+    print(model.predict_proba(np.arange(60.0).reshape(20, 3)).tolist())
 """
 ENDS = {
     "by itself": "pass",
@@ -120,3 +132,16 @@ def test_the_shortcuts_give_what_the_libraries_give(tmp_path):
     assert said[0] == said[1] == said[2]
     assert said[0][0] == (0, "onetwo\n", "")
     assert said[0][1] == f"{LOCK}  two:\n    cmd: python -m two\n"
+
+
+def test_a_model_that_is_read_and_scores_once_scores_as_it_does_itself(tmp_path):
+    rows = np.random.default_rng(0).uniform(0, 60, (200, 3))
+    for name, column in (("one", 0), ("two", 1)):
+        trees = HistGradientBoostingClassifier(max_iter=3).fit(rows, rows[:, column] > 30)
+        skops.io.dump(Pipeline([("trees", trees)]), tmp_path / name)
+    (tmp_path / "score.py").write_text(SCORE)
+    forked = str(Path(programs("skops.io", "sklearn.ensemble", "sklearn.pipeline"), "python"))
+    given = [outcome(python, tmp_path, "score.py", "one", "two") for python in (sys.executable, forked, forked)]
+    assert given[0] == given[1] == given[2]
+    one, two = given[0][1].splitlines()
+    assert one != two
