@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 Scores = npt.NDArray[np.float64]
-# Arguments: the version's name, its folder, a Parquet file of customers, and the columns to take of it.
-Serve = Callable[[str, Path, Path, Sequence[str]], Scores]
+# Arguments: the version's name, its folder, a Parquet file of customers, the columns to take of it, and a step: of the
+# rows, the first is scored, and each that is so many after one.
+Serve = Callable[[str, Path, Path, Sequence[str], int], Scores]
 SCORES = "scores.npy"
 
 
@@ -28,13 +29,14 @@ def serving_process() -> Iterator[Serve]:
     """
     with isolated_process("serve") as (process, folder):
 
-        def serve(name: str, files: Path, customers: Path, columns: Sequence[str]) -> Scores:
+        def serve(name: str, files: Path, customers: Path, columns: Sequence[str], step: int) -> Scores:
             asked = {
                 "code": str(files / CODE),
                 "loader": _loader_of(name, files),
                 "data": str(files / MODEL_FILE),
                 "customers": str(customers.resolve()),
                 "columns": list(columns),
+                "step": step,
                 "scores": str(folder / SCORES),
                 "fault": str(folder / FAULT),
             }

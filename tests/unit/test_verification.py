@@ -22,6 +22,7 @@ from tests.frozen import copy_of
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 CANARY = "7590-CANARY"
@@ -68,7 +69,7 @@ def forked(monkeypatch):
 
 def scores(files, made, contract):
     with serving_process() as serve:
-        return serve("version 1 of churn", files, made[1], contract.fetched_features)
+        return serve("version 1 of churn", files, made[1], contract.fetched_features, 1)
 
 
 def test_the_version_is_served_without_this_checkout_and_without_any_secret(files, made, contract, monkeypatch, capfd):
@@ -95,6 +96,14 @@ def test_the_version_is_served_without_this_checkout_and_without_any_secret(file
 
 
 @pytest.mark.usefixtures("forked")
+def test_each_seventh_customer_is_scored_where_all_would_be_too_many(files, made, contract, tmp_path):
+    pq.write_table(pq.read_table(made[1]), tmp_path / "customers.parquet", row_group_size=50)
+    with serving_process() as serve:
+        found = serve("version 1 of churn", files, tmp_path / "customers.parquet", contract.fetched_features, 7)
+    np.testing.assert_allclose(found, made[2][::7], rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("forked")
 def test_a_version_that_was_registered_before_serving_py_moved_is_served(files, made, contract):
     (files / CODE / "churn/serving.py").write_text("from churn.registry.serving import _load_pyfunc\n")
     described = files / "MLmodel"
@@ -109,7 +118,7 @@ def test_the_process_imports_the_libraries_of_a_model_before_it_is_asked(files, 
     )
     assert np.array_equal(scores(files, made, contract), made[2])
     before = ast.literal_eval(package.with_name("seen").read_text())
-    needed = {"pandas", "pyarrow.dataset", "pydantic.main", "ruamel.yaml", "sklearn.ensemble", "sklearn.cluster"}
+    needed = {"pandas", "pyarrow.parquet", "pydantic.main", "ruamel.yaml", "sklearn.ensemble", "sklearn.cluster"}
     assert needed <= {*before}
     assert not {"mlflow", "matplotlib", "duckdb", "sklearn.gaussian_process"} & {*before}
 
@@ -196,4 +205,4 @@ def test_a_version_that_gives_no_scores_in_time_is_stopped(files, made, contract
         pytest.raises(StageError, match=r"^version 1 of churn gave no scores in time, and was stopped; champion"),
         deadline(0.2, "too late"),
     ):
-        serve("version 1 of churn", files, made[1], contract.fetched_features)
+        serve("version 1 of churn", files, made[1], contract.fetched_features, 1)
