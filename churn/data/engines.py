@@ -76,7 +76,7 @@ DUCKDB = {  # by the kind with which DuckDB's texts begin
     "Permission Error": "it may not do that: it accesses files, settings or extensions",
     "Not implemented Error": "it asks for something that DuckDB cannot do",
     "Constraint Error": "a constraint is broken",
-    "Out of Memory Error": "the memory does not suffice",
+    "Out of Memory Error": "the memory does not suffice: raise compute.memory in params.yaml, or add memory",
     "Invalid Input Error": REFUSED,
 }
 FILES = (  # what is wrong with a file

@@ -53,11 +53,19 @@ def test_the_order_of_the_rows_makes_no_difference(customers, contract, tmp_path
 
 
 def test_memory_that_ends_within_a_stream_is_one_sentence(incoming, contract, tmp_path, monkeypatch):
+    """Fault in the settings: `compute.memory` is too small for DuckDB.
+
+    Whatever reads the table fails, such as a score: `customers.parquet cannot be scored: the memory does not suffice:
+    raise compute.memory in params.yaml, or add memory.`
+    """
+
     def ending(*_):
         raise OSError("Out of Memory Error: 7590-VHVEG")
 
     monkeypatch.setattr(churn.scoring_rows, "score_batches", ending)
-    with pytest.raises(StageError, match=r"customers\.parquet cannot be scored: the memory does not suffice\.$"):
+    with pytest.raises(
+        StageError, match=r"customers\.parquet cannot be scored: the memory does not suffice: raise compute"
+    ):
         score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]
 
