@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/sample/telco_customers.csv"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as the Makefile does; else each stage would compile all its modules
 
 # Linux counts the memory of the process that starts another as that one's, too. So a small process starts the command.
 # A daemon that the command leaves behind becomes a child of that small process (PR_SET_CHILD_SUBREAPER), and ends here.
