@@ -114,8 +114,9 @@ def quick_models(folder: Path) -> None:
         content = Path(file).read_bytes()
         digest = digest_of(pickle.dumps((content, trusted)), "churn.modeling.")
         model = once(folder, digest, lambda: load(file, trusted), pickle)
-        if isinstance(trees := getattr(model, "steps", [[None]])[-1][-1], Trees):
-            files[trees] = content
+        last = model[-1] if hasattr(model, "steps") else model
+        if isinstance(last, Trees):
+            files[last] = content
         return model
 
     Trees._raw_predict, skops.io.load = score_once, load_once
