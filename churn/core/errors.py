@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 MORE = "; run it on a terminal to read more"
+MEMORY = "raise compute.memory in params.yaml, or add memory"
 
 
 class StageError(Exception):
@@ -35,7 +36,7 @@ def fault_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return _fault_of_system(error)
     if isinstance(error, MemoryError) or str(error).startswith("Out of Memory Error"):  # DuckDB's, or of its stream
-        return f"the memory does not suffice{place_of(error)}: raise compute.memory in params.yaml, or add memory."
+        return f"the memory does not suffice{place_of(error)}: {MEMORY}."
     what = "sys.exit was called" if isinstance(error, SystemExit) else f"crashed with {type(error).__name__}"
     return f"{what}{place_of(error)}{MORE}."
 

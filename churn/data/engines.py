@@ -7,6 +7,7 @@ where the statement has it as an identifier: then it comes from the code, not fr
 import re
 from collections.abc import Iterable
 
+from churn.core.errors import MEMORY
 from churn.data.duckdb_helpers import tokens
 
 MISSING_COLUMN = (
@@ -76,7 +77,7 @@ DUCKDB = {  # by the kind with which DuckDB's texts begin
     "Permission Error": "it may not do that: it accesses files, settings or extensions",
     "Not implemented Error": "it asks for something that DuckDB cannot do",
     "Constraint Error": "a constraint is broken",
-    "Out of Memory Error": "the memory does not suffice: raise compute.memory in params.yaml, or add memory",
+    "Out of Memory Error": f"the memory does not suffice: {MEMORY}",
     "Invalid Input Error": REFUSED,
 }
 FILES = (  # what is wrong with a file
