@@ -23,6 +23,7 @@ from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
 from churn.data.sinks import load_table, sink
 from churn.data.sources.query import Query
+from churn.modeling.codes import churn_probability
 from churn.modeling.model import model_frame
 from churn.quality.row_checks import row_rules
 
@@ -149,7 +150,7 @@ def score_batches(
         table = table.filter(pc.invert(pc.is_in(table[key], found[key])))  # no two of these rows have one key
         if not table.num_rows:
             continue
-        scores = np.asarray(model.predict_proba(model_frame(table, contract))[:, 1], dtype=np.float64)
+        scores = churn_probability(model, model_frame(table, contract))
         if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
             raise StageError(f"{wrong:,} of {len(scores):,} scores are not probabilities: nothing is written.")
         versions = np.full(len(scores), number, dtype=np.int32)

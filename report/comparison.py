@@ -22,6 +22,7 @@ from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.plots import draw
 from churn.evaluation.slices import slice_masks
+from churn.modeling.codes import churn_probability
 from churn.modeling.model import load_model, model_frame
 from churn.quality.drift import feature_drift, row_changes
 from report.data import Comparison, DataChange, OtherKeys
@@ -78,7 +79,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)
             try:
-                scores.append(pd.Series(model.predict_proba(frame)[:, 1], keys[wanted]))
+                scores.append(pd.Series(churn_probability(model, frame), keys[wanted]))
             except (ValueError, TypeError) as error:
                 raise StageError(f"its model cannot score this branch's holdout ({type(error).__name__})") from error
     if not scores:

@@ -22,6 +22,7 @@ from churn.evaluation.metrics import (
     value_at,
 )
 from churn.evaluation.slices import slice_masks
+from churn.modeling.codes import churn_probability
 from churn.modeling.model import read_parquet
 
 import numpy as np
@@ -70,7 +71,7 @@ def scores_of(model: Any, features: pd.DataFrame) -> Floats:
 def probabilities(model: Any, features: pd.DataFrame) -> Floats:
     """Return the model's probability of churn for each row, which may be equal. Raises StageError, see scores_of."""
     try:
-        scores = np.asarray(model.predict_proba(features)[:, 1], dtype=np.float64)
+        scores = churn_probability(model, features)
     except Exception as error:  # whatever an estimator makes of the features
         raise StageError(f"the model cannot score the holdout: it raises {type(error).__name__}.") from error
     if len(scores) != len(features):

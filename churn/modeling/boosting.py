@@ -157,7 +157,7 @@ class BoostedTrees:
     def _predict(self, codes: pa.Table) -> npt.NDArray[np.float64]:
         if self.library == "lightgbm":
             return np.asarray(self._booster.predict(codes.rename_columns(lightgbm_file.names(len(self.columns)))))
-        return np.asarray(self._booster.inplace_predict(matrix(codes)), dtype=np.float64)
+        return np.asarray(self._booster.inplace_predict(matrix(codes, np.float32)), dtype=np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what the model's file holds."""
@@ -237,7 +237,7 @@ def train_xgboost(model: Untrained, batches: Batches, folder: Path | None = None
 
         def next(self, input_data: Any) -> bool:
             for codes, labels in self.rows:
-                input_data(data=matrix(codes), label=labels, feature_types=xgboost_types(model.columns))
+                input_data(data=matrix(codes, np.float32), label=labels, feature_types=xgboost_types(model.columns))
                 return True
             return False
 

@@ -1,6 +1,7 @@
 """Features as numbers, for the libraries that take categories as codes and missing values as they are."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from churn.config.contract import Contract
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 # By feature: the values of a category or a boolean, in the order of their codes, with None where it may be missing.
 # A number has None instead.
 Columns = Mapping[str, Sequence[str | bool | None] | None]
+Number = TypeVar("Number", np.float32, np.float64)
 CODES = {pa.int8(): 2**7, pa.int16(): 2**15, pa.int32(): 2**31}  # by type: how many values it tells apart
 
 
@@ -92,9 +94,9 @@ def batches_of(table: pa.Table, rows: int) -> Iterator[pa.Table]:
         yield table.slice(start, rows)
 
 
-def matrix(codes: pa.Table) -> npt.NDArray[np.float32]:
+def matrix(codes: pa.Table, kind: type[Number]) -> npt.NDArray[Number]:
     """Return what `encoded` returns as one array, missing values as NaN, shape (rows, features)."""
-    numbers = np.empty((codes.num_rows, codes.num_columns), dtype=np.float32)
+    numbers = np.empty((codes.num_rows, codes.num_columns), dtype=kind, order="F")
     for place, column in enumerate(codes.columns):
         numbers[:, place] = column.to_numpy()
     return numbers

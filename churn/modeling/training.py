@@ -15,6 +15,7 @@ from churn.config.params import Train
 from churn.core.errors import StageError
 from churn.modeling.boosting import NOT_YOURS as NOT_YOURS_IN
 from churn.modeling.boosting import BoostedTrees, library_of
+from churn.modeling.codes import fit_rows
 from churn.modeling.model import read_batches
 
 import numpy as np
@@ -151,7 +152,7 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
     classifier = model[-1] if hasattr(model, "steps") else model
     try:
         with threadpool_limits(limits=1, user_api="blas"):
-            model.fit(features, labels)
+            fit_rows(model, features, labels)
     except StageError:
         raise
     except Exception as error:  # whatever an estimator makes of its parameters and the data

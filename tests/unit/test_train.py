@@ -10,6 +10,7 @@ from churn.core.files import sha256_of
 from churn.core.paths import TEST
 from churn.data.featuring import to_arrow
 from churn.evaluation.holdout import scores_of
+from churn.modeling.codes import churn_probability
 from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, rows_seen, save_model
 from churn.modeling.training import build_classifier, build_model, fit
 from stages.train import refuse_holdout
@@ -35,6 +36,18 @@ def trained(contract, estimator=BOOSTING, **parameters):
     features, labels = frame_of(contract)
     model = build_model(build_classifier(settings(estimator, **parameters)), contract)
     return fit(model, features, labels, len(features))
+
+
+def scored_as_by_scikit_learn(train, contract, features, labels):
+    """Return the scores of a model, whose bytes and scores are those that scikit-learn's own pipeline makes."""
+    model = fit(build_model(build_classifier(train), contract), features, labels, len(features))
+    pipeline = build_model(build_classifier(train), contract).fit(features, labels)
+    if hasattr(pipeline[-1], "_bin_mapper"):
+        pipeline[-1]._bin_mapper.n_threads = 1
+    assert reproducible_bytes(model) == reproducible_bytes(pipeline)
+    scores = churn_probability(model, features)
+    assert np.array_equal(scores, pipeline.predict_proba(features)[:, 1])
+    return scores
 
 
 UNFIT = {  # to the standardised, collinear features of a general table
@@ -224,8 +237,7 @@ def test_nullable_columns_of_every_type_can_be_missing(contract, estimator):
     table = to_arrow(customers.astype(object).mask(np.random.default_rng(0).random(customers.shape) < 0.1), changed)
     features = model_frame(table, changed)
     assert features.isna().any().all()
-    model = build_model(build_classifier(settings(estimator, max_iter=50)), changed)
-    scores = fit(model, features, customers["churn"], 600).predict_proba(features)
+    scores = scored_as_by_scikit_learn(settings(estimator, max_iter=50), changed, features, customers["churn"])
     assert np.isfinite(scores).all()
 
 
@@ -236,8 +248,15 @@ def test_features_may_all_be_of_one_type(contract, estimator, kind):
     changed = Contract.model_construct(columns=columns, rules=contract.rules)
     customers = make_customers(contract, 600)
     features = model_frame(to_arrow(customers, contract), changed)
-    model = build_model(build_classifier(settings(estimator)), changed)
-    assert fit(model, features, customers["churn"], 600).predict_proba(features).shape == (600, 2)
+    assert len(scored_as_by_scikit_learn(settings(estimator), changed, features, customers["churn"])) == 600
+
+
+@pytest.mark.parametrize("value", ["Three years", np.nan])
+def test_a_value_that_the_model_does_not_know_has_no_score(contract, value):
+    features, _ = frame_of(contract)
+    features["contract"] = pd.Series([value, *features["contract"][1:]], dtype="str")
+    with pytest.raises(StageError, match="the model cannot score the holdout: it raises ValueError"):
+        scores_of(trained(contract), features)
 
 
 def test_a_category_is_encoded_as_the_contract_lists_it_not_as_the_data_happens_to_be(contract):
