@@ -53,7 +53,7 @@ def encoded(features: pd.DataFrame | pa.Table, columns: Columns) -> pa.Table:
     Raises
     ------
     ValueError
-        When a value has no code, and when one is missing where none may be.
+        When a value has no code or another type, and when one is missing where none may be.
 
     Examples
     --------
@@ -61,9 +61,12 @@ def encoded(features: pd.DataFrame | pa.Table, columns: Columns) -> pa.Table:
     >>> encoded(plans, {"months": None, "plan": ["small", "large", None]}).to_pydict()
     {'months': [1, 2, 3], 'plan': [1, None, 0]}
     """
-    if isinstance(features, pd.DataFrame):
-        features = pa.Table.from_pandas(features[[*columns]], preserve_index=False)
-    return pa.table({name: _codes(name, features[name], values) for name, values in columns.items()})
+    try:
+        if isinstance(features, pd.DataFrame):
+            features = pa.Table.from_pandas(features[[*columns]], preserve_index=False)
+        return pa.table({name: _codes(name, features[name], values) for name, values in columns.items()})
+    except pa.ArrowException as error:  # whose words may quote a value
+        raise ValueError("a feature has another type than the model expects") from error
 
 
 def _codes(name: str, column: pa.ChunkedArray, values: Sequence[str | bool | None] | None) -> pa.ChunkedArray:
