@@ -15,7 +15,7 @@ from churn.modeling.model import hash_file, load_model, model_frame, reproducibl
 from churn.modeling.training import build_classifier, build_model, fit
 from stages.train import refuse_holdout
 from tests.conftest import make_customers
-from tests.training import digests_elsewhere, frame_of
+from tests.training import frame_of
 
 import numpy as np
 import pandas as pd
@@ -274,11 +274,6 @@ def test_the_model_file_is_no_pickle_and_holds_no_trace_of_time_or_memory(contra
         names = [entry.filename for entry in archive.infolist()]
         assert names == [*(f"{number}.npy" for number in range(len(names) - 1)), "schema.json"]
         assert all(archive.read(name)[:6] == b"\x93NUMPY" for name in names[:-1])
-
-
-def test_equal_models_have_equal_bytes_in_another_process_and_for_any_number_of_threads(contract, tmp_path):
-    digests = digests_elsewhere(contract, tmp_path, BOOSTING, {"max_iter": 30}, ("1", "2"))
-    assert len(digests) == 1
 
 
 class _Foreign:
