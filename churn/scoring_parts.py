@@ -16,7 +16,7 @@ from churn.config.params import Params
 from churn.core.cluster import connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.files import delete, replacing
-from churn.core.partitions import Partition, discard, local_file, store, write_manifest
+from churn.core.partitions import Partition, local_file, store, temporary, write_manifest
 from churn.data.duckdb_helpers import cast, connection, identifier, literal
 from churn.data.partitioning import HASH, Snapshot, hash_of_text, pieces_of, ranges_of_hashes, write_by_hash
 from churn.modeling.distributed import model_of
@@ -52,29 +52,31 @@ def score_on_workers(  # noqa: PLR0913  # as score, and where
     Raises StageError when the key is missing, and when rows get lost.
     """
     compute, rejected = params.compute, wanted.with_stem(f"{wanted.stem}.rejected")
+    made_here: list[Partition] = []
     with (
         closing(batches),
         replacing(wanted) as tmp,
         replacing(rejected) as other,
         connected(compute) as cluster,
+        temporary(made_here),
     ):
         # Apart, because these objects are deleted: one of the snapshot with the same bytes has the same name.
         apart = compute.storage and f"{compute.storage.rstrip('/')}/scoring"
         made = Snapshot(params.fetch, contract, "", tmp.absolute() / "customers", apart)
-        given: list[Partition] = []
-        pieces = pieces_of(batches, made, compute.partition_rows, given)
-        hashed = cluster.map(for_each(_hashed, made=made), pieces, ahead=2 * len(cluster.workers()))
+        hashed = cluster.map(for_each(_hashed, made=made), pieces_of(batches, made, compute.partition_rows, made_here))
+        read = sum(one.rows for one in made_here)
+        made_here += hashed
         parts = [one for one in ranges_of_hashes(cluster, hashed, made, compute.partition_rows) if one.rows]
+        made_here += parts
         if not parts:
             raise StageError("there are no customers to score.")
         folders = (tmp.absolute(), other.absolute())
         scoring = Scoring(reproducible_bytes(model), contract, number, folders, compute.storage)
         found = cluster.map(for_each(_score_part, scoring=scoring), [*enumerate(parts)])
-        discard([*given, *hashed, *parts])
         delete(made.folder)
         write_manifest(tmp, [scores for scores, _, _ in found])
         write_manifest(other, [others for _, others, _ in found])
-        read, by_rule = sum(one.rows for one in given), Counter[str]()
+        by_rule = Counter[str]()
         for _, _, counts in found:
             by_rule.update(counts)
         rows, left = sum(scores.rows for scores, _, _ in found), sum(others.rows for _, others, _ in found)

@@ -8,7 +8,7 @@ from functools import reduce
 class InThisProcess:
     """A cluster that sends each task and each result through a pickle, as Dask does, and runs it here."""
 
-    def map(self, function, items, ahead=None):
+    def map(self, function, items):
         return [pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))(item))) for item in items]
 
     def reduce(self, function, items, combine):

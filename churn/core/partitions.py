@@ -9,7 +9,8 @@ writes the same object.
 import shutil
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import accumulate
@@ -170,8 +171,19 @@ def files_of(table: Path, folder: Path) -> list[Path]:
     return [local_file(one, folder) for one in partitions_of(table)] if is_partitioned(table) else [table]
 
 
-def discard(partitions: Iterable[Partition]) -> None:
-    """Delete files that only one stage needed."""
+@contextmanager
+def temporary(partitions: list[Partition]) -> Iterator[None]:
+    """Delete the partitions of a list, which may grow in the block, at its end: only one stage needs them."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # a storage that is gone is the first error already
+            _discard(partitions)
+        raise
+    _discard(partitions)
+
+
+def _discard(partitions: Iterable[Partition]) -> None:
     for one in partitions:
         if _files(one.url).exists(one.url):
             _files(one.url).rm_file(one.url)

@@ -6,7 +6,7 @@ all rows of a customer, and equal keys, are in one partition. Its bytes depend o
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -16,8 +16,8 @@ from churn.config.contract import Contract
 from churn.config.params import Compute, Fetch
 from churn.core.cluster import Cluster, connected, for_each, scratch
 from churn.core.errors import StageError
-from churn.core.files import replacing
-from churn.core.partitions import Partition, discard, local_file, s3_files, store, write_manifest
+from churn.core.files import delete, replacing
+from churn.core.partitions import Partition, local_file, s3_files, store, temporary, write_manifest
 from churn.data.as_of import read_query
 from churn.data.duckdb_helpers import connection, folded, identifier, literal
 from churn.data.snapshot import CAST_ERRORS, load_typed, shown, write_sorted
@@ -52,18 +52,19 @@ def partitioned_snapshot(params: Fetch, contract: Contract, target: Path, comput
     """
     sql = read_query(params.query)
     batches = record_batches(params.source, sql, query=params.query, as_of=params.as_of, timeout=params.timeout_minutes)
-    with replacing(target) as tmp, connected(compute) as cluster, closing(batches):
+    pieces: list[Partition] = []
+    with replacing(target) as tmp, connected(compute) as cluster, closing(batches), temporary(pieces):
         made = Snapshot(params, contract, sql, tmp.absolute(), compute.storage)
-        given: list[Partition] = []
-        pieces = pieces_of(shown(batches), made, compute.partition_rows, given)
-        sorted_pieces = cluster.map(for_each(_sorted, made=made), pieces, ahead=2 * len(cluster.workers()))
+        given = pieces_of(shown(batches), made, compute.partition_rows, pieces)
+        sorted_pieces = cluster.map(for_each(_sorted, made=made), given)
+        pieces += sorted_pieces  # and kept until the end: a worker that dies leaves its work to another
         if not (rows := sum(one.rows for one in sorted_pieces)):
             raise StageError(f"{params.source} gives no rows through {params.query}.")
         found = ranges_of_hashes(cluster, sorted_pieces, made, compute.partition_rows)
-        discard([*given, *sorted_pieces])  # not before: a worker that dies leaves its work to another
+        if rows != (kept := sum(one.rows for one in found)):
+            raise StageError(f"{rows:,} rows of {params.source} are not the {kept:,} in partitions: nothing is kept.")
         for folder in ("given", "sorted"):
-            with suppress(FileNotFoundError):
-                (tmp / folder).rmdir()
+            delete(tmp / folder)
         write_manifest(tmp, found)
     return rows
 
@@ -136,8 +137,8 @@ def hash_of_text(sql: str) -> str:
 
 
 def hash_of_customer(contract: Contract) -> str:
-    """Return the SQL of the hash by which a customer's rows are in a partition."""
-    return hash_of_text(f"{identifier(contract.customer)}::VARCHAR")
+    """Return the SQL of the hash by which a customer's rows are in a partition, also those without a customer."""
+    return hash_of_text(f"coalesce({identifier(contract.customer)}::VARCHAR, '')")
 
 
 def _at_least_one(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
