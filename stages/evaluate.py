@@ -10,6 +10,7 @@ is missing, not finite or not a probability, and when all are equal.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
@@ -152,6 +153,20 @@ def write_plots(tables: Mapping[str, pd.DataFrame]) -> None:
             table.to_csv(tmp, index=False, float_format="%.6f", lineterminator="\n")
 
 
+def first_judged(table: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series]:
+    """Return the features and labels of the first partition with rows by which the model is judged, these rows alone.
+
+    The customers of a partition are there at random, by their hash. There has to be such a row.
+    """
+    judged = np.zeros(0, bool)
+    for path in (local_file(one, scratch()) for one in partitions_of(table)):
+        features, labels, keys = read_table(path, contract)
+        judged = judged_rows(with_groups(pd.DataFrame({contract.key: keys}), path, contract))
+        if judged.any():
+            break
+    return features[judged], labels[judged]
+
+
 def main_on_partitions(settings: Params, contract: Contract) -> None:
     """Score and measure the partitions of the holdout on Dask's workers; see churn/evaluation/partitioned.py."""
     params, compute = settings.evaluate, settings.compute
@@ -163,18 +178,12 @@ def main_on_partitions(settings: Params, contract: Contract) -> None:
             refuse_another_digest(digest_of([one.digest for one in scored]), rows, read_result(ROWS))
         with working("evaluate: measuring"):
             counted = count_partitions(cluster, scored, (TEST, PREDICTIONS), params, contract)
-    # The customers of a partition are there at random, by their hash.
-    first = local_file(next(one for one in partitions_of(TEST) if one.rows), scratch())
-    day = train_until(first) if contract.time else None
-    until = {"train_until": str(day)} if day else {}
-    measured = evaluation_of_counts(counted, params) | until
+    measured = evaluation_of_counts(counted, params)
+    until = train_until(local_file(partitions_of(TEST)[0], scratch())) if contract.time else None
+    measured |= {"train_until": str(until)} if until else {}
     write_json(EVALUATION, measured | {"inputs": [[str(path), sha256_of(path)] for path in (MODEL, TEST)]})
     given, scores, _ = entries_of(counted.judged)
-    features, labels, keys = read_table(first, contract)
-    if day:
-        judged = judged_rows(with_groups(pd.DataFrame({contract.key: keys}), first, contract))
-        features, labels = features[judged], labels[judged]
-    importance = {"importance": permutation_importance(model, features, labels)}
+    importance = {"importance": permutation_importance(model, *first_judged(TEST, contract))}
     write_plots(curves(given.labels, scores, params.threshold, weights_of(given)) | importance)
     print_metrics(measured, round(weights_of(given).sum()), contract)
 

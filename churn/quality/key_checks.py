@@ -60,10 +60,11 @@ def key_notes(database: Database, contract: Contract) -> Iterator[str]:
         "SELECT count(*) - count(number), count(DISTINCT number), min(number), max(number), min(prefix), max(prefix)"
         f" FROM (SELECT TRY_CAST({parts}{DIGITS}) AS BIGINT) AS number, {parts}1) AS prefix FROM fetched)",
     )
-    unnumbered, numbers, leasts, mosts, firsts, lasts = zip(*found, strict=True)
-    unnumbered, numbers = sum(unnumbered), sum(numbers)
-    least, most, first, last = min(leasts), max(mosts), min(firsts), max(lasts)
-    if numbers > 1 and not unnumbered and numbers == most - least + 1 and first == last:
+    there = [row for row in found if row[1]]  # an empty partition has no numbers
+    if any(row[0] for row in found) or not there:
+        return
+    _, numbers, leasts, mosts, firsts, lasts = zip(*there, strict=True)
+    if 1 < sum(numbers) == max(mosts) - min(leasts) + 1 and min(firsts) == max(lasts):
         yield (
             f"{name} counts the {contract.unit} without a gap: if it is a row's number in the file, another export"
             " gives each customer another one, and moves it between training and holdout; take a key that stays with it"
