@@ -12,12 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from churn.core.errors import StageError, fault_of
+from churn.core.errors import MORE, StageError, fault_of
 from churn.core.files import sha256_of
 
 
@@ -35,11 +35,16 @@ class Where(Protocol):
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 TOGETHER = 8  # results that a worker combines into one
+AHEAD = 4
 MEMORY = 3 * 2**30  # of a worker without a limit
 CONNECTING = "10s"
 WAITING, SETTLING, ATTEMPTS = 60, 2, 3  # seconds, and times
 LIBRARIES = ("distributed", "duckdb", "numpy", "pandas", "pyarrow", "scikit-learn", "skops", "xgboost-cpu", "xgboost")
 INSTALL = "`uv pip install --require-hashes -r requirements-dask.txt` installs it, here and on the workers"
+
+
+class TaskError(StageError):
+    """The error of a library in a task on a worker, by its kind and place."""
 
 
 class Map(Protocol):
@@ -74,17 +79,18 @@ class Cluster:
     def __init__(self, client: Any, name: str) -> None:
         self.client, self.name = client, name
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item], ahead: int | None = None) -> list[Result]:
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return the function of each item, in their order; the results are small.
 
-        Items that are made on the way wait until at most `ahead` of those before are still in work.
+        The scheduler has AHEAD tasks for each worker at most, because each holds what its function needs: a model.
         """
         results: list[Result] = []
         waiting: list[Any] = []
         with self.watched():
+            ahead = AHEAD * max(len(self.workers()), 1)
             for future in self._submitted(function, items):
                 waiting.append(future)
-                if ahead and len(waiting) >= ahead:
+                if len(waiting) >= ahead:
                     results.append(waiting.pop(0).result())
             return results + list(self.client.gather(waiting))
 
@@ -116,7 +122,8 @@ class Cluster:
             try:
                 self.client.wait_for_workers(count, timeout=WAITING)
             except TimeoutError as error:
-                raise StageError(f"{self.name} has fewer than {count} workers left: start others.") from error
+                few = f"fewer than {count} workers" if count > 1 else "no worker"
+                raise StageError(f"{self.name} has {few}: start others.") from error
             return self.workers()[:count]
 
     def on_worker(self, function: Callable[..., Result], worker: str, **arguments: Any) -> Result | None:
@@ -134,7 +141,7 @@ class Cluster:
 
         with self.watched():
             futures = [
-                self._submit(for_each(_guarded, function, item), workers=worker, allow_other_workers=False)
+                self._submit(for_each(_guarded, function, item, versions()), workers=worker, allow_other_workers=False)
                 for worker, function, item in tasks
             ]
             there = {worker for worker, _, _ in tasks}
@@ -157,7 +164,7 @@ class Cluster:
     def _submitted(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Any]:
         # To any worker: Dask never runs a task that prefers one, after all workers have died and come back.
         for item in items:
-            yield self._submit(for_each(_guarded, function, item))
+            yield self._submit(for_each(_guarded, function, item, versions()))
 
     def _submit(self, function: Callable[..., Any], *futures: Any, **place: Any) -> Any:
         """Give a worker a function of the results of futures, as bytes: the scheduler does not have our code."""
@@ -188,20 +195,21 @@ class Cluster:
             raise StageError(f"{self.name} is lost: start it again, then run `dvc repro`.") from error
 
 
-def worker_memory() -> int | None:
-    """Return the memory limit in bytes of the Dask worker that runs this, None elsewhere."""
+def task_memory() -> int | None:
+    """Return the memory in bytes for a task on the Dask worker that runs this, None elsewhere."""
     if "distributed" not in sys.modules:
         return None
     from distributed import get_worker
 
     with suppress(ValueError):  # not on a worker
-        return int(get_worker().memory_manager.memory_limit or MEMORY)
+        worker = get_worker()
+        return int(worker.memory_manager.memory_limit or MEMORY) // worker.state.nthreads  # each has a task
     return None
 
 
 def scratch() -> Path:
     """Return a folder of this process, deleted at its end: on a worker that of Dask, else one of the system."""
-    if worker_memory() is None:
+    if task_memory() is None:
         folder = Path(_temporary().name)
     else:
         from distributed import get_worker
@@ -220,14 +228,20 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
     return _folders[0]
 
 
-def _guarded(function: Callable[[Item], Result], item: Item) -> Result:
-    """Run a task on a worker; another library's error, whose text may hold a value, becomes its kind and place."""
+def _guarded(function: Callable[[Item], Result], item: Item, here: Mapping[str, str]) -> Result:
+    """Run a task on a worker; another library's error, whose text may hold a value, becomes its kind and place.
+
+    Raises StageError when the worker, which may have come since the stage began, has other versions than `here`.
+    """
+    from distributed import get_worker
+
+    refuse_others({get_worker().address: versions()}, here)
     try:
         return function(item)
     except StageError as error:
-        raise StageError(str(error)) from None
+        raise type(error)(str(error)) from None
     except Exception as error:
-        raise StageError(f"a task on a partition {fault_of(error)}") from None
+        raise TaskError(f"a task on a partition {fault_of(error).replace(MORE, '')}") from None
 
 
 def _combined(combine: Callable[[Result, Result], Result], *results: Result) -> Result:
@@ -296,6 +310,7 @@ def connected(compute: Where) -> Iterator[Cluster]:
             for _ in range(ATTEMPTS):  # in each of which a worker may die
                 with suppress(OSError, AttributeError):  # the latter of a client that has lost its scheduler
                     client.register_plugin(plugin, name="churn")
+                    cluster.wait_for(1)
                     refuse_others(client.run(_import_from, archive.name, on_error="ignore"), versions())
                     break
                 time.sleep(SETTLING)
@@ -304,6 +319,7 @@ def connected(compute: Where) -> Iterator[Cluster]:
             yield cluster
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions that a task's result may depend on: of Python and of some libraries, `none` if missing."""
     found = {"Python": ".".join(map(str, sys.version_info[:2]))}

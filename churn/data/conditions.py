@@ -69,9 +69,10 @@ class Condition:
     sql: str
     columns: tuple[str, ...]
 
-    def refused(self, error: duckdb.Error) -> StageError:
+    def refused(self, error: Exception) -> StageError:
         """Return the error of a condition that DuckDB cannot compute for some row; DuckDB's text may hold a value."""
-        what = "a cast fails" if isinstance(error, duckdb.ConversionException) else "a number is out of range"
+        cast = "ConversionException" in f"{type(error).__name__} {error}"  # the latter of a task on a worker
+        what = "a cast fails" if cast else "a number is out of range"
         return StageError(
             f"{self.where}: `{self.text}` cannot be computed for every customer: {what}; TRY_CAST(x AS DOUBLE) gives"
             " NULL where a cast fails."

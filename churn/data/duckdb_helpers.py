@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from churn.config.memory import duckdb_limit
-from churn.core.cluster import scratch, worker_memory
+from churn.core.cluster import scratch, task_memory
 from churn.core.errors import StageError
 from churn.core.partitions import files_of
 
@@ -36,9 +36,10 @@ def connection(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection whose queries read and write `files` alone, and change no setting.
 
-    It spills to a temporary folder instead of growing beyond `duckdb_limit()`, or a third of a Dask worker's. The
-    DuckDB file `attached` is opened read-only and used. With `bar`, DuckDB shows a bar on long queries on a terminal.
-    Without `ordered`, only ORDER BY orders rows, and a table of ten million is made in three quarters of the time.
+    It spills to a temporary folder instead of growing beyond `duckdb_limit()`, or a third of the memory of a task on a
+    Dask worker. The DuckDB file `attached` is opened read-only and used. With `bar`, DuckDB shows a bar on long queries
+    on a terminal. Without `ordered`, only ORDER BY orders rows, and a table of ten million is made in three quarters of
+    the time.
     """
     with (
         tempfile.TemporaryDirectory() as spill,
@@ -58,7 +59,7 @@ def connection(
 
 def _limits() -> dict[str, str]:
     """Return the settings that bound the memory: on a Dask worker one thread, because its task is one of several."""
-    if (memory := worker_memory()) is None:
+    if (memory := task_memory()) is None:
         return {"memory_limit": duckdb_limit()}
     return {"memory_limit": f"{memory // 3 // 2**20}MiB", "threads": "1"}
 

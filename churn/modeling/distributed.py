@@ -6,8 +6,10 @@ makes the same bytes. A worker that dies ends the training everywhere, and it st
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ from churn.core.partitions import Partition, local_file
 from churn.modeling.boosting import BATCH_ROWS, BoostedTrees, library_of, train_xgboost
 from churn.modeling.encoding import Columns, encoded
 from churn.modeling.model import read_model
+from churn.modeling.training import refusal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +34,9 @@ _trackers: list[Any] = []  # on the worker that has it, as long as a training la
 
 @dataclass
 class Training:
-    """What a worker needs to train: XGBoost's parameters, the rounds, the features and their contract."""
+    """What a worker needs to train: the estimator's name, parameters and rounds, the features and their contract."""
 
+    name: str
     parameters: dict[str, Any]
     rounds: int
     columns: Columns
@@ -47,7 +51,7 @@ def fit_partitions(
     Raises StageError when a row is missing, or when the library refuses the parameters or the data.
     """
     with connected(compute) as cluster:
-        training = Training(model.parameters, model.rounds, model.columns, contract)
+        training = Training(model.name, model.parameters, model.rounds, model.columns, contract)
         file, seen = train_partitions(cluster, training, partitions, compute.workers)
     if seen != rows:
         raise StageError(f"the model has seen {seen:,} of the {rows:,} rows of the table; drop none.")
@@ -94,9 +98,16 @@ def _start_tracker(count: int, host: str) -> dict[str, Any]:
 
 def _train_share(share: list[Partition], training: Training, tracker: dict[str, Any], rank: int) -> tuple[bytes, int]:
     """Train with the other workers on a share of the partitions; the first one returns the booster's file."""
-    collective = library_of("xgboost.collective")
-    with collective.CommunicatorContext(**tracker, dmlc_task_id=f"{rank:05}"):
-        file, rows = train_xgboost(training, lambda: _batches(share, training))
+    from distributed import get_worker
+
+    library, collective = library_of("xgboost"), library_of("xgboost.collective")
+    threads = get_worker().state.nthreads  # else one, which Dask sets for OpenMP; they have no say in the result
+    training = replace(training, parameters=training.parameters | {"nthread": threads})
+    try:
+        with collective.CommunicatorContext(**tracker, dmlc_task_id=f"{rank:05}"):
+            file, rows = train_xgboost(training, lambda: _batches(share, training))
+    except library.core.XGBoostError as error:
+        raise StageError(f"the model cannot be fitted: {refusal(error, training)}.") from error
     return (file if rank == 0 else b""), rows
 
 
@@ -113,6 +124,7 @@ def _batches(share: list[Partition], training: Training) -> Iterator[tuple[pa.Ta
 @cache
 def model_of(content: bytes) -> Any:
     """Return the model of a file with this content, which a process reads once."""
-    path = scratch() / "model"
-    path.write_bytes(content)
-    return read_model(path)
+    with NamedTemporaryFile(dir=scratch()) as file:  # another thread may read it as well
+        file.write(content)
+        file.flush()
+        return read_model(Path(file.name))

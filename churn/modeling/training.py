@@ -129,7 +129,7 @@ def build_model(classifier: Any, contract: Contract) -> Any:
 
 def refusal(error: Exception, classifier: Any) -> str:
     """Return why an estimator refuses to be fitted, without its words, which may quote a value of a customer."""
-    if isinstance(classifier, BoostedTrees):
+    if hasattr(classifier, "name"):  # of LightGBM or XGBoost
         return f"{classifier.name} raises {type(error).__name__}; look at train in params.yaml"
     refused, known = re.match(r"The '(\w+)' parameter of", str(error)), classifier.get_params(deep=False)
     if isinstance(error, ValueError) and refused and refused[1] in known:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from churn.config.contract import Contract
+from churn.core.cluster import TaskError
 from churn.core.errors import StageError, number_of
 from churn.data.conditions import Condition, relation_condition
 from churn.data.duckdb_helpers import SQL_TYPES, blank, identifier, in_chunks, literal
@@ -148,12 +149,12 @@ def table_findings(database: Database, table: str, contract: Contract) -> Iterat
             if contract.group is not None and rule.rule == "unique":
                 broken[rule] += in_several(database, table, rule.column)
         untested = {rule for rule in rules if rule.relation and not _tested(database, table, rule.relation)}
-    except duckdb.Error as error:
+    except (duckdb.Error, TaskError) as error:
         for rule in rules:
             if rule.relation:
                 try:
                     by_partition(database, f"SELECT count({rule.relation.sql}) FROM {table}")
-                except duckdb.Error as its_own:
+                except (duckdb.Error, TaskError) as its_own:
                     raise rule.relation.refused(its_own) from its_own
         raise StageError(f"the {table} table cannot be read: `dvc repro --force` makes it again.") from error
     yield from column_findings(table, types, contract, total)
