@@ -350,9 +350,13 @@ class Compute(StrictModel):
 
     @model_validator(mode="after")
     def _is_reachable(self) -> Self:
-        if self.scheduler and not self.storage:
+        in_s3, storage = f"{self.storage}".startswith("s3://"), self.storage or ""
+        if not in_s3 and re.match(r"\w+:/", storage):
+            raise ValueError("storage: needs s3://bucket/prefix, or a folder that all machines share")
+        if self.scheduler and not in_s3 and not storage.startswith("/"):
             raise ValueError(
-                "scheduler: its workers may be other machines: add storage, an s3:// URL or a folder that they share"
+                "scheduler: its workers may be other machines: add storage, an s3:// URL or the whole path of a folder"
+                " that they share"
             )
         return self
 

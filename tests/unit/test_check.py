@@ -60,14 +60,26 @@ def test_what_dask_cannot_do_yet_is_refused_before_a_customer_is_read(checked, m
     ]
 
 
-def test_a_scheduler_needs_a_storage_that_its_workers_reach(checked):
+@pytest.mark.parametrize("storage", [None, "shared/churn"])
+def test_a_scheduler_needs_a_storage_that_its_workers_reach(checked, storage):
     def far(values):
         on_dask(values)
-        values["compute"]["scheduler"] = "tcp://10.0.0.5:8786"
+        values["compute"] |= {"scheduler": "tcp://10.0.0.5:8786", "storage": storage}
 
     assert checked(far) == (
-        "params.yaml: compute: scheduler: its workers may be other machines: add storage, an s3:// URL or a folder that"
-        " they share."
+        "params.yaml: compute: scheduler: its workers may be other machines: add storage, an s3:// URL or the whole"
+        " path of a folder that they share."
+    )
+
+
+@pytest.mark.parametrize("storage", ["gs://bucket/churn", "S3://bucket/churn", "s3:/bucket", "file:///mnt/churn"])
+def test_a_storage_of_another_kind_is_refused_and_not_taken_for_a_folder(checked, storage):
+    def elsewhere(values):
+        on_dask(values)
+        values["compute"]["storage"] = storage
+
+    assert checked(elsewhere) == (
+        "params.yaml: compute: storage: needs s3://bucket/prefix, or a folder that all machines share."
     )
 
 
