@@ -9,13 +9,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import ceil, log10
 from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Contract
 from churn.config.params import Evaluate, Params, Slices
+from churn.core.cluster import scratch
 from churn.core.files import batches_in
+from churn.core.partitions import files_of
 from churn.core.paths import RAW
 from churn.core.terminal import progress
 from churn.data.split import in_holdout
@@ -128,15 +131,15 @@ class Split:
 @contextmanager
 def some_customers(contract: Contract, most: int) -> Iterator[tuple[Path, float]]:
     """Yield the snapshot, or a file with as many of its customers as have about `most` rows; and their share."""
-    source = pq.ParquetFile(RAW)
-    share = min(most / max(source.metadata.num_rows, 1), 1.0)
-    if share == 1.0:
+    files = files_of(RAW, scratch())
+    share = min(most / max(sum(pq.read_metadata(file).num_rows for file in files), 1), 1.0)
+    if share == 1.0 and files == [RAW]:
         yield RAW, share
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "customers.parquet")
-        with pq.ParquetWriter(path, source.schema_arrow) as writer:
-            for batch in batches_in(source):
+        with pq.ParquetWriter(path, pq.read_schema(files[0])) as writer:
+            for batch in chain.from_iterable(batches_in(pq.ParquetFile(file)) for file in files):
                 some = in_holdout(batch[contract.customer].to_pandas(), "some customers", share)
                 writer.write_batch(batch.filter(pa.array(some)))
         yield path, share

@@ -9,10 +9,12 @@ import re
 
 from churn.config.contract import load_contract
 from churn.config.params import load_params, write_value
-from churn.core.dvc_files import stages_in
+from churn.core.cluster import scratch
+from churn.core.dvc_files import hash_of, stages_in
 from churn.core.errors import StageError, number_of
-from churn.core.files import YAML_LENGTH, md5_of, read_text
+from churn.core.files import YAML_LENGTH, read_text
 from churn.core.git import default_branch
+from churn.core.partitions import files_of
 from churn.core.paths import LOCK, PARAMS, TEST, TRAIN
 from churn.data.split import in_holdout
 
@@ -41,10 +43,10 @@ def renewed(salt: str, share: float) -> tuple[int, int]:
     made = {out["path"]: out["md5"] for out in outs}
     counts = []
     for path in (TRAIN, TEST):
-        if not path.is_file() or md5_of(path) != made.get(str(path)):
+        if not path.exists() or hash_of(path) != made.get(str(path)):
             raise StageError(f"{path} is not that of {LOCK}: run `dvc pull` or `dvc repro`, then this again.")
-        customers = pq.read_table(path, columns=[customer])[0].unique().to_pandas()
-        counts.append(int(in_holdout(customers, salt, share).sum()))
+        parts = (pq.read_table(file, columns=[customer])[0] for file in files_of(path, scratch()))
+        counts.append(sum(int(in_holdout(part.unique().to_pandas(), salt, share).sum()) for part in parts))
     return counts[0], counts[1]
 
 

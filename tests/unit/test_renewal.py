@@ -3,8 +3,10 @@
 import re
 
 from churn.config.params import load_params
+from churn.core.dvc_files import hash_of
 from churn.core.errors import StageError
 from churn.core.files import md5_of
+from churn.core.partitions import store, write_manifest
 from churn.core.paths import LOCK, PARAMS, TEST, TRAIN
 from churn.data.renewal import arguments, main
 from churn.data.split import in_holdout
@@ -54,6 +56,27 @@ def test_the_next_salt_is_the_one_change_and_whom_main_was_trained_on_is_counted
     assert printed.endswith(
         'holdout: next:\n  dvc repro\n  git commit --all --message "Renew the holdout: churn to churn-2"\n'
         "  python -m report --base origin/main\n"
+    )
+
+
+def test_partitions_are_counted_like_one_table(folder, capsys):
+    _, keys, before = folder
+    lock = LOCK.read_text()
+    for path in (TRAIN, TEST):
+        whole, md5 = pq.read_table(path), md5_of(path)
+        path.unlink()
+        made = []
+        for part in (whole[:100], whole[100:]):
+            pq.write_table(part, folder[0] / "made")
+            made.append(store(folder[0] / "made", path, len(made), len(part), None))
+        write_manifest(path, made)
+        lock = lock.replace(md5, hash_of(path))
+    LOCK.write_text(lock)
+    renew()
+    after = in_holdout(keys, "churn-2", 0.2)
+    assert (
+        f"the new one has {after.sum()} customers: the model of dvc.lock was trained on {(after & ~before).sum()} of"
+        in (capsys.readouterr().out)
     )
 
 

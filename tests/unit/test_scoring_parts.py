@@ -3,7 +3,7 @@
 import churn.scoring_parts
 from churn.config.params import Compute
 from churn.core.errors import StageError
-from churn.core.partitions import partitions_of
+from churn.core.partitions import partitions_of, store, write_manifest
 from churn.data.featuring import to_arrow
 from churn.data.sinks import batches_of
 from churn.modeling.model import model_frame
@@ -44,6 +44,19 @@ def on_workers(path, model, params, contract, storage=None):
 
 def read(table):
     return pd.concat([pd.read_parquet(one.url) for one in partitions_of(table)])
+
+
+def test_a_table_in_partitions_can_be_scored_wherever_its_files_lie(customers, params, contract, tmp_path):
+    path, model = customers
+    whole = on_workers(path, model, params, contract)
+    parts, table = tmp_path / "customers.parts", pq.read_table(path)
+    made = []
+    for part in (table[:1_000], table[1_000:]):
+        pq.write_table(part, tmp_path / "made")
+        made.append(store(tmp_path / "made", parts, len(made), len(part), str(tmp_path / "storage")))
+    write_manifest(parts, made)
+    assert [one.name for one in parts.iterdir()] == ["_manifest.json"]
+    assert on_workers(parts, model, params, contract) == whole
 
 
 def test_partitions_are_scored_and_rejected_like_one_table(customers, params, contract, tmp_path):

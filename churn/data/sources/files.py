@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path, PurePath
 
 from churn.core.errors import StageError
-from churn.core.partitions import s3_files
+from churn.core.partitions import is_partitioned, partitions_of, s3_files
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
 from churn.data.engines import duckdb_fault, file_fault, identifiers, is_damaged, missing_column
 from churn.data.sources import s3
@@ -37,7 +37,7 @@ def read(source: str, query: Query) -> Generator[pa.RecordBatch]:
         try:
             database = stack.enter_context(connection(*([] if attached else files), attached=attached, bar=False))
             if not attached:
-                if source.startswith("s3://"):
+                if any(name.startswith("s3://") for name in files):
                     database.register_filesystem(s3_files())
                 relation = _relation(database, source, files, identifiers(query.sql))
                 database.execute(f"CREATE TEMP VIEW source AS SELECT * FROM {relation}")
@@ -74,8 +74,11 @@ def _changed(source: str) -> str:
 def _listed(source: str) -> dict[str, tuple[object, ...]]:
     """Return the files of the source, by name, with their size and version. Raises StageError if there are none.
 
-    Files and folders whose name begins with _ or . are left out, as Spark's markers.
+    Files and folders whose name begins with _ or . are left out, as Spark's markers. Of a table of ours in partitions
+    they are those of its manifest, which may lie elsewhere.
     """
+    if is_partitioned(Path(source)):
+        return {one.url: (one.size, one.sha256) for one in partitions_of(Path(source))}
     if source.startswith("s3://"):
         files = s3.objects(source)
     else:
