@@ -44,6 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.part")
+    delete(tmp)  # of a process that was killed
     try:
         yield tmp
         if tmp.is_dir() or path.is_dir():  # the system replaces a file by a file alone

@@ -3,7 +3,7 @@
 The quantiles of each partition's scores are the edges of bins, so each score of a small holdout has a bin of its own,
 and the metrics are exact. A bin counts the churners and the others in it, for all customers and for each slice; an
 entry of `Weights` stands for them, with their mean score. The threshold and the limits of the calibration bins are
-edges, too. So only the order within a bin is lost, which moves the ROC AUC by at most half of the pairs within it.
+edges, too. So only the order within a bin is lost, which moves the ROC AUC by at most the pairs within it.
 
 Where customers have several rows, an interval needs to know which rows are of one customer. That is kept for the first
 partitions, up to KNOWN rows: a fair sample, because customers are in a partition by their hash. Where rows have a day,
@@ -298,10 +298,10 @@ def binning_error(counted: Counted) -> float:
     --------
     >>> one = np.array([0.2, 0.5])
     >>> counted = Counted(np.array([[3.0, 1], [1, 1]]), np.zeros((2, 2)), one, one + [0.1, 0], np.zeros((0, 2, 2)))
-    >>> binning_error(counted)  # of 8 pairs, 3 are within the bin that has more than one score, and count half
-    0.1875
+    >>> binning_error(counted)  # of 8 pairs, 3 are within the bin that has more than one score
+    0.375
     """
     mixed = counted.most > counted.least
     within = float((counted.rows[0] * counted.rows[1])[mixed].sum())
     stayed, churned = counted.rows.sum(axis=1)
-    return float(np.ceil(within / (2 * stayed * churned) * 1e9) / 1e9)
+    return float(np.ceil(within / (stayed * churned) * 1e9) / 1e9)

@@ -15,6 +15,7 @@ from math import ceil
 from churn.config.params import METRICS, PROFIT, Compute, Train
 from churn.core.cluster import connected
 from churn.core.dvc_files import hash_of
+from churn.core.errors import StageError
 from churn.core.partitions import store
 from churn.data.featuring import to_arrow
 from churn.evaluation.metrics import all_metrics, as_json
@@ -62,12 +63,12 @@ def environment(tmp_path_factory):
 class Cluster:
     """A scheduler and two workers, as a team starts them on other machines."""
 
-    def __init__(self, folder, environment):
+    def __init__(self, folder, environment, workers=2):
         self.folder, self.environment, self.processes = folder, os.environ | environment, []
         (port,) = free_ports(1)
         self.scheduler = f"tcp://127.0.0.1:{port}"
         self.start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-        for _ in range(2):
+        for _ in range(workers):
             self.start("worker", self.scheduler, "--nthreads", "1", "--memory-limit", f"{MEMORY}MB", "--no-dashboard")
 
     def start(self, kind, *options):
@@ -218,6 +219,39 @@ def test_one_worker_trains_the_model_of_this_machine_and_two_one_within_three_th
     assert {name: other[name] for name in METRICS if name != PROFIT and "capacity" not in name} == {
         name: pytest.approx(one[name], abs=0.003) for name in METRICS if name != PROFIT and "capacity" not in name
     }
+
+
+def test_a_parameter_that_xgboost_refuses_is_the_sentence_of_this_machine(cluster, contract, tmp_path):
+    table = to_arrow(make_customers(contract, 400), contract)
+    pq.write_table(table, tmp_path / "made")
+    made = [store(tmp_path / "made", tmp_path / "train", 0, 400, None)]
+    settings = Train(estimator="xgboost.XGBClassifier", parameters={"max_depth": -3}, seed=1)
+    where = Compute(engine="dask", scheduler=cluster.scheduler, storage=str(tmp_path / "shared"), workers=1)
+    with pytest.raises(StageError) as found:
+        fit_partitions(build_model(build_classifier(settings), contract), made, contract, 400, where)
+    assert str(found.value) == (
+        "the model cannot be fitted: XGBClassifier raises XGBoostError; look at train in params.yaml."
+    )
+
+
+def test_a_scheduler_without_a_worker_is_one_sentence(tmp_path, environment, monkeypatch):
+    """Fault in a cluster: the Dask scheduler has no worker.
+
+    The stage fails after a minute: `the Dask scheduler … has no worker: start others`
+    """
+    monkeypatch.setattr("churn.core.cluster.WAITING", 1)
+    alone = Cluster(tmp_path, environment, workers=0)
+    compute = Compute(engine="dask", scheduler=alone.scheduler, storage=str(tmp_path))
+    deadline = time.monotonic() + 60
+    try:
+        while True:
+            with pytest.raises(StageError) as found, connected(compute):
+                pass
+            if "nothing answers" not in str(found.value) or time.monotonic() > deadline:  # it is starting
+                break
+        assert str(found.value) == f"the Dask scheduler {alone.scheduler} has no worker: start others."
+    finally:
+        alone.stop()
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,15 @@ import shutil
 import churn.data.partitioning
 import churn.data.splitting
 import churn.features
-from churn.config.contract import load_contract
+from churn.config.contract import Relation, load_contract
 from churn.config.params import METRICS, Compute, Fetch, Prepare, Slices
-from churn.core.cluster import refuse_others, versions
+from churn.core.cluster import TaskError, refuse_others, versions
 from churn.core.errors import StageError
 from churn.core.files import replacing, sha256_of
 from churn.core.partitions import first_files, local_file, partitions_of, store, write_manifest
 from churn.data.featuring import to_arrow
 from churn.data.partitioning import partitioned_snapshot
+from churn.data.periods import train_until
 from churn.data.reducing import PartitionedViews
 from churn.data.snapshot import snapshot
 from churn.data.splitting import split_partitions
@@ -36,6 +37,7 @@ from churn.quality.feature_checks import feature_findings
 from churn.quality.key_checks import key_notes, lookalike_findings, outcome_findings
 from churn.quality.profile import profile_of
 from churn.quality.row_checks import table_findings
+from stages.evaluate import first_judged
 from tests.conftest import ROOT, make_customers
 from tests.customer_months import CONTRACT as MONTHLY
 from tests.frozen import copy_of
@@ -145,6 +147,34 @@ def test_a_snapshot_in_partitions_has_the_same_rows_whatever_the_pieces(source, 
     table.to_parquet(source.source, index=False)
     partitioned_snapshot(source, contract, tmp_path / "again", compute)
     assert sha256_of(tmp_path / "again") == sha256_of(tmp_path / "parts")
+
+
+def test_rows_without_a_key_are_in_a_partition_for_validate_to_refuse(source, contract, tmp_path):
+    table = pd.read_parquet(source.source)
+    table.loc[table.index[:5], "customerID"] = None
+    table.to_parquet(source.source, index=False)
+    assert (
+        partitioned_snapshot(source, contract, tmp_path / "parts", Compute(engine="dask", partition_rows=2_500))
+        == 7_043
+    )
+    views = PartitionedViews(InThisProcess(), {"train": tmp_path / "parts"})
+    found = [one.count for one in table_findings(views, "train", contract) if one.column == contract.key]
+    assert sum(one.rows for one in partitions_of(tmp_path / "parts")) == 7_043
+    assert 5 in found
+
+
+def test_rows_that_no_partition_has_are_an_error_and_leave_nothing(source, contract, tmp_path, monkeypatch):
+    """Fault in a cluster: fewer rows are in the partitions than the query gave.
+
+    fetch fails, and keeps the former table: `7,043 rows of … are not the 4,620 in partitions: nothing is kept`
+    """
+    monkeypatch.setattr("churn.data.partitioning.hash_of_customer", lambda contract: "if(tenure_months > 9, 1, NULL)")
+    storage = tmp_path / "storage"
+    compute = Compute(engine="dask", partition_rows=2_500, storage=str(storage))
+    with pytest.raises(StageError, match=r"^7,043 rows of .*source.parquet are not the [\d,]+ in partitions: nothing"):
+        partitioned_snapshot(source, contract, tmp_path / "parts", compute)
+    assert not (tmp_path / "parts").exists()
+    assert sum(pq.read_metadata(one).num_rows for one in storage.iterdir()) < 7_043  # the pieces are gone
 
 
 def test_one_partition_is_the_file_of_this_machine(source, contract, tmp_path):
@@ -264,6 +294,20 @@ def test_the_months_of_a_customer_are_split_and_evaluated_as_in_one_file(months,
     assert expected["customers"] < expected["rows"]
 
 
+def test_the_importance_is_measured_where_a_partition_has_later_rows(months, monthly, tmp_path):
+    """A partition may have customers alone who left before the day until which the model was trained."""
+    holdout = months[2][1]
+    first = pq.read_table(partitions_of(holdout)[0].url)
+    made = []
+    for number, part in enumerate((first[:0], first)):
+        pq.write_table(part, tmp_path / "made")
+        made.append(store(tmp_path / "made", tmp_path / "parts", number, len(part), None))
+    write_manifest(tmp_path / "parts", made)
+    features, labels = first_judged(tmp_path / "parts", monthly)
+    late = np.array(first["month"].to_pylist()) > train_until(tmp_path / "parts/part-00001.parquet")
+    assert len(features) == len(labels) == late.sum() < len(first)
+
+
 def rounded(value):
     """Return an evaluation whose numbers have five places, because a sum in another order has another last digit."""
     if isinstance(value, dict):
@@ -308,6 +352,25 @@ def test_equal_keys_of_two_customers_are_found_though_they_are_in_two_partitions
     ]
 
 
+class OnWorkers(InThisProcess):
+    """Workers, from which the error of a library comes back as its kind alone."""
+
+    def map(self, function, items):
+        try:
+            return super().map(function, items)
+        except duckdb.Error as error:
+            raise TaskError(f"a task on a partition crashed with {type(error).__name__}.") from None
+
+
+def test_a_relation_that_cannot_be_computed_on_a_worker_is_named(contract, tmp_path):
+    relation = Relation(column="contract", holds="CAST(contract AS DOUBLE) > 1", because="A test.")
+    rules = contract.rules.model_copy(update={"relations": {"as_number": relation}})
+    table = partitioned(make_customers(contract, 300), tmp_path / "train", contract)
+    views = PartitionedViews(OnWorkers(), {"train": table})
+    with pytest.raises(StageError, match=r"as_number.*CAST.*cannot be computed for every customer: a cast fails"):
+        [*table_findings(views, "train", contract.model_copy(update={"rules": rules}))]
+
+
 def test_an_empty_partition_changes_nothing(scored, contract, params, tmp_path):
     """A partition is empty where no customer's hash is in its range, as in a table of few customers with many rows."""
     model, customers, _ = scored
@@ -326,6 +389,26 @@ def test_an_empty_partition_changes_nothing(scored, contract, params, tmp_path):
         found = evaluated_in_partitions(model, tables[1], contract, params.evaluate, folder)
         results.append(({**counts, "holdout_sha256": 0}, found))
     assert results[0] == results[1]
+
+
+def test_checks_of_numbered_customers_and_of_equal_features_find_the_same_beside_an_empty_partition(contract, tmp_path):
+    customers = make_customers(contract, 400)
+    customers[contract.key] = [f"{number:04}" for number in range(400)]
+    customers["has_tech_support"] = customers["online_backup"]
+    results = []
+    for parts in (1, 2):
+        folder, made = tmp_path / f"{parts}", []
+        folder.mkdir()
+        for part in range(parts):
+            pq.write_table(to_arrow(customers, contract)[: None if part == parts - 1 else 0], folder / "x")
+            made.append(store(folder / "x", folder, part, 0 if part < parts - 1 else 400, None))
+        write_manifest(folder, made)
+        views = PartitionedViews(InThisProcess(), dict.fromkeys(("fetched", "train", "test"), folder))
+        profile = profile_of(views, contract)
+        results.append(([*key_notes(views, contract)], feature_findings(views, contract, profile, profile)))
+    assert results[0] == results[1]
+    assert len(results[0][0]) == 1
+    assert any("has_tech_support equals online_backup" in note for note in results[0][1][1])
 
 
 def test_few_bins_move_the_roc_auc_by_no_more_than_their_error(scored, contract, params, tmp_path, monkeypatch):
@@ -379,6 +462,9 @@ def test_a_folder_appears_when_all_of_it_is_there_and_replaces_a_file(tmp_path):
         interrupted()
     assert table.read_text() == "of this machine"
     assert [one.name for one in tmp_path.iterdir()] == ["table.parquet"]
+    killed = tmp_path / ".table.parquet.part"
+    killed.mkdir()
+    (killed / "part-00009.parquet").write_text("of a run that was killed")
     with replacing(table) as tmp:
         write_manifest(tmp, [])
     assert [one.name for one in table.iterdir()] == ["_manifest.json"]
