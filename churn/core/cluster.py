@@ -91,8 +91,8 @@ class Cluster:
             for future in self._submitted(function, items):
                 waiting.append(future)
                 if len(waiting) >= ahead:
-                    results.append(waiting.pop(0).result())
-            return results + list(self.client.gather(waiting))
+                    results.append(self._result(waiting.pop(0)))
+            return results + [self._result(one) for one in waiting]
 
     def reduce(
         self, function: Callable[[Item], Result], items: Iterable[Item], combine: Callable[[Result, Result], Result]
@@ -105,7 +105,7 @@ class Cluster:
                     self._submit(for_each(_combined, combine), *futures[start : start + TOGETHER])
                     for start in range(0, len(futures), TOGETHER)
                 ]
-            result: Result = futures[0].result()
+            result: Result = self._result(futures[0])
             return result
 
     def workers(self) -> list[str]:
@@ -122,8 +122,7 @@ class Cluster:
             try:
                 self.client.wait_for_workers(count, timeout=WAITING)
             except TimeoutError as error:
-                few = f"fewer than {count} workers" if count > 1 else "no worker"
-                raise StageError(f"{self.name} has {few}: start others.") from error
+                raise self._too_few(count) from error
             return self.workers()[:count]
 
     def on_worker(self, function: Callable[..., Result], worker: str, **arguments: Any) -> Result | None:
@@ -160,6 +159,18 @@ class Cluster:
                 raise fault
             self.client.restart_workers([*left], timeout=WAITING)
             return None
+
+    def _too_few(self, count: int) -> StageError:
+        few = f"fewer than {count} workers" if count > 1 else "no worker"
+        return StageError(f"{self.name} has {few}: start others.")
+
+    def _result(self, future: Any) -> Any:
+        """Return the result of a task. Raises StageError when no worker is there for a minute."""
+        while True:
+            with suppress(TimeoutError):
+                return future.result(timeout=WAITING)
+            if not self.workers():
+                raise self._too_few(1)
 
     def _submitted(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Any]:
         # To any worker: Dask never runs a task that prefers one, after all workers have died and come back.

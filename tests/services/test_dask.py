@@ -234,24 +234,26 @@ def test_a_parameter_that_xgboost_refuses_is_the_sentence_of_this_machine(cluste
     )
 
 
-def test_a_scheduler_without_a_worker_is_one_sentence(tmp_path, environment, monkeypatch):
-    """Fault in a cluster: the Dask scheduler has no worker.
+def test_a_cluster_without_a_worker_is_one_sentence_before_a_stage_and_in_it(tmp_path, environment, monkeypatch):
+    """Fault in a cluster: all workers of the Dask cluster are gone, or none was started.
 
     The stage fails after a minute: `the Dask scheduler … has no worker: start others`
     """
-    monkeypatch.setattr("churn.core.cluster.WAITING", 1)
-    alone = Cluster(tmp_path, environment, workers=0)
-    compute = Compute(engine="dask", scheduler=alone.scheduler, storage=str(tmp_path))
-    deadline = time.monotonic() + 60
+    small = Cluster(tmp_path, environment, workers=1)
+    compute = Compute(engine="dask", scheduler=small.scheduler, storage=str(tmp_path))
+    said = f"^the Dask scheduler {small.scheduler} has no worker: start others.$"
     try:
-        while True:
-            with pytest.raises(StageError) as found, connected(compute):
-                pass
-            if "nothing answers" not in str(found.value) or time.monotonic() > deadline:  # it is starting
-                break
-        assert str(found.value) == f"the Dask scheduler {alone.scheduler} has no worker: start others."
+        with connected(compute) as workers:
+            assert workers.map(partial(pow, 2), range(4)) == [1, 2, 4, 8]
+            monkeypatch.setattr("churn.core.cluster.WAITING", 1)
+            for one in [small.processes[1], *small.workers()]:
+                one.kill()
+            with pytest.raises(StageError, match=said):
+                workers.map(partial(pow, 2), range(4))
+        with pytest.raises(StageError, match=said), connected(compute):
+            pass
     finally:
-        alone.stop()
+        small.stop()
 
 
 @pytest.fixture(scope="module")
