@@ -40,14 +40,15 @@ def ranked_area(groups: Iterable[tuple[float, float, float]]) -> float | None:
 def out_of_fold_area(database: Database, name: str, contract: Contract) -> float:
     """Return the ROC AUC of a category alone in the views `train` and `test`, or 0.5 where nothing can be ranked.
 
-    The folds follow from a hash of the customer. Each is ranked by the churn rates of the others.
+    The folds follow from a hash of the customer. Each is ranked by the churn rates of the others. A customer without a
+    label is left out.
     """
     key, label = identifier(contract.customer), identifier(contract.label)
     rows = f"SELECT md5_number_lower({key}::VARCHAR) % {FOLDS} AS fold, {identifier(name)} AS value, {label} AS label"
+    labelled = f"(SELECT * FROM ({rows} FROM train UNION ALL {rows} FROM test) WHERE label IS NOT NULL)"
     counted = grouped(
         database,
-        f"SELECT fold, value, count(*), sum(label) FROM ({rows} FROM train UNION ALL {rows} FROM test)"
-        " GROUP BY fold, value ORDER BY fold, value",
+        f"SELECT fold, value, count(*), sum(label) FROM {labelled} GROUP BY fold, value ORDER BY fold, value",
         keys=2,
     )
     folds: dict[int, dict[str | None, tuple[int, int]]] = defaultdict(dict)

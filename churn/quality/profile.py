@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self
 from churn.config.contract import Contract, load_contract
 from churn.config.memory import limit_duckdb
 from churn.config.params import LOCAL, Compute, Share, StrictModel, load_params, read_settings
-from churn.core.errors import StageError
+from churn.core.errors import StageError, number_of
 from churn.core.files import write_json
 from churn.core.paths import PROFILE, TEST, TRAIN
 from churn.data.duckdb_helpers import SQL_TYPES, identifier, in_chunks, literal
@@ -35,7 +35,7 @@ MISSING, UNLISTED = -1, -2  # the numbers of the bins beside those that have a n
 
 
 ShareOrAll = Annotated[float, Field(ge=0, le=1)]
-Counts = dict[int, tuple[int, int | None]]
+Counts = dict[int, tuple[int, int, int | None]]  # by bin: the customers, those with a label, the churners
 
 
 class Bin(StrictModel):
@@ -95,7 +95,8 @@ def profile_of(database: Database, contract: Contract, like: Profile | None = No
     Returns
     -------
     Profile
-        Shares of the rows and of the churners in each bin, rounded to six places.
+        Shares of the rows and of the churners in each bin, rounded to six places. There are no shares of churners
+        where a label is another number than 0 and 1.
     """
     tables = [types_of(database, table) for table in ("train", "test")]
     there = [
@@ -106,7 +107,10 @@ def profile_of(database: Database, contract: Contract, like: Profile | None = No
     label = identifier(contract.label) if contract.label in there else "NULL"
     names = [name for name in there if name != contract.label]
     both = f"(SELECT {label} AS {LABEL} FROM train UNION ALL SELECT {label} AS {LABEL} FROM test)"
-    rows, labelled, churned = totals(database, f"SELECT count(*), count({LABEL}), sum({LABEL}) FROM {both}")
+    counts = f"count(*), count({LABEL}), sum({LABEL}), count(*) FILTER ({LABEL} NOT IN (0, 1))"
+    rows, labelled, churned, coded = totals(database, f"SELECT {counts} FROM {both}")
+    if coded:  # of labels other than 0 and 1 the mean is no rate, see row_checks.py
+        label, labelled = "NULL", 0
     features: dict[str, FeatureProfile] = {}
     # Each query on a view reads the whole schema again, which takes as long as the query where the table is wide.
     for some in in_chunks(names, TOGETHER):
@@ -201,20 +205,20 @@ def _bin_names(name: str, edges: Sequence[float] | None, contract: Contract) -> 
 
 
 def _counted(database: Database, codes: Mapping[str, str]) -> dict[str, Counts]:
-    """Return for each feature, by the number of its bin, how many customers are in it, and how many of them churned."""
+    """Return for each feature, by the number of its bin, how many customers, labels and churners are in it."""
     counted: dict[str, Counts] = {name: {} for name in codes}
     columns = [f"b{number}" for number in range(len(codes))]
     binned = ", ".join(f"{code} AS {column}" for code, column in zip(codes.values(), columns, strict=True))
     sets = ", ".join(f"({column})" for column in columns)
-    for *bins, rows, churned in grouped(
+    for *bins, rows, labelled, churned in grouped(
         database,
-        f"SELECT {', '.join(columns)}, count(*), sum({LABEL}) FROM (SELECT *, {binned} FROM customers)"
+        f"SELECT {', '.join(columns)}, count(*), count({LABEL}), sum({LABEL}) FROM (SELECT *, {binned} FROM customers)"
         f" GROUP BY GROUPING SETS ({sets})",
         keys=len(codes),
     ):
         for name, number in zip(codes, bins, strict=True):
             if number is not None:  # of the set that this row is of; no code is NULL
-                counted[name][number] = (rows, churned)
+                counted[name][number] = (rows, labelled, churned)
     return counted
 
 
@@ -222,11 +226,11 @@ def _feature(
     names: Sequence[str], counted: Counts, edges: Sequence[float], moments: tuple[float | None, float | None] | None
 ) -> FeatureProfile:
     """Return a feature with a bin for each of `names`, and one for what is missing if anything is."""
-    total = max(sum(rows for rows, _ in counted.values()), 1)
+    total = max(sum(rows for rows, *_ in counted.values()), 1)
 
     def bin_of(name: str, number: int) -> Bin:
-        rows, churned = counted.get(number, (0, None))
-        return Bin(name=name, share=_rounded(rows / total), label_rate=_rounded(churned and churned / rows))
+        rows, labelled, churned = counted.get(number, (0, 0, None))
+        return Bin(name=name, share=_rounded(rows / total), label_rate=_rounded(churned and churned / labelled))
 
     bins, missing = [bin_of(name, number) for number, name in enumerate(names)], bin_of("missing", MISSING)
     mean, std = map(_rounded, moments or (None, None))
@@ -244,9 +248,20 @@ def _rounded(value: Any) -> Any:
 
 
 def customers_profile(contract: Contract, like: Profile | None = None, compute: Compute = LOCAL) -> Profile:
-    """Return the profile of both prepared tables. Raises StageError when one cannot be read."""
-    tables = {"train": TRAIN, "test": TEST}
+    """Return the profile of both prepared tables. Raises StageError when one cannot be read, or lacks a label."""
+    tables, label = {"train": TRAIN, "test": TEST}, identifier(contract.label)
     with views(tables, compute, "cannot be read: run `dvc repro prepare` first") as database:
+        for table, path in tables.items():
+            if types_of(database, table).get(contract.label) != SQL_TYPES["integer"]:
+                raise StageError(
+                    f"{path} has no {contract.label}, a column of integers: run `dvc repro prepare` first."
+                )
+            (wrong,) = totals(database, f"SELECT count(*) FILTER (({label} IN (0, 1)) IS NOT TRUE) FROM {table}")
+            if wrong:
+                raise StageError(
+                    f"{path}: {contract.label} is neither 0 nor 1 in {number_of(wrong, 'rows')}: let the query give 1"
+                    " for churn and 0 for none, then run `dvc repro prepare`."
+                )
         return profile_of(database, contract, like)
 
 

@@ -3,9 +3,10 @@ import re
 
 from churn.config.contract import load_contract
 from churn.core.errors import StageError
+from churn.core.paths import TEST, TRAIN
 from churn.data.featuring import to_arrow
 from churn.quality.deciles import deciles_of
-from churn.quality.profile import load_profile, profile_of, single_feature_roc_auc
+from churn.quality.profile import customers_profile, load_profile, profile_of, single_feature_roc_auc
 from churn.quality.profile_checks import profile_findings, standard_error
 from tests.conftest import make_customers
 from tests.frozen import copy_of
@@ -13,6 +14,7 @@ from tests.frozen import copy_of
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
@@ -32,6 +34,14 @@ def customers(contract) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def reference(customers, contract):
     return profile(customers, contract)
+
+
+@pytest.fixture
+def features(contract, tmp_path, monkeypatch):
+    """Return a function that writes customers as both prepared tables."""
+    monkeypatch.chdir(tmp_path)
+    TRAIN.parent.mkdir(parents=True)
+    return lambda frame: [pq.write_table(to_arrow(frame, contract), path) for path in (TRAIN, TEST)]
 
 
 def shifts(frame, contract, reference):
@@ -185,6 +195,38 @@ def test_many_values_of_noise_do_not_know_the_label_and_many_that_do_are_found(c
     area = single_feature_roc_auc(described.features["contract"])
     assert area > 0.85 if knows else abs(area - 0.5) < 0.04
     assert ("leakage" in {one.rule for one in profile_findings(many, described, described)}) == knows
+
+
+def test_a_value_whose_labels_are_all_missing_is_left_out_of_the_measure_of_a_category(contract, customers):
+    labels = customers["churn"].astype(object).where(customers["contract"] != "Two year")
+    rules = contract.rules.model_copy(update={"max_single_feature_roc_auc": 0.51})
+    described = profile(customers.assign(churn=labels), contract.model_copy(update={"rules": rules}))
+    rates = {one.name: one.label_rate for one in described.features["contract"].bins}
+    assert rates["Two year"] is None
+    assert described.features["contract"].out_of_fold > 0.51
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [(lambda churn: churn + 1, 1), (lambda churn: 2 * churn - 1, 0), (lambda churn: churn.where(churn == 0), 1)],
+    ids=["1 and 2", "-1 and 1", "0 and missing"],
+)
+def test_no_profile_is_made_where_a_label_is_neither_0_nor_1(contract, customers, change, wrong, features):
+    """Fault in the source: `make profile` reads a label that is 1 and 2, or missing.
+
+    It fails: `data/features/train.parquet: churn is neither 0 nor 1 in … rows: let the query give 1 for churn …`
+    """
+    features(customers.assign(churn=change(customers["churn"])))
+    rows = f"{(customers['churn'] == wrong).sum():,} rows"
+    said = f"train.parquet: churn is neither 0 nor 1 in {rows}: let the query give 1 for churn and 0 for none, then run"
+    with pytest.raises(StageError, match=said):
+        customers_profile(contract)
+
+
+def test_no_profile_is_made_of_a_table_that_has_no_label(contract, customers, features):
+    features(customers.drop(columns="churn"))
+    with pytest.raises(StageError, match=r"train\.parquet has no churn, a column of integers: run `dvc repro prepare`"):
+        customers_profile(contract)
 
 
 def test_the_measure_of_a_category_is_in_no_file(contract, customers):

@@ -155,6 +155,39 @@ def test_a_label_rate_beyond_its_bounds_is_found(tables, label):
     assert f"{label:.1%} of the rows, outside 5% to 60%" in finding.sentence
 
 
+@pytest.mark.parametrize(
+    ("labels", "wrong"),
+    [
+        (lambda churn: churn + 1, lambda churn: churn == 1),
+        (lambda churn: 2 * churn - 1, lambda churn: churn == 0),
+        (lambda churn: churn.where(churn.index > 0, 2), lambda churn: churn.index == 0),
+    ],
+    ids=["1 and 2", "-1 and 1", "one 2"],
+)
+def test_labels_other_than_0_and_1_are_the_only_finding_on_the_label(tables, labels, wrong):
+    """Fault in the source: the label is 1 and 2, or -1 and 1.
+
+    validate fails: `churn has … values other than 0 and 1`
+    """
+    train, test = [], []
+
+    def coded(counts):
+        def change(frame):
+            counts.append(int(wrong(frame["churn"]).sum()))
+            return frame.assign(churn=labels(frame["churn"]))
+
+        return change
+
+    findings = tables(coded(train), coded(test))
+    assert told(findings) == [("train", "values", "churn", *train), ("test", "values", "churn", *test)]
+    assert findings[0].sentence.startswith(f"churn has {train[0]:,} value")
+
+
+def test_the_churn_rate_of_a_bin_is_of_the_customers_with_a_label(tables):
+    findings = tables(lambda frame: frame.assign(churn=frame["churn"].astype(object).where(frame.index % 3 > 0)))
+    assert {finding.rule for finding in findings} == {"nulls"}
+
+
 def test_customers_of_the_holdout_in_the_training_table_are_found(tables, contract):
     leaked = make_customers(contract, TRAIN_ROWS, seed=1).head(30)
     findings = tables(change_test=lambda frame: pd.concat([leaked, frame.iloc[30:]]))
