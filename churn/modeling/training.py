@@ -23,10 +23,11 @@ import pandas as pd
 
 DISK_ROWS, DISK_CELLS = 1_048_576, 20_000_000  # of a batch on disk; a cell takes four bytes
 ESTIMATOR = "params.yaml: train.estimator"
+HOLDS_BACK = "it holds rows back in silence, and no row may be dropped; set {} instead"
 NOT_YOURS = {  # parameters that the pipeline sets
     "random_state": "set train.seed instead",
     "categorical_features": "the contract says which features are categories",
-    "early_stopping": "it holds rows back in silence, and no row may be dropped; set max_iter instead",
+    "early_stopping": HOLDS_BACK.format("max_iter"),
 }
 
 
@@ -43,8 +44,10 @@ def build_classifier(params: Train) -> Any:
         raise StageError(f"{ESTIMATOR}: {params.estimator} cannot be made without arguments: name another.") from error
     known = classifier.get_params(deep=False)
     not_yours = NOT_YOURS | NOT_YOURS_IN.get(params.estimator.partition(".")[0], {})
-    for parameter in params.parameters:
-        if parameter in not_yours:
+    if "early_stopping" not in known and known.get("n_iter_no_change", 0) is None:  # a number is the switch
+        not_yours |= {"n_iter_no_change": HOLDS_BACK.format("n_estimators")}
+    for parameter, value in params.parameters.items():
+        if parameter in not_yours and (parameter, value) != ("n_iter_no_change", None):
             raise StageError(f"params.yaml: train.parameters.{parameter}: {not_yours[parameter]}.")
         if parameter not in known:
             raise StageError(

@@ -126,6 +126,7 @@ def test_a_table_is_encoded_alike_as_text_and_as_a_dictionary(contract):
     ("estimator", "parameters", "said"),
     [
         (LIGHTGBM, {"num_leafs": 8}, "train.parameters.num_leafs: LGBMClassifier has no such parameter"),
+        (LIGHTGBM, {"early_stopping_round": 5}, "train.parameters.early_stopping_round: LGBMClassifier has no such"),
         (LIGHTGBM, {"random_state": 8}, "train.parameters.random_state: set train.seed instead"),
         (LIGHTGBM, {"objective": "cross_entropy"}, "train.parameters.objective: the pipeline predicts the probability"),
         (XGBOOST, {"objective": "reg:squarederror"}, "train.parameters.objective: the pipeline predicts"),

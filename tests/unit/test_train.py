@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import all_estimators
 
 BOOSTING = "sklearn.ensemble.HistGradientBoostingClassifier"
+GRADIENT_BOOSTING = "sklearn.ensemble.GradientBoostingClassifier"
 LOGISTIC = "sklearn.linear_model.LogisticRegression"
 
 
@@ -93,7 +94,7 @@ def test_any_classifier_of_scikit_learn_can_be_named_saved_and_read_back(estimat
     [
         ("sklearn.ensemble.RandomForestClassifier", {"max_samples": 0.5}),
         ("sklearn.ensemble.RandomForestClassifier", {"bootstrap": False}),
-        ("sklearn.ensemble.GradientBoostingClassifier", {"subsample": 0.5}),
+        (GRADIENT_BOOSTING, {"subsample": 0.5}),
         (BOOSTING, {"class_weight": "balanced"}),
     ],
 )
@@ -112,6 +113,20 @@ def test_rows_that_an_estimator_holds_back_are_not_counted(contract):
     model = build_model(build_classifier(settings(BOOSTING)), contract)
     model[-1].set_params(early_stopping=True)
     assert rows_seen(model.fit(features, labels)) == 540
+
+
+def test_no_classifier_of_scikit_learn_holds_rows_back_by_a_number_of_rounds_without_a_change():
+    for estimator in (*classifiers_with_probabilities(), "sklearn.linear_model.SGDClassifier"):
+        loss = {"loss": "log_loss"} if "SGD" in estimator else {}
+        known = build_classifier(settings(estimator, **loss)).get_params(deep=False)
+        if "validation_fraction" not in known:
+            continue
+        if "early_stopping" in known:
+            assert build_classifier(settings(estimator, n_iter_no_change=5, **loss)).early_stopping is False
+        else:
+            with pytest.raises(StageError, match=r"n_iter_no_change: it holds rows back .*; set n_estimators"):
+                build_classifier(settings(estimator, n_iter_no_change=5))
+            assert build_classifier(settings(estimator, n_iter_no_change=None)).n_iter_no_change is None
 
 
 @pytest.mark.parametrize("estimator", sorted(UNFIT))
@@ -138,6 +153,11 @@ def test_a_classifier_that_cannot_take_the_features_says_so_in_one_sentence(esti
         (BOOSTING, {"random_state": 1}, "train.parameters.random_state: set train.seed instead"),
         (BOOSTING, {"categorical_features": [0]}, "train.parameters.categorical_features: the contract says which"),
         (BOOSTING, {"early_stopping": True}, "train.parameters.early_stopping: it holds rows back in silence"),
+        (
+            GRADIENT_BOOSTING,
+            {"n_iter_no_change": 5},
+            "train.parameters.n_iter_no_change: it holds rows back in silence",
+        ),
     ],
 )
 def test_what_cannot_be_made_is_one_sentence_with_its_key(estimator, parameters, said):
