@@ -58,7 +58,7 @@ def build_classifier(params: Train) -> Any:
         if not weights or not all(label in ("0", "1") and _is_positive(one) for label, one in weights.items()):
             raise StageError(
                 "params.yaml: train.parameters.class_weight: needs a number above 0 for each label, which is 0 or 1:"
-                " write {0: 1, 1: 3}."
+                ' write {"0": 1, "1": 3}.'
             )
         settings["class_weight"] = {int(label): weight for label, weight in weights.items()}
     classifier.set_params(**{name: value for name, value in settings.items() if name in known})

@@ -4,7 +4,7 @@ import warnings
 import zipfile
 
 from churn.config.contract import Contract
-from churn.config.params import Train
+from churn.config.params import Train, load_params
 from churn.core.errors import StageError
 from churn.core.files import sha256_of
 from churn.core.paths import TEST
@@ -14,12 +14,13 @@ from churn.modeling.codes import churn_probability
 from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, rows_seen, save_model
 from churn.modeling.training import build_classifier, build_model, fit
 from stages.train import refuse_holdout
-from tests.conftest import make_customers
+from tests.conftest import after_change, make_customers
 from tests.training import frame_of
 
 import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import all_estimators
@@ -347,6 +348,16 @@ def test_a_weight_of_no_label_is_one_sentence(weights):
     """
     with pytest.raises(StageError, match=r"train\.parameters\.class_weight: needs a number above 0 for each label"):
         build_classifier(settings(class_weight=weights))
+
+
+def test_the_weights_that_the_message_proposes_are_read_from_params_yaml(tmp_path):
+    with pytest.raises(StageError) as told:
+        build_classifier(settings(class_weight={}))
+    proposed = str(told.value).rpartition(" write ")[2].removesuffix(".")
+    read = after_change("params.yaml", load_params, tmp_path)
+    weights = YAML(typ="safe").load(proposed)
+    params = read(lambda values: values["train"].update(parameters={"class_weight": weights}))
+    assert build_classifier(params.train).class_weight == {0: 1, 1: 3}
 
 
 @pytest.mark.parametrize("parameters", [{"max_bins": [1]}, {"monotonic_cst": {"x": 1}}])
