@@ -42,6 +42,7 @@ NOT_YOURS = {
         "early_stopping_rounds": "it holds rows back, and no row may be dropped; set n_estimators instead",
         "enable_categorical": "the contract says which features are categories",
         "eval_metric": "evaluate measures the model",
+        "feature_weights": "the pipeline weighs all features alike",
         "feature_types": "the contract says which features are categories",
         "missing": "the contract says where values may be missing",
         "tree_method": "categories and external memory need hist",
@@ -98,8 +99,10 @@ class BoostedTrees:
             given = {name: value for name, value in classifier.get_xgb_params().items() if name in given}
             for name in ("enable_categorical", "missing", "n_estimators"):
                 given.pop(name, None)
-            if isinstance(signs := given.get("monotone_constraints"), dict):  # the library knows no names of features
-                given["monotone_constraints"] = tuple(signs.get(name, 0) for name in self.columns)
+            if signs := given.get("monotone_constraints"):
+                given["monotone_constraints"] = tuple(signs)
+            if groups := given.get("interaction_constraints"):  # as text, because XGBoost reads a list as names
+                given["interaction_constraints"] = str(groups)
         self.parameters: dict[str, Any] = given | fixed
 
     @property

@@ -16,6 +16,7 @@ from churn.core.errors import StageError
 from churn.modeling.boosting import NOT_YOURS as NOT_YOURS_IN
 from churn.modeling.boosting import BoostedTrees, library_of
 from churn.modeling.codes import fit_rows
+from churn.modeling.constraints import by_position
 from churn.modeling.model import read_batches
 
 import numpy as np
@@ -98,9 +99,11 @@ def build_model(classifier: Any, contract: Contract) -> Any:
 
     Gradient boosting on histograms, LightGBM and XGBoost take categories and missing values natively. Any other
     classifier gets categories one-hot, missing numbers as their median with a flag beside, and all numbers
-    standardised. The categories come from the contract, not from the data.
+    standardised. The categories come from the contract, not from the data. Raises StageError when a constraint names
+    no feature.
     """
     if type(classifier).__module__.partition(".")[0] in NOT_YOURS_IN:
+        classifier.set_params(**by_position(classifier, contract, contract.features))
         return BoostedTrees(classifier, contract)
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
@@ -114,6 +117,7 @@ def build_model(classifier: Any, contract: Contract) -> Any:
     categories, numbers = contract.features_of("category"), contract.features_of("integer", "number")
     booleans = contract.features_of("boolean")
     native = "categorical_features" in classifier.get_params(deep=False)
+    constraints = by_position(classifier, contract, [*categories, *booleans, *numbers] if native else None)
     one_hot = OneHotEncoder(categories=[values(name) for name in categories], sparse_output=False)
     codes = OrdinalEncoder(categories=[values(name) for name in categories])
     flags = OrdinalEncoder(categories=[np.array(values(name), dtype=object) for name in booleans])
@@ -126,7 +130,7 @@ def build_model(classifier: Any, contract: Contract) -> Any:
         ]
     )
     if native:
-        classifier.set_params(categorical_features=list(range(len(categories))))
+        classifier.set_params(categorical_features=list(range(len(categories))), **constraints)
     return make_pipeline(encoder, classifier)
 
 

@@ -132,6 +132,7 @@ def test_a_table_is_encoded_alike_as_text_and_as_a_dictionary(contract):
         (XGBOOST, {"objective": "reg:squarederror"}, "train.parameters.objective: the pipeline predicts"),
         (XGBOOST, {"n_jobs": 2}, "train.parameters.n_jobs: the result is the same for each number of threads"),
         (XGBOOST, {"early_stopping_rounds": 2}, "train.parameters.early_stopping_rounds: it holds rows back"),
+        (XGBOOST, {"feature_weights": [1]}, "train.parameters.feature_weights: the pipeline weighs all features alike"),
         (XGBOOST, {"max_depht": 2}, "train.parameters.max_depht: XGBClassifier has no such parameter"),
         (LIGHTGBM, {"class_weight": {"2": 2}}, "train.parameters.class_weight: needs a number above 0 for each label"),
     ],

@@ -360,7 +360,7 @@ def test_the_weights_that_the_message_proposes_are_read_from_params_yaml(tmp_pat
     assert build_classifier(params.train).class_weight == {0: 1, 1: 3}
 
 
-@pytest.mark.parametrize("parameters", [{"max_bins": [1]}, {"monotonic_cst": {"x": 1}}])
+@pytest.mark.parametrize("parameters", [{"max_bins": [1]}, {"min_samples_leaf": [1]}])
 def test_a_parameter_that_breaks_scikit_learn_is_one_sentence(contract, parameters):
     with pytest.raises(StageError, match="the model cannot be fitted: "):
         trained(contract, **parameters)
