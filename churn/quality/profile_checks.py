@@ -105,16 +105,18 @@ def _shifts(
         chance = REACH * sqrt(1 / sizes[0] + 1 / max(sizes[1], 1))
         message = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
         yield "mean", off - rules.mean - chance, message
-    before, after, known = 0.0, 0.0, {one.name: one for one in there.bins}
+    (_, nulls), (values, former_nulls) = _nulls_apart(here), _nulls_apart(there)
+    before, after, known = 0.0, 0.0, {one.name: one for one in values}
     last = f"above {there.edges[-1]:g}" if there.edges else None
     for one, bin_name in zip(here.bins, _bin_names(here), strict=True):
-        was = known.get(one.name, Bin(name=one.name, share=0.0, label_rate=None))
-        if there.edges and one.name != "missing":
+        was = former_nulls if one is nulls else known.get(one.name)
+        was = was or Bin(name=one.name, share=0.0, label_rate=None)
+        if there.edges and one is not nulls:
             # Up to an edge the shares add up. Above the last one they would be the rows that have a value.
             before, after = (was.share, one.share) if one.name == last else (before + was.share, after + one.share)
             message = f"{after:.1%} of the rows have {name} {one.name}, {before:.1%} in {PROFILE}"
             yield "quantiles", _excess(before, after, rules.quantiles, sizes), message
-        elif one.name != "missing":
+        elif one is not nulls:
             message = f"{name} is {one.name} in {one.share:.1%} of the rows, {was.share:.1%} in {PROFILE}"
             yield "categories", _excess(was.share, one.share, rules.categories, sizes), message
             if min(one.share, was.share) == 0 and max(one.share, was.share) >= CATEGORY_SHARE:
@@ -128,6 +130,13 @@ def _shifts(
             )
             tolerance = label_tolerance(was.label_rate, reference.label_rate, rules)
             yield "label_rates", _excess(was.label_rate, one.label_rate, tolerance, counts), message
+
+
+def _nulls_apart(feature: FeatureProfile) -> tuple[Sequence[Bin], Bin | None]:
+    """Return the bins of a feature's values, and the last one if it is that of nulls: a value may have its name."""
+    if feature.missing and feature.bins and feature.bins[-1].name == "missing":
+        return feature.bins[:-1], feature.bins[-1]
+    return feature.bins, None
 
 
 def label_tolerance(rate: float, overall: float, rules: ProfileRules) -> float:

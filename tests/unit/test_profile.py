@@ -175,6 +175,41 @@ def test_three_columns_that_came_or_went_are_one_line_beside_the_shifts_of_the_o
     )
 
 
+@pytest.fixture
+def called_missing(contract, customers):
+    """A contract and customers in which a category has the value `missing`, beside nulls."""
+    column = contract.columns["contract"]
+    values, nulls = (*column.values[:-1], "missing"), {"nulls": "allow", "because": "a test"}
+    changed = column.model_copy(update={"values": values} | nulls)
+    plans = customers["contract"].replace(column.values[-1], "missing")
+    frame = customers.assign(contract=plans.where(np.arange(len(customers)) % 4 > 0))
+    return contract.model_copy(update={"columns": {**contract.columns, "contract": changed}}), frame
+
+
+def test_the_share_of_a_value_that_is_called_missing_is_compared(called_missing, customers):
+    """Fault in the source: the share of a category shifts whose name is `missing`, like that of the bin of nulls.
+
+    validate fails: `plan: missing has vanished, … of the rows in profile.json`
+    """
+    changed, frame = called_missing
+    for before in (frame, frame.assign(contract=frame["contract"].fillna("missing"))):
+        moved = before.assign(contract=before["contract"].replace("missing", "One year"))
+        found = messages(moved, changed, profile(before, changed))
+        assert any(one.startswith("contract: missing has vanished, ") for one in found)
+
+
+def test_the_churn_rate_of_a_value_that_is_called_missing_is_not_compared_with_that_of_nulls(called_missing):
+    changed, frame = called_missing
+    is_value = frame["contract"] == "missing"
+    apart = frame.assign(churn=np.where(is_value, np.arange(len(frame)) % 10 < 6, frame["churn"]).astype(int))
+    reference = profile(apart, changed)
+    rates = {one.label_rate for one in reference.features["contract"].bins if one.name == "missing"}
+    assert len(rates) == 2
+    assert shifts(apart, changed, reference) == set()
+    late = apart.assign(churn=apart["churn"].where(frame["contract"].notna(), 0))
+    assert ("label_rates", "contract") in shifts(late, changed, reference)
+
+
 @pytest.mark.parametrize(("values", "knows"), [(1_500, False), (250, False), (250, True), (1_500, True)])
 def test_many_values_of_noise_do_not_know_the_label_and_many_that_do_are_found(contract, customers, values, knows):
     """Fault in the source: a category of many values knows the label, while as many values of noise do not.
