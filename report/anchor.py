@@ -126,9 +126,8 @@ def since_earlier(earlier: Earlier, one: Candidate) -> tuple[Compared, str]:
         masks = slice_masks(one.features[both], one.evaluate.slices, one.contract)
         slices = compare_slices(masks, outcomes, (scores, ours), one.evaluate, one.gate.min_slice_rows)
         found = compare(outcomes, scores, ours, one.evaluate)
-        return Compared(
-            rows, found, tuple(slices), training_noise(rows, *trained)
-        ), f"on {number_of(rows, 'customers')}"
+        noise = training_noise(outcomes.number, *trained)
+        return Compared(rows, found, tuple(slices), noise), f"on {number_of(outcomes.number, 'customers')}"
     except StageError as error:
         why = str(error)
     except Exception as error:  # a commit of any age and shape
@@ -184,7 +183,7 @@ def vs_earlier(
         sentence = f"{_capital(earlier.name)} is its model of today, so it is compared once."
     else:
         total, how = since_earlier(earlier, one)
-        rules = tuple(vs_anchor(total, step.compared, one.gate, earlier.name))
+        rules = tuple(vs_anchor(total, step.compared, one.gate, earlier.name, one.known("anchor")))
         named = (name for name in METRIC_ORDER if name in total.overall and name in one.gate.anchor.margins)
         listed = ", ".join(f"{metric(name)} {_words(total.overall[name])}" for name in named)
         sentence = f"Against {earlier.name}, {how}: {listed}."

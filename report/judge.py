@@ -5,11 +5,11 @@ anew by this code (in CI that of main's commit) and by the stricter of main's ru
 what judges is a fault with an id. Where a code owner has approved that id, the checkout's value of that setting counts.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, Evaluate, Gate, Prepare, load_params
@@ -22,7 +22,8 @@ from churn.data.duckdb_helpers import parquet_views
 from churn.data.reducing import Database, PartitionedViews
 from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, scores_of, with_groups
 from churn.evaluation.partitioned import count_partitions, evaluation_of_counts, score_partitions
-from churn.gate.baseline import vs_baseline
+from churn.evaluation.slices import slice_names
+from churn.gate.baseline import Known, vs_baseline
 from churn.gate.rules import evaluate_rules
 from churn.gate.rules import shown as metric_shown
 from churn.lock import ORDER, Stages, stages_of
@@ -41,8 +42,8 @@ from report.settings import (
     mains_settings,
     merged,
     possible_slices,
+    renamed_slices,
     shown,
-    slice_names,
     stricter_contract,
 )
 from report.tables import table_faults
@@ -59,6 +60,8 @@ class Candidate:
 
     reference: Path  # whose settings, profile and slices count: main, or this checkout if main has another problem
     gate: Gate
+    mains_gate: Gate
+    mains_slices: Collection[str]
     evaluate: Evaluate
     prepare: Prepare  # main's, but for what is approved
     contract: Contract  # the checkout's
@@ -69,6 +72,11 @@ class Candidate:
     predictions: pd.DataFrame  # key, label, score, and the group and whether the row is late where they are declared
     rows_seen: int | None  # that the model was trained on, as its file has it
     names: Mapping[str, str]  # of features that main has under another name, by main's
+
+    def known(self, rules: Literal["vs_baseline", "anchor"]) -> Known:
+        """Return what main compares by its own settings."""
+        mains = getattr(self.mains_gate, rules)
+        return Known(mains.margins, self.mains_slices, mains.slice_margins)
 
 
 def pipeline_faults(main: Stages, branch: Stages) -> Iterator[Fault]:
@@ -103,6 +111,8 @@ def candidate(reference: Path, names: Mapping[str, str], approval: Approval) -> 
     return Candidate(
         reference=reference,
         gate=merged(theirs.gate, params.gate, "gate", approved=approved),
+        mains_gate=theirs.gate,
+        mains_slices=slice_names(possible_slices(theirs.evaluate.slices, their_contract), their_contract),
         evaluate=evaluate.model_copy(update={"slices": possible_slices(evaluate.slices, contract)}),
         prepare=theirs.prepare.model_copy(update=own),
         contract=contract,
@@ -231,7 +241,7 @@ def judged(
         *(selection_faults(labels, one.strict.rules.profile, one.strict.label) if labels else ()),
         *(value_faults(change, one.strict) if change else ()),
         # protection: no slice loses its churners
-        *vanished_slices(before, evaluation, slice_names(one.strict, one.names)),
+        *vanished_slices(before, evaluation, renamed_slices(one.strict, one.names)),
         # protection: the contract is checked anew
         *contract_faults(one.strict, one.reference, one.names),
         *map(Fault, evidence),
@@ -243,5 +253,7 @@ def judged(
     rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if compared:
         step = compared.compared
-        rules += vs_baseline(step.rows, step.overall, step.slices, one.gate, step.training)
+        rules += vs_baseline(
+            step.rows, step.overall, step.slices, one.gate, step.training, known=one.known("vs_baseline")
+        )
     return tuple(rules), tuple(faults)

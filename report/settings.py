@@ -288,7 +288,7 @@ def mains_settings(main: Path, names: Mapping[str, str]) -> tuple[Params, Contra
         if name not in here and new not in conditions and tree_of(text) == tree_of(here[new])
     }
     ours = Contract.model_validate_json(json.dumps(contract))
-    called |= slice_names(ours, names)
+    called |= renamed_slices(ours, names)
     slices |= {
         "columns": [names.get(name, name) for name in slices["columns"]],
         "conditions": _renamed(conditions, called),
@@ -297,7 +297,7 @@ def mains_settings(main: Path, names: Mapping[str, str]) -> tuple[Params, Contra
     return Params.model_validate_json(json.dumps(params)), ours
 
 
-def slice_names(contract: Contract, names: Mapping[str, str]) -> dict[str, str]:
+def renamed_slices(contract: Contract, names: Mapping[str, str]) -> dict[str, str]:
     """Return the slices of features that have another name on main, by main's name of the slice."""
     called = {f"{before} is missing": f"{after} is missing" for before, after in names.items()}
     for before, after in names.items():

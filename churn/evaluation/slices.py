@@ -62,11 +62,24 @@ def slice_masks(features: pd.DataFrame, slices: Slices, contract: Contract) -> I
                 f"params.yaml: evaluate.slices.columns: {name} is not a category or boolean of the contract."
             )
         for value in column.values or (False, True):
-            shown = str(value).lower() if column.type == "boolean" else value
-            yield Slice(f"{name}={shown}", "value", (features[name] == value).to_numpy(bool))
+            yield Slice(f"{name}={_shown(value)}", "value", (features[name] == value).to_numpy(bool))
     for name, condition in slices.conditions.items():
         rows = rows_where(features, slice_condition(name, condition, contract), contract)
         yield Slice(name, "condition", rows)
     for name in contract.features:
         if contract.columns[name].nullable:
             yield Slice(f"{name} is missing", "missing", features[name].isna().to_numpy())
+
+
+def slice_names(slices: Slices, contract: Contract) -> set[str]:
+    """Return the names of the slices that `slice_masks` yields, without their rows."""
+    values = {name: contract.columns[name].values or (False, True) for name in slices.columns}
+    return {
+        *(f"{name}={_shown(value)}" for name, some in values.items() for value in some),
+        *slices.conditions,
+        *(f"{name} is missing" for name in contract.features if contract.columns[name].nullable),
+    }
+
+
+def _shown(value: str | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else value

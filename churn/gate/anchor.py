@@ -7,7 +7,7 @@ from typing import NamedTuple
 from churn.config.params import Gate, WhenInconclusive
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference, Differences, SliceDifferences
-from churn.gate.baseline import gain, vs_baseline
+from churn.gate.baseline import Known, gain, vs_baseline
 from churn.gate.rules import OVERALL, finite
 
 
@@ -25,7 +25,7 @@ class Compared(NamedTuple):
         return parts.get(scope, {}).get(metric)
 
 
-def vs_anchor(total: Compared, step: Compared, gate: Gate, owner: str) -> list[RuleOutcome]:
+def vs_anchor(total: Compared, step: Compared, gate: Gate, owner: str, known: Known | None = None) -> list[RuleOutcome]:
     """Return the outcomes of the comparison with the anchor.
 
     Parameters
@@ -38,6 +38,8 @@ def vs_anchor(total: Compared, step: Compared, gate: Gate, owner: str) -> list[R
         `load_params().gate`.
     owner : str
         Whose values the messages name, such as "main's model of 2026-08-29 (abc1234)".
+    known : Known, optional
+        What main compares with the anchor, see `vs_baseline`.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def vs_anchor(total: Compared, step: Compared, gate: Gate, owner: str) -> list[R
         }
     )
     # protection: small steps add up
-    outcomes = vs_baseline(total.rows, total.overall, total.slices, rules, total.training)
+    outcomes = vs_baseline(total.rows, total.overall, total.slices, rules, total.training, known=known)
     return [_beyond_main(rule, step.of(rule.scope, rule.metric), owner) for rule in outcomes]
 
 

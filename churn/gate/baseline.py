@@ -6,7 +6,7 @@ the statistics. Significance has Bonferroni's correction, because of many metric
 The intervals hold the noise of the holdout; models that learned from other customers have that of their training, too.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import ceil, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
@@ -21,8 +21,22 @@ FAMILY = 0.05  # two-sided, for all metrics of all customers together; slices ha
 MOST_CUSTOMERS = 10**12  # that a message names
 
 
-def vs_baseline(
-    rows: int, overall: Differences, slices: Iterable[SliceDifferences], gate: Gate, training: float = 0.0
+class Known(NamedTuple):
+    """What main compares by its own settings: the metrics of all customers, the slices, and the metrics of these."""
+
+    margins: Collection[str]
+    slices: Collection[str]
+    slice_margins: Collection[str]
+
+
+def vs_baseline(  # noqa: PLR0913  # the last two are of the report alone
+    rows: int,
+    overall: Differences,
+    slices: Iterable[SliceDifferences],
+    gate: Gate,
+    training: float = 0.0,
+    *,
+    known: Known | None = None,
 ) -> list[RuleOutcome]:
     """Return the outcomes of the comparison with main's model.
 
@@ -38,6 +52,9 @@ def vs_baseline(
         `load_params().gate`.
     training : float, optional
         The variance of a difference by other training customers, in variances by the holdout; see `training_noise`.
+    known : Known, optional
+        What main compares, where `gate` is the stricter of main's and a branch's. A comparison that a branch adds makes
+        none of main's less strict.
 
     Returns
     -------
@@ -61,11 +78,22 @@ def vs_baseline(
     def reach(alpha: float, tests: int) -> float:
         return NormalDist().inv_cdf(1 - alpha / (2 * max(tests, 1)))
 
+    def tests(alpha: float, block: bool, mains: Sequence[bool]) -> Iterator[_Test]:
+        """Yield the test of each comparison, corrected for all of them, or for main's where it is one of main's."""
+        for of_main in mains:
+            count = sum(mains) if of_main else len(mains)
+            yield _Test(reach(alpha, count), rules.tolerance, block, spread)
+
     everyone = SliceDifferences(OVERALL, rows, overall)
     spread = sqrt(1 + training)
-    test = _Test(reach(FAMILY, len(rules.margins)), rules.tolerance, when.overall == "block", spread)
+    mains = [known is None or metric in known.margins for metric in rules.margins]
     # protection: not worse than main
-    outcomes = [_not_worse(everyone, metric, margin, test) for metric, margin in rules.margins.items()]
+    outcomes = [
+        _not_worse(everyone, metric, margin, test)
+        for (metric, margin), test in zip(
+            rules.margins.items(), tests(FAMILY, when.overall == "block", mains), strict=True
+        )
+    ]
     # protection: not worse than main in any slice
     compared = [
         (part, metric, margin)
@@ -73,8 +101,11 @@ def vs_baseline(
         for metric, margin in rules.slice_margins.items()
         if part.differences.get(metric, Difference()).low is not None
     ]
-    test = _Test(reach(rules.familywise_alpha, len(compared)), rules.tolerance, when.slices == "block", spread)
-    outcomes += [_not_worse(*one, test) for one in compared]
+    mains = [
+        known is None or (part.name in known.slices and metric in known.slice_margins) for part, metric, _ in compared
+    ]
+    each = tests(rules.familywise_alpha, when.slices == "block", mains)
+    outcomes += [_not_worse(*one, test) for one, test in zip(compared, each, strict=True)]
     # protection: too good to be true
     return [*outcomes, *_plausible(overall, rules, spread)]
 

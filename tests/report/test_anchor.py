@@ -188,7 +188,13 @@ def one(params, contract):
     scores = np.clip(0.3 + 0.3 * y + random.normal(0, 0.3, 400), 0, 1)
     keys = [f"k{number}" for number in range(400)]
     predictions = pd.DataFrame({contract.key: keys, contract.label: y, "score": scores})
-    return SimpleNamespace(gate=params.gate, evaluate=params.evaluate, contract=contract, predictions=predictions)
+    return SimpleNamespace(
+        gate=params.gate,
+        evaluate=params.evaluate,
+        contract=contract,
+        predictions=predictions,
+        known=lambda _: None,
+    )
 
 
 def test_recorded_metrics_have_the_noise_of_two_samples(one):

@@ -2,7 +2,7 @@ from churn.config.params import Slices
 from churn.core.errors import StageError
 from churn.data.featuring import to_arrow
 from churn.evaluation.holdout import scores_of
-from churn.evaluation.slices import slice_masks
+from churn.evaluation.slices import slice_masks, slice_names
 from churn.modeling.model import model_frame, read_scores, read_table
 from stages.evaluate import permutation_importance
 from tests.conftest import make_customers
@@ -51,6 +51,7 @@ def test_scores_are_the_probability_of_churn(features):
 def test_slices_are_the_values_of_columns_conditions_and_what_is_missing(contract, features):
     slices = Slices(columns=("contract", "senior_citizen"), conditions={"new_customers": "tenure_months < 6"})
     masks = {one.name: one.rows for one in slice_masks(features, slices, contract)}
+    assert {*masks} == slice_names(slices, contract)
     assert list(masks) == [
         "contract=Month-to-month",
         "contract=One year",
@@ -84,6 +85,14 @@ def test_importance_is_the_loss_without_the_feature(features):
     assert table["feature"].iloc[0] == "tenure_months"
     assert falls["tenure_months"] == pytest.approx(0.5, abs=0.05)
     assert (falls.drop("tenure_months") == 0).all()
+
+
+def test_a_few_churners_among_many_customers_are_enough_for_the_importance(features, monkeypatch):
+    monkeypatch.setattr("stages.evaluate.IMPORTANCE_ROWS", 100)
+    for seed in range(5):
+        labels = pd.Series(np.random.default_rng(seed).permutation(len(features)) < 3).astype(int)
+        table = permutation_importance(Model(lambda frame: frame["tenure_months"] / 100), features, labels)
+        assert table["fall_in_roc_auc"].notna().all()
 
 
 def test_importance_is_the_same_each_time(features):

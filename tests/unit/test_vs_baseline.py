@@ -1,6 +1,6 @@
 from churn.config.params import METRICS
 from churn.evaluation.paired import Difference, SliceDifferences, compare
-from churn.gate.baseline import Trained, gain, training_noise, vs_baseline
+from churn.gate.baseline import Known, Trained, gain, training_noise, vs_baseline
 from tests.conftest import evaluate_at
 
 import numpy as np
@@ -162,6 +162,28 @@ def test_of_many_slices_each_needs_more_evidence(rules):
     assert ("worse", "recall against main") in broken(all_equal(), [worse], rules)
     others = [slice_of(f"slice {number}") for number in range(200)]
     assert ("worse", "recall against main") not in broken(all_equal(), [worse, *others], rules)
+
+
+def test_comparisons_that_a_branch_adds_make_none_of_mains_less_strict(rules):
+    """Neither slices nor metrics, although each comparison more takes more evidence for all."""
+    margins, slice_margins = rules.vs_baseline.margins, rules.vs_baseline.slice_margins
+    known = Known(margins, {"main's"}, slice_margins)
+    overall, of_main = all_equal(roc_auc=difference(-0.02, 0.017)), slice_of("main's", roc_auc=difference(-0.03, 0.02))
+    before = vs_baseline(1_452, overall, [of_main], rules, known=known)
+    assert [(one.scope, one.metric) for one in before if one.status == "failed"] == [
+        ("all customers", "roc_auc"),
+        ("main's", "roc_auc"),
+    ]
+    more = {
+        "margins": dict.fromkeys(METRICS, 9.0) | margins,
+        "slice_margins": dict.fromkeys(METRICS, 9.0) | slice_margins,
+    }
+    added = rules.model_copy(update={"vs_baseline": rules.vs_baseline.model_copy(update=more)})
+    slices = [of_main, *(slice_of(f"f{number}") for number in range(1_000))]
+    after = vs_baseline(1_452, overall, slices, added, known=known)
+    assert [one for one in before if one not in after] == []
+    without = vs_baseline(1_452, overall, slices, added)
+    assert {one.scope for one in before if one not in without} == {"all customers", "main's"}
 
 
 def test_a_jump_is_too_good_to_be_true(rules):
