@@ -50,6 +50,7 @@ import numpy.typing as npt
 import pandas as pd
 
 IMPORTANCE_ROWS = 2_000
+IMPORTANCE_OUTCOMES = 50  # of these rows with either outcome, if the holdout has so many
 IMPORTANCE_REPEATS = 3
 IMPORTANCE_SCORED = 600_000  # rows for the model: each of more than 100 features is permuted in fewer rows
 IMPORTANCE_CELLS = 4_000_000  # values in a table for the model: about 32 MB
@@ -98,8 +99,11 @@ def permutation_importance(model: Any, features: pd.DataFrame, labels: pd.Series
     """
     random = np.random.default_rng(0)
     most = min(IMPORTANCE_ROWS, IMPORTANCE_SCORED // (IMPORTANCE_REPEATS * features.shape[1]))
-    rows = np.sort(random.permutation(len(features))[:most])
-    frame, y = features.iloc[rows].reset_index(drop=True), labels.to_numpy(np.float64)[rows]
+    drawn, y = random.permutation(len(features)), labels.to_numpy(np.float64)
+    number = np.where(y[drawn] == 1, np.cumsum(y[drawn] == 1), np.cumsum(y[drawn] == 0))  # of its outcome
+    drawn = drawn[np.argsort(number > min(IMPORTANCE_OUTCOMES, most // 2), kind="stable")]  # a ROC AUC needs both
+    rows = np.sort(drawn[:most])
+    frame, y = features.iloc[rows].reset_index(drop=True), y[rows]
     scores_of_frame, frame = encoded(model, frame)
     order = np.concatenate([random.permutation(len(frame)) for _ in range(IMPORTANCE_REPEATS)])
     repeated = pd.concat([frame] * IMPORTANCE_REPEATS, ignore_index=True)
@@ -154,17 +158,19 @@ def write_plots(tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def first_judged(table: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series]:
-    """Return the features and labels of the first partition with rows by which the model is judged, these rows alone.
+    """Return features and labels of the rows by which the model is judged, of as few partitions as have both outcomes.
 
-    The customers of a partition are there at random, by their hash. There has to be such a row.
+    The customers of a partition are there at random, by their hash.
     """
-    judged = np.zeros(0, bool)
+    found: list[tuple[pd.DataFrame, pd.Series]] = []
     for path in (local_file(one, scratch()) for one in partitions_of(table)):
         features, labels, keys = read_table(path, contract)
         judged = judged_rows(with_groups(pd.DataFrame({contract.key: keys}), path, contract))
-        if judged.any():
+        found.append((features[judged], labels[judged]))
+        if len(set().union(*(some for _, some in found))) > 1:
             break
-    return features[judged], labels[judged]
+    both = (pd.concat(some, ignore_index=True) for some in zip(*found, strict=True))
+    return next(both), next(both)
 
 
 def main_on_partitions(settings: Params, contract: Contract) -> None:
