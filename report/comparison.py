@@ -137,6 +137,7 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
         flips=flips(scores, ours, one.evaluate),
         by_seed=by_seed,
         trained=trained,
+        customers=outcomes.number,
         curves=drawn,
     )
 

@@ -58,7 +58,7 @@ class Comparison:
     `easier` is the ROC AUC of main's model on its own holdout and on this one, where that is higher beyond noise.
     `flips` are those against main's model, and `by_seed` those of the branch's model with another seed, if one was
     trained. `trained` is what the branch's model learned from, and what main's did.
-    `curves` are main's and the branch's.
+    `customers` is how many the rows are of, if a customer has several. `curves` are main's and the branch's.
     """
 
     rows: int
@@ -69,12 +69,14 @@ class Comparison:
     flips: Flips | None = None
     by_seed: Flips | None = None
     trained: tuple[Trained, ...] = ()
+    customers: int | None = None
     curves: Mapping[str, Curves] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def compared(self) -> Compared:
         """What the gate judges."""
-        return Compared(self.rows, self.overall, self.slices, training_noise(self.rows, *self.trained))
+        noise = training_noise(self.customers or self.rows, *self.trained)
+        return Compared(self.rows, self.overall, self.slices, noise)
 
     @property
     def wider(self) -> float:

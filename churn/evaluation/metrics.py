@@ -70,6 +70,11 @@ class Outcomes:
     customers: Customers = None
     late: npt.NDArray[np.bool_] | None = None
 
+    @property
+    def number(self) -> int:
+        """How many customers the rows are of."""
+        return len(self.labels) if self.customers is None else len(np.unique(np.asarray(self.customers)))
+
     def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "Outcomes":
         """Return the outcomes of some rows."""
         parts = (None if part is None else part[rows] for part in (self.customers, self.late))

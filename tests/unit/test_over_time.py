@@ -18,9 +18,11 @@ from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, with_g
 from churn.evaluation.metrics import Outcomes, all_metrics
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.slices import Slice
+from churn.gate.baseline import Trained
 from churn.gate.rules import evaluate_rules
 from churn.quality.row_checks import table_findings
 from churn.scoring_rows import incoming_contract, read_incoming, scored_contract
+from report.data import Comparison
 from stages.register import metrics_of
 from stages.validate import key_findings
 from tests.conftest import ROOT, evaluate_at
@@ -186,6 +188,15 @@ def test_no_customer_is_in_both_tables_and_every_row_is_accounted_for(raw, month
     assert counts["dropped"] == {"label_window_open": 300, "after_training": counts["dropped"]["after_training"]}
     assert 0.2 < test["customer"].nunique() / 300 < 0.4
     assert (train.groupby("customer").size() == 7).all()  # January to July
+
+
+def test_the_noise_of_another_training_counts_customers_and_not_their_rows():
+    labels = np.tile([0.0, 1.0], 600)
+    several = Outcomes(labels, np.repeat(np.arange(100), 12))
+    assert (several.number, Outcomes(labels).number) == (100, 1_200)
+    apart = (Trained(400, 400), Trained(400, 400))
+    one_row = Comparison(100, 100, {}, (), trained=apart)
+    assert Comparison(1_200, 1_200, {}, (), trained=apart, customers=several.number).wider == one_row.wider
 
 
 def test_no_label_of_the_evaluated_time_is_trained_on_and_no_open_label_counts(raw, monthly):
