@@ -27,7 +27,8 @@ def escaped(text: object, longest: int = 160) -> Markup:
     if len(line) > longest:
         line = f"{line[: longest - 1]}…"
     line = re.sub(r"[\\`*\[\]<>|&@#~]", lambda found: f"&#{ord(found[0])};", line)
-    line = re.sub(r"(?<![^\W_])_+|_+(?![^\W_])|://", lambda found: "".join(f"&#{ord(one)};" for one in found[0]), line)
+    live = r"(?<![^\W_])_+|_+(?![^\W_])|://|(?i:(?<=www)\.)"
+    line = re.sub(live, lambda found: "".join(f"&#{ord(one)};" for one in found[0]), line)
     line = re.sub("&#96;(.+?)&#96;", r"<code>\1</code>", line)  # Markdown's own would show the escapes
     return Markup(line)  # its characters are escaped above
 

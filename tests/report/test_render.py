@@ -121,6 +121,12 @@ def test_underscores_at_a_words_edge_are_no_emphasis(name):
     assert escaped("tenure_months") == "tenure_months"
 
 
+def test_an_address_in_a_name_becomes_no_link():
+    assert escaped("www.evil.example and WWW.x and http://y") == (
+        "www&#46;evil.example and WWW&#46;x and http&#58;&#47;&#47;y"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
