@@ -17,6 +17,7 @@ from churn.data.duckdb_helpers import (
     connection,
     hash_shares,
     identifier,
+    typed,
     violations_sql,
 )
 from churn.data.engines import duckdb_fault
@@ -101,7 +102,7 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query
         why = "is computed here" if unknown[0] in whole.columns else f"is not declared in {CONTRACT}"
         raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
     key = identifier(contract.key)
-    casts = [f"{cast(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
+    casts = [f"{typed(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
     cast_errors = [(f"{name} type", cast_error(name, column.type)) for name, column in expected.columns.items()]
     rules = [(f"{contract.key} unique", f"{key} IN (FROM twins)")]
     rules += rules_of_rows(expected, expected.columns)

@@ -13,7 +13,7 @@ from churn.core.paths import ROWS
 from churn.core.results import read_result
 from churn.core.terminal import interactive, progress, working
 from churn.data.as_of import read_query
-from churn.data.duckdb_helpers import blank, cast, cast_error, connection, identifier, in_chunks, literal
+from churn.data.duckdb_helpers import blank, cast_error, connection, identifier, in_chunks, literal, typed
 from churn.data.engines import duckdb_fault
 from churn.data.sources.hints import hints, nearest
 from churn.data.sources.stream import record_batches, streaming
@@ -84,7 +84,7 @@ def load_typed(
                 f"{params.query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the"
                 f" query, or say `computed: true` if prepare makes it{_alike(missing, given, declared)}."
             )
-        columns = [f"{cast(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
+        columns = [f"{typed(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
         columns += [identifier(name) for name in given if name.lower() not in declared]
         # In one query, which reads the stream once and with all processors, so each row lists its own errors.
         errors = ", ".join(

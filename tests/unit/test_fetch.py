@@ -12,6 +12,7 @@ from churn.core.errors import StageError
 from churn.data.snapshot import snapshot
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
@@ -107,6 +108,19 @@ def test_a_number_that_is_neither_0_nor_1_is_no_boolean(fetched, tmp_path):
     )
     with pytest.raises(StageError, match="paperless has 2 values not of the type boolean"):
         fetched((tmp_path / "made.parquet").read_bytes(), name="customers.parquet")
+
+
+def test_nan_is_missing_in_a_number_and_infinity_is_not(fetched, tmp_path):
+    _, target = fetched(csv("a,1,nan,No,b", "b,0,-NaN,Yes,a", "c,0,inf,Yes,a", "d,0,3.5,Yes,a"))
+    from_text = pq.read_table(target)["charges"]
+    assert (from_text.to_pylist(), from_text.null_count) == ([None, None, float("inf"), 3.5], 2)
+    numbers = pa.array([float("nan"), float("-nan"), float("inf"), 3.5])
+    for kind in (pa.float64(), pa.float32()):
+        given = {"id": [*"abcd"], "churn": [1, 0, 0, 0], "charges": numbers.cast(kind), "paperless": [True] * 4}
+        pq.write_table(pa.table(given | {"plan": [*"aabb"]}), tmp_path / "customers.parquet")
+        assert pq.read_table(tmp_path / "customers.parquet")["charges"].null_count == 0
+        fetched(None, name="customers.parquet")
+        assert pq.read_table(target)["charges"].equals(from_text)
 
 
 def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_refuse(fetched):

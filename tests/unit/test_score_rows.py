@@ -5,6 +5,9 @@ from tests.frozen import SAMPLE
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -16,6 +19,17 @@ class Constant:
 
     def predict_proba(self, frame):
         scores = frame[self.column].to_numpy(float) * self.scale
+        return np.column_stack([1 - scores, scores])
+
+
+class Missing:
+    """A model whose score is 1 where a column is missing."""
+
+    def __init__(self, column):
+        self.column = column
+
+    def predict_proba(self, frame):
+        scores = frame[self.column].isna().to_numpy(float)
         return np.column_stack([1 - scores, scores])
 
 
@@ -173,3 +187,29 @@ def test_a_customer_with_an_empty_key_is_rejected(customers, contract, tmp_path)
         1_998,
         {"customer_id blank": 2},
     )
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_customer_with_nan_for_a_missing_number_gets_the_score_of_one_with_null(
+    customers, contract, tmp_path, ending
+):
+    customers = customers.drop(columns=["num_products", "churn"])
+    missing = customers["total_charges"].isna()
+    table = pa.Table.from_pandas(customers, preserve_index=False)
+    nan = pa.array(customers["total_charges"].to_numpy(), from_pandas=False)
+    with_nan = table.set_column(table.column_names.index("total_charges"), "total_charges", nan)
+    for name, given in (("null", table), ("nan", with_nan)):
+        path = tmp_path / f"{name}.{ending}"
+        pyarrow.csv.write_csv(given, path) if ending == "csv" else pq.write_table(given, path)
+        done = score(str(path), str(tmp_path / f"{name} scores.csv"), Missing("total_charges"), contract, 1)
+        assert done == (2_000, 2_000, {})
+    assert (tmp_path / "nan scores.csv").read_bytes() == (tmp_path / "null scores.csv").read_bytes()
+    assert pd.read_csv(tmp_path / "nan scores.csv")["score"].sum() == missing.sum() > 0
+
+
+def test_nan_where_no_number_may_be_missing_and_infinity_are_rejected(customers, contract, tmp_path):
+    customers["monthly_charges"] = customers["monthly_charges"].astype(str)
+    customers.loc[[3, 5], "monthly_charges"] = ["nan", "inf"]
+    customers.drop(columns=["num_products", "churn"]).to_csv(tmp_path / "customers.csv", index=False)
+    done = score(str(tmp_path / "customers.csv"), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+    assert done == (2_000, 1_998, {"monthly_charges finite": 1, "monthly_charges nulls": 1})
