@@ -9,8 +9,9 @@ written. `--version N` takes another version than champion, and `--alias candida
 
 Under `compute.engine: dask` workers score, and a Parquet result is a folder of partitions; see churn/scoring_parts.py.
 
-Fails when the version was not verified, when its files are not the registered ones, when it takes other features than
-contract.yaml declares, when a column is missing or not declared, and when anything cannot be read or written.
+Fails when the version was not verified, when its files are not the registered ones, when it takes other features or
+values than contract.yaml declares, when a column is missing or not declared, and when anything cannot be read or
+written.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from churn.config.contract import Contract, load_contract
 from churn.config.memory import limit_duckdb
 from churn.config.params import load_params
 from churn.core.errors import StageError
+from churn.core.files import YAML_LENGTH, read_text, read_yaml
 from churn.core.paths import CONTRACT
 from churn.data.as_of import YESTERDAY, as_day, read_query, uses_as_of
 from churn.data.sinks import batches_of
@@ -71,7 +73,7 @@ def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = 
 def load(version: "ModelVersion", contract: Contract) -> Any:
     """Return the version's model, read as our own, after the digest of all its files was checked.
 
-    Raises StageError when it takes other features than the contract's.
+    Raises StageError when it takes other features, or fewer values of one, than the contract's.
     """
     from mlflow.models import Model
 
@@ -79,13 +81,30 @@ def load(version: "ModelVersion", contract: Contract) -> Any:
         known = Model.load(str(folder)).signature
         model = read_model(folder / MODEL_FILE)
         is_ours = {*model.feature_names_in_} == {*contract.features}
-        if not is_ours or known is None or known.inputs != signature(contract).inputs:
-            commit = version.tags.get("commit", "of its registration")
-            raise StageError(
-                f"version {version.version} of {version.name} takes other features than {CONTRACT} declares: score with"
-                f" the commit {commit}."
-            )
-        return model
+        other = "features"
+        if is_ours and known is not None and known.inputs == signature(contract).inputs:
+            if not (unknown := _unknown_values(folder / CONTRACT.name, contract)):
+                return model
+            other = f"values of {', '.join(unknown)}"
+        commit = version.tags.get("commit", "of its registration")
+        raise StageError(
+            f"version {version.version} of {version.name} takes other {other} than {CONTRACT} declares: score with the"
+            f" commit {commit}."
+        )
+
+
+def _unknown_values(trained_by: Path, contract: Contract) -> list[str]:
+    """Return the features with a type, a value or missing values that the contract of the training does not have.
+
+    Its columns alone are read, because its rules may be those of another version of this code.
+    """
+    columns, unknown = read_yaml(read_text(trained_by, YAML_LENGTH), str(CONTRACT))["columns"], []
+    for name in contract.features:
+        column, known = contract.columns[name], columns[name]
+        is_known = column.type == known["type"] and {*(column.values or ())} <= {*(known.get("values") or ())}
+        if not is_known or (column.nullable and known.get("nulls") != "allow"):
+            unknown.append(name)
+    return unknown
 
 
 def arguments() -> argparse.ArgumentParser:
