@@ -89,7 +89,7 @@ def _hashed(piece: tuple[int, Partition], made: Snapshot) -> Partition:
     """Sort the rows of a piece by the hash of the key, in the contract's type where it has that."""
     (number, given), contract = piece, made.contract
     target, source = scratch() / f"sorted-{number}.parquet", local_file(piece[1], scratch())
-    if contract.key not in pq.read_schema(source).names:
+    if contract.key.lower() not in [name.lower() for name in pq.read_schema(source).names]:
         raise StageError(f"the customers have no column {contract.key}, which contract.yaml declares.")
     key = identifier(contract.key)
     text = f"coalesce({cast(contract.key, contract.columns[contract.key].type)}::VARCHAR, {key}::VARCHAR, '')"

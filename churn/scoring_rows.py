@@ -1,5 +1,6 @@
 """Checks the rows of a table by the contract, and scores those that break no rule, in bounded memory."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -90,17 +91,22 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query
     a column is missing or not declared. `query` is the name of that which made it.
     """
     whole, expected = scored_contract(contract), incoming_contract(contract)
-    given = columns_of(database, "given")
-    if lacking := [name for name in expected.columns if name not in given]:
-        others = [name for name in given if name not in expected.columns]
+    given = {name.lower(): name for name in columns_of(database, "given")}  # names count in any case, as in fetch
+    declared = {name.lower() for name in (*expected.columns, *contract.withheld)}
+    if lacking := [name for name in expected.columns if name.lower() not in given]:
+        others = [name for folded, name in given.items() if folded not in declared]
         who, instead = (query, "") if query else ("the customers", "; `--query` takes a table in the source's columns")
         verb = "gives" if query else "have"
         raise StageError(
             f"{who} {verb} no column {_with_nearest(lacking, others)}, which {CONTRACT} declares{instead}."
         )
-    if unknown := [name for name in given if name not in (*expected.columns, *contract.withheld)]:
-        why = "is computed here" if unknown[0] in whole.columns else f"is not declared in {CONTRACT}"
-        raise StageError(f"the customers have a column {unknown[0]}, which {why}: leave it out.")
+    if unknown := [folded for folded in given if folded not in declared]:
+        computed = unknown[0] in {name.lower() for name in whole.columns}
+        why = "is computed here" if computed else f"is not declared in {CONTRACT}"
+        first = re.fullmatch(r"(.+)_\d+", unknown[0])
+        if first and first[1] in declared:  # DuckDB numbers the second of two names in a Parquet file
+            why += f", or is a second {first[1]} in upper or lower case"
+        raise StageError(f"the customers have a column {given[unknown[0]]}, which {why}: leave it out.")
     key = identifier(contract.key)
     casts = [f"{typed(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
     cast_errors = [(f"{name} type", cast_error(name, column.type)) for name, column in expected.columns.items()]

@@ -129,6 +129,36 @@ def test_a_relation_that_speaks_of_the_label_is_left_out_and_no_other(contract):
     ]
 
 
+def test_names_count_in_any_case_as_fetch_reads_them(incoming, contract, tmp_path):
+    expected = score(str(incoming), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+    customers = pd.read_parquet(incoming).assign(churn=None).rename(columns=str.upper)
+    customers.to_parquet(tmp_path / "upper.parquet")
+    assert (
+        score(str(tmp_path / "upper.parquet"), str(tmp_path / "upper scores.csv"), Constant(), contract, 1) == expected
+    )
+    for kind in (".csv", ".rejected.csv"):
+        assert (tmp_path / f"upper scores{kind}").read_bytes() == (tmp_path / f"scores{kind}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("ending", "says"),
+    [
+        ("csv", r"customers\.csv has the column number 19 more than once, if case does not count: rename one"),
+        (
+            "parquet",
+            "a column PARTNER_1, which is not declared .*, or is a second partner in upper or lower case: leave",
+        ),
+    ],
+)
+def test_two_columns_that_differ_by_case_alone_are_one_sentence(incoming, contract, tmp_path, ending, says):
+    customers, path = pd.read_parquet(incoming), tmp_path / f"customers.{ending}"
+    customers = customers.assign(partner=customers.pop("partner"), PARTNER=True)
+    customers.to_csv(path, index=False) if ending == "csv" else customers.to_parquet(path)
+    with pytest.raises(StageError, match=says):
+        score(str(path), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+    assert not list(tmp_path.glob("*scores*"))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -136,6 +166,10 @@ def test_a_relation_that_speaks_of_the_label_is_left_out_and_no_other(contract):
         (
             lambda frame: frame.assign(num_products=1),
             "have a column num_products, which is computed here: leave it out",
+        ),
+        (
+            lambda frame: frame.assign(Num_Products=1),
+            "have a column Num_Products, which is computed here: leave it out",
         ),
         (lambda frame: frame.assign(gender="x"), "have a column gender, which is not declared in contract.yaml"),
         (lambda frame: frame.head(0), "there are no customers to score"),

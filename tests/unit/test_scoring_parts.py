@@ -76,6 +76,14 @@ def test_partitions_are_scored_and_rejected_like_one_table(customers, params, co
         }
 
 
+def test_names_in_another_case_are_scored_on_workers_too(customers, params, contract):
+    path, model = customers
+    expected = on_workers(path, model, params, contract)
+    table = pq.read_table(path)
+    pq.write_table(table.rename_columns([name.upper() for name in table.column_names]), path)
+    assert on_workers(path, model, params, contract) == expected
+
+
 def test_a_storage_keeps_the_scores_and_loses_nothing_that_was_there(customers, params, contract, tmp_path):
     (path, model), storage = customers, tmp_path / "shared"
     on_workers(path, model, params, contract, str(storage))
