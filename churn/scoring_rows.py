@@ -25,6 +25,7 @@ from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
 from churn.data.sinks import load_table, sink
 from churn.data.sources.query import Query
+from churn.data.tables import batch_rows
 from churn.modeling.codes import churn_probability
 from churn.modeling.model import model_frame
 from churn.quality.row_checks import row_rules
@@ -34,7 +35,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-BATCH_ROWS = 262_144
 COLUMNS_SHOWN, NAME_LENGTH = 5, 60  # in a message
 TIMEOUT = 30.0  # minutes
 
@@ -130,9 +130,9 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query
     return rows
 
 
-def _batches(database: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.Table]:
-    """Return the rows of a query in batches."""
-    return map(pa.table, database.cursor().sql(sql).to_arrow_reader(BATCH_ROWS))
+def _batches(database: duckdb.DuckDBPyConnection, sql: str, columns: int) -> Iterator[pa.Table]:
+    """Return the rows of a query in batches that are small enough for so many columns."""
+    return map(pa.table, database.cursor().sql(sql).to_arrow_reader(batch_rows(columns)))
 
 
 def score_batches(
@@ -145,7 +145,7 @@ def score_batches(
     """
     key, whole, expected = contract.key, scored_contract(contract), incoming_contract(contract)
     names = ", ".join(map(identifier, expected.columns))
-    for given in _batches(database, f"SELECT {names} FROM customers WHERE __broken = ''"):
+    for given in _batches(database, f"SELECT {names} FROM customers WHERE __broken = ''", len(whole.columns)):
         table = to_arrow(add_features(given.to_pandas()), whole)
         declared = [name for name in table.column_names if name in whole.columns]
         sql = violations_sql(rules_of_rows(whole, declared), "; ")
@@ -206,8 +206,8 @@ def score(  # noqa: PLR0913  # the last two are options
                 database.execute("INSERT INTO scored FROM batch")
                 bar.update(table.num_rows)
             database.execute("DROP TABLE customers")  # before the sort, which needs the memory
-            rows = write("", types, _batches(database, f"FROM scored ORDER BY {identifier(contract.key)}"))
-            rejected = _batches(database, "FROM rejected ORDER BY ALL")
+            rows = write("", types, _batches(database, f"FROM scored ORDER BY {identifier(contract.key)}", len(types)))
+            rejected = _batches(database, "FROM rejected ORDER BY ALL", len(types))
             left = write("rejected", pa.schema(key | {"rule": pa.string()}), rejected)
             if rows + left != read:
                 raise StageError(f"{read:,} read are not {rows:,} scored + {left:,} rejected: nothing is written.")

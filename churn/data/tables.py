@@ -28,6 +28,17 @@ import pyarrow.parquet as pq
 BATCH_ROWS, BATCH_CELLS = 262_144, 2**24  # of a batch: 128 MB of numbers
 
 
+def batch_rows(columns: int) -> int:
+    """Return the rows of a batch, fewer the more columns it has.
+
+    Examples
+    --------
+    >>> batch_rows(20), batch_rows(1_000)
+    (262144, 16777)
+    """
+    return max(1, min(BATCH_ROWS, BATCH_CELLS // columns))
+
+
 @contextmanager
 def _reading(raw: Path) -> Iterator[None]:
     """Raise StageError where the snapshot cannot be read as Parquet."""
@@ -87,7 +98,7 @@ def split_rows(
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
         bar = stack.enter_context(progress("prepare", fetched))
-        batches = batches_in(source, max(1, min(BATCH_ROWS, BATCH_CELLS // len(source.schema_arrow.names))))
+        batches = batches_in(source, batch_rows(len(source.schema_arrow.names)))
         writers: list[pq.ParquetWriter] = []
         writing: Future[dict[str, int]] | None = None
         while True:

@@ -47,12 +47,26 @@ def incoming(customers, tmp_path):
 
 def test_batches_make_no_difference(incoming, contract, tmp_path, monkeypatch):
     score(str(incoming), str(tmp_path / "whole.parquet"), Constant(), contract, 3)
-    monkeypatch.setattr(churn.scoring_rows, "BATCH_ROWS", 297)
+    monkeypatch.setattr("churn.data.tables.BATCH_ROWS", 297)
     score(str(incoming), str(tmp_path / "parts.parquet"), Constant(), contract, 3)
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(whole, parts)
     assert len(whole) == 2_000
     assert set(whole["model_version"]) == {3}
+
+
+def test_a_wide_table_is_scored_in_batches_of_fewer_rows(incoming, contract, tmp_path, monkeypatch):
+    class Counting(Constant):
+        rows = ()
+
+        def predict_proba(self, frame):
+            self.rows += (len(frame),)
+            return super().predict_proba(frame)
+
+    for cells, expected in ((2**24, [2_000]), (100 * len(scored_contract(contract).columns), [100] * 20)):
+        monkeypatch.setattr("churn.data.tables.BATCH_CELLS", cells)
+        score(str(incoming), str(tmp_path / "scores.csv"), model := Counting(), contract, 3)
+        assert [*model.rows] == expected
 
 
 def test_the_order_of_the_rows_makes_no_difference(customers, contract, tmp_path, monkeypatch):
@@ -85,7 +99,7 @@ def test_memory_that_ends_within_a_stream_is_one_sentence(incoming, contract, tm
 
 
 def test_a_rule_on_a_computed_column_rejects_too(incoming, contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(churn.scoring_rows, "BATCH_ROWS", 297)
+    monkeypatch.setattr("churn.data.tables.BATCH_ROWS", 297)
     ranges = dict(contract.rules.ranges) | {"num_products": type(contract.rules.ranges["num_products"])(min=0, max=5)}
     strict = contract.model_copy(update={"rules": contract.rules.model_copy(update={"ranges": ranges})})
     read, rows, rules = score(str(incoming), str(tmp_path / "scores.csv"), Constant(), strict, 1)
