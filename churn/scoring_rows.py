@@ -25,6 +25,7 @@ from churn.data.engines import duckdb_fault
 from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
 from churn.data.sinks import load_table, sink
 from churn.data.sources.query import Query
+from churn.data.sources.stream import table_share
 from churn.data.tables import batch_rows
 from churn.modeling.codes import churn_probability
 from churn.modeling.model import model_frame
@@ -193,7 +194,8 @@ def score(  # noqa: PLR0913  # the last two are options
     StageError, see the module.
     """
     key = {contract.key: pa.type_for_alias(ARROW_TYPES[contract.columns[contract.key].type])}
-    with _failing(given, contract), connection(bar=False, ordered=False) as database:
+    share = table_share(given.partition("#")[0])
+    with _failing(given, contract), connection(bar=False, ordered=False, share=share) as database:
         load_table(database, given, timeout, contract.label, query)
         with working("score: checking"):
             read = read_incoming(database, contract, query.name if query else None)

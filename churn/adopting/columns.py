@@ -15,7 +15,7 @@ from typing import Any, Literal
 from churn.adopting.dialects import DUCKDB, Dialect
 from churn.config.contract import MOST_VALUES, READ_AS_MISSING
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
-from churn.data.sources.stream import batches_with_bytes, streaming
+from churn.data.sources.stream import batches_with_bytes, streaming, table_share
 
 import duckdb
 
@@ -106,7 +106,7 @@ def table(source: str, sql: str, as_of: date | None, name: str = "SOURCE") -> It
 
     Raises StageError.
     """
-    with connection(bar=False) as database:
+    with connection(bar=False, share=table_share(source)) as database:
         batches = batches_with_bytes(source, sql, query=name, as_of=as_of, timeout=60)
         with closing(batches), streaming(database, "batch", batches):
             database.execute("CREATE TABLE given AS FROM batch")

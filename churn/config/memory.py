@@ -18,9 +18,10 @@ NEEDED = {
 HOLDOUT = (300, 25)  # the same of evaluate and register, for a row of the holdout
 ON_DISK = BOOSTING[1]  # trains in batches from disk where memory is too small
 DEFAULT = "1GB"  # of DuckDB
+THREAD = 125  # MB that a thread of DuckDB needs to sort
 
 
-_of_duckdb = [DEFAULT]
+_of_duckdb: list[int | None] = [None]  # MB
 
 
 def memory_limit(params: Params) -> int | None:
@@ -41,12 +42,20 @@ def memory_limit(params: Params) -> int | None:
 def limit_duckdb(params: Params) -> None:
     """Let DuckDB use half of the limit from now on, and then the disk; the other half is Arrow's and pandas'."""
     limit = memory_limit(params)
-    _of_duckdb[0] = DEFAULT if limit is None else f"{limit // 2_000_000}MB"
+    _of_duckdb[0] = None if limit is None else limit // 2_000_000
 
 
-def duckdb_limit() -> str:
-    """Return how much memory a connection of DuckDB may use."""
-    return _of_duckdb[0]
+def duckdb_limit(share: float = 1) -> str:
+    """Return how much memory a connection of DuckDB may use: its share of DuckDB's half, or 1 GB without a limit."""
+    return DEFAULT if _of_duckdb[0] is None else f"{int(_of_duckdb[0] * share)}MB"
+
+
+def duckdb_threads(share: float) -> int | None:
+    """Return how many threads the memory of a connection suffices for, or None for any number.
+
+    A connection with all of DuckDB's half keeps a thread for each processor.
+    """
+    return None if _of_duckdb[0] is None or share == 1 else max(1, int(_of_duckdb[0] * share) // THREAD)
 
 
 def trains_on_disk(params: Params, contract: Contract, rows: int) -> bool:

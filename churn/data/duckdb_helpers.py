@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
-from churn.config.memory import duckdb_limit
+from churn.config.memory import duckdb_limit, duckdb_threads
 from churn.core.cluster import scratch, task_memory
 from churn.core.errors import StageError
 from churn.core.partitions import files_of
@@ -32,19 +32,22 @@ SQL_TYPES = {  # of the contract's types
 
 @contextmanager
 def connection(
-    *files: str | Path, attached: str | None = None, bar: bool = True, ordered: bool = True
+    *files: str | Path, attached: str | None = None, bar: bool = True, ordered: bool = True, share: float = 1
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection whose queries read and write `files` alone, and change no setting.
 
     It spills to a temporary folder instead of growing beyond `duckdb_limit()`, or a third of the memory of a task on a
-    Dask worker. The DuckDB file `attached` is opened read-only and used. With `bar`, DuckDB shows a bar on long queries
-    on a terminal. Without `ordered`, only ORDER BY orders rows, and a table of ten million is made in three quarters of
-    the time.
+    Dask worker. Two that are open at once have a `share` of it each. The DuckDB file `attached` is opened read-only and
+    used. With `bar`, DuckDB shows a bar on long queries on a terminal. Without `ordered`, only ORDER BY orders rows,
+    and a table of ten million is made in three quarters of the time.
     """
     with (
         tempfile.TemporaryDirectory() as spill,
-        duckdb.connect(config={**_limits(), "temp_directory": spill}) as database,
+        duckdb.connect(config={**_limits(share), "temp_directory": spill}) as database,
     ):
+        if most := duckdb_threads(share):
+            (threads,) = database.execute("SELECT current_setting('threads')").fetchall()[0]
+            database.execute(f"SET threads = {min(threads, most)}")
         database.execute("SET python_enable_replacements = false")  # a query's names are no Python variables
         database.execute(f"SET preserve_insertion_order = {str(ordered).lower()}")
         database.execute(f"SET enable_progress_bar = {str(bar and sys.stdout.isatty()).lower()}")
@@ -57,11 +60,11 @@ def connection(
         yield database
 
 
-def _limits() -> dict[str, str]:
+def _limits(share: float) -> dict[str, str]:
     """Return the settings that bound the memory: on a Dask worker one thread, because its task is one of several."""
     if (memory := task_memory()) is None:
-        return {"memory_limit": duckdb_limit()}
-    return {"memory_limit": f"{memory // 3 // 2**20}MiB", "threads": "1"}
+        return {"memory_limit": duckdb_limit(share)}
+    return {"memory_limit": f"{int(memory * share) // 3 // 2**20}MiB", "threads": "1"}
 
 
 @cache

@@ -16,7 +16,7 @@ from churn.data.as_of import read_query
 from churn.data.duckdb_helpers import blank, cast_error, connection, identifier, in_chunks, literal, typed
 from churn.data.engines import duckdb_fault
 from churn.data.sources.hints import hints, nearest
-from churn.data.sources.stream import record_batches, streaming
+from churn.data.sources.stream import record_batches, streaming, table_share
 
 import duckdb
 import pyarrow as pa
@@ -38,7 +38,11 @@ def snapshot(params: Fetch, contract: Contract, target: Path) -> int:
     sql = read_query(query)
     batches = record_batches(source, sql, query=query, as_of=params.as_of, timeout=params.timeout_minutes)
     try:
-        with closing(batches), replacing(target) as tmp, connection(tmp, bar=False, ordered=False) as database:
+        with (
+            closing(batches),
+            replacing(target) as tmp,
+            connection(tmp, bar=False, ordered=False, share=table_share(source)) as database,
+        ):
             rows = load_typed(database, batches, contract, params, sql)
             if not rows:
                 raise StageError(f"{source} gives no rows through {query}.")

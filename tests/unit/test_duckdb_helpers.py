@@ -45,7 +45,7 @@ def test_a_connection_reads_and_writes_the_files_that_it_is_given_and_changes_no
 
 
 def test_a_locked_connection_still_spills_to_the_disk(monkeypatch):
-    monkeypatch.setattr(churn.data.duckdb_helpers, "duckdb_limit", lambda: "40MB")
+    monkeypatch.setattr(churn.data.duckdb_helpers, "duckdb_limit", lambda _: "40MB")
     with connection() as database:
         database.execute("CREATE TEMP TABLE wide AS SELECT hash(range)::VARCHAR || range AS a FROM range(2000000)")
         assert database.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchall()[0][0] > 0

@@ -1,5 +1,9 @@
 """compute.memory: the limit of DuckDB, XGBoost in batches from disk, and the refusal of other estimators."""
 
+import sqlite3
+
+import churn.data.duckdb_helpers
+from churn.adopting.columns import table
 from churn.config.memory import (
     duckdb_limit,
     limit_duckdb,
@@ -12,11 +16,15 @@ from churn.config.params import Compute, Train, load_params
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
 from churn.data.featuring import to_arrow
+from churn.data.snapshot import snapshot
 from churn.modeling.model import read_batches, read_table, reproducible_bytes
 from churn.modeling.training import build_classifier, build_model, fit, fit_on_disk
+from churn.scoring_rows import score
 from tests.conftest import make_customers
-from tests.frozen import copy_of
+from tests.frozen import SAMPLE, copy_of
+from tests.unit.test_score_rows import Constant
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
@@ -48,6 +56,63 @@ def test_a_connection_may_use_half_of_the_limit(params, memory, number, half):
     finally:
         limit_duckdb(params)
     assert shown == half
+
+
+@pytest.fixture
+def limits(customers, contract, params, tmp_path, monkeypatch):
+    """Return a function that reads a table in three ways, and gives the memory limits of DuckDB's connections."""
+    found, connect, customers = [], duckdb.connect, customers.drop(columns="num_products")
+
+    def connecting(config):
+        found.extend([config["memory_limit"]] if "memory_limit" in config else [])
+        return connect(config=config)
+
+    def reading(memory, name):
+        source, query = tmp_path / name, tmp_path / "query.sql"
+        query.write_text("SELECT * FROM source")
+        if source.suffix == ".db":
+            with sqlite3.connect(source) as database:
+                customers.to_sql("source", database, index=False)
+        else:
+            customers.to_parquet(source)
+        limit_duckdb(limited(params, memory))
+        fetch = params.fetch.model_copy(update={"source": str(source), "query": str(query)})
+        snapshot(fetch, contract, tmp_path / "raw.parquet")
+        fetched = len(found)
+        score(str(source), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+        scored = len(found)
+        with table(str(source), "SELECT * FROM source", None):
+            return found[:fetched], found[fetched:scored], found[scored:]
+
+    monkeypatch.chdir(SAMPLE)
+    monkeypatch.setattr(churn.data.duckdb_helpers.duckdb, "connect", connecting)
+    yield reading
+    limit_duckdb(params)
+
+
+@pytest.mark.parametrize(
+    ("memory", "name", "expected"),
+    [
+        ("2GB", "customers.parquet", ["500MB", "500MB"]),
+        ("2GB", "customers.db", ["1000MB"]),  # which SQLite reads
+        (None, "customers.parquet", ["1GB", "1GB"]),
+    ],
+)
+def test_the_query_of_a_file_and_the_table_of_its_rows_share_the_half(limits, memory, name, expected):
+    assert limits(memory, name) == (expected, expected, expected)
+
+
+def test_a_connection_with_a_share_has_no_more_threads_than_its_memory_suffices_for(params):
+    def threads(memory, share):
+        limit_duckdb(limited(params, memory))
+        with connection(share=share) as database:
+            return database.execute("SELECT current_setting('threads')").fetchall()[0][0]
+
+    try:
+        assert threads("1GB", 0.25) == 1
+        assert threads("60GB", 0.5) == threads("1GB", 1) == threads(None, 0.5)
+    finally:
+        limit_duckdb(params)
 
 
 @pytest.mark.parametrize("memory", ["500MB", "0GB", "4", "4 GB", "4TB", "much"])

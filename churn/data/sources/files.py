@@ -19,6 +19,7 @@ from churn.data.sources.query import BATCH_ROWS, KINDS, Query, at_least_one, col
 import duckdb
 import pyarrow as pa
 
+SHARE = 0.5  # of DuckDB's memory, for the query; the rest is for the table that its rows go into
 DELIMITERS = ",;\t|"  # of a CSV file
 CONVERTED = {  # by the text of an error: the type that a value does not have
     r"(?i)date field|'DATE'|timestamp|format specifier": "DATE",
@@ -35,7 +36,8 @@ def read(source: str, query: Query) -> Generator[pa.RecordBatch]:
     attached = source if begins_with(source, b"DUCK", 8) else None
     with ExitStack() as stack:
         try:
-            database = stack.enter_context(connection(*([] if attached else files), attached=attached, bar=False))
+            of = () if attached else files
+            database = stack.enter_context(connection(*of, attached=attached, bar=False, share=SHARE))
             if not attached:
                 if any(name.startswith("s3://") for name in files):
                     database.register_filesystem(s3_files())

@@ -105,6 +105,12 @@ def batches_with_bytes(
         yield batch
 
 
+def table_share(source: str) -> float:
+    """Return the share of DuckDB's memory for the table that the rows go into: half where DuckDB reads the source."""
+    elsewhere = source.startswith(tuple(f"{scheme}://" for scheme in WAREHOUSES))
+    return 1 if elsewhere or files.begins_with(source, sqlite.MAGIC) else 1 - files.SHARE
+
+
 def _reader(source: str) -> Read:
     """Return the reader of the source's kind."""
     scheme = source.partition("://")[0] if "://" in source else ""
