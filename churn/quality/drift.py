@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Literal
 
 from churn.config.contract import Contract, load_contract
+from churn.config.memory import limit_duckdb
+from churn.config.params import load_params
 from churn.core.cluster import scratch
 from churn.core.dvc_files import copy_cached, hash_of, stages_in
 from churn.core.errors import StageError
@@ -314,6 +316,7 @@ def main(asked: argparse.Namespace) -> int:
     contract = load_contract()
     if asked.after == RAW and not RAW.exists():
         raise StageError(f"{RAW} does not exist: `python -m stages.fetch` makes it.")
+    limit_duckdb(load_params())
     before = asked.before or trained_on(asked.base or default_branch())
     drifts, changes = feature_drift(before, asked.after, contract), row_changes(before, asked.after, contract)
     print("feature                    PSI  p-value  missing before  after  drift")

@@ -1,5 +1,7 @@
+import shutil
 from dataclasses import astuple
 
+from churn.config.memory import duckdb_limit, limit_duckdb
 from churn.core.errors import StageError
 from churn.data.featuring import to_arrow
 from churn.quality.drift import DRIFTED, STABLE, RowChanges, arguments, feature_drift, main, row_changes
@@ -247,6 +249,18 @@ def test_another_sample_of_the_same_customers_is_stable(contract, tables, custom
     assert f"customers: 0 added, 20 removed, {len(after):,} changed, 0 the same\ndrift: stable\n" in printed
     assert all(name in printed for name in contract.features)
     assert customers["customer_id"][0] not in printed
+
+
+def test_drift_keeps_to_the_memory_of_params(tables, customers, params, tmp_path, monkeypatch):
+    shutil.copytree(SAMPLE, tmp_path / "sample")
+    with (tmp_path / "sample/params.yaml").open("a") as file:
+        file.write("compute:\n  memory: 2GB\n")
+    monkeypatch.chdir(tmp_path / "sample")
+    try:
+        assert compared(tables(customers, customers)) == STABLE
+        assert duckdb_limit() == "1000MB"
+    finally:
+        limit_duckdb(params)
 
 
 def test_what_is_beyond_the_bounds_is_named(tables, customers, capsys, monkeypatch):
