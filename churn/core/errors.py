@@ -13,6 +13,7 @@ from pathlib import Path
 
 MORE = "; run it on a terminal to read more"
 MEMORY = "raise compute.memory in params.yaml, or add memory"
+IN_REPORT = "DuckDB keeps to 1 GB in the report: run it on a machine with fewer processors, or with more memory"
 
 
 class StageError(Exception):
@@ -36,7 +37,8 @@ def fault_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return _fault_of_system(error)
     if isinstance(error, MemoryError) or str(error).startswith("Out of Memory Error"):  # DuckDB's, or of its stream
-        return f"the memory does not suffice{place_of(error)}: {MEMORY}."
+        in_report = any(path.parts[0] == "report" for path, _ in _places(error))
+        return f"the memory does not suffice{place_of(error)}: {IN_REPORT if in_report else MEMORY}."
     what = "sys.exit was called" if isinstance(error, SystemExit) else f"crashed with {type(error).__name__}"
     return f"{what}{place_of(error)}{MORE}."
 
@@ -52,13 +54,19 @@ def _fault_of_system(error: OSError) -> str:
 
 def place_of(error: BaseException) -> str:
     """Return the innermost line of this repository that an error came from."""
+    places = _places(error)
+    return f" in {places[-1][0]}, line {places[-1][1]}" if places else ""
+
+
+def _places(error: BaseException) -> list[tuple[Path, int | None]]:
+    """Return the lines of this repository that an error came through, the innermost last."""
     if isinstance(error, SyntaxError) and error.filename:
         frames = [(error.filename, error.lineno)]
     else:
         frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     root = Path(__file__).resolve().parents[2]
     ours = [(Path(name), line) for name, line in frames if Path(name).is_relative_to(root) and ".venv" not in name]
-    return f" in {ours[-1][0].relative_to(root)}, line {ours[-1][1]}" if ours else ""
+    return [(path.relative_to(root), line) for path, line in ours]
 
 
 def without_password(text: str) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from churn.core.dvc_files import stages_in
-from churn.core.errors import StageError, number_of
+from churn.core.errors import StageError, fault_of, number_of
 from churn.core.files import batches_in, read_json, replacing, write_json
 from churn.core.paths import LOG
 from churn.core.runner import run
@@ -114,6 +114,26 @@ def test_a_fault_of_the_user_is_one_sentence_after_the_stages_name(monkeypatch, 
         run(main)
     assert str(exit_.value.code).startswith(said)
     assert said.startswith(f"train: {logged()[-1]['fault']}"[: len(said)])
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (
+            "report/values.py",
+            "DuckDB keeps to 1 GB in the report: run it on a machine with fewer processors, or with more",
+        ),
+        ("churn/quality/drift.py", "raise compute.memory in params.yaml, or add memory."),
+    ],
+)
+def test_memory_that_does_not_suffice_says_to_raise_compute_memory_where_that_helps(file, said):
+    def crash():
+        raise OSError("Out of Memory Error: 7590-VHVEG")
+
+    with pytest.raises(OSError, match="Out of Memory") as raised:
+        exec(compile("crash()", ROOT / file, "exec"), {"crash": crash})
+    place = f"tests/unit/test_stage.py, line {crash.__code__.co_firstlineno + 1}"
+    assert fault_of(raised.value).startswith(f"the memory does not suffice in {place}: {said}")
 
 
 def logged():
