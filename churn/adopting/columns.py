@@ -5,11 +5,11 @@ columns. A guess that two readings fit, such as 1,234 or 03/04/2026, is left to 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import product
+from itertools import chain, count, product
 from typing import Any, Literal
 
 from churn.adopting.dialects import DUCKDB, Dialect
@@ -115,18 +115,26 @@ def table(source: str, sql: str, as_of: date | None, name: str = "SOURCE") -> It
 
 def columns(database: duckdb.DuckDBPyConnection) -> list[Column]:
     """Return what each column of the table `given` holds, in its order."""
-    types, taken = columns_of(database, "given"), dict[str, None]()
+    types, taken = columns_of(database, "given"), list[str]()
     rows = one_row(database, "SELECT count(*) FROM given")[0]
     for source in types:
-        base = name = snake_case(source)
-        number = 2
-        while name in taken:
-            name, number = f"{base}_{number}", number + 1
-        taken[name] = None
+        taken.append(unused(snake_case(source), taken))
     return [
         _column(database, Column(source, name, stored, "other", rows))
         for (source, stored), name in zip(types.items(), taken, strict=True)
     ]
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """Return a name that is not among `taken`, with a number if it needs one.
+
+    Examples
+    --------
+    >>> unused("charge", ["id"]), unused("charge", ["charge", "charge_2"])
+    ('charge', 'charge_3')
+    """
+    numbered = (f"{name}_{number}" for number in count(2))
+    return next(one for one in chain([name], numbered) if one not in taken)
 
 
 def snake_case(name: str) -> str:

@@ -10,9 +10,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from churn.adopting import bounds
 from churn.adopting.answers import Answers
@@ -20,7 +22,7 @@ from churn.adopting.blocks import replace_blocks
 from churn.adopting.columns import columns, table
 from churn.adopting.dialects import DUCKDB, OF_SCHEME, SQLITE, Dialect
 from churn.adopting.questions import as_day, planned
-from churn.adopting.sql import Plan, feature_name, source_sql
+from churn.adopting.sql import Plan, source_sql
 from churn.adopting.texts import FEATURES, contract_text, params_text
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -91,13 +93,13 @@ def _equal(path: Path, copy: Path) -> bool:
 
 
 def write(plan: Plan, is_first: bool) -> None:
-    """Write the files of the table, and remove the results of the one before."""
+    """Write the files of the table, and remove the results of the one before.
+
+    Raises StageError, and leaves all files, when the new ones are not valid.
+    """
     branch = None
     with suppress(StageError):
         branch = load_params().registration.promote_from
-    for path in (*RESULTS, *(REGISTRY if is_first else ())):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    PROFILE.unlink(missing_ok=True)
     texts = {
         CONTRACT: contract_text(plan),
         QUERY: source_sql(plan),
@@ -108,11 +110,25 @@ def write(plan: Plan, is_first: bool) -> None:
     if "://" not in plan.place:
         pipeline = re.sub(r"(?m)^ *- \$\{fetch\.query\}.*\n", lambda line: line[0] + SOURCE_LINE, pipeline)
     texts[PIPELINE] = pipeline
+    _read_back(texts)
+    for path in (*RESULTS, *(REGISTRY if is_first else ())):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    PROFILE.unlink(missing_ok=True)
     for path, text in texts.items():
         with replacing(path) as tmp:
             tmp.write_text(text, encoding="utf-8")
-    load_contract()
-    load_params()
+
+
+def _read_back(texts: Mapping[Path, str]) -> None:
+    """Raise StageError unless contract.yaml and params.yaml are valid, from copies in a temporary folder."""
+    for path, read in ((CONTRACT, load_contract), (PARAMS, load_params)):
+        with TemporaryDirectory() as folder:
+            copy = Path(folder, path.name)
+            copy.write_text(texts[path], encoding="utf-8")
+            try:
+                read(copy)
+            except StageError as error:
+                raise StageError(f"nothing was written: {str(error).replace(str(copy), str(path))}") from error
 
 
 def described_by_profile() -> None:
@@ -203,7 +219,7 @@ def print_next(plan: Plan) -> None:
     print(f"init: {plan.label.rows:,} rows, {plan.churn_rate:.1%} of them churned; {features} are features")
     if plan.left_out:
         print(f"init: {others} left out, with the reasons in {QUERY}")
-    if asked := [feature_name(one) for one in plan.features if one.missing and one.name not in plan.meanings]:
+    if asked := [plan.names[one.name] for one in plan.features if one.missing and one.name not in plan.meanings]:
         more = f" and {len(asked) - 5:,} more" if len(asked) > 5 else ""
         questions = f"what a missing {', '.join(asked[:5])}{more} means"
         print(f"init: {CONTRACT} asks {questions}: validate fails until it is answered")

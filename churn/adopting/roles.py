@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from churn.adopting.answers import Answers
-from churn.adopting.columns import Column, Kind, all_rows, one_row
+from churn.adopting.columns import Column, Kind, all_rows, one_row, unused
 from churn.core.errors import StageError, number_of
 from churn.data.duckdb_helpers import identifier
 from churn.gate.rules import LEAST_OUTCOMES
@@ -22,7 +22,9 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
         raise StageError(f"{time.source} is no day, or is missing in some rows: --time names the day of a row.")
     group = _as_name(group) if group else None
     if group and time and not answers.asked.key:
-        key = replace(group, source="", name="row_id", kind="text", padded=False)
+        key = replace(
+            group, source="", name=unused("row_id", [one.name for one in answers.given]), kind="text", padded=False
+        )
         text = f"{key_text(group)} || '/' || {identifier(time.source)}::VARCHAR"
     else:
         unique = [

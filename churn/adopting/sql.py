@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
-from churn.adopting.columns import Column, cleaned
+from churn.adopting.columns import Column, cleaned, unused
 from churn.adopting.dialects import Dialect
 
 
@@ -29,6 +30,18 @@ class Plan:
     periods: dict[str, int]  # prepare.time, empty without a time
     churn_rate: float
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The feature that each column gives, by the column's name: a date gives the days since then."""
+        names = {one.name: one.name for one in self.features if one.kind != "date"}
+        taken = {*names, *(one.name for one in (self.key, self.group, self.time, self.label) if one)}
+        for one in self.features:
+            if one.kind == "date":
+                name = unused(f"days_since_{re.sub('_(date|day|on|at)$', '', one.name)}", taken)
+                names[one.name] = name
+                taken.add(name)
+        return names
+
 
 def label_sql(label: Column, churned: str, stayed: str, dialect: Dialect) -> str:
     """Return the SQL of the label: 1 for a churner, 0 for a stayer, and NULL for a new spelling."""
@@ -40,11 +53,6 @@ def label_sql(label: Column, churned: str, stayed: str, dialect: Dialect) -> str
         return cleaned(label, sql, dialect)
     quoted = (dialect.literal(churned), dialect.literal(stayed)) if label.is_text else (churned, stayed)
     return f"CASE {cleaned(label, sql, dialect)} WHEN {quoted[0]} THEN 1 WHEN {quoted[1]} THEN 0 END"
-
-
-def feature_name(column: Column) -> str:
-    """Return the name of the feature that a column gives: a date gives the days since then."""
-    return f"days_since_{re.sub('_(date|day|on|at)$', '', column.name)}" if column.kind == "date" else column.name
 
 
 def day_sql(column: Column, dialect: Dialect) -> str:
@@ -87,7 +95,7 @@ def source_sql(plan: Plan) -> str:
     if plan.time:
         selected.append((day_sql(plan.time, plan.dialect), plan.time.name, ""))
     selected.append((label_sql(plan.label, plan.churned, plan.stayed, plan.dialect), plan.label.name, ""))
-    selected += [(feature_sql(one, plan), feature_name(one), evidence(one)) for one in plan.features]
+    selected += [(feature_sql(one, plan), plan.names[one.name], evidence(one)) for one in plan.features]
     lines = list(_selected(selected, plan.dialect))
     notes = [f"-- Left out: {name}: {reason}." for name, reason in plan.left_out.items()]
     head = [

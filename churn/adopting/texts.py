@@ -6,7 +6,7 @@ from math import floor, log10
 
 from churn.adopting.blocks import scalar
 from churn.adopting.columns import Column
-from churn.adopting.sql import Plan, feature_name
+from churn.adopting.sql import Plan
 
 WIDTH = 118
 ROUND = (1, 2, 3, 4, 5, 6, 8, 10)
@@ -141,7 +141,7 @@ def feature_type(column: Column) -> str:
 
 def _feature(column: Column, plan: Plan) -> Iterator[str]:
     """Yield the lines of a feature."""
-    name, nullable = feature_name(column), bool(column.missing)
+    name, nullable = plan.names[column.name], bool(column.missing)
     parts = ["role: feature", f"type: {feature_type(column)}"]
     values = [scalar(one) for one in column.values] if column.kind == "category" else []
     listed = [f"values: [{', '.join(values)}]"] if values else []
@@ -181,7 +181,7 @@ def _ranges(plan: Plan) -> Iterator[str]:
             continue
         ends = (*widened(float(least), float(most)), least, most)
         low, high, least, most = map(_number, ends)
-        yield f"    {scalar(feature_name(column))}: {{min: {low}, max: {high}}} # {least} to {most} were seen"
+        yield f"    {scalar(plan.names[column.name])}: {{min: {low}, max: {high}}} # {least} to {most} were seen"
 
 
 def _number(number: float) -> str:

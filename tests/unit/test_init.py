@@ -192,6 +192,19 @@ def test_a_date_becomes_the_days_before_the_day_of_the_data(plan, values, expect
     assert contract_of(made).rules.ranges["days_since_signup"].max == 500
 
 
+def test_each_feature_has_a_name_of_its_own(plan):
+    day, other = ["2026-01-01", "2025-03-01", "2024-07-01"], ["2026-02-01", "2025-01-01"]
+    given = {"signup_date": day, "days_since_signup": [4, 1, 8, 2], "signup_on": other}
+    made = plan(make_csv(**given), "--as-of=2026-11-24")
+    assert set(types(made)) == {"days_since_signup", "days_since_signup_2", "days_since_signup_3"}
+    first = fetched(made)[0]
+    assert [int(first[f"days_since_signup{number}"]) for number in ("", "_2", "_3")] == [4, 327, 296]
+    assert made.names["signup_date"] == "days_since_signup_2"
+    label = {"days_since_churn": lambda row: int(CHURNED[row]), "churn_date": day}
+    made = plan(make_csv(**label), "--as-of=2026-11-24", "--label=days_since_churn", "--churned=1", "--leave-out=churn")
+    assert set(types(made)) == {"days_since_churn_2"}
+
+
 @pytest.mark.parametrize(
     ("columns", "option", "expected"),
     [
@@ -449,6 +462,14 @@ def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(pla
     assert key in source_sql(replace(made, dialect=BIGQUERY))
 
 
+def test_the_key_of_a_customer_and_a_day_has_no_name_of_a_column(plan, monkeypatch):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    made = plan(make_csv(**MONTHS, row_id=[3, 5, 6, 8]), roles=OVER_TIME)
+    contract = contract_of(made)
+    assert (contract.key, "row_id" in contract.features) == ("row_id_2", True)
+    assert fetched(made)[1]["row_id_2"] == "c-0000/2026-02-28"
+
+
 def test_the_key_of_a_customers_number_and_a_day_is_text(plan, monkeypatch, folder):
     monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
     numbered = MONTHS | {"id": lambda row: 1_000 + row // 6}
@@ -512,6 +533,19 @@ def test_the_sample_and_its_results_are_replaced_and_all_files_are_as_their_read
     ] == []
     assert (template / "dvc.yaml").read_bytes() == (ROOT / "dvc.yaml").read_bytes()
     assert (template / "tests/sample/contract.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["contract", "params"])
+def test_nothing_is_deleted_or_replaced_when_a_new_file_is_not_valid(plan, template, monkeypatch, name):
+    def files():
+        return {path: path.read_bytes() for path in template.rglob("*") if path.is_file()}
+
+    made = plan(make_csv(charge=[1, 2, 3]))
+    monkeypatch.setattr(init, f"{name}_text", lambda *_: "columns: {}\ncolumns: {}\n")
+    before = files()
+    with pytest.raises(StageError, match=rf"^nothing was written: {name}\.yaml is no valid YAML: line 2"):
+        init.write(made, is_first=True)
+    assert files() == before
 
 
 def test_what_a_team_has_written_is_overwritten_by_force_alone(template):
