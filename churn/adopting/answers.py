@@ -3,9 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
-from churn.adopting.columns import Column
+from churn.adopting.columns import Column, described
 from churn.core.errors import StageError, nearest, on_terminal
+
+import duckdb
 
 
 def is_interactive() -> bool:
@@ -22,8 +25,8 @@ class Answers:
 
     def ask(self, option: str, question: str, need: str, default: str = "") -> str:
         """Return an option's value, or what a person answers. Raises StageError, which says what is needed and how."""
-        if told := getattr(self.asked, option.removeprefix("--").replace("-", "_")):
-            return str(told)
+        if told := self.option(option):
+            return told
         if not self.on_terminal:
             raise StageError(f"{need}: write {option}.")
         return (
@@ -31,6 +34,10 @@ class Answers:
             or default
             or self.ask(option, question, need)
         )
+
+    def option(self, option: str) -> str:
+        """Return an option's value, or nothing."""
+        return str(getattr(self.asked, option.removeprefix("--").replace("-", "_")) or "")
 
     def typed(self, question: str) -> str:
         """Return what a person types."""
@@ -52,3 +59,27 @@ class Answers:
         """Return the contract's names of columns that are listed with blanks or commas."""
         listed = text.replace(",", " ").split() if isinstance(text, str) else text
         return {self.column(one).name: None for one in listed}
+
+
+def read_one_way(answers: Answers, database: duckdb.DuckDBPyConnection, column: Column) -> Column:
+    """Return a column that can be read in two ways as its option says, as other columns are, or as a person says."""
+    if column.other is None:
+        return column
+    both = (column, column.other)
+    if column.kind == "number":
+        option, ways = "--decimal", {"point": ".", "comma": ","}
+        sure = {one.decimal for one in answers.given if one.is_text and one.kind == "number" and not one.other}
+        question = f"Is 1.234 in {column.source} below 2 (point) or above 1,000 (comma)"
+        need = f"a decimal point and a decimal comma fit all numbers of {column.source}, such as 1,234"
+        readings = {one.decimal: one for one in both}
+    else:
+        option, ways = "--dates", {"day-first": "%d", "month-first": "%m"}
+        sure = {one.day[:2] for one in answers.given if one.kind == "date" and not one.other} & {*ways.values()}
+        question = f"Is 3/4/2026 in {column.source} in April (day-first) or in March (month-first)"
+        need = f"all dates of {column.source} fit with the day first and with the month first, such as 3/4/2026"
+        readings = {one.day[:2]: one for one in both}
+    is_asked = len(sure) != 1 or answers.option(option)
+    way = ways.get(answers.ask(option, question, need), "") if is_asked else sure.pop()
+    if way not in readings:
+        raise StageError(f"{option}: write {' or '.join(ways)}.")
+    return described(database, replace(readings[way], other=None))

@@ -5,21 +5,21 @@ names the missing one.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date, timedelta
 
-from churn.adopting.answers import Answers
-from churn.adopting.columns import Column, described, one_row
+from churn.adopting.answers import Answers, read_one_way
+from churn.adopting.columns import Column, cleaned, one_row
 from churn.adopting.dialects import Dialect
 from churn.adopting.proposals import is_too_large, knowing, proposals
 from churn.adopting.roles import as_text, key_of, key_text, label_of, refuse_few
 from churn.adopting.sql import Plan
 from churn.core.errors import StageError, number_of
 from churn.data.as_of import uses_as_of
-from churn.data.duckdb_helpers import literal
+from churn.data.duckdb_helpers import identifier, literal
 
 import duckdb
 
+SQLITE_DAY = r"\d{4}-\d\d-\d\d"
 NO_FEATURE = ("empty", "other", "text")  # kinds of columns
 
 
@@ -46,13 +46,13 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
             raise StageError(f"{name} {how}: nothing known before the churn does, so write --leave-out {name}.")
         print(f"init: {name} {how}; it is left out")
         left_out[name] = f"{how}: known after the churn alone"
-    features = [_read_one_way(answers, database, one) for one in features if one.name not in left_out]
-    if not source[1].parsed and (one := next((one for one in features if one.day), None)):
-        raise StageError(f"{one.name} has dates as {one.day}, which SQLite does not read: convert them by --query.")
+    features = [read_one_way(answers, database, one) for one in features if one.name not in left_out]
     if not features:
         raise StageError("no column is left that could be a feature: take some of them back by --keep.")
     dates = [one for one in features if one.kind == "date"]
     dates = [time, *dates] if time else dates
+    if not source[1].parsed:
+        _refuse_unread_dates(database, dates)
     as_of = _day(answers, dates) if dates or uses_as_of(source[2]) else None
     periods = _periods(answers, time, as_of) if time and as_of else {}
     return Plan(
@@ -94,28 +94,14 @@ def _left_out(answers: Answers, database: duckdb.DuckDBPyConnection, rest: Seque
     return chosen | found
 
 
-def _read_one_way(answers: Answers, database: duckdb.DuckDBPyConnection, column: Column) -> Column:
-    """Return a column that can be read in two ways as other columns are, or as a person says."""
-    if column.other is None:
-        return column
-    if column.kind == "number":
-        option, ways = "--decimal", {"point": ".", "comma": ","}
-        sure = {one.decimal for one in answers.given if one.is_text and one.kind == "number" and not one.other}
-        question = f"Is 1.234 in {column.source} below 2 (point) or above 1,000 (comma)"
-        need = f"a decimal point and a decimal comma fit all numbers of {column.source}, such as 1,234"
-        readings = {one.decimal: one for one in (column, column.other)}
-    else:
-        option, ways = "--dates", {"day-first": "%d", "month-first": "%m"}
-        sure = {
-            one.day[:2] for one in answers.given if one.kind == "date" and not one.other and one.day[:2] in ("%d", "%m")
-        }
-        question = f"Is 3/4/2026 in {column.source} in April (day-first) or in March (month-first)"
-        need = f"all dates of {column.source} fit with the day first and with the month first, such as 3/4/2026"
-        readings = {one.day[:2]: one for one in (column, column.other)}
-    way = sure.pop() if len(sure) == 1 else ways.get(answers.ask(option, question, need), "")
-    if way not in readings:
-        raise StageError(f"{option}: write {' or '.join(ways)}.")
-    return described(database, replace(readings[way], other=None))
+def _refuse_unread_dates(database: duckdb.DuckDBPyConnection, dates: Sequence[Column]) -> None:
+    """Raise StageError when a column has a date of another format than 2026-11-24, which SQLite's date() takes."""
+    for one in dates:
+        text = f"{cleaned(one, identifier(one.source))}::VARCHAR"
+        other = f"SELECT count(*) FROM given WHERE NOT regexp_matches({text}, '^{SQLITE_DAY}')"
+        if one.day or one_row(database, other)[0]:
+            how = f"as {one.day}" if one.day else "in another form than 2026-11-24"
+            raise StageError(f"{one.name} has dates {how}, which SQLite does not read: convert them by --query.")
 
 
 def _periods(answers: Answers, time: Column, as_of: date) -> dict[str, int]:

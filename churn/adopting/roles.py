@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from churn.adopting.answers import Answers
+from churn.adopting.answers import Answers, read_one_way
 from churn.adopting.columns import Column, Kind, all_rows, one_row, unused
 from churn.core.errors import StageError, number_of
 from churn.data.duckdb_helpers import identifier
@@ -20,6 +20,7 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
     group, time = (answers.column(one) if one else None for one in (answers.asked.group, answers.asked.time))
     if time and (time.kind != "date" or time.missing):
         raise StageError(f"{time.source} is no day, or is missing in some rows: --time names the day of a row.")
+    time = read_one_way(answers, database, time) if time else None
     group = _as_name(group) if group else None
     if group and time and not answers.asked.key:
         key = replace(

@@ -229,6 +229,12 @@ def test_what_can_be_read_in_two_ways_is_asked_unless_another_column_tells(plan,
     assert float(first.get("charge") or first["days_since_day"]) == expected
 
 
+def test_an_option_decides_between_two_readings_where_another_column_tells_the_other_one(plan):
+    content = make_csv(day=["3/4/2026", "5/6/2026"], other=["11/24/2026", "1/2/2026", "2/2/2026"])
+    rows = fetched(plan(content, "--as-of=2026-11-24", "--dates=day-first"))
+    assert (rows[0]["days_since_day"], rows[0]["days_since_other"]) == (235, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "values", "reason"),
     [
@@ -460,6 +466,38 @@ def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(pla
     assert source_sql(made).endswith('WHERE CAST("month" AS DATE) <= $as_of\n')
     key = "CAST(id AS STRING) || '/' || CAST(CAST(`month` AS DATE) AS STRING) AS row_id"
     assert key in source_sql(replace(made, dialect=BIGQUERY))
+
+
+def test_how_the_dates_of_the_time_are_read_is_asked_and_obeyed(plan, monkeypatch):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    content = make_csv(**MONTHS | {"month": lambda row: f"{row % 6 + 1}/1/2026"})
+    with pytest.raises(StageError, match=r"^all dates of month fit with the day first and .*: write --dates\.$"):
+        plan(content, roles=OVER_TIME)
+    made = plan(content, "--dates=month-first", roles=OVER_TIME)
+    assert (made.time.day, made.time.least, made.time.most) == ("%m/%d/%Y", date(2026, 1, 1), date(2026, 6, 1))
+    assert [str(row["month"]) for row in fetched(made)[:2]] == ["2026-01-01", "2026-02-01"]
+    told = content.replace("since", "since,start", 1).replace(",2025-", ",12/31/2024,2025-")
+    assert plan(told, roles=OVER_TIME).time.day == "%m/%d/%Y"
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled", "shown"),
+    [
+        ("month", "%d.%m.%Y", "as %d.%m.%Y"),
+        ("month", "%Y/%m/%d", "in another form than 2026-11-24"),
+        ("since", "%d.%m.%Y", "as %d.%m.%Y"),
+        ("since", "%Y/%m/%d", "in another form than 2026-11-24"),
+    ],
+)
+def test_dates_that_sqlite_does_not_read_are_refused_in_a_feature_and_in_the_time(plan, folder, name, spelled, shown):
+    given = MONTHS | {name: lambda row: date.fromisoformat(MONTHS[name](row)).strftime(spelled)}
+    with closing(sqlite3.connect("customers.db")) as database:
+        database.execute(f"CREATE TABLE customers ({', '.join(given)})")
+        rows = [[str(value(row)) for value in given.values()] for row in range(900)]
+        database.executemany("INSERT INTO customers VALUES (?, ?, ?, ?, ?)", rows)
+        database.commit()
+    with pytest.raises(StageError, match=rf"^{name} has dates {shown}, which SQLite does not read"):
+        plan(None, name="customers.db#customers", roles=OVER_TIME)
 
 
 def test_the_key_of_a_customer_and_a_day_has_no_name_of_a_column(plan, monkeypatch):
