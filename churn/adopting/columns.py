@@ -50,8 +50,10 @@ SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ",
 DATE_LIKE = (
     r"^(\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}\.?[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})(\D|$)"
 )
+ISO_LIKE = r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}(\D|$)"
 DAYS = (
-    *("%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
+    *("%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y"),
+    *("%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d/%m/%y", "%m/%d/%y"),
     *("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%b %d %Y"),  # 24-NOV-2026, Nov 24, 2026
     *("%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y"),  # 24 November 2026
 )
@@ -292,7 +294,8 @@ def _numbers() -> Iterator[tuple[Kind, dict[str, Any], str]]:
 
 def _dates() -> Iterator[tuple[Kind, dict[str, Any], str]]:
     """Yield each way to read a text `t` as a date, as `_numbers` does."""
-    yield "date", {"day": ""}, "(TRY_CAST(t AS TIMESTAMP) IS NOT NULL)"
+    # DuckDB also casts 15-03-24, to the year 15.
+    yield "date", {"day": ""}, f"(regexp_matches(t, '{ISO_LIKE}') AND TRY_CAST(t AS TIMESTAMP) IS NOT NULL)"
     for day, clock in product(DAYS, CLOCKS):
         year = f"year(try_strptime(t, {literal(day + clock)}))"  # %Y also takes 26
         yield "date", {"day": day + clock}, f"coalesce({year} BETWEEN 1800 AND 2199, false)"

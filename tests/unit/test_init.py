@@ -173,7 +173,13 @@ def test_letters_beside_a_number_are_part_of_a_key_and_of_a_products_code(plan, 
         (["2026/11/24", "2025/12/31"], 0),
         (["24-11-2026", "31-12-2025"], 0),
         (["11/24/2026", "12/31/2025"], 0),
+        (["11-24-2026", "12-31-2025"], 0),
         (["24.11.26", "31.12.25"], 0),
+        (["24-11-26", "31-12-25"], 0),
+        (["11-24-26", "12-31-25"], 0),
+        (["24/11/26", "31/12/25"], 0),
+        (["11/24/26", "12/31/25"], 0),
+        (["11/24/26 10:00", "12/31/25 9:30"], 0),
         (["20261124", "20251231"], 0),
         (["2026-11-24 10:00:00", "2025-12-31 09:30:01"], 0),
         (["24.11.2026 10:00", "31.12.2025 09:30"], 0),
@@ -190,6 +196,11 @@ def test_a_date_becomes_the_days_before_the_day_of_the_data(plan, values, expect
     assert types(made) == {"days_since_signup": "integer"}
     assert [row["days_since_signup"] for row in fetched(made)[:2]] == [expected, 328]
     assert contract_of(made).rules.ranges["days_since_signup"].max == 500
+
+
+def test_a_day_that_stands_for_no_end_stays_a_date(plan):
+    made = plan(make_csv(end_date=["2025-12-31", "9999-12-31"]), "--as-of", "2026-11-24")
+    assert types(made) == {"days_since_end": "integer"}
 
 
 def test_each_feature_has_a_name_of_its_own(plan):
@@ -215,6 +226,11 @@ def test_each_feature_has_a_name_of_its_own(plan):
         ({"charge": ["1.234", "2.500"], "other": ["1,5", "2,25", "7,1"]}, None, 1234),
         ({"day": ["3/4/2026", "5/6/2026"]}, "--dates=day-first", 235),
         ({"day": ["3/4/2026", "5/6/2026"]}, "--dates=month-first", 265),
+        ({"day": ["3/4/26", "5/6/26"]}, "--dates=day-first", 235),
+        ({"day": ["3/4/26", "5/6/26"]}, "--dates=month-first", 265),
+        ({"day": ["03-04-26", "05-06-26"]}, "--dates=day-first", 235),
+        ({"day": ["03-04-26", "05-06-26"]}, "--dates=month-first", 265),
+        ({"day": ["03-04-2026", "05-06-2026"]}, "--dates=month-first", 265),
         ({"day": ["3/4/2026", "5/6/2026"], "other": ["11/24/2026", "1/2/2026", "2/2/2026"]}, None, 265),
     ],
 )
