@@ -88,6 +88,8 @@ def label_of(answers: Answers, database: duckdb.DuckDBPyConnection, key: Column)
     column = answers.column(
         answers.ask("--label", "Which column says who churned", "a column must say who churned", likely)
     )
+    # As it is counted here: none or - may be a stayer, and 100% a churner.
+    column = replace(column, markers=(), units=(), separators=None)
     if column.name == key.name:
         raise StageError(f"{column.source} is the key: --label names the column that says who churned.")
     missing = one_row(database, f"SELECT count(*) FILTER (nullif({as_text(column)}, '') IS NULL) FROM given")[0]
@@ -114,10 +116,12 @@ def label_of(answers: Answers, database: duckdb.DuckDBPyConnection, key: Column)
 
 def _alike(one: str, other: str) -> bool:
     """Return whether two spellings are one value: case does not count, and 1.0 is 1."""
+    if one.lower() == other.strip().lower():
+        return True
     try:
         return float(one) == float(other)
     except ValueError:
-        return one.lower() == other.strip().lower()
+        return False
 
 
 def refuse_few(rows: int, churners: int, stayers: int) -> None:

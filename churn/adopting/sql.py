@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from churn.adopting.columns import Column, cleaned, unused
+from churn.adopting.columns import NUMBER, Column, cleaned, unused
 from churn.adopting.dialects import Dialect
 
 
@@ -51,8 +51,9 @@ def label_sql(label: Column, churned: str, stayed: str, dialect: Dialect) -> str
         return f"CASE WHEN {positive} THEN 1 WHEN {negative} THEN 0 END"
     if (churned, stayed) == ("1", "0"):
         return cleaned(label, sql, dialect)
-    quoted = (dialect.literal(churned), dialect.literal(stayed)) if label.is_text else (churned, stayed)
-    return f"CASE {cleaned(label, sql, dialect)} WHEN {quoted[0]} THEN 1 WHEN {quoted[1]} THEN 0 END"
+    is_plain = not label.is_text and all(re.fullmatch(NUMBER, one) for one in (churned, stayed))
+    one, other = (churned, stayed) if is_plain else map(dialect.literal, (churned, stayed))
+    return f"CASE {cleaned(label, sql, dialect)} WHEN {one} THEN 1 WHEN {other} THEN 0 END"
 
 
 def day_sql(column: Column, dialect: Dialect) -> str:

@@ -393,6 +393,14 @@ def test_without_a_terminal_each_refusal_names_the_missing_option(plan, roles, s
         (["it's over", "stays"], "it's over", {0, 1}),
         (["t", "f"], "t", {0, 1}),
         (["-1", "1"], "-1", {0, 1}),
+        (["Requested", "None"], "Requested", {0, 1}),
+        (["1", "-"], "1", {0, 1}),
+        (["n/a", "0"], "n/a", {0, 1}),
+        ([" 1", "inf"], "1", {0, 1}),
+        (["100%", "0%"], "100%", {0, 1}),
+        (["€0", "0 €"], "€0", {0, 1}),
+        (["1'000", "0"], "1'000", {0, 1}),
+        (["2026-11-24", "0000-00-00"], "2026-11-24", {0, 1}),
     ],
 )
 def test_a_label_of_any_two_values_becomes_0_and_1(plan, values, churned, expected):
@@ -400,6 +408,25 @@ def test_a_label_of_any_two_values_becomes_0_and_1(plan, values, churned, expect
     rows = fetched(made)
     assert {row["churn"] for row in rows} == expected
     assert [int(row["churn"]) for row in rows] == list(map(int, CHURNED))
+
+
+@pytest.mark.parametrize(
+    ("churned", "stayed", "told"),
+    [
+        ("DATE '2026-11-24'", "DATE '2000-01-01'", "2026-11-24"),
+        ("1.0", "'inf'::DOUBLE", "1"),
+        ("'nan'::DOUBLE", "0", "nan"),
+        ("TIMESTAMP '2026-11-24 10:00:00'", "TIMESTAMP '2000-01-01'", "2026-11-24 10:00:00"),
+        ("2::DECIMAL(4, 2)", "1", "2"),
+        ("1e300", "0", "1e300"),
+        ("'yes'::ENUM ('yes', 'None')", "'None'", "yes"),
+    ],
+)
+def test_a_label_of_any_type_becomes_0_and_1(plan, folder, churned, stayed, told):
+    sql = f"SELECT n AS id, if(n % 3 = 0, {churned}, {stayed}) AS churn, n % 7 AS charge FROM range(420) t(n)"
+    duckdb.sql(f"COPY ({sql}) TO '{folder}/customers.parquet'")
+    made = plan(None, name="customers.parquet", roles=("--key=id", "--label=churn", f"--churned={told}"))
+    assert [row["churn"] for row in fetched(made)] == [int(row % 3 == 0) for row in range(420)]
 
 
 def test_the_case_of_a_label_does_not_count(plan):
