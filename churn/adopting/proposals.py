@@ -42,15 +42,24 @@ def proposals(database: duckdb.DuckDBPyConnection, columns: Sequence[Column]) ->
     return reasons | dict(_copies(database, rest))
 
 
-def _useless(column: Column) -> str | None:
-    """Return why nothing can be learned from a column, or None."""
-    there = column.rows - column.missing
-    if column.kind == "empty" or not there:
+def impossible(column: Column) -> str | None:
+    """Return why no contract can have a column as a feature, or None."""
+    if column.kind == "empty" or column.missing == column.rows:
         return "empty in every row"
-    if is_too_large(column):
+    if column.kind in ("integer", "number") and max(-column.least, column.most) >= LARGEST:
         return f"has numbers beyond {LARGEST}, whose squares no computer holds: divide them in the query"
     if column.kind == "other":
         return f"has the type {column.stored}, which no feature has: convert it in the query"
+    if column.kind == "text":
+        return f"{number_of(column.distinct, 'values')}, more than the {MOST_VALUES} of a category: group them"
+    return None
+
+
+def _useless(column: Column) -> str | None:
+    """Return why nothing can be learned from a column, or None."""
+    there = column.rows - column.missing
+    if column.kind != "text" and (reason := impossible(column)):
+        return reason
     if column.distinct == 1 and not column.missing:
         return "constant: the same value in every row"
     if column.distinct == there > FEW and column.kind in ("text", "integer", "category"):
@@ -62,11 +71,6 @@ def _mixed(column: Column) -> str | None:
     """Return why a column of numbers with several units is no number, or None."""
     units = [repr(unit) if unit else "no unit" for unit in column.units]
     return f"numbers with {units[0]} and with {units[1]}: convert them in the query" if len(units) > 1 else None
-
-
-def is_too_large(column: Column) -> bool:
-    """Return whether a column holds numbers that have no deviation."""
-    return column.kind in ("integer", "number") and column.distinct > 0 and max(-column.least, column.most) >= LARGEST
 
 
 def _personal(database: duckdb.DuckDBPyConnection, column: Column) -> str | None:
@@ -87,9 +91,7 @@ def _personal(database: duckdb.DuckDBPyConnection, column: Column) -> str | None
         share = one_row(database, f"SELECT avg(({like})::INT) FROM (FROM given WHERE {text} <> '' LIMIT {COMPARED})")[0]
         if share is not None and share > 0.9:
             return f"personal: the values are like {what}"
-    if column.kind == "text":
-        return f"{number_of(column.distinct, 'values')}, more than the {MOST_VALUES} of a category: group them"
-    return None
+    return impossible(column)
 
 
 def _copies(database: duckdb.DuckDBPyConnection, columns: Sequence[Column]) -> Iterator[tuple[str, str]]:

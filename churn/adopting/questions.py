@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from churn.adopting.answers import Answers, read_one_way
 from churn.adopting.columns import Column, cleaned, one_row
 from churn.adopting.dialects import Dialect
-from churn.adopting.proposals import is_too_large, knowing, proposals
+from churn.adopting.proposals import impossible, knowing, proposals
 from churn.adopting.roles import as_text, key_of, key_text, label_of, refuse_few
 from churn.adopting.sql import Plan
 from churn.core.errors import StageError, number_of
@@ -20,7 +20,6 @@ from churn.data.duckdb_helpers import identifier, literal
 import duckdb
 
 SQLITE_DAY = r"\d{4}-\d\d-\d\d"
-NO_FEATURE = ("empty", "other", "text")  # kinds of columns
 
 
 def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple[str, Dialect, str]) -> Plan:
@@ -79,19 +78,28 @@ def _left_out(answers: Answers, database: duckdb.DuckDBPyConnection, rest: Seque
     kept = answers.names(asked.keep)
     others = [one for one in rest if one.name not in chosen]
     found = {name: why for name, why in proposals(database, others).items() if name not in kept}
-    if impossible := [
-        one.source for one in others if one.name in kept and (one.kind in NO_FEATURE or is_too_large(one))
-    ]:
-        raise StageError(f"--keep {' '.join(impossible)}: no feature can be made of it; convert it by --query.")
+    if refused := [one for one in others if one.name in kept and impossible(one)]:
+        raise StageError(f"--keep {_refusal(refused)}")
     for name, why in found.items():
         print(f"init: leave out {name}: {why}")
     if answers.on_terminal:
         if found:
-            for name in answers.names(answers.typed("Which of these do you keep as features? [none] ")):
-                found.pop(name, None)
+            question = "Which of these do you keep as features? [none] "
+            kept = answers.names(answers.typed(question))
+            while refused := [one for one in others if one.name in kept and impossible(one)]:
+                print(f"init: {_refusal(refused)}")
+                kept = answers.names(answers.typed(question))
+            found = {name: why for name, why in found.items() if name not in kept}
         question = "Which other columns are personal, or known only after the churn? [none] "
         chosen |= dict.fromkeys(answers.names(answers.typed(question)), "as init was told") if not chosen else {}
     return chosen | found
+
+
+def _refusal(columns: Sequence[Column]) -> str:
+    """Return the sentence on columns that somebody keeps, and that no contract can have."""
+    reasons = dict.fromkeys((impossible(one) or "").partition(": ")[0] for one in columns)
+    names = " ".join(one.source for one in columns)
+    return f"{names}: no feature can be made of it ({'; '.join(reasons)}); convert it by --query."
 
 
 def _refuse_unread_dates(database: duckdb.DuckDBPyConnection, dates: Sequence[Column]) -> None:

@@ -292,6 +292,37 @@ def test_a_column_is_kept_or_left_out_as_the_options_say(plan):
     assert (set(types(made)), made.left_out) == ({"charge", "charge_usd"}, {"why_left": "as init was told"})
 
 
+IMPOSSIBLE = (
+    "SELECT n AS id, (n % 3 = 0)::INT AS churn, n % 7 AS charge, 'x' || n % 300 AS product, NULL::INTEGER AS nothing,"
+    " NULL::DATE AS day, NULL::BOOLEAN AS flag, 'NA' AS unknown, [n] AS many, n * 1e300 AS huge, 1 AS same"
+    " FROM range(420) t(n)"
+)
+REASONS = {
+    "product": "300 values, more than the 255 of a category",
+    "nothing": "empty in every row",
+    "day": "empty in every row",
+    "flag": "empty in every row",
+    "unknown": "empty in every row",
+    "many": "has the type BIGINT[], which no feature has",
+    "huge": "has numbers beyond 1e+150, whose squares no computer holds",
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_no_column_is_kept_that_no_contract_can_have(plan, folder, monkeypatch, capsys, name):
+    duckdb.sql(f"COPY ({IMPOSSIBLE}) TO '{folder}/customers.parquet'")
+    with pytest.raises(StageError) as refused:
+        plan(None, "--keep", name, "same", name="customers.parquet", roles=ROLES)
+    said = f"{name}: no feature can be made of it ({REASONS[name]}); convert it by --query."
+    assert str(refused.value) == f"--keep {said}"
+    answers = iter([f"same, {name}", "same", *[""] * 10])
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    monkeypatch.setattr("churn.adopting.answers.is_interactive", lambda: True)
+    made = plan(None, name="customers.parquet", roles=ROLES)
+    assert f"init: {said}\n" in capsys.readouterr().out
+    assert set(types(made)) == {"charge", "same"}
+
+
 @pytest.mark.parametrize(("key", "is_noted"), [(lambda row: row + 1, True), (lambda row: row * 7 + 1, False)])
 def test_a_key_that_counts_the_rows_is_noted(plan, capsys, key, is_noted):
     plan(make_csv(id=key, charge=[1, 2, 3]))
