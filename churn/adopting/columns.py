@@ -44,7 +44,7 @@ MARKERS |= {"0000-00-00", "0000-00-00 00:00:00"}  # these spellings among number
 NOTHING = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"  # SQL of a text t
 SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
 NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}  # values of PostgreSQL's NUMERIC, which has no blanks to trim
-INTEGER = r"[+-]?(0|[1-9]\d{0,17})"  # no leading zero: 01067 is a postcode
+INTEGER = r"[+-]?(0|[1-9]\d{0,17}|[1-8]\d{18})"  # a BIGINT; no leading zero: 01067 is a postcode
 NUMBER = r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
 DATE_LIKE = (
@@ -173,7 +173,9 @@ def cleaned(column: Column, sql: str, dialect: Dialect = DUCKDB) -> str:
 def value(column: Column) -> str:
     """Return DuckDB's SQL of a column's value: a number, a date, or the text or boolean as it is."""
     sql = cleaned(column, identifier(column.source))
-    if column.kind in ("integer", "number"):
+    if column.kind == "integer":
+        return f"TRY_CAST({sql} AS HUGEINT)"  # a DOUBLE has 15 digits
+    if column.kind == "number":
         number = f"TRY_CAST({sql} AS DOUBLE)"
         return f"if(isfinite({number}), {number}, NULL)"
     if column.kind == "date":

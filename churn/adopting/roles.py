@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from churn.adopting.answers import Answers, read_one_way
-from churn.adopting.columns import Column, Kind, all_rows, one_row, unused
+from churn.adopting.columns import Column, Kind, all_rows, one_row, unused, value
 from churn.core.errors import StageError, number_of
 from churn.data.duckdb_helpers import identifier
 from churn.gate.rules import LEAST_OUTCOMES
@@ -26,7 +26,7 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
         key = replace(
             group, source="", name=unused("row_id", [one.name for one in answers.given]), kind="text", padded=False
         )
-        text = f"{key_text(group)} || '/' || {identifier(time.source)}::VARCHAR"
+        text = f"{key_text(group)} || '/' || {value(time)}::VARCHAR"
     else:
         unique = [
             one for one in answers.given if one.kind in ("text", "integer", "category") and one.distinct == one.rows
@@ -54,9 +54,13 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
         return key_of(answers, database)
     if distinct < key.rows:
         name = key.source or f"{group.source if group else ''} with {time.source if time else ''}"
+        several = (
+            "If a customer has several rows, write --group CUSTOMER and --time DAY; otherwise name another --key, or a"
+            " query with one row each for --query."
+        )
+        of_one_day = "A customer has several rows of one day: name the row by --key, or take one a day by --query."
         raise StageError(
-            f"{name} is no key: {key.rows:,} rows have {distinct:,} values. If a customer has several rows, write"
-            " --group CUSTOMER and --time DAY; otherwise name another --key, or a query with one row each for --query."
+            f"{name} is no key: {key.rows:,} rows have {distinct:,} values. {several if key.source else of_one_day}"
         )
     if key.source and key.kind == "integer" and key.most - key.least + 1 == key.rows:
         print(f"init: {key.source} counts the rows: a later extract that counts anew moves customers across the split")

@@ -323,6 +323,19 @@ def test_no_column_is_kept_that_no_contract_can_have(plan, folder, monkeypatch, 
     assert set(types(made)) == {"charge", "same"}
 
 
+@pytest.mark.parametrize("kind", ["BIGINT", "VARCHAR"])
+@pytest.mark.parametrize("first", [123_456_789_012_345_678, 1_234_567_890_123_456_789])
+def test_integers_of_19_digits_are_told_apart(plan, folder, kind, first):
+    ids = f"({first} + n * 7)::{kind} AS id, ({first} + n * n)::{kind} AS account"
+    sql = f"SELECT {ids}, if(n % 3 = 0, 'yes', 'no') AS churn, n % 7 AS charge FROM range(420) t(n)"
+    duckdb.sql(f"COPY ({sql}) TO '{folder}/customers.parquet'")
+    with pytest.raises(StageError, match=r"^a column must name the customer, and id has another value in each row"):
+        plan(None, name="customers.parquet", roles=())
+    made = plan(None, name="customers.parquet")
+    assert made.left_out == {"account": "one value a row: it names the row"}
+    assert [int(row["id"]) for row in fetched(made)[:2]] == [first, first + 7]
+
+
 @pytest.mark.parametrize(("key", "is_noted"), [(lambda row: row + 1, True), (lambda row: row * 7 + 1, False)])
 def test_a_key_that_counts_the_rows_is_noted(plan, capsys, key, is_noted):
     plan(make_csv(id=key, charge=[1, 2, 3]))
@@ -572,6 +585,18 @@ def test_dates_that_sqlite_does_not_read_are_refused_in_a_feature_and_in_the_tim
         database.commit()
     with pytest.raises(StageError, match=rf"^{name} has dates {shown}, which SQLite does not read"):
         plan(None, name="customers.db#customers", roles=OVER_TIME)
+
+
+@pytest.mark.parametrize("spelled", ["%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M", "Parquet"])
+def test_two_rows_of_a_customer_on_one_day_are_refused(plan, folder, spelled):
+    content = make_csv(**MONTHS | {"month": lambda row: f"2026-0{row % 6 // 2 + 1}-28 {row % 2 + 10}:00:00"})
+    days = "" if spelled == "Parquet" else f"strftime(month, '{spelled}')"
+    (folder / "given.csv").write_text(content)
+    given = f"SELECT * REPLACE ({days or 'month'} AS month, if(churn, 'yes', 'no') AS churn) FROM 'given.csv'"
+    duckdb.sql(f"COPY ({given}) TO 'customers.parquet'")
+    said = r"^id with month is no key: 420 rows have 210 values\. A customer has several rows of one day: name the row"
+    with pytest.raises(StageError, match=said):
+        plan(None, name="customers.parquet", roles=OVER_TIME)
 
 
 def test_the_key_of_a_customer_and_a_day_has_no_name_of_a_column(plan, monkeypatch):
