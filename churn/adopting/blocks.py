@@ -9,7 +9,8 @@ from typing import Any
 from churn.core.errors import StageError
 from churn.core.files import YAML_LENGTH, read_text, read_yaml, replacing
 
-PLAIN = re.compile(r"[^\W\d][\w]*([ /.+()<>=-]+[\w()%+-]+)*")  # needs no quotes, unless YAML reads it as something else
+# A text that needs no quotes, unless YAML reads it as something else.
+PLAIN = re.compile(r"[^\W\d]\w*([ /.+()<>=-][\w /.+()<>=%-]*[\w()%+-])?")
 WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n", "none", "nan", "inf"}  # of YAML 1.1 or 1.2
 
 

@@ -1,6 +1,8 @@
 """init: what it guesses, asks, proposes to leave out and refuses, and the files that it writes."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
@@ -507,6 +509,14 @@ def test_values_that_yaml_would_read_as_something_else_are_quoted(plan):
     for text in (*countries, *codes, "One year", "Bank transfer (automatic)", "1", "x ", " ", "a#b", "a #b", "yes"):
         assert YAML(typ="safe").load(f"x: [{scalar(text)}, 1]")["x"][0] == text
     assert scalar("Bank transfer (automatic)") == "Bank transfer (automatic)"
+
+
+def test_a_long_category_of_signs_is_quoted_at_once():
+    program = "from churn.adopting.blocks import scalar; print(scalar(f'Other {\"-\" * 5_000},'))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True, capture_output=True)
+    assert done.stdout.decode().strip() == f'"Other {"-" * 5_000},"'
+    texts = ("a-b", "a -b", "a (b)", "a+", "a - -", "a-%", "a ", "a.", "a%", "-a", "a,b", "a / .b")
+    assert [text for text in texts if scalar(text) == text] == ["a-b", "a -b", "a (b)", "a - -", "a-%", "a / .b"]
 
 
 def test_a_missing_value_has_the_meaning_that_is_said_or_stays_a_question(plan):
