@@ -71,17 +71,19 @@ def _reasons(params: Params, main: Branch) -> Iterator[str]:
     there = f"merge it into {main.name}, and {REGISTER} moves champion there"
     if any(variable in os.environ for variable in EXPERIMENT):
         yield f"this is an experiment of DVC; `dvc exp apply` it, commit it, {there}"
-    if git("rev-parse", "--quiet", "--verify", f"{main.ref}^{{commit}}") is None:
-        if main.remote and git("remote", "get-url", main.remote) is None:
-            yield f"no remote is called {main.remote}; `git remote rename OLD {main.remote}`, then {REGISTER}"
-        if main.remote and not (params.registration.promote_from or _default(main.remote)):
-            ask = f"`git remote set-head {main.remote} --auto`"
-            yield f"this clone does not know the default branch of {main.remote}; {ask}, then {REGISTER}"
+    default = Branch(main.remote, _default(main.remote) or "") if main.remote else main
+    if main.remote and git("remote", "get-url", main.remote) is None:
+        yield f"no remote is called {main.remote}; `git remote rename OLD {main.remote}`, then {REGISTER}"
+    if not default.branch:
+        ask = f"`git remote set-head {main.remote} --auto`"
+        yield f"this clone does not know the default branch of {main.remote}; {ask}, then {REGISTER}"
+    known = {one: git("rev-parse", "--quiet", "--verify", f"{one.ref}^{{commit}}") for one in (main, default)}
+    if unknown := next((one for one, commit in known.items() if commit is None), None):
         if main.remote:
-            fetch = f"`git fetch {main.remote} {main.branch}:{main.ref}`"
-            yield f"this clone does not know {main.name}; {fetch}, then {REGISTER} moves champion"
+            fetch = f"`git fetch {unknown.remote} {unknown.branch}:{unknown.ref}`"
+            yield f"this clone does not know {unknown.name}; {fetch}, then {REGISTER} moves champion"
         yield f"there is no branch {main.branch} (register.promote_from in {PARAMS}); make it, then run {REGISTER}"
-    if main.remote and (leading := _leading(main.remote)) not in (None, main.branch):
+    if main.remote and (leading := _leading(default)) != main.branch:
         names = f"{main.remote} has another register.promote_from, {leading}, in the {PARAMS} of its default branch"
         yield f"{names}; merge a change of it there first"
     commit = git("rev-parse", "--short=8", "HEAD")
@@ -112,14 +114,13 @@ def _differences(params: Params, commit: str, there: str) -> Iterator[str]:
         yield f"{LOCK} was made with another {stale}; `dvc repro` makes it again, and moves champion"
 
 
-def _leading(remote: str) -> str | None:
-    """Return promote_from of the remote's default branch, so that no branch names itself; None where it is unknown."""
-    if (text := git("show", f"refs/remotes/{remote}/HEAD:./{PARAMS}")) is None:
-        return None
+def _leading(default: Branch) -> str:
+    """Return promote_from of the remote's default branch, which no branch but that one can change."""
+    text = git("show", f"{default.ref}:./{PARAMS}") or ""
     try:
-        return str(read_yaml(text, PARAMS.name)["register"]["promote_from"] or _default(remote))
+        return str(read_yaml(text, PARAMS.name)["register"]["promote_from"] or default.branch)
     except (KeyError, TypeError, StageError):
-        return BY_DEFAULT
+        return default.branch
 
 
 def _read(path: str) -> Any:

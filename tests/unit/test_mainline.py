@@ -260,6 +260,50 @@ def test_a_branch_cannot_name_itself(cloned):
     )
 
 
+@pytest.mark.parametrize(
+    ("forget", "said"),
+    [
+        (
+            ("remote", "set-head", "origin", "--delete"),
+            "the default branch of origin; `git remote set-head origin --auto`",
+        ),
+        (
+            ("update-ref", "-d", "refs/remotes/origin/main"),
+            "origin/main; `git fetch origin main:refs/remotes/origin/main`",
+        ),
+    ],
+    ids=["its name", "its commit"],
+)
+def test_a_branch_cannot_name_itself_where_the_clone_does_not_know_the_default_branch(cloned, forget, said):
+    """Fault in the registry: the clone does not know the remote's default branch.
+
+    The version is `candidate`: `… this clone does not know the default branch of origin; …`
+
+    As after `git init` and `git remote add`, or after a fetch of one branch.
+    """
+    git("checkout", "--quiet", "-b", "idea")
+    change("params.yaml", "promote_from: null", "promote_from: idea")
+    commit()
+    git("push", "--quiet", "origin", "idea")
+    git(*forget)
+    assert reason().startswith(f"this clone does not know {said}, then `dvc repro --force")
+    git(*re.search(r"`git (.*?)`", said)[1].split())
+    assert reason().startswith("origin has another register.promote_from, main, ")
+
+
+def test_a_branch_cannot_name_itself_where_the_default_branch_has_no_pipeline_yet(cloned):
+    git("rm", "--quiet", "params.yaml")
+    commit()
+    git("push", "--quiet", "origin", "HEAD:trunk")
+    git("reset", "--quiet", "--hard", "HEAD^")
+    git("remote", "set-head", "origin", "trunk")
+    change("params.yaml", "promote_from: null", "promote_from: main")
+    commit()
+    git("push", "--quiet", "origin", "HEAD:idea")
+    git("update-ref", "refs/remotes/origin/main", "HEAD")
+    assert reason().startswith("origin has another register.promote_from, trunk, ")
+
+
 def test_of_several_remotes_origin_counts_and_of_one_its_name_does_not(cloned):
     git("remote", "rename", "origin", "team")
     assert reason() is None
