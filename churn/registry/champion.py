@@ -2,8 +2,8 @@
 
 Every move is written down before it is made, as a tag of the registered model: who, when, from, to, and why. A move
 that was interrupted is made by the next run, and not written down twice. MLflow has no "only if it is still there": the
-tags are numbered, so the same move at once is one, and of two moves at once both go by the later in the order of the
-tags, the one to the higher version, whoever sets the alias last.
+tags are numbered, so the same move at once is one. Each move ends with the alias on the version of the last tag in
+their order. So of two moves at once both go by the one to the higher version, and a late one undoes no newer one.
 
 `python -m churn registry show` prints the versions and the moves, also as JSON. `compare` prints how two versions
 differ, and `dossier` writes the page of one. `rollback [WHY]` returns to the former champion. A version that was left
@@ -14,6 +14,7 @@ import argparse
 import getpass
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -74,18 +75,27 @@ def who() -> str:
         return f"account {os.getuid()}"
 
 
-def move(client: "MlflowClient", model: str, to: str, why: str, kind: str = "promotion") -> str:
-    """Move the alias to the version `to`, and return the number of the version that is champion then."""
-    before = client.get_registered_model(model)
+def move(client: "MlflowClient", before: "RegisteredModel", to: str, why: str, kind: str = "promotion") -> str:
+    """Move the alias to the version `to`, and return the number of the version that is champion then.
+
+    `before` is the model as it was read for the decision: the move gets the number after those that it has.
+    """
+    model, now = before.name, to
     planned, moves = {"kind": kind, "from": champion_of(before), "to": to}, moves_of(before)
     if not (moves and planned.items() <= moves[-1].items()):
         entry = planned | {"who": who(), "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
-        write(client.set_registered_model_tag, model, f"{ALIAS}/{len(moves):06} to {to:0>6}", json.dumps(entry))
+        key = f"{ALIAS}/{_next_number(before):06} to {to:0>6}"
+        write(client.set_registered_model_tag, model, key, json.dumps(entry))
     write(client.set_registered_model_alias, model, ALIAS, to)
-    last = moves_of(client.get_registered_model(model))[-1]
-    if last["from"] == planned["from"] and last["to"] != to:
-        write(client.set_registered_model_alias, model, ALIAS, last["to"])
-    return last["to"] if last["from"] == planned["from"] else to
+    while (last := moves_of(client.get_registered_model(model))[-1]["to"]) != now:  # also of moves since `before`
+        now = last
+        write(client.set_registered_model_alias, model, ALIAS, now)
+    return now
+
+
+def _next_number(model: "RegisteredModel") -> int:
+    numbers = (re.match(rf"{ALIAS}/(\d+) to ", key) for key in model.tags)
+    return max((int(found[1]) + 1 for found in numbers if found), default=0)
 
 
 def former_champion(moves: Sequence[Move], present: str, usable: Collection[str]) -> str | None:
@@ -126,7 +136,7 @@ def rollback(client: "MlflowClient", model: str, why: str) -> tuple[str, str]:
     """Return the alias to the former champion, whose files are checked before; return both numbers, from and to.
 
     Where the alias is gone, as after its version was deleted, it goes back from where the last move had brought it.
-    Raises StageError when there is none.
+    Raises StageError when there is none, and when another version is promoted meanwhile.
     """
     registered = _registered(client, model)
     present, versions = champion_of(registered), {str(one.version): one for one in versions_of(client, model)}
@@ -141,7 +151,11 @@ def rollback(client: "MlflowClient", model: str, why: str) -> tuple[str, str]:
         pass
     if present in versions:
         write(client.set_model_version_tag, model, present, ROLLED_BACK, f"by {who()}, to version {former}: {why}")
-    move(client, model, former, why, "rollback")
+    if (now := move(client, registered, former, why, "rollback")) != former:
+        raise StageError(
+            f"version {now} of {model} was promoted at the same moment, and is {ALIAS}: run this again to roll it"
+            " back, too."
+        )
     return present, former
 
 

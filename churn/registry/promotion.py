@@ -64,8 +64,9 @@ def promote(client: "MlflowClient", version: "ModelVersion", params: Params, con
         )
         if not wins:
             return f"is not {ALIAS}, version {champion} stays: {why}"
-        if champion_of(client.get_registered_model(model)) == champion:  # else another registration was faster
-            now = move(client, model, number, why)
+        before = client.get_registered_model(model)
+        if champion_of(before) == champion:  # else another registration was faster
+            now = move(client, before, number, why)
             return f"is {ALIAS}: {why}" if now == number else f"was {ALIAS} until version {now} followed it at once"
 
 

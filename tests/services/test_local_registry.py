@@ -49,13 +49,31 @@ def register(client, model, content, **tags):
     return client.create_model_version(model, str(folder), tags=ours | tags)
 
 
+def move_to(client, model, *numbers):
+    for number in numbers:
+        move(client, client.get_registered_model(model), number, "a test")
+
+
+class Interrupted:
+    """The client of a registry in which something else happens just before the first request `at`."""
+
+    def __init__(self, client, at, meanwhile):
+        self.client, self.at, self.meanwhile = client, at, meanwhile
+
+    def __getattr__(self, request):
+        if request == self.at:
+            self.at = None
+            self.meanwhile()
+        return getattr(self.client, request)
+
+
 @pytest.fixture
 def model(client, request):
     """A model with two versions, the second of which followed the first as champion."""
     name = re.sub(r"\W", "", request.node.name)[-40:]
     for content in ("one", "two"):
         version = register(client, name, content, **BY_MAIN)
-        move(client, name, str(version.version), "a test")
+        move_to(client, name, str(version.version))
     return name
 
 
@@ -147,6 +165,45 @@ def test_a_tag_that_is_no_move_is_named(client, model):
         StageError, match=rf"the tag champion/note of {model} is not a move of champion: delete the tag"
     ):
         rollback(client, model, "")
+
+
+@pytest.mark.parametrize("at", ["search_model_versions", "set_registered_model_tag", "set_registered_model_alias"])
+def test_a_rollback_that_a_promotion_overtakes_fails_and_the_next_one_rolls_that_back_too(client, model, at):
+    """Fault in the registry: a promotion overtakes `make rollback`.
+
+    `make rollback` fails: `version 3 of churn was promoted at the same moment, and is champion: run this again …`
+    """
+    register(client, model, "three", **BY_MAIN)
+    overtaken = Interrupted(client, at, lambda: move_to(client, model, "3"))
+    with pytest.raises(
+        StageError, match=f"^version 3 of {model} was promoted at the same moment, and is champion: run"
+    ):
+        rollback(overtaken, model, "complaints")
+    assert champion(client, model) == "3"
+    assert rollback(client, model, "complaints") == ("3", "1")
+    assert champion(client, model) == "1"
+
+
+@pytest.mark.parametrize("at", ["set_registered_model_tag", "set_registered_model_alias"])
+def test_a_late_move_does_not_undo_newer_ones(client, model, at):
+    """Fault in the registry: a move of champion waits for the registry while newer moves are made.
+
+    champion stays where the newest move has brought it.
+    """
+    for content in ("three", "four", "five"):
+        register(client, model, content, **BY_MAIN)
+    late = Interrupted(client, at, lambda: move_to(client, model, "4", "5"))
+    assert move(late, client.get_registered_model(model), "3", "a test") == "5"
+    assert champion(client, model) == "5"
+    assert moves_of(client.get_registered_model(model))[-1]["to"] == "5"
+
+
+def test_a_move_counts_as_the_newest_also_after_somebody_deleted_one(client, model):
+    move_to(client, model, "1", "2")
+    client.delete_registered_model_tag(model, "champion/000001 to 000002")
+    move_to(client, model, "1")
+    assert champion(client, model) == "1"
+    assert moves_of(client.get_registered_model(model))[-1]["to"] == "1"
 
 
 @contextmanager

@@ -278,7 +278,8 @@ def test_of_two_moves_at_once_both_go_by_the_one_to_the_higher_version(server, c
         to_1.fault, to_2.fault = late, early
         clients = [mlflow.MlflowClient(one.address, one.address) for one in (to_1, to_2)]
         with ThreadPoolExecutor(2) as pool:
-            ends = list(pool.map(lambda one: move(one[0], "moves", one[1], "a test"), zip(clients, "12", strict=True)))
+            before = client.get_registered_model("moves")
+            ends = list(pool.map(lambda one: move(one[0], before, one[1], "a test"), zip(clients, "12", strict=True)))
     assert seen == [True, True]
     assert ends == ["2", "2"]
     assert champion(client, "moves") == 2
