@@ -12,6 +12,7 @@ Only a clean checkout of main promotes. What is registered elsewhere becomes `ca
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,7 +142,8 @@ def against_champion(
         both["customer"] = predictions[contract.group]
     wins, why = not_worse(features[rows], both[rows], params, contract)
     doubt = ", some of which it may have trained on" if unseen is None else ""
-    return wins, f"{why}, against version {champion} on {int(rows.sum()):,} customers{doubt}"
+    next_step = f"; {BY_HAND}" if wins is None else ""
+    return bool(wins), f"{why}, against version {champion} on {int(rows.sum()):,} customers{doubt}{next_step}"
 
 
 def _group_of(folder: Path) -> str | None:
@@ -165,33 +167,44 @@ def held_out(client: "MlflowClient", version: "ModelVersion", keys: pd.Series) -
     return in_holdout(keys, salt, share)
 
 
-def not_worse(features: pd.DataFrame, scores: pd.DataFrame, params: Params, contract: Contract) -> tuple[bool, str]:
+def not_worse(
+    features: pd.DataFrame, scores: pd.DataFrame, params: Params, contract: Contract
+) -> tuple[bool | None, str]:
     """Return whether the scores `ours` are not worse than `theirs`, overall and for any slice, and why.
 
-    Both frames have the same rows, `scores` also the label, and the customer where one has several rows. Too few
-    customers, or one outcome alone, count as worse.
+    Both frames have the same rows, `scores` also the label, and the customer where one has several rows. None is for
+    customers that cannot tell: too few, of one outcome alone, or without a value of a metric.
     """
     y, theirs, ours = (scores[name].to_numpy() for name in ("label", "theirs", "ours"))
     customers = pd.factorize(scores["customer"])[0].astype(np.intp) if "customer" in scores else None
     size, given = len(y) if customers is None else len(np.unique(customers)), Outcomes(y.astype(np.float64), customers)
     if size < params.gate.min_slice_rows:
         least = f"fewer than {params.gate.min_slice_rows} (gate.min_slice_rows)"
-        return False, f"only {size:,} customers of the holdout are new to both, {least}; {BY_HAND}"
+        return None, f"only {size:,} customers of the holdout are new to both, {least}"
     if not 0 < y.sum() < len(y):
-        return False, f"{int(y.sum()):,} of {len(y):,} customers churned, and a comparison needs both; {BY_HAND}"
+        return None, f"{int(y.sum()):,} of {len(y):,} customers churned, and a comparison needs both"
     overall = compare(given, theirs, ours, params.evaluate)
     masks = slice_masks(features, params.evaluate.slices, contract)
     slices = compare_slices(masks, given, (theirs, ours), params.evaluate, params.gate.min_slice_rows)
     outcomes = [one for one in vs_baseline(len(y), overall, slices, params.gate) if one.kind == "vs_baseline"]
     if failed := [one for one in outcomes if one.status == "failed"]:
-        lost = [one for one in failed if one.value is None or -one.value > max(-one.limit, one.noise or 0.0)]
-        what = "worse" if lost else "the customers are too few to tell whether it is worse"
-        return False, f"{what} in {'; '.join(map(_loss, lost or failed))}"
+        return _refusal(failed)
     area = overall["roc_auc"].difference
     return True, f"not worse, ROC AUC {area:+.4f}" if area is not None else "not worse"
 
 
-def _loss(outcome: RuleOutcome) -> str:
-    if outcome.value is None:
-        return f"{outcome.metric} of {outcome.scope}, which cannot be compared"
-    return f"{outcome.metric} of {outcome.scope} by {-outcome.value:.4f} (allowed are {-outcome.limit:.4f})"
+def _refusal(failed: Sequence[RuleOutcome]) -> tuple[bool | None, str]:
+    """Return False with the losses, or None with what cannot be told where no loss is shown."""
+    lost, few, missing = [], [], []
+    for one in failed:
+        what = f"{one.metric} of {one.scope}"
+        if one.value is None:
+            missing.append(f"{what} cannot be compared")
+        elif -one.value > max(-one.limit, one.noise or 0.0):
+            lost.append(f"{what} by {-one.value:.4f} (allowed are {-one.limit:.4f})")
+        else:
+            few.append(what)
+    if lost:
+        return False, f"worse in {'; '.join(lost)}"
+    doubt = [f"the customers are too few to tell whether it is worse in {', '.join(few)}"] if few else []
+    return None, "; ".join([*missing, *doubt])

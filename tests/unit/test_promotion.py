@@ -1,8 +1,11 @@
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 
 import churn.registry.promotion
+from churn.evaluation.metrics import Outcomes
+from churn.evaluation.paired import Difference, compare
 from churn.registry.promotion import decision, not_worse
 from churn.registry.versions import FILES
 from tests.conftest import make_customers
@@ -51,8 +54,17 @@ def test_with_too_few_customers_to_tell_the_champion_stays(holdout, params, cont
     few = scored.assign(ours=np.random.default_rng(3).permutation(scored["ours"]))[:200]
     few = few.assign(theirs=np.random.default_rng(5).permutation(few["theirs"]))
     wins, why = not_worse(features[:200], few, params, contract)
-    assert not wins
+    assert wins is None
     assert why.startswith("the customers are too few to tell whether it is worse in roc_auc of all customers")
+    assert not re.search(r" by |\d", why), "no loss is shown"
+
+
+def test_a_metric_without_a_value_is_no_loss_and_the_champion_stays(holdout, params, contract, monkeypatch):
+    _, scored = holdout
+    given = Outcomes(scored["label"].to_numpy(float))
+    compared = compare(given, scored["theirs"], scored["ours"], params.evaluate) | {"accuracy": Difference()}
+    monkeypatch.setattr(churn.registry.promotion, "compare", lambda *_: compared)
+    assert not_worse(*holdout, params, contract) == (None, "accuracy of all customers cannot be compared")
 
 
 def test_a_much_better_model_follows_since_leakage_is_the_gates_business(holdout, params, contract):
@@ -65,8 +77,8 @@ def test_customers_of_one_outcome_say_nothing_so_the_champion_stays(holdout, par
     features, scored = holdout
     stayed = scored["label"] == 0
     wins, why = not_worse(features[stayed], scored[stayed], params, contract)
-    assert not wins
-    assert why.startswith(f"0 of {stayed.sum():,} customers churned, and a comparison needs both; to follow it all")
+    assert wins is None
+    assert why == f"0 of {stayed.sum():,} customers churned, and a comparison needs both"
 
 
 @pytest.mark.parametrize("rows", [0, 99])
@@ -77,7 +89,7 @@ def test_too_few_customers_say_nothing_so_the_champion_stays(holdout, params, co
     """
     features, scored = holdout
     wins, why = not_worse(features[:rows], scored[:rows], params, contract)
-    assert not wins
+    assert wins is None
     assert why.startswith(f"only {rows} customers of the holdout are new to both, fewer than 100")
 
 
@@ -127,6 +139,20 @@ def test_a_champion_that_needs_a_column_that_is_gone_is_followed(against):
         True,
         "version 1 cannot score the present holdout (there is no fax_number), so they were not compared",
     )
+
+
+def test_a_champion_that_stays_because_customers_are_too_few_can_be_followed_by_hand(against, holdout):
+    _, scored = holdout
+    champion = Champion(["contract"], scored["theirs"].to_numpy())
+    for late, reason in ((np.arange(4_000) < 50, "only 50 customers"), (np.arange(4_000) < 200, "the customers are")):
+        wins, why = against(champion, late=late)
+        assert not wins
+        assert why.startswith(reason)
+        assert why.endswith(
+            f"against version 1 on {late.sum()} customers, some of which it may have trained on;"
+            " to follow it all the same, set the alias champion in MLflow"
+        )
+    assert "set the alias" not in against(Champion(["contract"], 0.9 * scored["label"].to_numpy() + 0.05))[1]
 
 
 @pytest.mark.parametrize("scores", [np.nan, 0.5, "a text"], ids=["no numbers", "all equal", "another fault"])
