@@ -32,7 +32,7 @@ TAGS = {  # of a version that does not exist
     "commit": "5d41402abc4b2a76b9719d911017c5925d414020",
     "uncommitted_changes": "false",
     "made_by": "main",
-    **{f"{name}_sha256": sha256(name.encode()).hexdigest() for name in ("lock", "model", "train", "test")},
+    **{f"{name}_sha256": sha256(name.encode()).hexdigest() for name in ("lock", "model", "train", "test", "code")},
 }
 MOVES = (
     {

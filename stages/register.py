@@ -4,8 +4,9 @@ In: the model, both tables, the predictions, metrics/ and plots/. Out: the versi
 that MLFLOW_TRACKING_URI names (by default mlflow.db in this folder), and a receipt that stays out of Git and of DVC's
 cache, so that no other machine takes it for its own. Fails when the gate did not pass exactly this model and these
 tables, when dvc.lock has others, when the version, served from its own files, predicts something else or fails, and
-when the registry fails. The same model and data make no second version, and what is worse than the champion does not
-follow it. Outside of a clean checkout of main (churn/registry/mainline.py) the version is at most `candidate`.
+when the registry fails. The same model, data and packaged files make no second version, and what is worse than the
+champion does not follow it. Outside of a clean checkout of main (churn/registry/mainline.py) the version is at most
+`candidate`.
 """
 
 import json
@@ -49,10 +50,10 @@ from churn.registry.client import ensure_model, experiment_id, log_model, regist
 from churn.registry.dossier import dossier
 from churn.registry.lineage import commit_tags, lock_digest, refuse_unlocked
 from churn.registry.mainline import promoting_branch, settings_of, why_not
-from churn.registry.package import DOSSIER
+from churn.registry.package import DOSSIER, Package, package_of
 from churn.registry.promotion import nominate, promote
 from churn.registry.verification import Serve, serving_process
-from churn.registry.versions import ELSEWHERE, FILES, MADE_BY, MAIN, VERIFIED, files_of, only_version
+from churn.registry.versions import ELSEWHERE, FILES, MADE_BY, MAIN, PACKAGED, VERIFIED, files_of, only_version
 
 import numpy as np
 
@@ -108,7 +109,9 @@ def parameters_of(params: Params) -> dict[str, str]:
     return dict(flat("", params.model_dump(mode="json", by_alias=True)))
 
 
-def create_version(client: "MlflowClient", params: Params, contract: Contract, tags: Mapping[str, str]) -> None:
+def create_version(
+    client: "MlflowClient", params: Params, contract: Contract, package: Package, tags: Mapping[str, str]
+) -> None:
     """Log a run with everything the model came from, and, when all is there, make a version of it."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
@@ -130,8 +133,7 @@ def create_version(client: "MlflowClient", params: Params, contract: Contract, t
         if file.exists():
             client.log_artifact(run_id, str(file))
     page = dossier(params, contract, tags, moves_of(client.get_registered_model(model)))
-    library = params.train.estimator.partition(".")[0]
-    model_id, digest = log_model(client, run_id, contract, library, {DOSSIER: page})
+    model_id, digest = log_model(client, run_id, contract, package, {DOSSIER: page})
     client.set_terminated(run_id)
     version = client.create_model_version(
         model, f"models:/{model_id}", run_id, {**tags, FILES: digest}, model_id=model_id
@@ -167,11 +169,15 @@ def main() -> None:
     model, area = params.registration.model, read_result(EVALUATION)["roc_auc"]
     commit, branch = commit_tags(), promoting_branch(params)
     why = why_not(params, branch)
-    made = content | {MADE_BY: ELSEWHERE if why else MAIN}
-    tags = made | commit | {"lock_sha256": lock_digest(LOCK), "verdict": "passed"}
     with serving_process() as serve, registry() as client:
+        package = package_of(params.train.estimator.partition(".")[0])
+        content |= {PACKAGED: package.digest}
+        made = content | {MADE_BY: ELSEWHERE if why else MAIN}
+        tags = made | commit | {"lock_sha256": lock_digest(LOCK), "verdict": "passed"}
         ensure_model(client, model)
-        version, known = only_version(client, model, made, lambda: create_version(client, params, contract, tags))
+        version, known = only_version(
+            client, model, made, lambda: create_version(client, params, contract, package, tags)
+        )
         verify(client, version, contract, serve)
         outcome = nominate(client, version, why) if why else promote(client, version, settings_of(branch), contract)
     write_json(REGISTRATION, {"model": model} | content)

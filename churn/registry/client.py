@@ -20,7 +20,7 @@ from churn.core.paths import CONTRACT, MODEL
 from churn.core.time_limits import deadline
 from churn.modeling.model import TRUSTED_TYPES
 from churn.registry.local_store import LOCAL_ARTIFACTS, LOCAL_STORE, artifacts_here, file_of, opening
-from churn.registry.package import CODE, LOADER, MODEL_FILE, SERVING, closure, copy_code, digest_of, requirements
+from churn.registry.package import CODE, LOADER, MODEL_FILE, Package, copy_code, digest_of
 
 import pandas as pd
 
@@ -231,14 +231,14 @@ def input_example(contract: Contract) -> pd.DataFrame:
 
 
 def log_model(
-    client: "MlflowClient", run_id: str, contract: Contract, library: str, pages: Mapping[str, str]
+    client: "MlflowClient", run_id: str, contract: Contract, package: Package, pages: Mapping[str, str]
 ) -> tuple[str, str]:
     """Log the model under the run, as serving.py serves it; return its MLflow id, and its files' digest.
 
     `pages` are texts that lie beside it, by the name of their file.
 
     The file goes in byte by byte, so that its SHA-256 holds in the registry too. mlflow.sklearn.log_model would
-    write it anew, in other bytes each time, and read it back before each. `library` is that of the estimator.
+    write it anew, in other bytes each time, and read it back before each.
     """
     import mlflow
     from mlflow.models import Model
@@ -253,9 +253,9 @@ def log_model(
         "pandas_orient": "split",
     }
     mlflow.pyfunc.add_to_model(model, loader_module=LOADER, data=MODEL_FILE, code=CODE, python_env="python_env.yaml")
-    if library == "sklearn":
+    if package.library == "sklearn":
         model.add_flavor(
-            library,
+            package.library,
             pickled_model=MODEL_FILE,  # MLflow's word for any format
             sklearn_version=version("scikit-learn"),
             serialization_format="skops",
@@ -263,19 +263,16 @@ def log_model(
             code=None,
         )
     example = input_example(contract).to_dict(orient="split", index=False)
-    code = closure(SERVING)
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copyfile(MODEL, folder / MODEL_FILE)
         shutil.copyfile(CONTRACT, folder / CONTRACT.name)
-        copy_code(code, folder)
+        copy_code(package.code, folder)
         write_json(folder / "input_example.json", example)
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
         write_json(folder / "python_env.yaml", environment)  # JSON is YAML
-        (folder / "requirements.txt").write_text(
-            "\n".join(requirements(code, Path(), library)) + "\n", encoding="utf-8"
-        )
+        (folder / "requirements.txt").write_text("\n".join(package.requirements) + "\n", encoding="utf-8")
         for page, text in pages.items():
             (folder / page).write_text(text, encoding="utf-8")
         model.save(str(folder / "MLmodel"))

@@ -18,6 +18,7 @@ ORIGIN = {  # the tags of a version, and what they are of
     "model_sha256": "model",
     "train_sha256": "training table",
     "test_sha256": "holdout",
+    "code_sha256": "packaged code",
     "files_sha256": "files",
     "lock_sha256": "dvc.lock",
 }

@@ -23,6 +23,7 @@ TAGS = {
     "model_sha256": "Model",
     "train_sha256": "Training table",
     "test_sha256": "Holdout",
+    "code_sha256": "Packaged code",
     "made_by": "Made by",
 }
 

@@ -1,4 +1,4 @@
-"""The files of a registered version: the code that serving needs, its libraries, and one digest over all files.
+"""The files of a registered version: the code that serving needs, its libraries, and digests over them.
 
 The code is found by reading imports, so that nothing of it runs here: this process may hold the registry's password.
 """
@@ -12,8 +12,10 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
+from typing import NamedTuple
 
 from churn.core.files import sha256_of
+from churn.core.paths import CONTRACT
 
 SERVING = Path("churn/registry/serving.py")
 LOADER = "churn.registry.serving"  # SERVING, as MLmodel names it
@@ -75,10 +77,33 @@ def requirements(files: Collection[Path], root: Path = Path(), *others: str) -> 
         except PackageNotFoundError:  # it has another name than its module
             found = [(name, version(name)) for name in _distributions().get(module, ())]
         lines += [f"{name}=={number}" for name, number in found]
-    return sorted(lines)
+    return sorted({*lines})
 
 
 _distributions = cache(packages_distributions)  # it reads a file of every installed distribution, a second's work
+
+
+class Package(NamedTuple):
+    """What a version is served by, beside the model: its `code`, and its libraries as lines of `requirements`.
+
+    `library` is the estimator's, and `digest` the SHA-256 over the code, contract.yaml and the lines. It is the same on
+    each machine: Git may give a checkout other line ends.
+    """
+
+    library: str
+    code: list[Path]
+    requirements: list[str]
+    digest: str
+
+
+def package_of(library: str, root: Path = Path()) -> Package:
+    """Return the package of a version whose estimator is of `library`, from the checkout at `root`."""
+    code = sorted(closure(SERVING, root))
+    lines = requirements(code, root, library)
+    texts = {path.as_posix(): (root / path).read_bytes().replace(b"\r\n", b"\n") for path in (*code, CONTRACT)}
+    digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    digest = hashlib.sha256(json.dumps([digests, lines], sort_keys=True).encode()).hexdigest()
+    return Package(library, code, lines, digest)
 
 
 def copy_code(files: Iterable[Path], folder: Path) -> None:

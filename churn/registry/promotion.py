@@ -34,7 +34,7 @@ from churn.modeling.model import read_model, read_table
 from churn.registry.champion import ALIAS, CANDIDATE, DECISION, NOBODY, ROLLED_BACK, champion_of, move, moves_of
 from churn.registry.client import failed_with, write
 from churn.registry.package import MODEL_FILE
-from churn.registry.versions import FILES, files_of, foreign, is_foreign, versions_of, without_digest
+from churn.registry.versions import FILES, PACKAGED, files_of, foreign, is_foreign, versions_of, without_digest
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 COMPARED = 1_000_000  # customers of a partitioned holdout; with more, intervals are far below the margins
+MADE_OF = {"model_sha256": "model", "train_sha256": "data", "test_sha256": "data", PACKAGED: "packaged files"}
 BY_HAND = f"to follow it all the same, set the alias {ALIAS} in MLflow"
 
 
@@ -88,7 +89,7 @@ def decision(
     client: "MlflowClient", version: "ModelVersion", champion: str, params: Params, contract: Contract
 ) -> tuple[bool, str]:
     """Return whether `version` may follow the version with the number `champion`, and why."""
-    same = (one for one in versions_of(client, version.name) if _is_same(one, version))
+    same = (one for one in versions_of(client, version.name) if not _differences(one, version))
     if rolled_back := next((one for one in same if ROLLED_BACK in one.tags), None):
         name = "it" if rolled_back.version == version.version else f"version {rolled_back.version}, the same model,"
         what = f"{name} was rolled back {rolled_back.tags[ROLLED_BACK]}"
@@ -100,12 +101,17 @@ def decision(
     if is_foreign(present):
         return False, foreign(present)
     if present.tags["model_sha256"] == version.tags["model_sha256"]:
-        return True, f"the same model as version {champion}{'' if _is_same(present, version) else ', with other data'}"
+        differing = _differences(present, version)
+        others = f", with other {' and '.join(differing)}" if differing else ""
+        return True, f"the same model as version {champion}{others}"
     return against_champion(client, version, present, params, contract)
 
 
-def _is_same(one: "ModelVersion", other: "ModelVersion") -> bool:
-    return all(one.tags.get(name) == other.tags[name] for name in ("model_sha256", "train_sha256", "test_sha256"))
+def _differences(one: "ModelVersion", other: "ModelVersion") -> list[str]:
+    """Return what differs between two versions; packaged files that one does not record count as the same."""
+    known = [tag for tag in MADE_OF if tag != PACKAGED or (PACKAGED in one.tags and PACKAGED in other.tags)]
+    differing = [MADE_OF[tag] for tag in known if one.tags.get(tag) != other.tags.get(tag)]
+    return [*dict.fromkeys(differing)]
 
 
 def against_champion(

@@ -1,12 +1,12 @@
 """The versions of our model in the registry: the one version of each content, and its files.
 
-A version stands for a content: the hashes of the model and of both tables, and whether a commit of main made it (tag
-`made_by`), so that main never adopts a version of a laptop. MLflow cannot say "only if there is none", so two
-registrations may both make one. But it numbers versions in the order in which they appear, uses no number again, and a
-version appears at once with the tags of its content, after its files. So whoever looks after making one sees every
-lower number, and all agree: **the lowest number is the version of its content**, and the others go. Only the lowest is
-ever verified (its tag `verified` is written last) and named by an alias, by whoever comes by: what a run that was
-killed left, the next one completes.
+A version stands for a content: the hashes of the model, of both tables and of the packaged files, and whether a commit
+of main made it (tag `made_by`), so that main never adopts a version of a laptop. MLflow cannot say "only if there is
+none", so two registrations may both make one. But it numbers versions in the order in which they appear, uses no number
+again, and a version appears at once with the tags of its content, after its files. So whoever looks after making one
+sees every lower number, and all agree: **the lowest number is the version of its content**, and the others go. Only the
+lowest is ever verified (its tag `verified` is written last) and named by an alias, by whoever comes by: what a run that
+was killed left, the next one completes.
 """
 
 import errno
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 GONE = (None, errno.ENOENT)  # of an OSError; MLflow's own for a local file has no number
 FILES = "files_sha256"  # the tag with the digest of a version's files
+PACKAGED = "code_sha256"  # the tag with the digest of a Package; older versions have none, and are of another content
 AGAIN = "delete the version in MLflow, then run `dvc repro --force --single-item register`"
 VERIFIED = "verified"  # the tag of a version that was served from its own files and predicted the same
 MADE_BY = "made_by"  # MAIN or ELSEWHERE; a version without this tag is from before it, and counts as made elsewhere

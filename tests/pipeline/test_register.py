@@ -14,7 +14,7 @@ from churn.core.errors import StageError
 from churn.modeling.model import model_frame
 from churn.registry.lineage import lock_digest
 from churn.registry.local_store import follow
-from churn.registry.package import SERVING, closure, digest_of
+from churn.registry.package import SERVING, closure, digest_of, package_of
 from stages.register import metrics_of
 from tests.conftest import Clone, copy_without_registry, made_once
 from tests.serving import assert_mlflow_predicts_the_scores
@@ -89,6 +89,7 @@ def test_a_version_says_what_it_came_from(registered):
         "model_sha256": sha256(registered.folder / "models/churn.skops"),
         "train_sha256": sha256(registered.folder / "data/features/train.parquet"),
         "test_sha256": sha256(registered.folder / "data/features/test.parquet"),
+        "code_sha256": package_of("sklearn").digest,
         "files_sha256": digest_of(files(registered)),
         "verdict": "passed",
         "made_by": "main",
@@ -183,6 +184,45 @@ def test_the_same_model_and_data_make_no_second_version(registered):
     assert "register: churn version 1 (there already) is champion" in again
     assert versions(registered) == [1]
     assert champion(registered) == 1
+
+
+def changed(clone, name, comment):
+    """Add a comment to a file, commit it on main, run the pipeline, and return what register printed last."""
+    path = clone.folder / name
+    path.write_text(f"{path.read_text()}# {comment}\n")
+    clone.commit()
+    printed = clone.ok("dvc", "repro")
+    return re.findall(r"^register: churn version .*", printed, re.MULTILINE)[-1]
+
+
+def test_other_packaged_code_makes_another_version_also_after_a_rollback(registered):
+    """Fault in the registry: a feature function was corrected, and today's tables keep their bytes.
+
+    register makes another version: `version 2 is champion: the same model as version 1, with other packaged files`.
+    """
+    follows = "is champion: the same model as version 1, with other packaged files"
+    receipt = registered.text("models/registration.json")
+    assert changed(registered, "churn/features.py", "one") == f"register: churn version 2 {follows}"
+    assert (files(registered, 2) / "code/churn/features.py").read_text().endswith("# one\n")
+    assert registered.text("models/registration.json") != receipt, "else a pull of this change registers nothing"
+    registered.ok("python", "-m", "churn", "registry", "rollback", "a faulty feature")
+    again = register(registered).stdout
+    assert "register: churn version 2 (there already) is not champion, version 1 stays: it was rolled back by " in again
+    assert changed(registered, "churn/features.py", "two") == f"register: churn version 3 {follows}"
+    assert (versions(registered), champion(registered)) == ([1, 2, 3], 3)
+
+
+def test_code_that_is_not_packaged_makes_no_other_version(registered):
+    assert changed(registered, "stages/register.py", "one") == "register: churn version 1 (there already) is champion"
+    assert versions(registered) == [1]
+
+
+def test_a_version_from_before_the_tag_of_its_code_is_followed_once(registered):
+    registered.client.delete_model_version_tag("churn", "1", "code_sha256")
+    assert "register: churn version 2 is champion: the same model as version 1" in register(registered).stdout
+    assert "register: churn version 2 (there already) is champion" in register(registered).stdout
+    assert versions(registered) == [1, 2]
+    assert "packaged code" in registered.ok("python", "-m", "churn", "registry", "compare", "1", "2")
 
 
 def test_the_champion_is_the_model_that_passed_last(registered):

@@ -149,6 +149,44 @@ def test_a_version_of_a_model_that_was_rolled_back_elsewhere_does_not_become_cha
     assert why.startswith("version 3, the same model, was rolled back by somebody, to version 2: bad; delete its tag ")
 
 
+MENDED = BY_MAIN | {"code_sha256": "mended"}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "others"),
+    [
+        ({"code_sha256": "mended"}, ""),
+        ({"code_sha256": "faulty"}, ", with other packaged files"),
+        ({"code_sha256": "faulty", "test_sha256": "another"}, ", with other data and packaged files"),
+        ({}, ""),  # from before the tag
+    ],
+)
+def test_a_version_of_the_champions_model_follows_it_without_a_comparison(
+    client, model, params, contract, *, recorded, others
+):
+    register(client, model, "three", **BY_MAIN | recorded)
+    mended = register(client, model, "three", **MENDED)
+    assert decision(client, mended, "3", params, contract) == (True, f"the same model as version 3{others}")
+
+
+def test_a_rollback_keeps_out_its_own_code_alone(client, model, params, contract):
+    rolled_back = BY_MAIN | {"rolled_back": "by somebody, to version 2: a faulty feature"}
+    register(client, model, "two", **rolled_back, code_sha256="faulty")
+    mended = register(client, model, "two", **MENDED)
+    assert decision(client, mended, "2", params, contract) == (True, "the same model as version 2")
+    again = register(client, model, "two", **BY_MAIN, code_sha256="faulty")
+    wins, why = decision(client, again, "2", params, contract)
+    assert not wins
+    assert why.startswith("version 3, the same model, was rolled back by somebody, to version 2: a faulty feature; ")
+
+
+def test_a_rollback_of_a_version_that_does_not_record_its_code_keeps_out_its_model(client, model, params, contract):
+    register(client, model, "three", **BY_MAIN, rolled_back="by somebody, to version 2: bad")
+    wins, why = decision(client, register(client, model, "three", **MENDED), "2", params, contract)
+    assert not wins
+    assert why.startswith("version 3, the same model, was rolled back by somebody, to version 2: bad; delete its tag ")
+
+
 def test_a_candidate_is_said_also_where_there_is_no_champion(client, request):
     version = register(client, "nominated", "one", **BY_MAIN | {"made_by": "elsewhere"})
     assert nominate(client, version, "a reason") == "is candidate, and there is no champion: a reason"

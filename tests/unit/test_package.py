@@ -2,7 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from churn.registry.package import SERVING, closure, digest_of, requirements
+import churn.registry.package
+from churn.registry.package import SERVING, closure, digest_of, package_of, requirements
 from tests.conftest import ROOT
 
 import pytest
@@ -76,6 +77,47 @@ def test_the_requirements_are_the_libraries_that_the_packaged_code_imports(tmp_p
     write(tmp_path, churn__other="def late():\n    import yaml.nodes, sklearn.base\n    import not_there\n")
     lines = requirements(closure(SERVING, tmp_path), tmp_path)
     assert [line.partition("==")[0] for line in lines] == ["PyYAML", "mlflow", "pandas", "scikit-learn"]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with a package: the code that serving needs, and contract.yaml."""
+    features = "import pandas\nfrom mylib.shared import ONE\n"
+    write(tmp_path, churn__registry__serving="from churn.features import add\n", churn__features=features)
+    write(tmp_path, mylib__shared="ONE = 1\n", stages__register="import churn.registry\n")
+    (tmp_path / "contract.yaml").write_text("columns: {}\nrules: {}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("churn/features.py", "import pandas\nfrom mylib.shared import ONE  # a comment\n"),
+        ("mylib/shared.py", "ONE = 2\n"),
+        ("mylib/__init__.py", ""),
+        ("contract.yaml", "columns: {}\nrules: {spikes: {}}\n"),
+    ],
+)
+def test_other_packaged_files_are_another_package(checkout, name, text):
+    before = package_of("sklearn", checkout)
+    (checkout / name).write_text(text)
+    assert package_of("sklearn", checkout).digest != before.digest
+
+
+def test_another_version_of_a_packaged_library_is_another_package(checkout, monkeypatch):
+    before = package_of("sklearn", checkout)
+    monkeypatch.setattr(churn.registry.package, "version", lambda name: "0.0.1")
+    assert "pandas==0.0.1" in package_of("sklearn", checkout).requirements
+    assert package_of("sklearn", checkout).digest != before.digest
+
+
+def test_a_package_is_the_same_on_each_machine_and_whatever_else_is_in_the_checkout(checkout, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    for path in sorted(checkout.rglob("*.*"), reverse=True):
+        (other / path.relative_to(checkout)).parent.mkdir(parents=True, exist_ok=True)
+        (other / path.relative_to(checkout)).write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    write(other, stages__register="import churn.registry  # a comment\n", churn__unused="")
+    assert package_of("sklearn", other) == package_of("sklearn", checkout)
 
 
 def test_importing_serving_changes_nothing_and_needs_no_library_but_its_own():
