@@ -48,6 +48,7 @@ def connection(
         if most := duckdb_threads(share):
             (threads,) = database.execute("SELECT current_setting('threads')").fetchall()[0]
             database.execute(f"SET threads = {min(threads, most)}")
+        database.execute("SET GLOBAL TimeZone = 'UTC'")  # the machine's would move days; GLOBAL also holds for a cursor
         database.execute("SET python_enable_replacements = false")  # a query's names are no Python variables
         database.execute(f"SET preserve_insertion_order = {str(ordered).lower()}")
         database.execute(f"SET enable_progress_bar = {str(bar and sys.stdout.isatty()).lower()}")

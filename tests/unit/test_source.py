@@ -1,12 +1,16 @@
 """Sources that are files: what each kind gives, and what is refused. Servers: tests/services/test_warehouse.py."""
 
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import date
 
 from churn.core.errors import StageError
 from churn.data.sources.stream import record_batches
+from tests.conftest import ROOT
 
 import duckdb
 import pyarrow as pa
@@ -58,6 +62,26 @@ def test_the_header_says_what_is_between_the_columns_of_a_csv_file(tmp_path, tex
     (tmp_path / "a.csv").write_bytes(text.encode())
     name = '"id;old" AS id' if "id;old" in text else "id"
     assert rows(tmp_path / "a.csv", f"SELECT {name}, charge FROM source") == [expected]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_a_time_with_a_zone_is_its_day_in_utc_on_every_machine(tmp_path, zone):
+    """Fault in the source: the machine that fetches is in another time zone.
+
+    The snapshot is the same: a time with a zone is cast to its date in UTC.
+    """
+    (tmp_path / "a.csv").write_text("id,seen\na,2026-11-24 02:00Z\nb,2026-11-24 23:30+01\n")
+    query = "SELECT id, CAST(CAST(seen AS TIMESTAMPTZ) AS DATE) AS day FROM source"
+    code = f"""
+from churn.data.duckdb_helpers import connection
+from churn.data.sources.stream import record_batches
+days = [str(day) for batch in record_batches({str(tmp_path / "a.csv")!r}, {query!r}) for day in batch["day"]]
+with connection() as database, database.cursor() as cursor:
+    print(*days, *cursor.execute("SELECT CAST(TIMESTAMPTZ '2026-11-24 02:00Z' AS DATE)").fetchone())
+"""
+    command = [sys.executable, "-c", code]  # because DuckDB reads TZ once in a process
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"TZ": zone}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2026-11-24"] * 3
 
 
 def test_csv_files_with_something_else_between_their_columns_are_no_table(tmp_path):
