@@ -4,9 +4,11 @@
 
 It is proposed to the branch that the run is on, which is the default branch.
 CML opens it; where CML is missing or fails, git and the GitHub CLI do. What was proposed before, whatever became of it,
-is not proposed again. GH_TOKEN opens the pull request: if it is the run's own token (DISPATCH_TOKEN), GitHub starts no
-checks, and if main requires none, GitHub has nothing to wait for. In both cases the pipeline is dispatched on the
-branch, and merges the pull request in its job `land`.
+is not proposed again. If an attempt failed after it opened the pull request, the next one continues there.
+
+GH_TOKEN opens the pull request: if it is the run's own token (DISPATCH_TOKEN), GitHub starts no checks, and if main
+requires none, GitHub has nothing to wait for. In both cases the pipeline is dispatched on the branch, and merges the
+pull request in its job `land`.
 
 Older pull requests of the same kind, such as retrain/, are superseded: they are closed, and their branches are deleted,
 also those of merged ones.
@@ -18,6 +20,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from ci import github, shell
 
@@ -79,8 +82,17 @@ def merges_itself(number: int) -> bool:
     return True
 
 
+def unfinished(pull: Any) -> bool:
+    """Return whether a pull request is open, and the attempt that opened it left nothing that merges it."""
+    if pull["state"] != "open" or pull["auto_merge"]:
+        return False
+    dispatched = f"event=workflow_dispatch&branch={pull['head']['ref']}&per_page=1"
+    answer = github.api(f"actions/workflows/pipeline.yml/runs?{dispatched}", token="DISPATCH_TOKEN")
+    return not answer["workflow_runs"]
+
+
 def remove_former(branch: str, number: int) -> None:
-    """Close the open pull requests of the branch's kind but `number`, and delete the branches of all of them."""
+    """Close the open pull requests of the branch's kind before `number`, and delete the branches of all of them."""
     kind, repository = branch.partition("/")[0] + "/", os.environ["GITHUB_REPOSITORY"]
     pulls = github.api("pulls?state=all&sort=created&direction=desc&per_page=100")
     former = [
@@ -88,7 +100,7 @@ def remove_former(branch: str, number: int) -> None:
         for pull in pulls
         if pull["head"]["ref"].startswith(kind)
         and (pull["head"]["repo"] or {}).get("full_name") == repository
-        and pull["number"] != number
+        and pull["number"] < number
     ]
     for pull in former:
         if pull["state"] == "open":
@@ -99,25 +111,36 @@ def remove_former(branch: str, number: int) -> None:
         shell.run("gh", "api", "--method=DELETE", f"repos/{repository}/git/{ref}")
 
 
+def open_pull(branch: str, title: str) -> int:
+    """Open the pull request with the gate's result, and return its number."""
+    headline = json.loads(OUTCOME.read_text(encoding="utf-8"))["headline"]
+    body = f"{headline}\n\n[This run]({github.run_url()}) made the results. The report is the comment below."
+    try:
+        number = open_by_cml(branch, title, body)
+    except (shell.FailedError, ValueError) as error:
+        print(f"CML opened no pull request, so the GitHub CLI does: {error}.")
+        number = open_by_git(branch, title, body)
+    print(f"::notice::Pull request {number}: {title}")
+    return number
+
+
 def main(arguments: list[str]) -> None:
-    """Open the pull request, once."""
+    """Open the pull request, once, and see that something merges it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--branch", required=True)
     parser.add_argument("--title", required=True)
     given = parser.parse_args(arguments)
 
     owner = os.environ["GITHUB_REPOSITORY"].partition("/")[0]
-    if former := github.api(f"pulls?state=all&head={owner}:{given.branch}"):
+    former = github.api(f"pulls?state=all&head={owner}:{given.branch}")
+    if former and not unfinished(former[0]):
         print(f"::notice::Proposed before: {former[0]['html_url']}")
         return
-    headline = json.loads(OUTCOME.read_text(encoding="utf-8"))["headline"]
-    body = f"{headline}\n\n[This run]({github.run_url()}) made the results. The report is the comment below."
-    try:
-        number = open_by_cml(given.branch, given.title, body)
-    except (shell.FailedError, ValueError) as error:
-        print(f"CML opened no pull request, so the GitHub CLI does: {error}.")
-        number = open_by_git(given.branch, given.title, body)
-    print(f"::notice::Pull request {number}: {given.title}")
+    if former:
+        number = former[0]["number"]
+        print(f"::notice::An earlier attempt opened pull request {number}, and started no checks that merge it.")
+    else:
+        number = open_pull(given.branch, given.title)
     try:
         remove_former(given.branch, number)
     except shell.FailedError as error:

@@ -154,12 +154,64 @@ def test_a_branch_that_an_earlier_attempt_left_behind_is_in_nobodys_way(github):
     assert git("log", "-1", "--format=%s", f"origin/{BRANCH}") == TITLE
 
 
-def test_what_was_proposed_before_is_not_proposed_again(github, capsys):
+RUNS = f"churn/actions/workflows/pipeline.yml/runs?event=workflow_dispatch&branch={BRANCH}"
+
+
+def opened_before(github, state="open", auto_merge=None, runs=()):
+    """Let an earlier attempt have opened pull request 4."""
     address = "https://github.com/example/churn/pull/4"
-    github.answers[f"pulls?state=all&head=example:{BRANCH}"] = json.dumps([{"html_url": address, "state": "closed"}])
+    former = {"html_url": address, "number": 4, "head": {"ref": BRANCH}, "state": state, "auto_merge": auto_merge}
+    github.answers[f"pulls?state=all&head=example:{BRANCH}"] = json.dumps([former])
+    github.answers["repos/example/churn/pulls/4"] = '{"node_id": "PR_4"}'
+    github.answers[RUNS] = json.dumps({"workflow_runs": list(runs)})
+    return address
+
+
+@pytest.mark.parametrize(
+    "former",
+    [{"state": "closed"}, {"auto_merge": {"merge_method": "squash"}}, {"runs": [{"id": 3}]}],
+    ids=["closed", "GitHub merges it", "its checks were started"],
+)
+def test_what_was_proposed_before_is_not_proposed_again(github, capsys, former):
+    address = opened_before(github, **former)
     propose_it()
-    assert len(github.calls) == 1
-    assert address in capsys.readouterr().out
+    assert f"::notice::Proposed before: {address}" in capsys.readouterr().out
+    assert not [call for call, _ in github.calls if not call.startswith("gh api repos/example/churn/")]
+    assert not called(github, "churn/pulls -f")
+
+
+@pytest.mark.parametrize("app", [False, True], ids=["without an app", "with an app"])
+def test_an_attempt_after_one_that_failed_half_way_sees_that_the_open_pull_request_is_merged(
+    github, monkeypatch, capsys, app
+):
+    """Fault in CI and the judge: GitHub fails after a pull request with results was opened.
+
+    The job fails. "Re-run failed jobs" opens no second pull request, and starts the checks of the first one.
+    """
+    if app:
+        monkeypatch.setenv("GH_TOKEN", "of the app")
+    github.answers["gh workflow run"] = github.answers["graphql"] = shell.FailedError("`gh api` failed (HTTP 502)")
+    with pytest.raises(shell.FailedError):
+        propose_it()
+    opened_before(github)
+    github.answers |= {"gh workflow run": "", "graphql": "{}"}
+    github.calls.clear()
+    propose_it()
+    assert not called(github, "cml pr create") + called(github, "churn/pulls -f")
+    assert called(github, RUNS)[0][1] == "DISPATCH_TOKEN", "the app's has no right to read runs"
+    assert "earlier attempt opened pull request 4" in capsys.readouterr().out
+    if app:
+        assert called(github, "graphql")[0][0].endswith("-f id=PR_4")
+    else:
+        command = f"gh workflow run pipeline.yml --repo example/churn --ref {BRANCH} -f pull_request=4"
+        assert called(github, "workflow run") == [(command, "DISPATCH_TOKEN")]
+
+
+def test_a_late_attempt_closes_no_newer_proposal(github):
+    opened_before(github)
+    github.answers["churn/pulls?state=all&sort"] = json.dumps([pull(5, "retrain/newer", "open")])
+    propose_it()
+    assert not called(github, "gh pr close")
 
 
 def pull(number, ref, state, repository="example/churn"):
