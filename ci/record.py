@@ -3,7 +3,8 @@
     python -m ci.record    # in a checkout of main with other results
 
 Output: `recorded` where main's newest commit holds the results; `refused` where main takes no push; none where
-main has moved on.
+main has moved on. Then a newer run on main records and registers. If there is none, because the newer commit has
+[skip ci] or a workflow's token pushed it, the pipeline is dispatched on main with DISPATCH_TOKEN.
 """
 
 import os
@@ -19,14 +20,23 @@ def git(*command: str) -> str:
 def moved_on() -> bool:
     """Return whether main has another commit by now than the run's."""
     git("fetch", "--quiet", "origin", os.environ["GITHUB_REF"])
-    moved = git("rev-parse", "FETCH_HEAD") != os.environ["GITHUB_SHA"]
-    if moved:
-        print("::notice::main has moved on: the run of its newest commit records and registers.")
-    return moved
+    return git("rev-parse", "FETCH_HEAD") != os.environ["GITHUB_SHA"]
+
+
+def leave_to_newer_run() -> None:
+    """See that the pipeline runs on main after this run, and then records and registers."""
+    query = f"actions/workflows/pipeline.yml/runs?per_page=100&branch={os.environ['GITHUB_REF_NAME']}"
+    for run in github.api(query, token="DISPATCH_TOKEN")["workflow_runs"]:
+        of_main = run["event"] in ("push", "workflow_dispatch")  # a fork's branch may have the name of main
+        if of_main and run["id"] > int(os.environ["GITHUB_RUN_ID"]):
+            print(f"::notice::main has moved on: the newer run {run['id']} records and registers.")
+            return
+    github.dispatch(os.environ["GITHUB_REF_NAME"], token="DISPATCH_TOKEN")
+    print("::notice::main has moved on, and its newer commit started no run: the pipeline was dispatched on main.")
 
 
 def recorded() -> str | None:
-    """Commit and push the results; return the output to set, if any."""
+    """Commit and push the results; return the output to set, None where main has moved on."""
     git("fetch", "--quiet", "origin", os.environ["GITHUB_REF"])
     staged = ("git", "diff", "--cached", "--quiet")
     if shell.holds(*staged):
@@ -58,6 +68,8 @@ def main() -> None:
     git("add", "dvc.lock", "metrics", "plots")
     if outcome := recorded():
         github.output(**{outcome: "true"})
+    else:
+        leave_to_newer_run()
 
 
 if __name__ == "__main__":

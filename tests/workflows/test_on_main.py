@@ -68,8 +68,14 @@ def commands(monkeypatch):
 def checkout(tmp_path, monkeypatch, commands):
     """main as the run checked it out, with other results beside it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name, value in {"GITHUB_REF": "refs/heads/main", "DEFAULT_BRANCH": "main"}.items():
-        monkeypatch.setenv(name, value)
+    for name, value in {
+        "REF": "refs/heads/main",
+        "REF_NAME": "main",
+        "REPOSITORY": "example/churn",
+        "RUN_ID": "12",
+    }.items():
+        monkeypatch.setenv(f"GITHUB_{name}", value)
+    monkeypatch.setenv("DEFAULT_BRANCH", "main")
     git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "origin"))
     git("clone", "--quiet", str(tmp_path / "origin"), str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path / "clone")
@@ -120,20 +126,47 @@ def test_what_an_earlier_attempt_recorded_is_not_recorded_twice(checkout, output
     assert outputs() == {"recorded": "true"}
 
 
-@pytest.mark.parametrize("refused", [False, True], ids=["before the push", "by a push at the same time"])
-def test_where_main_has_moved_on_its_newest_run_records(checkout, outputs, capsys, monkeypatch, refused):
-    if refused:  # git says that its commit is the newest, once
-        monkeypatch.setattr(record, "moved_on", iter((False, True)).__next__)
-        refuse_pushes(checkout)
+RUNS_ON_MAIN = "repos/example/churn/actions/workflows/pipeline.yml/runs?per_page=100&branch=main"
+
+
+@pytest.fixture(params=["before the push", "at the same time"])
+def newer(request, checkout, commands):
+    """A newer commit on main; at GitHub are this run, one before it, and a newer one of a fork's main."""
+    identity = ("-c", "user.name=test", "-c", "user.email=t@example.invalid")
+    made = git(*identity, "commit-tree", "-p", "HEAD", "-m", "Another", "HEAD^{tree}")
+    push = ["git", "push", "--quiet", "--no-verify", "origin", f"{made}:refs/heads/main"]
+    if request.param == "before the push":
+        git(*push[1:])
     else:
-        git("stash", "--quiet")
-        git("push", "--quiet", "origin", f"{commit('Another')}:main")
-        git("reset", "--quiet", "--hard", "HEAD^")
-        git("stash", "pop", "--quiet")
+        hook = checkout / ".git" / "hooks" / "pre-push"
+        hook.write_text(f"#!/bin/sh\n{' '.join(push)}\n")
+        hook.chmod(0o755)
+    runs = [{"id": 13, "event": "pull_request"}, {"id": 12, "event": "push"}, {"id": 11, "event": "push"}]
+    commands.answers[RUNS_ON_MAIN] = json.dumps({"workflow_runs": runs})
+
+
+@pytest.mark.usefixtures("newer")
+@pytest.mark.parametrize("event", ["push", "workflow_dispatch"])
+def test_where_main_has_moved_on_its_newer_run_records(commands, outputs, capsys, event):
+    commands.answers[RUNS_ON_MAIN] = json.dumps({"workflow_runs": [{"id": 14, "event": event}]})
     record.main()
     assert outputs() == {}
-    assert on_main() == ("test|Start" if refused else "test|Another")
-    assert refused or "::notice::main has moved on" in capsys.readouterr().out
+    assert on_main() == "test|Another"
+    assert "::notice::main has moved on: the newer run 14 records and registers" in capsys.readouterr().out
+    assert not [command for command in commands if "workflow run" in command]
+
+
+@pytest.mark.usefixtures("newer")
+def test_where_the_newer_commit_started_no_run_the_pipeline_is_dispatched_on_main(commands, outputs, capsys):
+    """Fault in CI and the judge: a newer commit on main has `[skip ci]`, or a workflow's token pushed it.
+
+    The run of the commit before dispatches the pipeline on main, whose run records and registers.
+    """
+    record.main()
+    assert outputs() == {}
+    assert on_main() == "test|Another"
+    assert commands[-1] == "gh workflow run pipeline.yml --repo example/churn --ref main"
+    assert "the pipeline was dispatched on main" in capsys.readouterr().out
 
 
 def test_where_main_takes_no_push_the_results_stay_in_the_checkout_to_be_proposed(checkout, outputs, capsys):
