@@ -1,5 +1,6 @@
 """A fresh fork, no secret and no variable set, run by act. What is a stand-in, harness.py says."""
 
+import re
 import sqlite3
 from types import SimpleNamespace
 
@@ -92,6 +93,18 @@ def test_without_any_secret_a_retraining_is_checked_merged_and_registered_and_tr
     assert main.jobs == {"checks": "success", "pipeline": "success", "register": "success"}
     assert f"Taken over: what run {dispatched.id} recorded." in main.logs["pipeline"]
     assert "train" not in main.stages
+
+
+def test_without_any_secret_the_weekly_audit_takes_what_git_does_not_have_from_mains_newest_artifact(github, merged):
+    """Fault in CI and the judge: no DVC remote is set, and Git does not have the source.
+
+    The weekly audit takes the snapshot from main's newest artifact, and computes all other results again.
+    """
+    audit = github.act("audit.yml", "schedule", "main", {}, job="reproduce")
+    assert audit.jobs == {"reproduce": "success"}, audit.logs["reproduce"]
+    (newest,) = re.findall(r"In the cache: dvc-remote of run (\d+)\.", audit.logs["reproduce"])
+    assert int(newest) == max(run.id for run in github.runs if run.branch == "main" and run.workflow == "pipeline.yml")
+    assert "Running stage 'train'" in audit.logs["reproduce"]
 
 
 def test_a_registry_can_be_switched_on_alone_also_when_main_runs_again_after_other_data(

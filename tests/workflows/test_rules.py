@@ -227,7 +227,7 @@ PERMISSIONS = {
     "alert": {"alert": {"contents": "read"}},
     "register": {"register": REGISTER},
     "audit": {
-        "reproduce": {"contents": "read", "id-token": "write"},
+        "reproduce": {"actions": "read", "contents": "read", "id-token": "write"},
         "dependencies": {"contents": "read"},
         "silence": {"actions": "read", "contents": "read"},
         "alert": {"contents": "read"},
@@ -668,6 +668,22 @@ def test_main_and_retraining_restore_no_run_that_a_branch_could_have_planted():
         if "--no-run-cache" not in command
     ]
     assert programs == ["reproduce"], "which test_steps.py runs"
+
+
+def test_each_job_that_runs_the_pipeline_fills_the_cache_before_it_where_no_remote_does():
+    filled = []
+    for name, path in WORKFLOWS.items():
+        for job, value in load(path)["jobs"].items():
+            steps = value.get("steps", [])
+            runs = [at for at, one in enumerate(steps) if re.search(r"dvc repro|ci\.reproduce", one.get("run", ""))]
+            if runs:
+                (at,) = [at for at, one in enumerate(steps) if "ci.recorded cache" in one.get("run", "")]
+                assert at < runs[0]
+                assert steps[at]["if"].startswith("vars.DVC_REMOTE_URL == ''")
+                assert steps[0]["with"]["fetch-depth"] == 0, "ci.recorded looks for commits in main's history"
+                assert value["permissions"]["actions"] == "read"
+                filled.append((name, job))
+    assert filled == [("audit", "reproduce"), ("pipeline", "pipeline"), ("retrain", "retrain")]
 
 
 def test_the_report_is_told_the_commit_that_was_known_before_any_stage_ran_and_no_name():
