@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -377,6 +379,35 @@ def test_the_environment_is_cached_by_the_locks():
     assert "restore-keys" not in cached["with"], "another lock's environment is none"
 
 
+def test_an_extra_is_installed_by_one_job_and_restored_by_the_others(tmp_path):
+    steps = {step["name"]: step for step in steps_of(load(GITHUB / "actions/setup/action.yml"))}
+
+    def bash(script):
+        environment = os.environ | {"GITHUB_OUTPUT": str(tmp_path / "output")}
+        command, read = ["bash", "-ec", script], subprocess.PIPE
+        return subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=read, text=True).stdout
+
+    (tmp_path / "params.yaml").write_text("source: snowflake://me@account/db\nestimator: xgboost.XGBClassifier\n")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for path in ROOT.glob("requirements*.txt"):
+        (tmp_path / path.name).touch()
+    stamps = re.findall(r"touch (\.venv/\S+)", bash("make --dry-run --always-make setup .venv/.dev"))
+    assert {".venv/.extra-snowflake", ".venv/.extra-xgboost"} < set(stamps)
+    (tmp_path / ".venv").mkdir()
+    for stamp in stamps:
+        (tmp_path / stamp).touch()
+        os.utime(tmp_path / stamp, (0, 0))  # the checkout is newer than what the cache restores
+    assert "Installing requirements-xgboost.txt" in bash("make --dry-run setup .venv/.dev")
+    bash(steps["Environment"]["run"].splitlines()[0])
+    assert "Installing" not in bash("make --dry-run setup .venv/.dev")
+
+    extras = steps["Extras that params.yaml names, such as xgboost"]
+    bash(extras["run"])
+    assert (tmp_path / "output").read_text() == "names=snowflake xgboost\n"
+    (cached,) = [step for step in steps.values() if "actions/cache@" in step.get("uses", "")]
+    assert "-${{ steps.extras.outputs.names }}-" in cached["with"]["key"], "a cache is never written twice"
+
+
 TOOLS = r"pip3?|uv|pytest|ruff|mypy|zizmor|act|pip-audit|venv"
 
 
@@ -384,7 +415,7 @@ def test_workflows_set_up_check_and_test_by_the_targets_that_people_call():
     commands = [step["run"] for path in FILES for step in steps_of(load(path)) if "run" in step]
     assert [command for command in commands if re.search(rf"(?m)(?:^|[ /;&|(])(?:{TOOLS})(?: |$)", command)] == []
     called = re.findall(r"\bmake ([a-z][a-z ]*)", "\n".join(commands))
-    assert sorted(called) == ["audit", "check", "quick", "setup remote", "test"]
+    assert sorted(called) == ["audit", "check", "extras", "quick", "setup remote", "test"]
 
 
 def test_all_tests_run_on_each_commit_of_main_and_every_week():
