@@ -16,8 +16,10 @@ import pandas as pd
 
 def _columns_of(model: Any) -> Columns | None:
     """Return the features of a pipeline's encoder with the values that have codes, None for every other model."""
+    if len(getattr(model, "steps", ())) != 2:  # an encoder and a classifier
+        return None
     columns: dict[str, list[Any] | None] = {}
-    for _, part, names in getattr(model[0], "transformers", ()) if hasattr(model, "steps") else ():
+    for _, part, names in getattr(model[0], "transformers", ()):
         if type(part).__name__ == "OrdinalEncoder":
             columns |= zip(
                 names, ([None if pd.isna(one) else one for one in given] for given in part.categories), strict=True

@@ -45,8 +45,8 @@ def a_tenth_lost_uncounted(clone):
     """Lose rows after all that counts them, so that the model's own file alone has the number."""
     clone.replace(
         "churn/modeling/training.py",
-        "            model.fit(features, labels)\n",
-        "            model.fit(features.iloc[len(features) // 10 :], labels.iloc[len(features) // 10 :])\n",
+        "            fit_rows(model, features, labels)\n",
+        "            fit_rows(model, features.iloc[len(features) // 10 :], labels.iloc[len(features) // 10 :])\n",
     )
 
 
@@ -163,9 +163,8 @@ def easy_rows_alone(clone):
 
 def score(change):
     def changed(clone):
-        clone.replace(
-            "churn/evaluation/holdout.py", "dtype=np.float64)\n", f"dtype=np.float64)\n        scores = {change}\n"
-        )
+        scored = "        scores = churn_probability(model, features)\n"
+        clone.replace("churn/evaluation/holdout.py", scored, f"{scored}        scores = {change}\n")
 
     return changed
 
