@@ -99,7 +99,7 @@ pull: .venv/.runtime ## take over from DVC's remote what others have made, with 
 push: .venv/.runtime ## give DVC's remote what was made here, with the run-cache
 	@python -m ci.remote push
 
-bench: .venv/.runtime $(if $(ALL),.venv/.extra-lightgbm .venv/.extra-xgboost) ## renew docs/benchmarks.md in a quarter of an hour; make bench ALL=1 takes hours, and installs frameworks
+bench: .venv/.runtime $(if $(ALL),.venv/.extra-lightgbm .venv/.extra-xgboost) ## renew docs/benchmarks.md in a quarter of an hour; make bench ALL=1 takes 75 minutes, and installs frameworks
 	@python -m benchmarks.stages --record
 	@python -m benchmarks.comparison --record
 	@python -m benchmarks.validation --record
