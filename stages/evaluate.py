@@ -169,8 +169,8 @@ def first_judged(table: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Seri
         found.append((features[judged], labels[judged]))
         if len(set().union(*(some for _, some in found))) > 1:
             break
-    both = (pd.concat(some, ignore_index=True) for some in zip(*found, strict=True))
-    return next(both), next(both)
+    features, labels = (pd.concat(some, ignore_index=True) for some in zip(*found, strict=True))
+    return features, labels
 
 
 def main_on_partitions(settings: Params, contract: Contract) -> None:

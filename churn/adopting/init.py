@@ -121,8 +121,8 @@ def write(plan: Plan, is_first: bool) -> None:
 
 def _read_back(texts: Mapping[Path, str]) -> None:
     """Raise StageError unless contract.yaml and params.yaml are valid, from copies in a temporary folder."""
-    for path, read in ((CONTRACT, load_contract), (PARAMS, load_params)):
-        with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
+        for path, read in ((CONTRACT, load_contract), (PARAMS, load_params)):
             copy = Path(folder, path.name)
             copy.write_text(texts[path], encoding="utf-8")
             try:

@@ -350,7 +350,8 @@ class Compute(StrictModel):
 
     @model_validator(mode="after")
     def _is_reachable(self) -> Self:
-        in_s3, storage = f"{self.storage}".startswith("s3://"), self.storage or ""
+        storage = self.storage or ""
+        in_s3 = storage.startswith("s3://")
         if not in_s3 and re.match(r"\w+:/", storage):
             raise ValueError("storage: needs s3://bucket/prefix, or a folder that all machines share")
         if self.scheduler and not in_s3 and not storage.startswith("/"):

@@ -35,7 +35,7 @@ class Where(Protocol):
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 TOGETHER = 8  # results that a worker combines into one
-AHEAD = 4
+AHEAD = 4  # tasks for each worker that wait or run
 MEMORY = 3 * 2**30  # of a worker without a limit
 CONNECTING = "10s"
 WAITING, SETTLING, ATTEMPTS = 60, 2, 3  # seconds, and times

@@ -211,7 +211,7 @@ def measured_of(given: Outcomes, scores: Floats, params: Evaluate, rows: Mask | 
     counted = {"rows": np.ones(len(predicted)), "churners": inside.labels, "predicted": predicted}
     counts = {name: round(sum_of(values, inside.customers)) for name, values in counted.items()}
     if isinstance(inside.customers, np.ndarray):
-        counts["customers"] = len(np.unique(inside.customers))
+        counts["customers"] = inside.number
     return counts | as_json(all_metrics(given, scores, params, rows))
 
 

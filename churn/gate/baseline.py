@@ -80,9 +80,10 @@ def vs_baseline(  # noqa: PLR0913  # the last two are of the report alone
 
     def tests(alpha: float, block: bool, mains: Sequence[bool]) -> Iterator[_Test]:
         """Yield the test of each comparison, corrected for all of them, or for main's where it is one of main's."""
-        for of_main in mains:
-            count = sum(mains) if of_main else len(mains)
-            yield _Test(reach(alpha, count), rules.tolerance, block, spread)
+        ours, theirs = (
+            _Test(reach(alpha, count), rules.tolerance, block, spread) for count in (len(mains), sum(mains))
+        )
+        yield from (theirs if of_main else ours for of_main in mains)
 
     everyone = SliceDifferences(OVERALL, rows, overall)
     spread = sqrt(1 + training)

@@ -183,8 +183,8 @@ def not_worse(
     """
     y, theirs, ours = (scores[name].to_numpy() for name in ("label", "theirs", "ours"))
     customers = pd.factorize(scores["customer"])[0].astype(np.intp) if "customer" in scores else None
-    size, given = len(y) if customers is None else len(np.unique(customers)), Outcomes(y.astype(np.float64), customers)
-    if size < params.gate.min_slice_rows:
+    given = Outcomes(y.astype(np.float64), customers)
+    if (size := given.number) < params.gate.min_slice_rows:
         least = f"fewer than {params.gate.min_slice_rows} (gate.min_slice_rows)"
         return None, f"only {size:,} customers of the holdout are new to both, {least}"
     if not 0 < y.sum() < len(y):
