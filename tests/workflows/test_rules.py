@@ -14,7 +14,7 @@ from pathlib import Path
 from churn.config.params import load_params
 from churn.registry.package import closure
 from report.changes import FREE, owned
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Clone
 from tests.frozen import REPLACED, copy_of
 
 import pytest
@@ -381,11 +381,10 @@ def test_the_environment_is_cached_by_the_locks():
 
 def test_an_extra_is_installed_by_one_job_and_restored_by_the_others(tmp_path):
     steps = {step["name"]: step for step in steps_of(load(GITHUB / "actions/setup/action.yml"))}
+    checkout = Clone(tmp_path)
 
     def bash(script):
-        environment = os.environ | {"GITHUB_OUTPUT": str(tmp_path / "output")}
-        command, read = ["bash", "-ec", script], subprocess.PIPE
-        return subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=read, text=True).stdout
+        return checkout.ok("bash", "-ec", script, GITHUB_OUTPUT=str(tmp_path / "output"))
 
     (tmp_path / "params.yaml").write_text("source: snowflake://me@account/db\nestimator: xgboost.XGBClassifier\n")
     shutil.copy(ROOT / "Makefile", tmp_path)
