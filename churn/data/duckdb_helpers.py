@@ -109,8 +109,8 @@ def in_chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
         yield items[start : start + size]
 
 
-def hash_shares(value: str, rows: int) -> Iterator[str]:
-    """Yield conditions that share so many rows out by a hash of `value`, at most about TOGETHER at a time.
+def hash_shares(value: str, rows: int, together: int = TOGETHER) -> Iterator[str]:
+    """Yield conditions that share so many rows out by a hash of `value`, at most about `together` at a time.
 
     Rows of equal values are in one share, NULL too. DuckDB's hash table of all values would not go on on disk.
 
@@ -119,7 +119,7 @@ def hash_shares(value: str, rows: int) -> Iterator[str]:
     >>> [*hash_shares("customer_id", 9_000_000)][-1]
     'hash(customer_id) % 3 = 2'
     """
-    shares = ceil(rows / TOGETHER)
+    shares = ceil(rows / together)
     for number in range(shares):
         yield f"hash({value}) % {shares} = {number}"
 

@@ -190,7 +190,7 @@ def test_rows_that_came_went_changed_and_stayed_are_counted(contract, tables, cu
     after.iloc[1, after.columns.get_loc("churn")] ^= 1
     after.iloc[2, after.columns.get_loc("total_charges")] = np.nan
     assert row_changes(*tables(customers, after), contract) == RowChanges(12, 30, 3, len(customers) - 33)
-    monkeypatch.setattr("churn.data.duckdb_helpers.TOGETHER", 97)  # of which some shares have none
+    monkeypatch.setattr("churn.quality.drift.ROWS", 97)  # of which some shares have none
     assert row_changes(*tables(customers, after), contract) == RowChanges(12, 30, 3, len(customers) - 33)
 
 
