@@ -42,8 +42,8 @@ test: .venv/.dev ## run the tests, and print their branch coverage
 	@python -m pytest --cov
 
 quick: .venv/.dev ## run the tests that a pull request runs: those that take little time
-	@python -m pytest --dist worksteal tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/workflows/test_rules.py \
-	  tests/report/test_judge.py tests/report/test_state.py tests/report/test_render.py
+	@python -m pytest --dist worksteal tests/unit $(wildcard tests/own) tests/pipeline/test_graph.py tests/pipeline/test_imports.py \
+	  tests/workflows/test_rules.py tests/report/test_judge.py tests/report/test_state.py tests/report/test_render.py
 
 defects: .venv/.dev ## show that the gate refuses bad changes, and lets harmless ones through
 	@python -m pytest tests/defects

@@ -13,7 +13,7 @@ COLUMNS = {
 }
 ORDER = ("fetch", "prepare", "profile", "validate", "train", "evaluate", "gate", "dvc", "register", "score", "drift")
 SHARED = "data"  # the stages before the estimator, by benchmarks/scale.py
-RUN = {"fetch", "prepare", "validate", "train", "evaluate", "gate", "dvc", "register"}
+RUN = ("fetch", "prepare", "validate", "train", "evaluate", "gate", "dvc", "register")
 ESTIMATORS = {"sklearn": "HistGradientBoosting", "lightgbm": "LightGBM", "xgboost": "XGBoost"}
 SUMMED = ("cold", "nothing", "gate", "training")
 OURS = "dvc repro"
@@ -96,7 +96,7 @@ def estimator_of(name: str) -> str:
 def whole_run(each: Results, name: str) -> Mapping[str, float] | None:
     """Return the cost of all stages with one estimator: the sum of the seconds, the peak of the largest stage."""
     costs = each.get(SHARED, {}) | each.get(name, {})
-    if not costs.keys() >= RUN:
+    if not costs.keys() >= set(RUN):
         return None
     summed = {unit: sum(costs[stage][unit] for stage in RUN) for unit in ("wall", "cpu")}
     return summed | {"peak": max(costs[stage]["peak"] for stage in RUN)}

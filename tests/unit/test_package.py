@@ -1,33 +1,7 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import churn.registry.package
 from churn.registry.package import SERVING, closure, digest_of, package_of, requirements
-from tests.conftest import ROOT
 
 import pytest
-
-SERVES = """if True:
-    import gc, os, signal, sys, warnings
-
-    class Refuse:
-        def find_spec(self, name, path=None, target=None):
-            if name.partition(".")[0] in {refused!r}:
-                raise AssertionError(f"serving imports {{name}}")
-
-    def state():
-        filters = [one[:3] for one in warnings.filters if one[0] == "ignore"]
-        return gc.get_threshold(), gc.isenabled(), dict(os.environ), sys.excepthook, signal.getsignal(14), filters
-
-    # Its libraries first: what they do to a process is theirs.
-    import numpy, pandas, pyarrow.parquet, pydantic, ruamel.yaml, scipy.special, skops.io
-    sys.meta_path.insert(0, Refuse())
-    before = state()
-    import churn.registry.serving
-    assert state() == before
-    assert "churn.core.start" not in sys.modules
-"""
 
 
 def write(root, **files):
@@ -118,17 +92,6 @@ def test_a_package_is_the_same_on_each_machine_and_whatever_else_is_in_the_check
         (other / path.relative_to(checkout)).write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     write(other, stages__register="import churn.registry  # a comment\n", churn__unused="")
     assert package_of("sklearn", other) == package_of("sklearn", checkout)
-
-
-def test_importing_serving_changes_nothing_and_needs_no_library_but_its_own():
-    """As in a server, or in a notebook, that has other things to do."""
-    own = {line.partition("==")[0] for line in requirements(closure(SERVING, ROOT), ROOT)} - {"mlflow", "tqdm"}
-    refused = {"duckdb", "dvc", "matplotlib", "mlflow", "s3fs", "tqdm", "adbc_driver_postgresql"} - own
-    done = subprocess.run(
-        [sys.executable, "-c", SERVES.format(refused=refused)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert not {Path("churn/core/start.py"), Path("churn/registry/client.py")} & closure(SERVING, ROOT)
 
 
 @pytest.fixture

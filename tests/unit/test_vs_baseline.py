@@ -194,7 +194,7 @@ def test_bonferroni_keeps_the_false_alarms_of_all_slices_together_low(rules):
     """Models that differ by chance alone, on forty slices of the same customers."""
     random = np.random.default_rng(0)
     alarms = 0
-    for _ in range(100):
+    for _ in range(40):
         y = (random.random(4_000) < 0.3).astype(float)
         signal = y + random.normal(0, 1, len(y))
         main, branch = (1 / (1 + np.exp(-signal - random.normal(0, 0.3, len(y)))) for _ in range(2))
@@ -205,4 +205,4 @@ def test_bonferroni_keeps_the_false_alarms_of_all_slices_together_low(rules):
         ]
         found = broken(all_equal(), slices, rules)
         alarms += bool(found)
-    assert alarms <= 5
+    assert alarms <= 2
