@@ -17,7 +17,17 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate
-from churn.evaluation.metrics import Estimate, Floats, Outcomes, Z, all_metrics, at_equal_number, outcomes, rows_each
+from churn.evaluation.metrics import (
+    Estimate,
+    Floats,
+    Outcomes,
+    Z,
+    all_metrics,
+    at_equal_number,
+    customers_in,
+    outcomes,
+    rows_each,
+)
 from churn.evaluation.slices import Slice
 
 import numpy as np
@@ -109,7 +119,7 @@ def compare_slices(
     """
     customers = outcomes(labels).customers
     for name, _, rows in slices:
-        size = len(np.unique(customers[rows])) if isinstance(customers, np.ndarray) else rows.sum()
+        size = customers_in(customers[rows]) if isinstance(customers, np.ndarray) else rows.sum()
         found = compare(labels, *scores, params, rows) if size >= min_rows else {}
         yield SliceDifferences(name, int(rows.sum()), found or dict.fromkeys(METRICS, Difference()))
 

@@ -36,7 +36,7 @@ from churn.evaluation.holdout import (
     with_groups,
     with_slices,
 )
-from churn.evaluation.metrics import CALIBRATION_BINS, Floats, Known, Outcomes, Weights
+from churn.evaluation.metrics import CALIBRATION_BINS, Floats, Known, Outcomes, Weights, customers_in
 from churn.evaluation.slices import slice_masks
 from churn.modeling.distributed import model_of
 from churn.modeling.model import read_table
@@ -214,7 +214,7 @@ def _count_one(
         one = Counted(counts(rows), counts(rows, scores[rows]), least, most, inside)
         if customers is None:
             return one
-        there = np.array([len(np.unique(customers[some])) for some in (rows, *(rows & part for part in parts))])
+        there = np.array([customers_in(customers[some]) for some in (rows, *(rows & part for part in parts))])
         kept = KnownRows(cells[rows], customers[rows], parts[:, rows], number) if known else None
         return replace(one, customers=there, known=kept)
 
@@ -237,7 +237,7 @@ def entries_of(counted: Counted, part: int | None = None) -> tuple[Outcomes, Flo
         outside = np.zeros(len(counted.known.cells), bool) if part is None else ~counted.known.slices[part]
         places = there.ravel().cumsum() - 1
         entries = places[counted.known.cells + outside * counted.rows.size]
-        each = float(counted.customers[0] / max(len(np.unique(counted.known.customers)), 1))
+        each = float(counted.customers[0] / max(customers_in(counted.known.customers), 1))
         known = Known(entries, counted.known.customers, each)
     outcomes = Outcomes(np.stack([labels, labels])[there], Weights(rows[there], known))
     return outcomes, np.stack([scores, scores])[there], np.indices(rows.shape)[0][there] == 0
