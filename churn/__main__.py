@@ -39,6 +39,8 @@ def main() -> None:
         parser.print_help(sys.stderr)
         sys.exit(2)
     name = parser.parse_args(sys.argv[1:2]).command
+    if name == "score":
+        import_module("scipy.special")  # for `churn.modeling.model`, which reads the model
     module = import_module(COMMANDS[name][0])
     command(module.main, module.arguments(), sys.argv[2:], failed=FAILED.get(name, 1))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":
     from churn.core.start import start_up
 
-    start_up()
+    start_up("scipy.special")  # for `churn.modeling.model`, which reads the model of champion
 
 from churn.config.contract import Contract, load_contract
 from churn.config.memory import refuse_large_holdout
