@@ -199,7 +199,7 @@ def main(arguments: list[str]) -> None:
     """Fetch or push. Raises RemoteError."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("fetch", help="fetch from the default remote, and the runs from `branch`")
+    commands.add_parser("fetch", help="fetch from the default remote, with its run-cache")
     commands.add_parser("push", help="push to a remote").add_argument("remote", nargs="?")
     asked = parser.parse_args(arguments)
     faults = Faults()

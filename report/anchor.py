@@ -208,11 +208,10 @@ def since_first(main: Path, commit: str, history: list[tuple[str, int]], metrics
 
 
 def reuse(count: int) -> str:
-    """Return a sentence on how often the holdout has judged; docs/gate.md has the measurement and the sources."""
+    """Return a sentence on how often the holdout has judged; docs/gate.md has the sources."""
     return (
         f"This holdout has judged {number_of(count, 'models')} of main, and each proposal that was not merged. Reuse"
-        " flatters: after 50 pull requests, each the best of four tries, a ROC AUC was 0.003 too high (docs/gate.md)."
-        " `python -m churn holdout renew` makes another holdout."
+        " flatters the models that it chose (docs/gate.md); `python -m churn holdout renew` makes another holdout."
     )
 
 

@@ -112,7 +112,7 @@ def contract_text(plan: Plan) -> str:
         "",
         *(line for column in plan.features for line in _feature(column, plan)),
         "",
-        "rules: # A change reruns validate alone.",
+        "rules: # A change reruns validate, and register, which makes a version: the contract is part of it.",
         f"  min_rows: {_rounded_down(rows / 2)} # of both tables together; {rows:,} were seen",
         f"  label_rate: {{min: {_two(rate / 3)}, max: {min(_two(rate * 2.5), 0.95)}}} # {rate:.1%} churned",
         "  max_single_feature_roc_auc: 0.85 # a higher value suggests leakage",

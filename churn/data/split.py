@@ -1,4 +1,4 @@
-"""Drops customers for declared reasons, and assigns the others to training or holdout by a hash of the key."""
+"""Drops customers for declared reasons, and assigns the others to training or holdout by a hash of the customer."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -287,7 +287,7 @@ def _skops_io() -> Any:
 
     TRUSTED_TYPES says what is read, and the list takes half a second in three processes: all of scikit-learn is
     imported. skops looks for each function of scipy.special in all modules, in the order in which they came, until it
-    finds it. So a program whose first import is scipy.special waits a tenth of a second less, with MLflow half a second.
+    finds it. So a program whose first import is scipy.special waits a tenth of a second less, half a one with MLflow.
     """
     import sklearn.utils
 

@@ -148,7 +148,7 @@ def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
         size = sum(database.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in columns)
         counts = np.zeros(4, dtype=np.int64)
         for share in hash_shares(key, size, ROWS):
-            given = f"{rows}, false AS later FROM before WHERE {share} UNION ALL {rows}, true FROM after WHERE {share}"
+            some = f"{rows}, false AS later FROM before WHERE {share} UNION ALL {rows}, true FROM after WHERE {share}"
             changed = database.execute(
                 f"""
                 SELECT sum(greatest(after - before, 0)), sum(greatest(before - after, 0)),
@@ -156,7 +156,7 @@ def row_changes(before: Path, after: Path, contract: Contract) -> RowChanges:
                 FROM (
                     SELECT count(*) FILTER (NOT later) AS before, count(*) FILTER (later) AS after,
                         bit_xor(content) <> 0 AS differs -- equal rows cancel out
-                    FROM ({given}) GROUP BY key
+                    FROM ({some}) GROUP BY key
                 )
                 """
             ).fetchall()[0]

@@ -119,6 +119,7 @@ def secrets(*names):
     return {name: {"required": False} for name in names}
 
 
+BRANCHES = load(WORKFLOWS["pipeline"])["on"]["push"]["branches"]  # a team's may have another name
 TRIGGERS = {
     "alert": {
         "workflow_call": {
@@ -142,8 +143,8 @@ TRIGGERS = {
     "fork-comment": {"workflow_run": {"workflows": ["pipeline"], "types": ["completed"]}},
     "pending": {"workflow_run": {"workflows": ["pipeline"], "types": ["requested", "completed"]}},
     "pipeline": {
-        "push": {"branches": ["main", "master", "trunk"]},
-        "pull_request": {"branches": ["main", "master", "trunk"]},
+        "push": {"branches": BRANCHES},
+        "pull_request": {"branches": BRANCHES},
         "merge_group": None,
         "workflow_dispatch": {
             "inputs": {
@@ -194,7 +195,7 @@ TRIGGERS = {
         "repository_dispatch": {"types": ["data-drift"]},
     },
     "suite": {
-        "push": {"branches": ["main", "master", "trunk"]},
+        "push": {"branches": BRANCHES},
         "schedule": [{"cron": "0 4 * * 1"}],
         "workflow_dispatch": None,
     },

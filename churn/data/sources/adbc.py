@@ -1,7 +1,7 @@
-"""Warehouses, by ADBC: one stream of Arrow batches from any driver. docs/warehouses.md has a row for each.
+"""Warehouses, by ADBC: one stream of Arrow batches from any driver. docs/warehouses.md has a column for each.
 
 A warehouse is a module that makes a Warehouse, its line in WAREHOUSES of churn/data/sources/stream.py, a lock of its
-driver (requirements-NAME.txt) unless requirements.txt has it, and a row of that page.
+driver (requirements-NAME.txt) unless requirements.txt has it, and a column of that page.
 """
 
 import importlib
