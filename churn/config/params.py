@@ -337,7 +337,7 @@ class Compute(StrictModel):
     """The address of a Dask scheduler, such as tcp://10.0.0.5:8786. Left out, each stage starts workers here."""
     workers: Annotated[int, Field(gt=0, le=1_024)] = 2
     """How many workers a stage starts on this machine; with a `scheduler`, how many of its workers train together."""
-    memory: Annotated[str, Field(pattern=r"^([1-9]\d*(\.\d+)?GB|[1-9]\d{3,}MB)$")] | None = None
+    memory: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,5}(\.[0-9]{1,6})?GB|[1-9][0-9]{3,8}MB)$")] | None = None
     """How much memory a stage may use, such as 4GB; at least 1GB. Beyond it, DuckDB and XGBoost use the disk, train
     refuses another estimator, and evaluate a larger holdout. Left out, DuckDB takes 1GB, and an estimator what it
     needs. Under Dask it is that of each worker which a stage starts here."""

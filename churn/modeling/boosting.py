@@ -16,6 +16,7 @@ from churn.config.estimators import BOOSTING, how_to_install
 from churn.core.errors import StageError
 from churn.modeling import lightgbm_file, xgboost_file
 from churn.modeling.encoding import Columns, batches_of, categories, columns_of, encoded, matrix
+from churn.modeling.trees import TreeError
 
 import numpy as np
 import numpy.typing as npt
@@ -136,10 +137,13 @@ class BoostedTrees:
     def fitted(self, file: bytes, rows: int) -> "BoostedTrees":
         """Take the file that the library made, and the number of rows that it saw; return the model.
 
-        Raises StageError when the file is not that of a model of these features.
+        Raises StageError when the file is not that of a model of these features, as after absurd parameters.
         """
         self._file, self.rows = file, rows
-        self._read()
+        try:
+            self._read()
+        except StageError as error:
+            raise StageError(f"the model cannot be fitted: {error}; look at train in params.yaml.") from error
         return self
 
     def weights(self, labels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
@@ -182,7 +186,7 @@ class BoostedTrees:
         check = lightgbm_file.check if self.library == "lightgbm" else xgboost_file.check
         try:
             if len(self._file) > LENGTH:
-                raise ValueError(f"it is longer than {LENGTH // 2**20} MiB")
+                raise TreeError(f"it is longer than {LENGTH // 2**20} MiB")
             # protection: a library reads its file after the check
             check(self._file, len(known), codes)
             if self.library == "lightgbm":
@@ -191,7 +195,7 @@ class BoostedTrees:
                 self._booster = library.Booster()
                 self._booster.load_model(bytearray(self._file))
         except Exception as error:  # of the check, or of the library
-            why = error if isinstance(error, ValueError) else type(error).__name__
+            why = error if isinstance(error, TreeError) else type(error).__name__
             raise StageError(f"its file of {self.library} cannot be read: {why}") from error
 
 

@@ -16,8 +16,10 @@ from typing import Any
 from churn.config.contract import Contract
 from churn.core.errors import StageError
 from churn.core.files import batches_in, refuse_twice, replacing, sha256_of
+from churn.modeling import sklearn_trees
 from churn.modeling.boosting import Batches, BoostedTrees
 from churn.modeling.encoding import Columns, encoded
+from churn.modeling.trees import TreeError
 
 import numpy as np
 import numpy.typing as npt
@@ -202,20 +204,30 @@ def read_model(path: Path) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
+        _refuse_compressed(path)
         model = skops_io.load(path, trusted=list(TRUSTED_TYPES))
+        sklearn_trees.check(model)
     except UntrustedTypesFoundException as error:
         types = ", ".join(re.findall(r"'([\w.]+)'", str(error))) or "a type that is not trusted"
         raise StageError(
             f"{path} holds {types}. TRUSTED_TYPES in churn/modeling/model.py lists what may be read: use another"
             " estimator, or add the type after reading what it does."
         ) from error
-    except StageError as error:
+    except (StageError, TreeError) as error:
         raise StageError(f"{path}: {error}; run `dvc repro --force train`.") from error
     except Exception as error:  # of zipfile, json, NumPy, skops or scikit-learn, which the file calls as it likes
         raise StageError(f"{path} is not a model in skops' format; run `dvc repro --force train`.") from error
     if not hasattr(model, "predict_proba"):
         raise StageError(f"{path} holds {type(model).__name__}, not a classifier; run `dvc repro --force train`.")
     return model
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raise TreeError when a file would be larger in memory than on the disk: `reproducible_bytes` compresses none."""
+    with zipfile.ZipFile(path) as file:
+        sizes = [one.file_size for one in file.infolist() if one.compress_type == zipfile.ZIP_STORED]
+    if len(sizes) < len(file.infolist()) or sum(sizes) > path.stat().st_size:
+        raise TreeError("it is compressed")
 
 
 def rows_seen(model: Any) -> int | None:

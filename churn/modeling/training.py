@@ -6,6 +6,9 @@ A model's bytes are the same on every run, and for every number of threads.
 import importlib
 import math
 import re
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from churn.modeling.model import read_batches
 import numpy as np
 import pandas as pd
 
+SEEDS = {BOOSTING[0]: 2**31, BOOSTING[1]: 2**32}  # LightGBM drops the highest bit
+BIN_BYTES = 2  # of a value on disk
 DISK_ROWS, DISK_CELLS = 1_048_576, 20_000_000  # of a batch on disk; a cell takes four bytes
 ESTIMATOR = "params.yaml: train.estimator"
 HOLDS_BACK = "it holds rows back in silence, and no row may be dropped; set {} instead"
@@ -54,12 +59,15 @@ def build_classifier(params: Train) -> Any:
             raise StageError(
                 f"params.yaml: train.parameters.{parameter}: {name} has no such parameter; it has {', '.join(known)}."
             )
+    if params.estimator in BOOSTING:
+        _refuse_unsafe(params)
     settings: dict[str, Any] = {**params.parameters, "random_state": params.seed, "early_stopping": False}
-    if isinstance(weights := settings.get("class_weight"), dict):
-        if not weights or not all(label in ("0", "1") and _is_positive(one) for label, one in weights.items()):
+    weights = settings.get("class_weight")
+    if "class_weight" in known and weights is not None and not isinstance(weights, str):
+        if not isinstance(weights, dict) or not _are_weights(weights):
             raise StageError(
                 "params.yaml: train.parameters.class_weight: needs a number above 0 for each label, which is 0 or 1:"
-                ' write {"0": 1, "1": 3}.'
+                ' write {"0": 1, "1": 3}, or balanced.'
             )
         settings["class_weight"] = {int(label): weight for label, weight in weights.items()}
     classifier.set_params(**{name: value for name, value in settings.items() if name in known})
@@ -88,6 +96,26 @@ def _class_of(path: str) -> Any:
     if not ours or not issubclass(kind, ClassifierMixin) or not issubclass(kind, BaseEstimator):
         raise StageError(f"{ESTIMATOR}: {path} is not a classifier with predict_proba.")
     return kind
+
+
+def _refuse_unsafe(params: Train) -> None:
+    """Raise StageError for parameters of LightGBM or XGBoost that the library would take for something else.
+
+    LightGBM gets all of them as one text, in which a value with a blank goes on as another parameter.
+    """
+    trees, seeds = params.parameters.get("n_estimators", 1), SEEDS[params.estimator]
+    if isinstance(trees, bool) or not isinstance(trees, int) or trees < 1:
+        raise StageError("params.yaml: train.parameters.n_estimators: needs a whole number from 1 on.")
+    if params.seed >= seeds:
+        raise StageError(f"params.yaml: train.seed: needs a number below {seeds:,} for {params.estimator}.")
+    for name, value in params.parameters.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str) and not re.fullmatch(r"[\w.:-]*", one, flags=re.ASCII):
+                raise StageError(f"params.yaml: train.parameters.{name}: needs one word or number.")
+
+
+def _are_weights(given: Mapping[str, Any]) -> bool:
+    return bool(given) and all(label in ("0", "1") and _is_positive(one) for label, one in given.items())
 
 
 def _is_positive(value: Any) -> bool:
@@ -166,12 +194,20 @@ def fit(model: Any, features: pd.DataFrame, labels: pd.Series, rows: int) -> Any
         raise StageError(f"the model cannot be fitted: {refusal(error, classifier)}.") from error
     if hasattr(classifier, "_bin_mapper"):
         classifier._bin_mapper.n_threads = 1  # n_threads is the only machine-dependent state
+    if getattr(classifier, "n_jobs", None) is not None:
+        classifier.n_jobs = None  # several threads add the trees of a forest up in any order, with other last bits
     return model
 
 
 def fit_on_disk(model: Any, path: Path, contract: Contract, rows: int) -> Any:
     """Fit XGBoost on all `rows` rows of the table at `path`, in batches, and return the model. Raises like `fit`."""
     size = max(1, min(DISK_ROWS, DISK_CELLS // len(contract.features)))
+    needed, free = rows * len(contract.features) * BIN_BYTES, shutil.disk_usage(tempfile.gettempdir()).free
+    if free < needed:  # XGBoost would end the process, and leave its files
+        raise StageError(
+            f"XGBoost trains on disk, and needs about {needed / 10**9:.1f} GB in {tempfile.gettempdir()}, which has"
+            f" {free / 10**9:.1f}: free some, set TMPDIR, or raise compute.memory."
+        )
     try:
         model.fit_on_disk(read_batches(path, contract, model.columns, size))
     except StageError:

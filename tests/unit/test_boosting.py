@@ -135,6 +135,13 @@ def test_a_table_is_encoded_alike_as_text_and_as_a_dictionary(contract):
         (XGBOOST, {"feature_weights": [1]}, "train.parameters.feature_weights: the pipeline weighs all features alike"),
         (XGBOOST, {"max_depht": 2}, "train.parameters.max_depht: XGBClassifier has no such parameter"),
         (LIGHTGBM, {"class_weight": {"2": 2}}, "train.parameters.class_weight: needs a number above 0 for each label"),
+        (
+            LIGHTGBM,
+            {"class_weight": [["0", 1]]},
+            "train.parameters.class_weight: needs a number above 0 for each label",
+        ),
+        (LIGHTGBM, {"learning_rate": "0.1 forcedsplits_filename=/f"}, "train.parameters.learning_rate: needs one word"),
+        (XGBOOST, {"n_estimators": 0}, "train.parameters.n_estimators: needs a whole number from 1 on"),
     ],
 )
 def test_what_cannot_be_made_is_one_sentence_with_its_key(estimator, parameters, said, contract):
@@ -207,6 +214,16 @@ def with_value(data, name, value, place=0):
     return data[:start] + value + data[start + len(value) :]
 
 
+def last_leaf(data, value):
+    """Return a file whose last node has other children; the last node of a tree is a leaf."""
+    for name in (b"left_children", b"right_children"):
+        start = array(data, name)
+        nodes = struct.unpack(">q", data[start - 8 : start])[0]
+        data = with_value(data, name, value, place=nodes - 1)
+    return data
+
+
+VECTOR = b"size_leaf_vectorSL" + bytes(7) + b"\x02-5"
 UBJ = {
     "truncated": lambda d: d[:-50],
     "longer": lambda d: d + b"}",
@@ -230,6 +247,9 @@ UBJ = {
     ),
     "a negative length": lambda d: d.replace(key(b"learner"), b"L" + packed(">q", -7) + b"learner"),
     "deep": lambda d: b"{" + key(b"learner") + b"[" * 100_000,
+    "other parents": lambda d: with_value(d, b"parents", packed(">i", 2_000_000_000), place=1),
+    "a leaf by another number": lambda d: last_leaf(d, packed(">i", -1_000_000)),
+    "a vector in each leaf": lambda d: d.replace(b"size_leaf_vectorSL" + bytes(7) + b"\x011", VECTOR, 1),
     "another base": lambda d: re.sub(rb"(base_scoreSL.{8}\[\S+?E)-1", rb"\1+1", d, flags=re.DOTALL),
 }
 TEXT = {
@@ -254,6 +274,15 @@ TEXT = {
     "a linear tree": lambda d: first(d, b"is_linear", b"1"),
     "no leaves": lambda d: first(d, b"num_leaves", b"0"),
     "a tree twice": lambda d: first(d, b"Tree", b"1"),
+    "a line that ends otherwise": lambda d: last(d, b"shrinkage", b"\rleft_child=7777"),
+    "tabs between numbers": lambda d: re.sub(
+        rb"(?m)^left_child=.*", lambda line: line[0].replace(b" ", b"\t"), d, count=1
+    ),
+    "underscores in numbers": lambda d: first(d, b"left_child", b"0_1"),
+    "a word that nobody reads": lambda d: first(d, b"leaf_weight", b"abc"),
+    "a word instead of a rate": lambda d: first(d, b"shrinkage", b"z"),
+    "an unknown entry": lambda d: d.replace(b"\nis_linear=0", b"\nunknown=1\nis_linear=0", 1),
+    "another range": lambda d: d.replace(b"feature_infos=", b"feature_infos=\x01", 1),
     "a key twice": lambda d: d.replace(b"\nis_linear=0", b"\nis_linear=0\nis_linear=0", 1),
 }
 
@@ -263,6 +292,12 @@ def first(data, name, value):
     made = re.sub(rb"(?m)^" + name + rb"=\S*", name + b"=" + value, data, count=1)
     sizes = [len(part) for part in re.split(rb"(?m)^(?=Tree=)", made.removesuffix(b"end of trees\n"))[1:]]
     return re.sub(rb"tree_sizes=.*", b"tree_sizes=" + b" ".join(b"%d" % size for size in sizes), made)
+
+
+def last(data, name, value):
+    """Return a text with more behind the first line `name`, and the sizes of its trees as they are then."""
+    line = re.search(rb"(?m)^" + name + rb"=(\S*)", data)
+    return first(data, name, line[1] + value)
 
 
 @pytest.mark.parametrize(

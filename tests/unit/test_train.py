@@ -10,9 +10,11 @@ from churn.core.files import sha256_of
 from churn.core.paths import TEST
 from churn.data.featuring import to_arrow
 from churn.evaluation.holdout import scores_of
+from churn.modeling import sklearn_trees
 from churn.modeling.codes import churn_probability
 from churn.modeling.model import hash_file, load_model, model_frame, reproducible_bytes, rows_seen, save_model
 from churn.modeling.training import build_classifier, build_model, fit
+from churn.modeling.trees import TreeError
 from stages.train import refuse_holdout
 from tests.conftest import after_change, make_customers
 from tests.training import frame_of
@@ -338,7 +340,7 @@ def test_training_cannot_open_the_holdout():
 
 
 @pytest.mark.parametrize(
-    "weights", [{"churned": 3}, {"0": "x"}, {"0": 1, "2": 1}, {"1": -1}, {"1": True}, {}, {"1.0": 2}]
+    "weights", [{"churned": 3}, {"0": "x"}, {"0": 1, "2": 1}, {"1": -1}, {"1": True}, {}, {"1.0": 2}, [], [["0", 1]]]
 )
 def test_a_weight_of_no_label_is_one_sentence(weights):
     """Fault in the settings: a class weight names no label.
@@ -353,7 +355,7 @@ def test_a_weight_of_no_label_is_one_sentence(weights):
 def test_the_weights_that_the_message_proposes_are_read_from_params_yaml(tmp_path):
     with pytest.raises(StageError) as told:
         build_classifier(settings(class_weight={}))
-    proposed = str(told.value).rpartition(" write ")[2].removesuffix(".")
+    proposed = str(told.value).rpartition(" write ")[2].removesuffix(", or balanced.")
     read = after_change("params.yaml", load_params, tmp_path)
     weights = YAML(typ="safe").load(proposed)
     params = read(lambda values: values["train"].update(parameters={"class_weight": weights}))
@@ -405,6 +407,65 @@ def test_a_model_with_the_right_hash_and_a_broken_schema_is_one_sentence(whole, 
     fault = r"model\.skops is not a model in skops' format; run `dvc repro --force train`"
     with pytest.raises(StageError, match=fault):
         load_model(tmp_path / "model.skops")
+
+
+def test_a_model_file_that_is_larger_in_memory_is_not_read(whole, tmp_path):
+    path = tmp_path / "model.skops"
+    with zipfile.ZipFile(whole) as given, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name in given.namelist():
+            made.writestr(name, given.read(name))
+    hash_file(path).write_text(sha256_of(path))
+    with pytest.raises(StageError, match=r"model\.skops: it is compressed; run `dvc repro --force train`"):
+        load_model(path)
+
+
+def with_node(model, place, **values):
+    """Change a node of a model's first tree."""
+    nodes = model[-1]._predictors[0][0].nodes.copy()
+    for name, value in values.items():
+        nodes[name][place] = value
+    model[-1]._predictors[0][0].nodes = nodes
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"left": 400_000_000, "right": 400_000_000}, "a tree has nodes that nothing leads to"),
+        ({"left": 0, "right": 0}, "a tree goes round in a circle"),
+        ({"feature_idx": 2_000_000_000}, "a tree takes a feature that is not there"),
+        ({"is_categorical": 1, "feature_idx": 18}, "a tree has other categories"),
+        ({"is_categorical": 1, "feature_idx": 0, "bitset_idx": 1_000}, "a tree has other categories"),
+    ],
+)
+def test_a_tree_of_scikit_learn_that_leads_nowhere_is_refused_before_it_predicts(contract, tmp_path, node, said):
+    """Fault in files between stages: the trees of a scikit-learn model lead nowhere.
+
+    evaluate fails: `models/churn.skops: a tree goes round in a circle; run dvc repro --force train.`
+    """
+    model = trained(contract, max_iter=2)
+    with_node(model, 0, **node)
+    path = tmp_path / "model.skops"
+    path.write_bytes(reproducible_bytes(model))
+    hash_file(path).write_text(sha256_of(path))
+    with pytest.raises(StageError, match=rf"model\.skops: {said}; run `dvc repro --force train`"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", ["RandomForestClassifier", "GradientBoostingClassifier"])
+def test_a_decision_tree_that_leads_nowhere_is_refused(contract, tmp_path, name):
+    model = trained(contract, f"sklearn.ensemble.{name}", n_estimators=2)
+    sklearn_trees.check(model)
+    tree = np.ravel(np.array(model[-1].estimators_, dtype=object))[-1].tree_
+    state = tree.__getstate__()
+    state["nodes"]["left_child"][0] = 2**40
+    tree.__setstate__(state)
+    with pytest.raises(TreeError, match="a tree has nodes that nothing leads to"):
+        sklearn_trees.check(model)
+
+
+def test_a_forest_s_scores_do_not_depend_on_the_number_of_threads(contract):
+    model = trained(contract, "sklearn.ensemble.RandomForestClassifier", n_estimators=2, n_jobs=2)
+    assert model[-1].n_jobs is None
 
 
 def test_a_file_of_another_thing_than_a_classifier_is_one_sentence(tmp_path):

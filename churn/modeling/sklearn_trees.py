@@ -1,0 +1,65 @@
+"""The trees of scikit-learn's models, checked before one predicts.
+
+The library trusts them: a tree whose child lies beyond its nodes reads memory that is not its own, and one that goes
+round in a circle never ends.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from churn.modeling.trees import TreeError, check_children
+
+import numpy as np
+
+BITSETS = (8, np.dtype(np.uint32))  # the length and type of a set of categories: a bit for each of 256 codes
+
+
+def check(model: Any) -> None:
+    """Raise TreeError where a tree in the model leads nowhere, or takes a feature that is not there."""
+    for one in _estimators(model, set()):
+        if hasattr(one, "_predictors"):
+            _check_boosting(one)
+        elif hasattr(one, "tree_"):
+            left, right = (np.asarray(side, np.int64) for side in (one.tree_.children_left, one.tree_.children_right))
+            _check_features(np.asarray(one.tree_.feature)[check_children(left, right)], one.n_features_in_)
+
+
+def _estimators(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield the objects of scikit-learn that a value is made of."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    parts: Any = ()
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
+        parts = value
+    elif isinstance(value, dict):
+        parts = value.values()
+    elif type(value).__module__.startswith("sklearn.") and hasattr(value, "__dict__"):
+        yield value
+        parts = vars(value).values()
+    for part in parts:
+        yield from _estimators(part, seen)
+
+
+def _check_boosting(model: Any) -> None:
+    """Check the trees of gradient boosting on histograms."""
+    by_category = np.asarray(model._bin_mapper.is_categorical_)
+    if by_category.shape != (model.n_features_in_,):
+        raise TreeError("it takes other features")
+    for tree in chain.from_iterable(model._predictors):
+        leaf = tree.nodes["is_leaf"] != 0
+        left, right = (np.where(leaf, -1, tree.nodes[side].astype(np.int64)) for side in ("left", "right"))
+        nodes = tree.nodes[check_children(left, right)]
+        _check_features(nodes["feature_idx"], model.n_features_in_)
+        split = nodes[nodes["is_categorical"] != 0]
+        sets = tree.raw_left_cat_bitsets
+        if not by_category[split["feature_idx"]].all() or (split["bitset_idx"] >= len(sets)).any():
+            raise TreeError("a tree has other categories")
+        if (sets.shape[-1], sets.dtype) != BITSETS:
+            raise TreeError("a tree has other categories")
+
+
+def _check_features(chosen: Any, features: int) -> None:
+    if ((chosen < 0) | (chosen >= features)).any():
+        raise TreeError("a tree takes a feature that is not there")
