@@ -53,10 +53,19 @@ def scored_contract(contract: Contract) -> Contract:
 
 
 def incoming_contract(contract: Contract) -> Contract:
-    """Return the contract of what comes in: without the label, computed columns, and relations, which may need them."""
+    """Return the contract of what comes in: without the label, computed columns, and relations that need them.
+
+    A row that breaks another relation is rejected before a feature function sees it, which may rely on that.
+    """
     whole = scored_contract(contract)
     columns = {name: column for name, column in whole.columns.items() if not column.computed}
-    return whole.model_copy(update={"columns": columns, "rules": whole.rules.model_copy(update={"relations": {}})})
+    relations = {
+        name: one
+        for name, one in whole.rules.relations.items()
+        if columns.keys() >= {*relation_condition(name, one.holds, contract).columns}
+    }
+    rules = whole.rules.model_copy(update={"relations": relations})
+    return whole.model_copy(update={"columns": columns, "rules": rules})
 
 
 def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str, str]]:
@@ -158,7 +167,10 @@ def score_batches(
         table = table.filter(pc.invert(pc.is_in(table[key], found[key])))  # no two of these rows have one key
         if not table.num_rows:
             continue
-        scores = churn_probability(model, model_frame(table, contract))
+        try:
+            scores = churn_probability(model, model_frame(table, contract))
+        except Exception as error:  # whatever an estimator makes of the features
+            raise StageError(f"the model raises {type(error).__name__}: nothing is written.") from error
         if wrong := int((~((scores >= 0) & (scores <= 1))).sum()):
             raise StageError(f"{wrong:,} of {len(scores):,} scores are not probabilities: nothing is written.")
         versions = np.full(len(scores), number, dtype=np.int32)

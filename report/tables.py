@@ -39,7 +39,7 @@ def table_faults(prepare: Prepare, contract: Contract, whose: str = "main's") ->
             found["another day"] += 1
     if found["lost"]:
         yield (
-            f"{found['lost']:,} of {found['kept']:,} customers of the snapshot are in neither table, and {whose}"
+            f"{found['lost']:,} of {found['kept']:,} {contract.unit} of the snapshot are in neither table, and {whose}"
             " prepare.drop does not cover them"
         )
     if found["seen"]:

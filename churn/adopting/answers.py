@@ -56,9 +56,13 @@ class Answers:
         raise StageError(f"SOURCE has no column {name}{nearest(name, known) or f'; it has {len(known):,} others'}.")
 
     def names(self, text: str | Sequence[str]) -> dict[str, None]:
-        """Return the contract's names of columns that are listed with blanks or commas."""
-        listed = text.replace(",", " ").split() if isinstance(text, str) else text
-        return {self.column(one).name: None for one in listed}
+        """Return the contract's names of columns that are listed with commas, or, if no name has one, with blanks."""
+        if not isinstance(text, str):
+            return {self.column(one).name: None for one in text}
+        spelled = {name.lower() for one in self.given for name in (one.source, one.name)}
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        apart = (one for part in parts for one in ([part] if part.lower() in spelled else part.split()))
+        return {self.column(one).name: None for one in apart}
 
 
 def read_one_way(answers: Answers, database: duckdb.DuckDBPyConnection, column: Column) -> Column:

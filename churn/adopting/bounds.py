@@ -7,7 +7,7 @@ reason, and nothing else.
 
 import argparse
 from collections.abc import Iterator, Mapping
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, isfinite, log10, sqrt
 
 from churn.adopting.blocks import replace_blocks, scalar
 from churn.adopting.noise import MARGINS, NEVER_EMPTY, SPLITS, Noise, measure
@@ -111,12 +111,17 @@ def _reason(spread: Spread | None, limit: float) -> str:
 
 
 def _slices(noise: Noise, rows: int) -> list[str]:
-    """Return the bounds on the largest slices that have enough customers, churners and stayers in all splits."""
+    """Return the bounds on the largest slices that have enough customers, churners and stayers in all splits.
+
+    The holdout may have fewer than the least of them, by two standard deviations: the root of the count at most.
+    """
     found: dict[str, tuple[int, list[str]]] = {}
     for name in (one["name"] for one in noise.evaluations[0]["slices"]):
         parts = [next(one for one in each["slices"] if one["name"] == name) for each in noise.evaluations]
         size = min(one.get("customers", one["rows"]) for one in parts)
-        if size < rows or any(min(one["churners"], one["rows"] - one["churners"]) < LEAST_OUTCOMES for one in parts):
+        if size < rows + 2 * sqrt(rows) or any(
+            min(one["churners"], one["rows"] - one["churners"]) < LEAST_OUTCOMES for one in parts
+        ):
             continue
         told = []
         for metric in ("roc_auc", "recall"):

@@ -216,7 +216,7 @@ def main(asked: argparse.Namespace) -> None:
 def print_next(plan: Plan) -> None:
     """Print what was made, the open questions, and the next commands."""
     features, others = (number_of(len(some), "columns") for some in (plan.features, plan.left_out))
-    print(f"init: {plan.label.rows:,} rows, {plan.churn_rate:.1%} of them churned; {features} are features")
+    print(f"init: {plan.label.rows:,} rows, {plan.churn_rate:.1%} of them churned; the features are {features}")
     if plan.left_out:
         print(f"init: {others} left out, with the reasons in {QUERY}")
     if asked := [plan.names[one.name] for one in plan.features if one.missing and one.name not in plan.meanings]:

@@ -179,8 +179,10 @@ def _ranges(plan: Plan) -> Iterator[str]:
             least, most = (first - column.most).days, (last - column.least).days
         elif column.kind not in ("integer", "number"):
             continue
-        ends = (*widened(float(least), float(most)), least, most)
-        low, high, least, most = map(_number, ends)
+        wide = widened(float(least), float(most))
+        if column.kind == "integer":  # of 64 bits
+            wide = (max(wide[0], -(2.0**63)), min(wide[1], 2.0**63))
+        low, high, least, most = map(_number, (*wide, least, most))
         yield f"    {scalar(plan.names[column.name])}: {{min: {low}, max: {high}}} # {least} to {most} were seen"
 
 

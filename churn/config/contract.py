@@ -1,6 +1,8 @@
 """contract.yaml as typed, frozen objects: the columns of a customer, and the rules that every row must keep."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,6 +17,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 # What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
 READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 READ_AS_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+WRITTEN = ("model_version", "out_of_time", "rule", "score")  # columns of the tables that the pipeline writes
 # By role; a feature has any other type.
 TYPES = {"key": ("string", "integer"), "group": ("string", "integer"), "label": ("integer",), "time": ("date",)}
 
@@ -64,7 +67,7 @@ class Column(StrictModel):
             raise ValueError("a value is listed twice")
         if missing := READ_AS_MISSING & set(self.values or ()):
             raise ValueError(f"{min(missing)!r} is read as a missing value from a CSV file; rename the category")
-        if self.role in ("key", "group", "time") and self.computed:
+        if self.role != "feature" and self.computed:
             raise ValueError(f"a {self.role} is fetched, not computed")
         if self.nullable and self.role != "feature":
             raise ValueError(f"a {self.role} cannot allow nulls")
@@ -181,6 +184,12 @@ class Contract(StrictModel):
                 raise ValueError(f"at most one column has the role {role}, not {count}")
         if reserved := [name for name in self.columns if name.startswith("__")]:
             raise ValueError(f"columns.{reserved[0]}: names that begin with __ are the pipeline's own")
+        for name, column in self.columns.items():
+            if name.lower() in WRITTEN and column.role != "feature":
+                raise ValueError(f"columns.{name}: the pipeline writes a column of this name: name it otherwise")
+        if len(folded := Counter(name.lower() for name in self.columns)) < len(self.columns):
+            twice = [name for name in self.columns if folded[name.lower()] > 1]
+            raise ValueError(f"columns.{twice[1]}: differs from {twice[0]} by upper and lower case alone")
         if not self.features:
             raise ValueError("no column has the role feature")
         if faults := list(self._faults_of_rules()):
@@ -192,6 +201,10 @@ class Contract(StrictModel):
         numbers = {name for name in self.features if self.columns[name].type in ("integer", "number")}
         if missing := sorted(numbers - set(self.rules.ranges)):
             yield f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one"
+        for name in sorted(numbers & set(self.rules.ranges)):
+            least, most = self.rules.ranges[name].min, self.rules.ranges[name].max
+            if self.columns[name].type == "integer" and math.ceil(least) > math.floor(most):
+                yield f"rules.ranges.{name}: no integer is between {least:g} and {most:g}"
         for rule, named, known, what in (
             ("ranges", self.rules.ranges, numbers, "a numeric feature"),
             ("spikes", self.rules.spikes, numbers, "a numeric feature"),

@@ -66,7 +66,7 @@ def key_notes(database: Database, contract: Contract) -> Iterator[str]:
     _, numbers, leasts, mosts, firsts, lasts = zip(*there, strict=True)
     if 1 < sum(numbers) == max(mosts) - min(leasts) + 1 and min(firsts) == max(lasts):
         yield (
-            f"{name} counts the {contract.unit} without a gap: if it is a row's number in the file, another export"
+            f"{name} counts the customers without a gap: if it is a row's number in the file, another export"
             " gives each customer another one, and moves it between training and holdout; take a key that stays with it"
         )
 

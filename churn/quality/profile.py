@@ -296,4 +296,5 @@ def main(_: argparse.Namespace) -> None:
         if not is_foreign(before := load_profile(), contract):
             profile = known_spikes(profile, before, contract)
     write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
-    print(f"profile: {PROFILE}, {profile.rows:,} customers, {len(profile.features)} features; review and commit it")
+    described = f"{profile.rows:,} {contract.unit}, {len(profile.features)} features"
+    print(f"profile: {PROFILE}, {described}; review and commit it")

@@ -31,6 +31,19 @@ def changed(tmp_path):
             lambda v: v["columns"].update(__row={"role": "feature", "type": "boolean"}),
             "columns.__row: names that begin with __ are the pipeline's own",
         ),
+        (
+            lambda v: v["columns"].update(score=v["columns"].pop("customer_id")),
+            "columns.score: the pipeline writes a column of this name: name it otherwise",
+        ),
+        (
+            lambda v: v["columns"].update(Partner={"role": "feature", "type": "boolean"}),
+            "columns.partner: differs from Partner by upper and lower case alone",
+        ),
+        (
+            lambda v: v["rules"]["ranges"].update(tenure_months={"min": 0.2, "max": 0.8}),
+            "rules.ranges.tenure_months: no integer is between 0.2 and 0.8",
+        ),
+        (lambda v: v["columns"]["churn"].update(computed=True), "churn: a label is fetched, not computed"),
         (lambda v: v["columns"].pop("churn"), "exactly one column has the role label, not 0"),
         (lambda v: v["columns"].update(id={"role": "key", "type": "integer"}), "exactly one column has the role key"),
         (lambda v: v["columns"]["partner"].update(typ="boolean"), "columns.partner.typ: is not a known key"),

@@ -120,6 +120,15 @@ def test_a_feature_comes_from_its_own_row_alone_and_never_from_the_label(custome
         add_features(customers.drop(columns="churn"))
 
 
+def test_a_mean_over_many_columns_is_of_its_own_row_though_its_last_bit_differs(monkeypatch):
+    """NumPy adds up one row of ten numbers in another order than several rows."""
+    names = [f"n{number}" for number in range(10)]
+    monkeypatch.setattr(churn.features, "FEATURES", (lambda frame: frame.assign(mean=frame[names].mean(axis=1)),))
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        assert len(add_features(pd.DataFrame(random.random((2, 10)) * 100, columns=names))) == 2
+
+
 def test_a_feature_of_its_own_row_may_be_missing(customers, monkeypatch):
     function = lambda frame: frame.assign(age=frame["tenure_months"].where(frame["tenure_months"] > 70))  # noqa: E731
     monkeypatch.setattr(churn.features, "FEATURES", (function,))

@@ -385,9 +385,9 @@ def scored(contract, tmp_path, model, **columns):
 
 
 def test_scoring_says_nothing_of_the_customers(told, contract, tmp_path, monkeypatch):
-    """Fault in messages: a stage or a command crashes.
+    """Fault in scoring: the model raises an error.
 
-    It exits with 1: `train: crashed with TypeError in stages/train.py, line 90; run it on a terminal to read more.`
+    Scoring fails: `the model raises TypeError: nothing is written.`
     """
     params = (copy_of("params.yaml")).read_text()
 
@@ -398,7 +398,7 @@ def test_scoring_says_nothing_of_the_customers(told, contract, tmp_path, monkeyp
     text = told(work)
     (tmp_path / "run" / "params.yaml").unlink()
     refuse_canaries(text)
-    assert "crashed with TypeError in " in text
+    assert "the model raises TypeError: nothing is written." in text
 
 
 # Checks

@@ -1,3 +1,4 @@
+import churn.features
 import churn.scoring_rows
 from churn.core.errors import StageError
 from churn.scoring_rows import incoming_contract, score, scored_contract
@@ -108,6 +109,32 @@ def test_a_rule_on_a_computed_column_rejects_too(incoming, contract, tmp_path, m
     assert 0 < rows < 2_000
     rejected = pd.read_csv(tmp_path / "scores.rejected.csv")
     assert len(rejected) == 2_000 - rows
+
+
+def test_a_row_that_breaks_a_relation_is_rejected_before_a_feature_function_sees_it(
+    incoming, contract, tmp_path, monkeypatch
+):
+    relation = contract.rules.relations["total_charges_fit_tenure"]
+    positive = relation.model_copy(update={"column": "tenure_months", "holds": "tenure_months > 0"})
+    strict = contract.model_copy(update={"rules": contract.rules.model_copy(update={"relations": {"old": positive}})})
+    given = pq.read_table(incoming).to_pandas()
+    given.loc[0, "tenure_months"] = 0
+    given.loc[given.index[1:], "tenure_months"] = given["tenure_months"].clip(lower=1)
+    given.to_parquet(tmp_path / "given.parquet", index=False)
+
+    def relying(frame):
+        assert (frame["tenure_months"] > 0).all()
+        return frame
+
+    monkeypatch.setattr(churn.features, "FEATURES", (relying, *churn.features.FEATURES))
+    read, rows, rules = score(str(tmp_path / "given.parquet"), str(tmp_path / "scores.csv"), Constant(), strict, 1)
+    assert (read, rows, rules) == (2_000, 1_999, {"tenure_months old": 1})
+
+
+def test_a_model_that_raises_is_one_sentence_and_writes_nothing(incoming, contract, tmp_path):
+    with pytest.raises(StageError, match="the model raises KeyError: nothing is written"):
+        score(str(incoming), str(tmp_path / "scores.csv"), Constant("gone"), contract, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["customers.parquet"]
 
 
 def test_a_score_that_is_none_writes_nothing(incoming, contract, tmp_path):

@@ -141,6 +141,11 @@ def logged():
 
 
 def test_the_log_says_which_stages_ran_how_long_and_what_became_of_them(monkeypatch, tmp_path, capsys):
+    """Fault in messages: a stage or a command crashes.
+
+    It exits with 1: `train: crashed with TypeError in stages/train.py, line 90; run it on a terminal to read more.`
+    """
+
     def crash():
         raise RuntimeError("7590-VHVEG")
 
