@@ -8,12 +8,13 @@ from churn.core.paths import PARAMS
 
 UNITS = {"MB": 10**6, "GB": 10**9}
 PROCESS = 300_000_000  # of Python and its libraries, before a row is read
-# By estimator, the bytes that training takes for a row, and for each of its features; `python -m benchmarks.scale`
-# prints the peaks. Any other estimator takes as many as the largest for each column after one-hot encoding.
+# By estimator, the bytes that training takes for a row, and for each of its features: for a code, and for a number;
+# `python -m benchmarks.scale` prints the peaks, of numbers with --columns. Any other estimator takes as many as the
+# largest for each column after one-hot encoding.
 NEEDED = {
-    "lightgbm.LGBMClassifier": (80, 6),
-    "xgboost.XGBClassifier": (80, 12),
-    "sklearn.ensemble.HistGradientBoostingClassifier": (80, 40),
+    "lightgbm.LGBMClassifier": (65, 5, 20),
+    "xgboost.XGBClassifier": (10, 8, 32),
+    "sklearn.ensemble.HistGradientBoostingClassifier": (80, 40, 40),
 }
 HOLDOUT = (300, 25)  # the same of evaluate and register, for a row of the holdout
 ON_DISK = BOOSTING[1]  # trains in batches from disk where memory is too small
@@ -99,11 +100,12 @@ def memory_needed(train: Train, contract: Contract, rows: int) -> int:
     >>> from churn.config.contract import load_contract
     >>> boosting = Train(estimator="lightgbm.LGBMClassifier", parameters={}, seed=1)
     >>> memory_needed(boosting, load_contract(Path("tests/sample/contract.yaml")), 10_000_000)
-    2240000000
+    2500000000
     """
-    columns = len(contract.features)
+    numbers = len(contract.features_of("integer", "number"))
+    codes = len(contract.features) - numbers
     if train.estimator not in NEEDED:
-        values = sum(len(contract.columns[name].values or ()) for name in contract.features_of("category"))
-        columns += values + len(contract.features_of("integer", "number"))
-    row, column = NEEDED.get(train.estimator, max(NEEDED.values()))
-    return PROCESS + rows * (row + column * columns)
+        codes += sum(len(contract.columns[name].values or ()) for name in contract.features_of("category"))
+        numbers *= 2  # with the flags of missing ones
+    row, code, number = NEEDED.get(train.estimator, max(NEEDED.values()))
+    return PROCESS + rows * (row + code * codes + number * numbers)

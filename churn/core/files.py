@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of a YAML file, so that reading it takes less than a second: characters, values with aliases written out, and depth.
 YAML_LENGTH, YAML_NODES, YAML_DEPTH = 1_000_000, 50_000, 50
 JSON_LENGTH = 20_000_000  # of a JSON file
-ROW_GROUPS = 8  # of a Parquet file, in an iteration
+ROW_GROUPS, GROUP_CELLS = 8, 20_000_000  # of a Parquet file, in an iteration
 MANIFEST = "_manifest.json"  # in the folder of a table of many partitions, see churn/core/partitions.py
 
 
@@ -191,10 +191,13 @@ def refuse_conflict(path: Path, content: bytes | None = None) -> None:
 def batches_in(file: "pq.ParquetFile", rows: int = 65_536, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """Yield the rows of a Parquet file as Arrow's record batches, of at most so many rows.
 
-    Arrow keeps memory for each row group until the last one of an iteration was read, so an iteration has a few.
+    Arrow keeps memory for each row group until the last one of an iteration was read, so an iteration has a few, or one
+    of a wide table.
     """
-    for start in range(0, file.num_row_groups, ROW_GROUPS):
-        some = range(start, min(start + ROW_GROUPS, file.num_row_groups))
+    cells = file.metadata.num_rows * len(columns or file.schema_arrow.names) // max(file.num_row_groups, 1)
+    together = max(1, min(ROW_GROUPS, GROUP_CELLS // max(cells, 1)))
+    for start in range(0, file.num_row_groups, together):
+        some = range(start, min(start + together, file.num_row_groups))
         yield from file.iter_batches(rows, row_groups=[*some], columns=columns)
 
 

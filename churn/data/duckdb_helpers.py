@@ -112,7 +112,7 @@ def in_chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 def hash_shares(value: str, rows: int, together: int = TOGETHER) -> Iterator[str]:
     """Yield conditions that share so many rows out by a hash of `value`, at most about `together` at a time.
 
-    Rows of equal values are in one share, NULL too. DuckDB's hash table of all values would not go on on disk.
+    Rows of equal values are in one share, NULL too. DuckDB's hash table of all texts would not go on on disk.
 
     Examples
     --------

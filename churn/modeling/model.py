@@ -223,11 +223,11 @@ def read_model(path: Path) -> Any:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """Raise TreeError when a file would be larger in memory than on the disk: `reproducible_bytes` compresses none."""
+    """Raise StageError when a file would be larger in memory than on the disk: `reproducible_bytes` compresses none."""
     with zipfile.ZipFile(path) as file:
         sizes = [one.file_size for one in file.infolist() if one.compress_type == zipfile.ZIP_STORED]
     if len(sizes) < len(file.infolist()) or sum(sizes) > path.stat().st_size:
-        raise TreeError("it is compressed")
+        raise StageError("it is compressed")
 
 
 def rows_seen(model: Any) -> int | None:

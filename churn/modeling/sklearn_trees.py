@@ -4,6 +4,7 @@ The library trusts them: a tree whose child lies beyond its nodes reads memory t
 round in a circle never ends.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -17,16 +18,16 @@ BITSETS = (8, np.dtype(np.uint32))  # the length and type of a set of categories
 
 def check(model: Any) -> None:
     """Raise TreeError where a tree in the model leads nowhere, or takes a feature that is not there."""
-    for one in _estimators(model, set()):
+    for one, features in _estimators(model, set()):
         if hasattr(one, "_predictors"):
-            _check_boosting(one)
+            _check_boosting(one, features)
         elif hasattr(one, "tree_"):
             left, right = (np.asarray(side, np.int64) for side in (one.tree_.children_left, one.tree_.children_right))
-            _check_features(np.asarray(one.tree_.feature)[check_children(left, right)], one.n_features_in_)
+            _check_features(np.asarray(one.tree_.feature)[check_children(left, right)], features)
 
 
-def _estimators(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Yield the objects of scikit-learn that a value is made of."""
+def _estimators(value: Any, seen: set[int], features: float = math.inf) -> Iterator[tuple[Any, float]]:
+    """Yield the objects of scikit-learn that a value is made of, with how many features it and those around it take."""
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -36,22 +37,23 @@ def _estimators(value: Any, seen: set[int]) -> Iterator[Any]:
     elif isinstance(value, dict):
         parts = value.values()
     elif type(value).__module__.startswith("sklearn.") and hasattr(value, "__dict__"):
-        yield value
+        features = min(features, vars(value).get("n_features_in_", math.inf))
+        yield value, features
         parts = vars(value).values()
     for part in parts:
-        yield from _estimators(part, seen)
+        yield from _estimators(part, seen, features)
 
 
-def _check_boosting(model: Any) -> None:
+def _check_boosting(model: Any, features: float) -> None:
     """Check the trees of gradient boosting on histograms."""
     by_category = np.asarray(model._bin_mapper.is_categorical_)
-    if by_category.shape != (model.n_features_in_,):
+    if by_category.shape != (features,):
         raise TreeError("it takes other features")
     for tree in chain.from_iterable(model._predictors):
         leaf = tree.nodes["is_leaf"] != 0
         left, right = (np.where(leaf, -1, tree.nodes[side].astype(np.int64)) for side in ("left", "right"))
         nodes = tree.nodes[check_children(left, right)]
-        _check_features(nodes["feature_idx"], model.n_features_in_)
+        _check_features(nodes["feature_idx"], features)
         split = nodes[nodes["is_categorical"] != 0]
         sets = tree.raw_left_cat_bitsets
         if not by_category[split["feature_idx"]].all() or (split["bitset_idx"] >= len(sets)).any():
@@ -60,6 +62,6 @@ def _check_boosting(model: Any) -> None:
             raise TreeError("a tree has other categories")
 
 
-def _check_features(chosen: Any, features: int) -> None:
+def _check_features(chosen: Any, features: float) -> None:
     if ((chosen < 0) | (chosen >= features)).any():
         raise TreeError("a tree takes a feature that is not there")

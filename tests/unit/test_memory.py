@@ -184,6 +184,18 @@ def test_batches_from_disk_give_the_same_model_as_the_whole_table(contract, tmp_
         fit_on_disk(model, path, contract, 1_001)
 
 
+def test_a_temporary_folder_without_room_for_the_batches_is_one_sentence(contract, tmp_path):
+    """Fault in the settings: XGBoost trains on disk, and the disk is too full.
+
+    train fails: `XGBoost trains on disk, and needs about 0.5 GB in /tmp, which has 0.1: free some, set TMPDIR, or …`
+    """
+    model = build_model(build_classifier(XGBOOST), contract)
+    with pytest.raises(
+        StageError, match=r"XGBoost trains on disk, and needs about [\d.]+ GB in .*: free some, set TMPDIR"
+    ):
+        fit_on_disk(model, tmp_path / "train.parquet", contract, 10**15)
+
+
 def test_a_table_that_cannot_be_read_in_batches_is_one_sentence(contract, tmp_path):
     path = tmp_path / "train.parquet"
     path.write_bytes(b"PAR1 no Parquet PAR1")

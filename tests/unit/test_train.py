@@ -463,6 +463,17 @@ def test_a_decision_tree_that_leads_nowhere_is_refused(contract, tmp_path, name)
         sklearn_trees.check(model)
 
 
+def test_a_tree_that_takes_more_features_than_the_model_around_it_is_refused(contract):
+    model = trained(contract, GRADIENT_BOOSTING, n_estimators=2)
+    tree = model[-1].estimators_[0][0]
+    tree.n_features_in_ = 10**9  # which the library does not look at
+    state = tree.tree_.__getstate__()
+    state["nodes"]["feature"][0] = 10**8
+    tree.tree_.__setstate__(state)
+    with pytest.raises(TreeError, match="a tree takes a feature that is not there"):
+        sklearn_trees.check(model)
+
+
 def test_a_forest_s_scores_do_not_depend_on_the_number_of_threads(contract):
     model = trained(contract, "sklearn.ensemble.RandomForestClassifier", n_estimators=2, n_jobs=2)
     assert model[-1].n_jobs is None
