@@ -8,6 +8,7 @@ from churn.adopting.blocks import scalar
 from churn.adopting.columns import Column
 from churn.adopting.sql import Plan
 
+EXACT = 9e15  # below the contract's limit for an integer that may be missing, and short
 WIDTH = 118
 ROUND = (1, 2, 3, 4, 5, 6, 8, 10)
 ROOM = 1.5  # times the greatest observed value
@@ -135,8 +136,11 @@ def key_type(column: Column) -> str:
 
 
 def feature_type(column: Column) -> str:
-    """Return the contract's type of a feature."""
-    return "integer" if column.kind == "date" else column.kind
+    """Return the contract's type of a feature: a number where an integer that may be missing would lose digits."""
+    if column.kind == "date":
+        return "integer"
+    loses = column.kind == "integer" and column.missing and max(-column.least, column.most) > EXACT
+    return "number" if loses else column.kind
 
 
 def _feature(column: Column, plan: Plan) -> Iterator[str]:
@@ -180,8 +184,8 @@ def _ranges(plan: Plan) -> Iterator[str]:
         elif column.kind not in ("integer", "number"):
             continue
         wide = widened(float(least), float(most))
-        if column.kind == "integer":  # of 64 bits
-            wide = (max(wide[0], -(2.0**63)), min(wide[1], 2.0**63))
+        if feature_type(column) == "integer" and column.missing:
+            wide = (max(wide[0], -EXACT), min(wide[1], EXACT))
         low, high, least, most = map(_number, (*wide, least, most))
         yield f"    {scalar(plan.names[column.name])}: {{min: {low}, max: {high}}} # {least} to {most} were seen"
 

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 # What pandas, and so MLflow, takes for a missing value when it reads a CSV file.
 READ_AS_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
 READ_AS_MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+EXACT = 2**53  # pandas has integers with missing values as floats
 WRITTEN = ("model_version", "out_of_time", "rule", "score")  # columns of the tables that the pipeline writes
 # By role; a feature has any other type.
 TYPES = {"key": ("string", "integer"), "group": ("string", "integer"), "label": ("integer",), "time": ("date",)}
@@ -205,6 +206,9 @@ class Contract(StrictModel):
             least, most = self.rules.ranges[name].min, self.rules.ranges[name].max
             if self.columns[name].type == "integer" and math.ceil(least) > math.floor(most):
                 yield f"rules.ranges.{name}: no integer is between {least:g} and {most:g}"
+            if self.columns[name].type == "integer" and self.columns[name].nullable and max(-least, most) > EXACT:
+                what = "an integer that may be missing keeps its last digits to 2**53 alone"
+                yield f"rules.ranges.{name}: {what}: declare it a number, or let the query divide it"
         for rule, named, known, what in (
             ("ranges", self.rules.ranges, numbers, "a numeric feature"),
             ("spikes", self.rules.spikes, numbers, "a numeric feature"),

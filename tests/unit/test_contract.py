@@ -43,6 +43,13 @@ def changed(tmp_path):
             lambda v: v["rules"]["ranges"].update(tenure_months={"min": 0.2, "max": 0.8}),
             "rules.ranges.tenure_months: no integer is between 0.2 and 0.8",
         ),
+        (
+            lambda v: (
+                v["columns"]["tenure_months"].update(nulls="allow", because="Unknown."),
+                v["rules"]["ranges"].update(tenure_months={"min": 0, "max": 1e17}),
+            ),
+            "rules.ranges.tenure_months: an integer that may be missing keeps its last digits to 2**53 alone: declare",
+        ),
         (lambda v: v["columns"]["churn"].update(computed=True), "churn: a label is fetched, not computed"),
         (lambda v: v["columns"].pop("churn"), "exactly one column has the role label, not 0"),
         (lambda v: v["columns"].update(id={"role": "key", "type": "integer"}), "exactly one column has the role key"),

@@ -10,7 +10,7 @@ from datetime import date
 from churn.adopting import init
 from churn.adopting.answers import Answers
 from churn.adopting.blocks import scalar
-from churn.adopting.columns import columns, snake_case, table
+from churn.adopting.columns import Column, columns, snake_case, table
 from churn.adopting.dialects import BIGQUERY, POSTGRESQL
 from churn.adopting.questions import planned
 from churn.adopting.sql import source_sql
@@ -861,3 +861,18 @@ def test_on_a_terminal_a_person_is_asked_with_defaults(plan, monkeypatch, capsys
         "status has no value that a churner and a stayer share: it equals the label; it is left out"
         in capsys.readouterr().out
     )
+
+
+def test_an_integer_that_would_lose_digits_where_it_is_missing_is_a_number(plan):
+    content = make_csv(
+        agent=lambda row: 10**16 + row % 40 if row % 5 else "", whole=lambda row: 10**16 + row % 40, few=[1, 2, ""]
+    )
+    assert types(plan(content)) == {"agent": "number", "whole": "integer", "few": "integer"}
+
+
+@pytest.mark.parametrize("typed", ["Konto offen, alt", "konto offen,alt", "konto_offen alt", "Konto offen,\talt ,"])
+def test_a_name_with_a_blank_is_one_column(typed):
+    given = [
+        Column(source, name, "VARCHAR", "other", 3) for source, name in (("Konto offen", "konto_offen"), ("alt", "alt"))
+    ]
+    assert [*Answers(init.arguments().parse_args(["x.csv"]), given).names(typed)] == ["konto_offen", "alt"]
