@@ -16,6 +16,16 @@ NEEDED = {
     "xgboost.XGBClassifier": (10, 8, 32),
     "sklearn.ensemble.HistGradientBoostingClassifier": (80, 40, 40),
 }
+# Models that grow with the rows: the trees of a forest by default, and kernels of each row with each other.
+FORESTS = {
+    "BaggingClassifier": 10,
+    "DecisionTreeClassifier": 1,
+    "ExtraTreeClassifier": 1,
+    "ExtraTreesClassifier": 100,
+    "RandomForestClassifier": 100,
+}
+KERNELS = ("GaussianProcessClassifier", "LabelPropagation", "LabelSpreading")
+NODE, CELL = 340, 24  # bytes
 HOLDOUT = (300, 25)  # the same of evaluate and register, for a row of the holdout
 ON_DISK = BOOSTING[1]  # trains in batches from disk where memory is too small
 DEFAULT = "1GB"  # of DuckDB
@@ -108,4 +118,21 @@ def memory_needed(train: Train, contract: Contract, rows: int) -> int:
         codes += sum(len(contract.columns[name].values or ()) for name in contract.features_of("category"))
         numbers *= 2  # with the flags of missing ones
     row, code, number = NEEDED.get(train.estimator, max(NEEDED.values()))
-    return PROCESS + rows * (row + code * codes + number * numbers)
+    return PROCESS + rows * (row + code * codes + number * numbers) + _of_model(train, rows)
+
+
+def _of_model(train: Train, rows: int) -> int:
+    """Return about how many bytes a model takes that grows with the rows, in all copies that are made to write it."""
+    name, given = train.estimator.rpartition(".")[2], train.parameters
+    if name in KERNELS:
+        return rows * rows * CELL
+    if name not in FORESTS:
+        return 0
+
+    def whole(parameter: str, default: int) -> int:
+        value = given.get(parameter)
+        return value if isinstance(value, int) and value > 0 else default  # else the estimator refuses it, or a share
+
+    nodes = rows // whole("min_samples_leaf", 1)
+    nodes = min(nodes, 2 * whole("max_leaf_nodes", nodes), 2 << min(whole("max_depth", 60), 60))
+    return whole("n_estimators", FORESTS[name]) * nodes * NODE

@@ -168,6 +168,21 @@ def test_another_estimator_needs_more_the_more_values_its_categories_have(contra
     )
 
 
+def test_a_forest_needs_more_the_more_trees_and_the_deeper_they_are(contract):
+    def needed(rows=100_000, name="ensemble.ExtraTreesClassifier", **parameters):
+        train = XGBOOST.model_copy(update={"estimator": f"sklearn.{name}", "parameters": parameters})
+        return memory_needed(train, contract, rows)
+
+    assert (
+        needed()
+        > needed(n_estimators=50)
+        > needed(n_estimators=50, min_samples_leaf=20)
+        > needed(name="linear_model.X")
+    )
+    assert needed() > needed(max_leaf_nodes=500) > needed(max_depth=5)
+    assert needed(name="gaussian_process.GaussianProcessClassifier") > 2e11
+
+
 def test_batches_from_disk_give_the_same_model_as_the_whole_table(contract, tmp_path, monkeypatch):
     path = tmp_path / "train.parquet"
     pq.write_table(to_arrow(make_customers(contract, 1_000), contract), path, row_group_size=300)
