@@ -108,7 +108,7 @@ def _refuse_unsafe(params: Train) -> None:
         raise StageError("params.yaml: train.parameters.n_estimators: needs a whole number from 1 on.")
     if params.seed >= seeds:
         raise StageError(f"params.yaml: train.seed: needs a number below {seeds:,} for {params.estimator}.")
-    for name, value in params.parameters.items():
+    for name, value in params.parameters.items() if params.estimator == BOOSTING[0] else ():
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, str) and not re.fullmatch(r"[\w.:-]*", one, flags=re.ASCII):
                 raise StageError(f"params.yaml: train.parameters.{name}: needs one word or number.")
