@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BATCH_ROWS, BATCH_CELLS = 262_144, 2**24  # of a batch: 128 MB of numbers
+BATCH_ROWS, BATCH_CELLS = 262_144, 2**23  # of a batch: 64 MB of numbers
 
 
 def batch_rows(columns: int) -> int:
