@@ -8,7 +8,7 @@ from churn.adopting.blocks import scalar
 from churn.adopting.columns import Column
 from churn.adopting.sql import Plan
 
-EXACT = 9e15  # below the contract's limit for an integer that may be missing, and short
+WHOLE = 9e15  # below the contract's limit for an integer that may be missing, and short
 WIDTH = 118
 ROUND = (1, 2, 3, 4, 5, 6, 8, 10)
 ROOM = 1.5  # times the greatest observed value
@@ -139,7 +139,7 @@ def feature_type(column: Column) -> str:
     """Return the contract's type of a feature: a number where an integer that may be missing would lose digits."""
     if column.kind == "date":
         return "integer"
-    loses = column.kind == "integer" and column.missing and max(-column.least, column.most) > EXACT
+    loses = column.kind == "integer" and column.missing and max(-column.least, column.most) > WHOLE
     return "number" if loses else column.kind
 
 
@@ -185,7 +185,7 @@ def _ranges(plan: Plan) -> Iterator[str]:
             continue
         wide = widened(float(least), float(most))
         if feature_type(column) == "integer" and column.missing:
-            wide = (max(wide[0], -EXACT), min(wide[1], EXACT))
+            wide = (max(wide[0], -WHOLE), min(wide[1], WHOLE))
         low, high, least, most = map(_number, (*wide, least, most))
         yield f"    {scalar(plan.names[column.name])}: {{min: {low}, max: {high}}} # {least} to {most} were seen"
 

@@ -202,11 +202,11 @@ class Contract(StrictModel):
         numbers = {name for name in self.features if self.columns[name].type in ("integer", "number")}
         if missing := sorted(numbers - set(self.rules.ranges)):
             yield f"rules.ranges: no range for {', '.join(missing)}; every numeric feature has one"
-        for name in sorted(numbers & set(self.rules.ranges)):
+        for name in sorted(set(self.features_of("integer")) & set(self.rules.ranges)):
             least, most = self.rules.ranges[name].min, self.rules.ranges[name].max
-            if self.columns[name].type == "integer" and math.ceil(least) > math.floor(most):
+            if math.ceil(least) > math.floor(most):
                 yield f"rules.ranges.{name}: no integer is between {least:g} and {most:g}"
-            if self.columns[name].type == "integer" and self.columns[name].nullable and max(-least, most) > EXACT:
+            if self.columns[name].nullable and max(-least, most) > EXACT:
                 what = "an integer that may be missing keeps its last digits to 2**53 alone"
                 yield f"rules.ranges.{name}: {what}: declare it a number, or let the query divide it"
         for rule, named, known, what in (

@@ -17,18 +17,11 @@ OBJECTIVE, BOOSTERS = "binary:logistic", ("gbtree", "dart")
 DEPTH = 16  # of nested values; XGBoost's own files have 8
 NUMBERS = {b"i": "b", b"U": "B", b"I": ">h", b"l": ">i", b"L": ">q", b"d": ">f", b"D": ">d"}
 ROOT = 2**31 - 1  # the parent of a tree's first node
-NODES = (
-    "base_weights",
-    "default_left",
-    "left_children",
-    "loss_changes",
-    "parents",
-    "right_children",
-    "split_conditions",
-    "split_indices",
-    "split_type",
-    "sum_hessian",
-)
+NODES = {  # what a tree has for each node, in the type in which the library reads it
+    **dict.fromkeys(("default_left", "split_type"), np.dtype("u1")),
+    **dict.fromkeys(("left_children", "parents", "right_children", "split_indices"), np.dtype(">i4")),
+    **dict.fromkeys(("base_weights", "loss_changes", "split_conditions", "sum_hessian"), np.dtype(">f4")),
+}
 
 
 class _Reader:
@@ -137,7 +130,9 @@ def _check_trees(model: Mapping[str, Any], features: int, codes: Mapping[int, in
         raise TreeError("its trees are of another model")
     if any(len(part) for part in model.get("cats", {}).values()):
         raise TreeError("it has codes of its own")
-    for tree in trees:
+    for number, tree in enumerate(trees):
+        if tree["id"] != number:
+            raise TreeError("its trees are of another model")
         _check_tree(tree, features, codes)
 
 
@@ -149,7 +144,7 @@ def _check_tree(tree: Mapping[str, Any], features: int, codes: Mapping[int, int]
     if shape["num_deleted"] != "0":
         raise TreeError("a tree has nodes that were deleted")
     parts = {name: np.asarray(tree[name]) for name in NODES}
-    if size < 1 or any(part.shape != (size,) or part.dtype.kind not in "iuf" for part in parts.values()):
+    if size < 1 or any((parts[name].shape, parts[name].dtype) != ((size,), kind) for name, kind in NODES.items()):
         raise TreeError("a tree has another number of nodes")
     left, right = parts["left_children"].astype(np.int64), parts["right_children"].astype(np.int64)
     inner = check_children(left, right)

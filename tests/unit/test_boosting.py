@@ -247,6 +247,8 @@ UBJ = {
     ),
     "a negative length": lambda d: d.replace(key(b"learner"), b"L" + packed(">q", -7) + b"learner"),
     "deep": lambda d: b"{" + key(b"learner") + b"[" * 100_000,
+    "a tree twice": lambda d: d.replace(key(b"id") + b"i\0", key(b"id") + b"i\1"),
+    "nodes of another type": lambda d: d.replace(key(b"parents") + b"[$l", key(b"parents") + b"[$d", 1),
     "other parents": lambda d: with_value(d, b"parents", packed(">i", 2_000_000_000), place=1),
     "a leaf by another number": lambda d: last_leaf(d, packed(">i", -1_000_000)),
     "a vector in each leaf": lambda d: d.replace(b"size_leaf_vectorSL" + bytes(7) + b"\x011", VECTOR, 1),
