@@ -34,7 +34,7 @@ def batch_rows(columns: int) -> int:
     Examples
     --------
     >>> batch_rows(20), batch_rows(1_000)
-    (262144, 16777)
+    (262144, 8388)
     """
     return max(1, min(BATCH_ROWS, BATCH_CELLS // columns))
 
