@@ -24,6 +24,8 @@ def check(model: Any) -> None:
         elif hasattr(one, "tree_"):
             left, right = (np.asarray(side, np.int64) for side in (one.tree_.children_left, one.tree_.children_right))
             _check_features(np.asarray(one.tree_.feature)[check_children(left, right)], features)
+        elif type(one).__name__ == "KDTree":
+            _check_neighbors(one)
 
 
 def _estimators(value: Any, seen: set[int], features: float = math.inf) -> Iterator[tuple[Any, float]]:
@@ -36,10 +38,11 @@ def _estimators(value: Any, seen: set[int], features: float = math.inf) -> Itera
         parts = value
     elif isinstance(value, dict):
         parts = value.values()
-    elif type(value).__module__.startswith("sklearn.") and hasattr(value, "__dict__"):
-        features = min(features, vars(value).get("n_features_in_", math.inf))
+    elif type(value).__module__.startswith("sklearn."):
+        own = getattr(value, "__dict__", {})  # a type of Cython's has none
+        features = min(features, own.get("n_features_in_", math.inf))
         yield value, features
-        parts = vars(value).values()
+        parts = own.values()
     for part in parts:
         yield from _estimators(part, seen, features)
 
@@ -60,6 +63,18 @@ def _check_boosting(model: Any, features: float) -> None:
             raise TreeError("a tree has other categories")
         if (sets.shape[-1], sets.dtype) != BITSETS:
             raise TreeError("a tree has other categories")
+
+
+def _check_neighbors(tree: Any) -> None:
+    """Check the tree in which nearest neighbours are found: node i, if it is no leaf, leads to 2i + 1 and 2i + 2."""
+    customers, order, nodes, bounds = (np.asarray(one) for one in tree.get_arrays())
+    rows, features = customers.shape
+    least, end = nodes["idx_start"], nodes["idx_end"]
+    last = 2 * np.flatnonzero(nodes["is_leaf"] == 0).max(initial=-1) + 2
+    if last >= len(nodes) or bounds.shape != (2, len(nodes), features):
+        raise TreeError("a tree leads to nodes that are not there")
+    if order.shape != (rows,) or ((order < 0) | (order >= rows)).any() or ((least < 0) | (end > rows)).any():
+        raise TreeError("a tree leads to customers that are not there")
 
 
 def _check_features(chosen: Any, features: float) -> None:

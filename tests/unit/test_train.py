@@ -474,6 +474,34 @@ def test_a_tree_that_takes_more_features_than_the_model_around_it_is_refused(con
         sklearn_trees.check(model)
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        (1, lambda order: order + 10**9, "customers that are not there"),
+        (1, lambda order: order[:-1], "customers that are not there"),
+        (2, lambda nodes: changed_nodes(nodes, idx_start=-(10**9)), "customers that are not there"),
+        (2, lambda nodes: changed_nodes(nodes, idx_end=10**9), "customers that are not there"),
+        (2, lambda nodes: changed_nodes(nodes, is_leaf=0), "nodes that are not there"),
+        (3, lambda bounds: bounds[:, :-1].copy(), "nodes that are not there"),
+    ],
+)
+def test_a_tree_of_neighbours_that_leads_nowhere_is_refused(contract, part, change, said):
+    model = trained(contract, "sklearn.neighbors.KNeighborsClassifier", algorithm="kd_tree")
+    sklearn_trees.check(model)
+    state = [*model[-1]._tree.__getstate__()]
+    state[part] = change(state[part])
+    model[-1]._tree.__setstate__(tuple(state))
+    with pytest.raises(TreeError, match=f"a tree leads to {said}"):
+        sklearn_trees.check(model)
+
+
+def changed_nodes(nodes, **values):
+    nodes = nodes.copy()
+    for name, value in values.items():
+        nodes[name] = value
+    return nodes
+
+
 def test_a_forest_s_scores_do_not_depend_on_the_number_of_threads(contract):
     model = trained(contract, "sklearn.ensemble.RandomForestClassifier", n_estimators=2, n_jobs=2)
     assert model[-1].n_jobs is None
