@@ -7,7 +7,7 @@ makes them.
 
 import configparser
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -68,6 +68,18 @@ def unchanged(folder: Path) -> set[Path]:
     outs = locked(folder, _upto("evaluate")) or {}
     here = [path for path in (RAW, TRAIN, TEST, MODEL) if path.exists()]  # DVC deletes the outputs of a failed stage
     return {path for path in here if str(path) in outs and hash_of(path) == outs[str(path)].md5}
+
+
+def same_features(folder: Path, same: Collection[Path]) -> bool:
+    """Return whether the tables here have the features of main's commit in `folder`, by the same code.
+
+    `same` is what `unchanged` returned: with main's snapshot and tables, prepare's other deps have to be main's.
+    """
+    if not {RAW, TRAIN, TEST} <= {*same}:
+        return False
+    prepare = stages_of((folder / LOCK).read_text(encoding="utf-8"))["prepare"]
+    others = [(Path(dep["path"]), dep["md5"]) for dep in prepare["deps"] if dep["path"] != str(RAW)]
+    return all(path.exists() and hash_of(path) == md5 for path, md5 in others)
 
 
 def fetched(folder: Path) -> bool:

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from churn.gate.rules import root_causes, unexplained
 from churn.lock import ORDER
 from churn.page.charts import read_confusion, read_curves, read_importance
 from report.anchor import vs_earlier
-from report.baseline import build, checked_out, unchanged
+from report.baseline import build, checked_out, same_features, unchanged
 from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
 from report.comparison import comparison, data_change, picture_alone
 from report.data import FOLDER, Note, OtherKeys, Outcome, PageData, ReportData, Run
@@ -130,13 +130,17 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
     prepared, evaluated = "prepare" in done, "evaluate" in done
     if "fetch" not in done:
         return []  # nothing to compare, so main need not be rebuilt
-    with noted(unjudged), checked_out(commit) as main, recomputing() if evaluated else nullcontext() as differences:
+    with noted(unjudged), ExitStack() as stack:
+        main = stack.enter_context(checked_out(commit))
+        same = unchanged(main)
+        again = evaluated and not same_features(main, same)
+        differences = stack.enter_context(recomputing()) if again else None
         if not own:  # else mains_params and mains_contract read them as far as this code knows their keys
             load_params(main / PARAMS)
             load_contract(main / CONTRACT)
-        same, names, rekeyed, problem = set[Path](), dict[str, str](), None, None
+        names, rekeyed, problem = dict[str, str](), None, None
         with noted(uncompared):
-            same, tables, model = unchanged(main), {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
+            tables, model = {RAW, *[TRAIN] * prepared}, {MODEL, TEST} if evaluated else set()
             if not other_names(main) and not tables | model <= same:
                 build(main, "evaluate" if evaluated else "prepare")
                 same = same or unchanged(main)  # by the lock of what was built

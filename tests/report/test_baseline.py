@@ -1,13 +1,14 @@
 """Main's results are restored from DVC's cache where its dvc.lock vouches for them, and from nowhere else."""
 
 from contextlib import suppress
+from pathlib import Path
 
 from churn.core.errors import StageError
 from churn.core.files import md5_of
 from churn.core.paths import MODEL, PREDICTIONS, RAW, ROWS, TEST, TRAIN
 from churn.lock import ORDER, locked, stages_of
-from report import baseline
-from report.baseline import checked_out, unchanged
+from report import baseline, collect
+from report.baseline import checked_out, same_features, unchanged
 from report.state import outdated_stages
 from tests.baseline import rebuilt
 
@@ -86,6 +87,25 @@ def test_of_the_model_and_the_tables_those_are_mains_that_its_lock_names(trained
         assert unchanged(main) == {RAW, TRAIN, TEST}
         (main / "params.yaml").write_text(trained.text("params.yaml").replace("seed: 42", "seed: 43"))
         assert unchanged(main) == set()
+
+
+@pytest.mark.parametrize("path", [RAW, TRAIN, TEST, Path("churn/features.py"), Path("churn/data/split.py")])
+def test_features_are_mains_where_the_snapshot_the_tables_and_the_code_of_prepare_are(trained, path):
+    longer(MODEL)
+    with checked_out(trained.ok("git", "rev-parse", "HEAD").strip()) as main:
+        assert same_features(main, unchanged(main))
+        content = path.read_bytes()
+        path.unlink()
+        assert not same_features(main, unchanged(main))
+        path.write_bytes(content + b" ")
+        assert not same_features(main, unchanged(main))
+
+
+def test_mains_features_are_not_computed_again(trained, monkeypatch):
+    monkeypatch.setattr(collect, "recomputing", None)  # which cannot be called
+    data = collect.collect("main", "main")
+    assert data.same_model
+    assert [fault.message for fault in data.faults] == []
 
 
 @pytest.mark.parametrize(
