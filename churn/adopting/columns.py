@@ -9,17 +9,17 @@ from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import chain, count, product
-from typing import Any, Literal
+from itertools import chain, count
+from typing import Any
 
 from churn.adopting.dialects import DUCKDB, Dialect
+from churn.adopting.readings import DATE_LIKE, Kind, dates, numbers
 from churn.config.contract import MOST_VALUES, READ_AS_MISSING
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
 from churn.data.sources.stream import batches_with_bytes, streaming, table_share
 
 import duckdb
 
-Kind = Literal["boolean", "integer", "number", "date", "category", "text", "empty", "other"]
 SAMPLED = 2_000  # rows that choose the reading which all rows then confirm
 MARKERS = {
     "",
@@ -44,20 +44,6 @@ MARKERS |= {"0000-00-00", "0000-00-00 00:00:00"}  # these spellings among number
 NOTHING = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"  # SQL of a text t
 SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
 NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}  # values of PostgreSQL's NUMERIC, which has no blanks to trim
-INTEGER = r"[+-]?(0|[1-9]\d{0,17}|[1-8]\d{18})"  # a BIGINT; no leading zero: 01067 is a postcode
-NUMBER = r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
-SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
-DATE_LIKE = (
-    r"^(\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}\.?[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})(\D|$)"
-)
-ISO_LIKE = r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}(\D|$)"
-DAYS = (
-    *("%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y"),
-    *("%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d/%m/%y", "%m/%d/%y"),
-    *("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%b %d %Y"),  # 24-NOV-2026, Nov 24, 2026
-    *("%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y"),  # 24 November 2026
-)
-CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S")
 CURRENCIES = (  # by ISO 4217; any three letters would be a product's code, such as SKU100
     "AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|MXN|MYR|NGN|NOK|NZD|PEN"
     "|PHP|PLN|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
@@ -66,7 +52,6 @@ SIGNS = rf"%|\p{{Sc}}|{CURRENCIES}"  # before or after each number
 DIGITS = "[-+0-9.,'\u2019\\s\u00a0\u202f]"  # and signs of a number
 WORD = r"[A-Za-z]{1,9}"  # after each number, as in 12 months
 FEW_NUMBERS = 20  # distinct values: 12 months and 24 months, or 10% and €5, are categories
-COMPACT = r"(19|20)\d\d[01]\d[0-3]\d"  # 20261124
 
 
 @dataclass(frozen=True)
@@ -239,8 +224,9 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
 def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Column | None:
     """Return the column by the first reading that all `texts` fit; a sample of them chooses the readings to try."""
     sample = f"(FROM (FROM {texts} LIMIT {SAMPLED}) WHERE NOT {NOTHING})"
-    like = f"SELECT coalesce(bool_and(regexp_matches(t, '{DATE_LIKE}')), true) FROM {sample}"
-    readings = [*_numbers(), *(_dates() if one_row(database, like)[0] else ())]
+    like = f"SELECT coalesce(bool_and(regexp_matches(t, '{DATE_LIKE}')), true), any_value(t) FROM {sample}"
+    are_dates, text = one_row(database, like)
+    readings = [*numbers(), *(dates(text) if are_dates else ())]
     fit = ", ".join(f"coalesce(bool_and({fits}), true)" for _, _, fits in readings)
     found: Column | None = None
     for (kind, details, fits), fitted in zip(readings, one_row(database, f"SELECT {fit} FROM {sample}"), strict=True):
@@ -281,26 +267,6 @@ def _differ(first: Column, one: Column) -> bool:
     signs = {*(first.separators or ",."), *(one.separators or ",.")}
     numbers = first.kind == one.kind == "number" and first.decimal != one.decimal and signs == {",", "."}
     return numbers or {first.day[:2], one.day[:2]} == {"%d", "%m"}
-
-
-def _numbers() -> Iterator[tuple[Kind, dict[str, Any], str]]:
-    """Yield each way to read a text `t` as a number: the kind, what follows for the column, and SQL that is true."""
-    yield "date", {"day": "%Y%m%d"}, f"(regexp_full_match(t, '{COMPACT}') AND try_strptime(t, '%Y%m%d') IS NOT NULL)"
-    yield "integer", {}, f"regexp_full_match(t, {literal(INTEGER)})"
-    yield "number", {}, f"regexp_full_match(t, {literal(NUMBER)})"
-    for thousands, decimal in SEPARATORS:
-        whole = rf"([1-9]\d{{0,2}}({re.escape(thousands)}\d{{3}})+|0|[1-9]\d*)"
-        pattern = rf"[+-]?{whole}({re.escape(decimal)}\d+)?"
-        yield "number", {"separators": (thousands, decimal)}, f"regexp_full_match(t, {literal(pattern)})"
-
-
-def _dates() -> Iterator[tuple[Kind, dict[str, Any], str]]:
-    """Yield each way to read a text `t` as a date, as `_numbers` does."""
-    # DuckDB also casts 15-03-24, to the year 15.
-    yield "date", {"day": ""}, f"(regexp_matches(t, '{ISO_LIKE}') AND TRY_CAST(t AS TIMESTAMP) IS NOT NULL)"
-    for day, clock in product(DAYS, CLOCKS):
-        year = f"year(try_strptime(t, {literal(day + clock)}))"  # %Y also takes 26
-        yield "date", {"day": day + clock}, f"coalesce({year} BETWEEN 1800 AND 2199, false)"
 
 
 def described(database: duckdb.DuckDBPyConnection, column: Column) -> Column:

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from churn.adopting.answers import Answers, read_one_way
-from churn.adopting.columns import Column, Kind, all_rows, one_row, unused, value
+from churn.adopting.columns import Column, all_rows, one_row, unused, value
+from churn.adopting.readings import Kind
 from churn.core.errors import StageError, number_of
 from churn.data.duckdb_helpers import identifier
 from churn.gate.rules import LEAST_OUTCOMES

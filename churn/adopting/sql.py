@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from churn.adopting.columns import NUMBER, Column, cleaned, unused
+from churn.adopting.columns import Column, cleaned, unused
 from churn.adopting.dialects import Dialect
+from churn.adopting.readings import NUMBER
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 
 from churn.adopting import init
 from churn.adopting.answers import Answers
@@ -13,6 +13,7 @@ from churn.adopting.blocks import scalar
 from churn.adopting.columns import Column, columns, snake_case, table
 from churn.adopting.dialects import BIGQUERY, POSTGRESQL
 from churn.adopting.questions import planned
+from churn.adopting.readings import CLOCKS, DAYS, has_shape
 from churn.adopting.sql import source_sql
 from churn.adopting.texts import contract_text, params_text
 from churn.config.contract import load_contract
@@ -198,6 +199,23 @@ def test_a_date_becomes_the_days_before_the_day_of_the_data(plan, values, expect
     assert types(made) == {"days_since_signup": "integer"}
     assert [row["days_since_signup"] for row in fetched(made)[:2]] == [expected, 328]
     assert contract_of(made).rules.ranges["days_since_signup"].max == 500
+
+
+def test_each_text_that_duckdb_reads_by_a_format_of_dates_has_its_shape():
+    forms = [day + clock for day in DAYS for clock in CLOCKS]
+    times = [datetime(1901, 2, 3, 4, 5, 6), datetime(2026, 11, 24, 23, 59, 58), datetime(2031, 5, 12)]
+    texts = [time.strftime(form) for form in forms for time in times]
+    texts += [text.replace("0", "", 1) for text in texts]
+    for old, new in (" ", "  "), (" ", ""), (" ", "\t"), ("-", " - "), (".", ". "), (":", ": "), (",", ""):
+        texts += [text.replace(old, new) for text in texts[: len(forms) * len(times)]]
+    with duckdb.connect() as database:
+        for form in forms:
+            asked = (
+                f"SELECT t FROM (SELECT unnest($1) AS t) WHERE year(try_strptime(t, '{form}')) BETWEEN 1800 AND 2199"
+            )
+            found = [text for (text,) in database.execute(asked, [sorted({*texts})]).fetchall()]
+            assert found
+            assert [text for text in found if not has_shape(text, form)] == []
 
 
 def test_a_day_that_stands_for_no_end_stays_a_date(plan):

@@ -1,0 +1,63 @@
+"""The ways in which a text can be read as a number or a date, as SQL of a text `t` that is true where one fits."""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, Literal
+
+from churn.data.duckdb_helpers import literal
+
+Kind = Literal["boolean", "integer", "number", "date", "category", "text", "empty", "other"]
+INTEGER = r"[+-]?(0|[1-9]\d{0,17}|[1-8]\d{18})"  # a BIGINT; no leading zero: 01067 is a postcode
+NUMBER = r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
+SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
+DATE_LIKE = (
+    r"^(\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}\.?[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})(\D|$)"
+)
+ISO_LIKE = r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}(\D|$)"
+DAYS = (
+    *("%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y"),
+    *("%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d/%m/%y", "%m/%d/%y"),
+    *("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%b %d %Y"),  # 24-NOV-2026, Nov 24, 2026
+    *("%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y"),  # 24 November 2026
+)
+CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S")
+COMPACT = r"(19|20)\d\d[01]\d[0-3]\d"  # 20261124
+
+
+def numbers() -> Iterator[tuple[Kind, dict[str, Any], str]]:
+    """Yield each way to read a text `t` as a number: the kind, what follows for the column, and SQL that is true."""
+    yield "date", {"day": "%Y%m%d"}, f"(regexp_full_match(t, '{COMPACT}') AND try_strptime(t, '%Y%m%d') IS NOT NULL)"
+    yield "integer", {}, f"regexp_full_match(t, {literal(INTEGER)})"
+    yield "number", {}, f"regexp_full_match(t, {literal(NUMBER)})"
+    for thousands, decimal in SEPARATORS:
+        whole = rf"([1-9]\d{{0,2}}({re.escape(thousands)}\d{{3}})+|0|[1-9]\d*)"
+        pattern = rf"[+-]?{whole}({re.escape(decimal)}\d+)?"
+        yield "number", {"separators": (thousands, decimal)}, f"regexp_full_match(t, {literal(pattern)})"
+
+
+def dates(text: str | None) -> Iterator[tuple[Kind, dict[str, Any], str]]:
+    """Yield each way to read a text `t` as a date, as `numbers` does, that might fit one `text`, if there is one.
+
+    DuckDB takes a millisecond to plan each.
+    """
+    # DuckDB also casts 15-03-24, to the year 15.
+    yield "date", {"day": ""}, f"(regexp_matches(t, '{ISO_LIKE}') AND TRY_CAST(t AS TIMESTAMP) IS NOT NULL)"
+    for day, clock in product(DAYS, CLOCKS):
+        if text is not None and not has_shape(text, day + clock):
+            continue
+        year = f"year(try_strptime(t, {literal(day + clock)}))"  # %Y also takes 26
+        yield "date", {"day": day + clock}, f"coalesce({year} BETWEEN 1800 AND 2199, false)"
+
+
+def has_shape(text: str, form: str) -> bool:
+    """Return whether a text has numbers, words and signs where a format of dates has them.
+
+    Examples
+    --------
+    >>> has_shape("24.11.2026", "%d.%m.%y"), has_shape("24.11.26", "%m.%d.%y"), has_shape("24 Nov 2026", "%d %B %Y")
+    (False, True, True)
+    """
+    pattern = re.escape(form).replace("%Y", r"\d{1,4}").replace(r"\ ", r"\s*")  # as DuckDB reads them
+    pattern = re.sub("%[bB]", "[A-Za-z]+", re.sub("%[dmyHMS]", r"\\d{1,2}", pattern))
+    return re.fullmatch(pattern, text) is not None
