@@ -21,6 +21,7 @@ from ci.artifact import CONTROL, INVISIBLE, RefusedError, read_text
 
 SECONDS = 10
 BY_AUTHOR = ("push", "pull_request", "merge_group", "workflow_dispatch")  # events
+WITH_STAGES = ("pipeline", "retrain")  # jobs
 
 
 def plain(text: str) -> str:
@@ -52,9 +53,10 @@ def origin() -> str:
 
 
 def who_acts() -> str:
-    """Return who is to act: the author of a change, or the code owners where nobody has changed anything."""
-    if os.environ["GITHUB_EVENT_NAME"] in BY_AUTHOR:
-        return plain(os.environ["GITHUB_ACTOR"])
+    """Return who is to act: the author of a change, or the code owners where that is a bot, or nobody."""
+    actor = os.environ["GITHUB_ACTOR"]
+    if os.environ["GITHUB_EVENT_NAME"] in BY_AUTHOR and not actor.endswith("[bot]"):
+        return plain(actor)
     return "a code owner, see .github/CODEOWNERS"
 
 
@@ -70,8 +72,9 @@ def message(folder: Path | None) -> str:
         return f"{plain(f'{champion} is the new champion of {repository}')}\n{where}"
     stage, headline = outcome(folder)
     faults = [headline, *(str((job.get("outputs") or {}).get("fault") or "")[:500] for job in jobs.values())]
-    named = {None: f"Job {', '.join(jobs)}", "comparison": "The comparison with main"}
-    failed = named.get(stage, f"Stage {stage}")
+    named = "The comparison with main" if stage == "comparison" else f"Stage {stage}"
+    others = [f", job {name}" for name in jobs if name not in WITH_STAGES]
+    failed = "".join([named, *others]) if stage else f"Job {', '.join(jobs)}"
     lines = [
         plain(f"{failed} failed in {os.environ['WORKFLOW']} of {os.environ['GITHUB_REPOSITORY']}"),
         *(f"> {plain(fault)}" for fault in faults if fault),

@@ -83,6 +83,24 @@ def test_where_nobody_has_changed_anything_a_code_owner_is_to_act(slack, tmp_pat
     assert text(slack).endswith("\nTo act: a code owner, see .github/CODEOWNERS")
 
 
+@pytest.mark.parametrize("actor", ["github-actions[bot]", "dependabot[bot]", "our-app[bot]"])
+@pytest.mark.parametrize("event", ["workflow_dispatch", "pull_request"])
+def test_where_a_bot_has_made_the_change_a_code_owner_is_to_act(slack, tmp_path, monkeypatch, event, actor):
+    (tmp_path / "event.json").write_text(json.dumps({"pull_request": {"head": {"sha": COMMIT}}}))
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
+    monkeypatch.setenv("GITHUB_EVENT_NAME", event)
+    monkeypatch.setenv("GITHUB_ACTOR", actor)
+    assert send(tmp_path) == 0
+    assert text(slack).endswith("\nTo act: a code owner, see .github/CODEOWNERS")
+
+
+def test_a_job_that_fails_beside_a_stage_is_named_too(slack, tmp_path, monkeypatch):
+    results = {"checks": "failure", "pipeline": "failure", "register": "skipped"}
+    monkeypatch.setenv("NEEDS", json.dumps({name: {"result": result} for name, result in results.items()}))
+    assert send(tmp_path, verdict="blocked", headline="Blocked: roc_auc is 0.7", stage="gate") == 0
+    assert text(slack).startswith("Stage gate, job checks failed in pipeline of example/churn\n> Blocked: ")
+
+
 def test_a_new_champion_is_told_where_no_job_failed(slack, tmp_path, monkeypatch):
     needs = {"register": {"result": "success", "outputs": {"champion": "Version 7 of churn"}}}
     monkeypatch.setenv("NEEDS", json.dumps(needs))
