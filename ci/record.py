@@ -2,12 +2,14 @@
 
     python -m ci.record    # in a checkout of main with other results
 
-Output: `recorded` where main's newest commit holds the results; `refused` where main takes no push; none where
-main has moved on. Then a newer run on main records and registers. If there is none, because the newer commit has
-[skip ci] or a workflow's token pushed it, the pipeline is dispatched on main with DISPATCH_TOKEN.
+Output: `recorded` where a commit of main holds the results; `refused` where main takes no push; none where main has
+moved on. Then a newer run on main records and registers. If there is none, because the newer commit has [skip ci] or a
+workflow's token pushed it, the pipeline is dispatched on main with DISPATCH_TOKEN. Where this run is an older one that
+runs again after a newer one has passed, it registers nothing either: champion would return to its model.
 """
 
 import os
+from typing import Any
 
 from ci import github, shell
 
@@ -23,14 +25,19 @@ def moved_on() -> bool:
     return git("rev-parse", "FETCH_HEAD") != os.environ["GITHUB_SHA"]
 
 
+def newer_runs() -> list[Any]:
+    """Return the runs on main after this one."""
+    query = f"actions/workflows/pipeline.yml/runs?per_page=100&branch={os.environ['GITHUB_REF_NAME']}"
+    found = github.api(query, token="DISPATCH_TOKEN")["workflow_runs"]
+    events = ("push", "workflow_dispatch")  # a fork's branch may have the name of main
+    return [run for run in found if run["event"] in events and run["id"] > int(os.environ["GITHUB_RUN_ID"])]
+
+
 def leave_to_newer_run() -> None:
     """See that the pipeline runs on main after this run, and then records and registers."""
-    query = f"actions/workflows/pipeline.yml/runs?per_page=100&branch={os.environ['GITHUB_REF_NAME']}"
-    for run in github.api(query, token="DISPATCH_TOKEN")["workflow_runs"]:
-        of_main = run["event"] in ("push", "workflow_dispatch")  # a fork's branch may have the name of main
-        if of_main and run["id"] > int(os.environ["GITHUB_RUN_ID"]):
-            print(f"::notice::main has moved on: the newer run {run['id']} records and registers.")
-            return
+    if runs := newer_runs():
+        print(f"::notice::main has moved on: the newer run {runs[0]['id']} records and registers.")
+        return
     github.dispatch(os.environ["GITHUB_REF_NAME"], token="DISPATCH_TOKEN")
     print("::notice::main has moved on, and its newer commit started no run: the pipeline was dispatched on main.")
 
@@ -39,10 +46,13 @@ def recorded() -> str | None:
     """Commit and push the results; return the output to set, None where main has moved on."""
     git("fetch", "--quiet", "origin", os.environ["GITHUB_REF"])
     staged = ("git", "diff", "--cached", "--quiet")
-    if shell.holds(*staged):
+    if shell.holds(*staged, "FETCH_HEAD"):
+        git("reset", "--quiet", "--soft", "FETCH_HEAD")  # which is the commit's, or an earlier attempt recorded them
+        print("Main's newest commit holds these very results.")
+    elif shell.holds(*staged):
+        if any(run["conclusion"] == "success" for run in newer_runs()):
+            return None
         print("The commit holds these very results.")
-    elif shell.holds(*staged, "FETCH_HEAD"):
-        git("reset", "--quiet", "--soft", "FETCH_HEAD")  # an earlier attempt recorded them
     elif moved_on():
         return None
     else:

@@ -133,7 +133,8 @@ RUNS_ON_MAIN = "repos/example/churn/actions/workflows/pipeline.yml/runs?per_page
 def newer(request, checkout, commands):
     """A newer commit on main; at GitHub are this run, one before it, and a newer one of a fork's main."""
     identity = ("-c", "user.name=test", "-c", "user.email=t@example.invalid")
-    made = git(*identity, "commit-tree", "-p", "HEAD", "-m", "Another", "HEAD^{tree}")
+    other_files = git("hash-object", "-w", "-t", "tree", "/dev/null")
+    made = git(*identity, "commit-tree", "-p", "HEAD", "-m", "Another", other_files)
     push = ["git", "push", "--quiet", "--no-verify", "origin", f"{made}:refs/heads/main"]
     if request.param == "before the push":
         git(*push[1:])
@@ -167,6 +168,35 @@ def test_where_the_newer_commit_started_no_run_the_pipeline_is_dispatched_on_mai
     assert on_main() == "test|Another"
     assert commands[-1] == "gh workflow run pipeline.yml --repo example/churn --ref main"
     assert "the pipeline was dispatched on main" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("newer")
+@pytest.mark.parametrize("newer", ["before the push"], indirect=True)
+@pytest.mark.parametrize("event", ["push", "workflow_dispatch"])
+def test_an_older_run_that_runs_again_registers_nothing_after_a_newer_one_has_passed(commands, outputs, capsys, event):
+    """Fault in CI and the judge: somebody re-runs an old run of main, after a newer one has registered.
+
+    The old run registers nothing, so champion does not return to its model: `main has moved on: the newer run 14
+    records and registers.`
+    """
+    Path("metrics/gate.json").write_text("old\n")
+    runs = [{"id": 14, "event": event, "conclusion": "success"}, {"id": 12, "event": "push", "conclusion": "success"}]
+    commands.answers[RUNS_ON_MAIN] = json.dumps({"workflow_runs": runs})
+    record.main()
+    assert outputs() == {}
+    assert "::notice::main has moved on: the newer run 14 records and registers" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("newer")
+@pytest.mark.parametrize("newer", ["before the push"], indirect=True)
+@pytest.mark.parametrize("conclusion", [None, "failure", "cancelled"])
+def test_a_run_registers_while_a_newer_one_has_not_passed_yet(commands, outputs, conclusion):
+    Path("metrics/gate.json").write_text("old\n")
+    runs = [{"id": 14, "event": "push", "conclusion": conclusion}]
+    runs += [{"id": 13, "event": "pull_request", "conclusion": "success"}]
+    commands.answers[RUNS_ON_MAIN] = json.dumps({"workflow_runs": runs})
+    record.main()
+    assert outputs() == {"recorded": "true"}
 
 
 def test_where_main_takes_no_push_the_results_stay_in_the_checkout_to_be_proposed(checkout, outputs, capsys):
