@@ -5,7 +5,8 @@
 
 Looked for are the runs of the merged pull request at its head, then those of main, the branch DEFAULT_BRANCH, newest
 first. A run counts only if its workflow is main's or that of the merged commit. So these are not records: a run of a
-fork, of a tag that is called main, and of a pull request to another branch, which runs the workflow of that merge.
+fork, of a tag that is called main, and of a pull request to another branch, which runs the workflow of that merge, also
+where that pull request goes to main by now.
 
 The record lies in build/recorded, its run's number is the output `run`, and its objects are fetched: from the prefix of
 its branch in the DVC remote, or from a folder where there is no remote. Without a record everything is computed.
@@ -25,7 +26,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from ci import github, shell
 
@@ -33,6 +33,13 @@ RECORDED = Path("build/recorded")
 FOLDER = Path(".cache/recorded")  # what stood for the DVC remote, where there is none
 CACHE = Path(".dvc/cache")  # laid out as a remote is
 SNAPSHOT = "data/raw/customers.parquet"
+PROPOSED = """query($owner: String!, $name: String!, $branch: String!) { repository(owner: $owner, name: $name) {
+  pullRequests(headRefName: $branch, last: 100) { nodes { baseRefName isCrossRepository timelineItems(
+    last: 1, itemTypes: [BASE_REF_CHANGED_EVENT, AUTOMATIC_BASE_CHANGE_SUCCEEDED_EVENT]
+  ) { nodes {
+    ... on BaseRefChangedEvent { createdAt }
+    ... on AutomaticBaseChangeSucceededEvent { createdAt }
+  } } } } } }"""
 EVALUATION, GATE = Path("metrics/evaluation.json"), Path("metrics/gate.json")
 
 
@@ -63,15 +70,20 @@ def passed(run: Any) -> bool:
 
 
 def of_pull(pull: Any) -> Iterator[Any]:
-    """Yield the runs at the head of a pull request; none for a pull request if its branch has one to another branch.
+    """Yield the runs at the head of a pull request.
 
-    GitHub does not say to which branch the pull request of a run goes.
+    GitHub does not say to which branch the pull request of a run went. So the run of a pull request counts only if all
+    from that branch go to main, and if it began after the last of them got main as its base.
     """
-    head, owner = pull["head"], os.environ["GITHUB_REPOSITORY"].partition("/")[0]
-    proposed = github.api(f"pulls?state=all&per_page=100&head={owner}:{quote(head['ref'])}")
-    only_to_main = {one["base"]["ref"] for one in proposed} == {os.environ["DEFAULT_BRANCH"]}
+    head, (owner, name) = pull["head"], os.environ["GITHUB_REPOSITORY"].split("/")
+    answer = github.graphql(PROPOSED, "-f", f"owner={owner}", "-f", f"name={name}", "-f", f"branch={head['ref']}")
+    found = answer["data"]["repository"]["pullRequests"]["nodes"]
+    proposed = [one for one in found if not one["isCrossRepository"]]
+    only_to_main = {one["baseRefName"] for one in proposed} == {os.environ["DEFAULT_BRANCH"]}
+    since = max((change["createdAt"] for one in proposed for change in one["timelineItems"]["nodes"]), default="")
     for run in github.api(f"actions/workflows/pipeline.yml/runs?per_page=20&head_sha={head['sha']}")["workflow_runs"]:
-        by_pull = run["event"] == "pull_request" and run["head_branch"] == head["ref"] and only_to_main
+        to_main = only_to_main and run["created_at"] > since
+        by_pull = run["event"] == "pull_request" and run["head_branch"] == head["ref"] and to_main
         if ours(run["head_repository"]) and (by_pull or run["event"] == "workflow_dispatch"):
             yield run
 

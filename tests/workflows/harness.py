@@ -341,6 +341,9 @@ class GitHub(FakeGitHub):
                 pull = self.pulls[body["number"]]
                 reviewed = {"author": pull["user"], "reviews": {"nodes": pull["reviews"]}}
                 return 200, {"data": {"repository": {"pullRequest": reviewed}}}
+            case ["POST", "graphql"] if "branch" in body:
+                found = [pull for pull in self.pulls.values() if pull["head"]["ref"] == body["branch"]]
+                return 200, {"data": {"repository": {"pullRequests": {"nodes": [proposed(pull) for pull in found]}}}}
             case ["POST", "graphql"]:
                 number = int(body["id"].removeprefix("PR_"))
                 self.pulls[number]["auto_merge"] = {"merge_method": "squash"}
@@ -393,6 +396,12 @@ class GitHub(FakeGitHub):
             has = {"branch": run.branch, "head_sha": run.sha, "event": run.event, "status": run.conclusion}
             if run.workflow == name and wanted.items() <= has.items():
                 yield run
+
+
+def proposed(pull):
+    """Return what GraphQL says of a pull request, whose base nobody has changed."""
+    is_of_fork = pull["head"]["repo"]["full_name"] != REPOSITORY
+    return {"baseRefName": pull["base"]["ref"], "isCrossRepository": is_of_fork, "timelineItems": {"nodes": []}}
 
 
 def read_log(printed, run):

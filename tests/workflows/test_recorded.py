@@ -26,7 +26,14 @@ def pull(sha, repository=OURS, merged="2026-01-01T00:00:00Z", base="main"):
 
 
 def run(number, repository=OURS, event="pull_request", branch="feature"):
-    return {"id": number, "head_repository": repository, "event": event, "head_branch": branch, "head_sha": "a"}
+    found = {"id": number, "head_repository": repository, "event": event, "head_branch": branch, "head_sha": "a"}
+    return found | {"created_at": "2026-01-01T12:00:00Z"}
+
+
+def proposed(base="main", fork=False, changed=None):
+    """A pull request from the branch feature, whose base was changed at a time."""
+    changes = {"nodes": [{"createdAt": changed}] if changed else []}
+    return {"baseRefName": base, "isCrossRepository": fork, "timelineItems": changes}
 
 
 def of_main(number, repository=OURS, event="push", sha="in main"):
@@ -36,7 +43,7 @@ def of_main(number, repository=OURS, event="push", sha="in main"):
 @pytest.fixture
 def github(monkeypatch, tmp_path):
     """Answers by a part of the path, and the downloads that work, by run and name."""
-    answers = {"/pulls": [], "head=example:feature": [pull("a")], MAINS: {"workflow_runs": []}}
+    answers = {"/pulls": [], "feature": [proposed()], MAINS: {"workflow_runs": []}}
     downloads, calls = set(), []
 
     def call(*command, **environment):
@@ -45,6 +52,10 @@ def github(monkeypatch, tmp_path):
 
     def api(path):
         return next(answer for part, answer in answers.items() if part in path)
+
+    def graphql(_, *fields):
+        found = answers[fields[-1].removeprefix("branch=")]
+        return {"data": {"repository": {"pullRequests": {"nodes": found}}}}
 
     def download(number, name, folder):
         if (number, name) in downloads:
@@ -59,6 +70,7 @@ def github(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(api_of_github, "api", api)
+    monkeypatch.setattr(api_of_github, "graphql", graphql)
     monkeypatch.setattr(recorded, "download", download)
     monkeypatch.setattr(shell, "call", call)
     monkeypatch.setattr(recorded, "in_main", lambda sha: sha == "in main")
@@ -149,26 +161,50 @@ def test_what_only_bears_mains_name_is_not_believed_and_fills_no_cache(github, m
 @pytest.mark.parametrize(
     ("planted", "pulls"),
     [
-        (run(1), [pull("a"), pull("a", base="planted")]),  # its workflow is that of `planted`
-        (run(1, branch="planted"), [pull("a")]),
-        (run(1, event="pull_request_target"), [pull("a")]),
+        (run(1), [proposed(), proposed("planted")]),  # its workflow is that of `planted`
+        (run(1), [proposed(changed="2026-01-01T12:00:00Z")]),
+        (run(1), [proposed(), proposed(changed="2026-01-01T13:00:00Z")]),
+        (run(1, branch="planted"), [proposed()]),
+        (run(1, event="pull_request_target"), [proposed()]),
         (run(1), []),
     ],
-    ids=["the same branch to another", "the same commit of another branch", "another event", "unknown"],
+    ids=[
+        "the same branch to another",
+        "to another, before its base was changed",
+        "to another, before the base of a former one was changed",
+        "the same commit of another branch",
+        "another event",
+        "unknown",
+    ],
 )
 def test_a_run_at_the_same_commit_for_another_pull_request_is_not_believed(github, planted, pulls):
-    """Fault in CI and the judge: a run is of another pull request at the same commit.
+    """Fault in CI and the judge: a run is of another pull request at the same commit, or the pull request had another
+    base then.
 
     Main does not use it.
     """
     github.answers |= {
         "/pulls": [pull("a")],
-        "head=example:feature": pulls,
+        "feature": pulls,
         "head_sha=a": {"workflow_runs": [planted]},
         "runs/": {"jobs": PASSED},
     }
     github.downloads.add((1, "results"))
     assert github.taken() is None
+
+
+@pytest.mark.parametrize(
+    "pulls", [[proposed(changed="2026-01-01T11:59:59Z")], [proposed(), proposed("other", fork=True)]]
+)
+def test_a_run_after_the_pull_request_got_main_as_its_base_is_taken(github, pulls):
+    github.answers |= {
+        "/pulls": [pull("a")],
+        "feature": pulls,
+        "head_sha=a": {"workflow_runs": [run(1)]},
+        "runs/": {"jobs": PASSED},
+    }
+    github.downloads.add((1, "results"))
+    assert github.taken() == 1
 
 
 def test_a_pull_request_to_another_branch_is_not_believed(github):
