@@ -228,7 +228,10 @@ def compare(commit: str) -> str:
     if git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}") is None:
         raise StageError(f"{commit} is no commit of this clone; fetch it first, with its history.")
     committed = stages_of(git("show", f"{commit}:./{LOCK}") or "")
-    if stage := first_difference(committed, stages_of(LOCK.read_text("utf-8"))):
+    here = stages_of(LOCK.read_text("utf-8"))
+    if stage := first_difference(committed, here):
+        if stage not in here:
+            raise StageError(f"{LOCK} ends before {stage}, because the run stopped there; its output says why.")
         raise StageError(f"{LOCK} differs from that of {commit}, first in {stage}.")
     return f"{LOCK} is that of {commit}"
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +66,15 @@ def output(**values: object) -> None:
     if path := os.environ.get("GITHUB_OUTPUT"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.writelines(f"{name}={' '.join(str(value).splitlines())}\n" for name, value in values.items())
+
+
+def run_program(main: Callable[[], int | None]) -> None:
+    """Exit with the status of a program; where a command of it failed, the output `fault` says so, for alert.py."""
+    try:
+        status = main()
+    except shell.FailedError as error:
+        fault = f"{Path(sys.argv[0]).stem}: {error}."
+        output(fault=fault)
+        print(f"::error::{fault}")
+        status = 1
+    sys.exit(status)

@@ -47,8 +47,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--clone", type=Path)
     given = parser.parse_args(arguments)
     if given.clone and (files := changed(given.clone)):
-        named = ", ".join(files)
-        print(f"::error::While the pipeline ran, files of the commit were changed, so nothing is judged: {named}")
+        fault = f"While the pipeline ran, files of the commit were changed, so nothing is judged: {', '.join(files)}"
+        github.output(fault=fault)  # for alert.py
+        print(f"::error::{fault}")
         return 1
 
     def report(code: dict[str, str]) -> int:
@@ -70,4 +71,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    github.run_program(lambda: main(sys.argv[1:]))

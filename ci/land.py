@@ -25,4 +25,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     shell.no_arguments(__doc__)
-    main()
+    github.run_program(main)

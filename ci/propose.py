@@ -67,7 +67,11 @@ def open_by_git(branch: str, title: str, body: str) -> int:
     shell.run("git", "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{branch}")
     values = {"base": os.environ["GITHUB_REF_NAME"], "head": branch, "title": title, "body": body}
     fields = [part for name, value in values.items() for part in ("-f", f"{name}={value}")]
-    return int(github.api("pulls", *fields)["number"])
+    try:
+        return int(github.api("pulls", *fields)["number"])
+    except shell.FailedError as error:
+        allow = "let GitHub Actions create pull requests, or set up an app (docs/ci.md, Settings of the repository)"
+        raise shell.FailedError(f"{error}, so {branch} has no pull request: {allow}") from error
 
 
 def merges_itself(number: int) -> bool:
@@ -150,4 +154,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    github.run_program(lambda: main(sys.argv[1:]))

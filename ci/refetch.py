@@ -27,8 +27,10 @@ def tracked() -> list[Path]:
 def bring(file: Path) -> int:
     """Update or pull what a .dvc file holds, and return DVC's exit status."""
     imported = re.search(r"(?m)^deps:", before := file.read_text(encoding="utf-8"))
-    status = shell.call("dvc", "update" if imported else "pull", str(file))
-    if not status and file.read_text(encoding="utf-8") != before:
+    status = shell.call("dvc", command := "update" if imported else "pull", str(file))
+    if status:
+        github.output(fault=f"fetch: `dvc {command} {file}` failed, so the source is not here; its log says why.")
+    elif file.read_text(encoding="utf-8") != before:
         github.output(source=str(file))
     return status
 

@@ -7,7 +7,6 @@ Where ALERT_CHAMPION is true, the output `champion` is the version that this run
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from ci import github, shell
@@ -20,6 +19,7 @@ def main() -> int:
     # The checkout does not know the default branch, which is the one that promotes; see churn/registry/mainline.py.
     shell.run("git", "symbolic-ref", "refs/remotes/origin/HEAD", f"refs/remotes/origin/{os.environ['GITHUB_REF_NAME']}")
     if status := shell.call("dvc", "pull", "prepare", "train", "evaluate"):
+        github.output(fault="register: `dvc pull` failed, so the model that passed is not here; its log says why.")
         return status
     status = shell.call("dvc", "repro", "--force", "--single-item", "register")
     if status and LOG.exists():
@@ -34,4 +34,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     shell.no_arguments(__doc__)
-    sys.exit(main())
+    github.run_program(main)

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import subprocess
+import sys
 from typing import Any
 
 SECONDS = 300  # CML has no time limit of its own
@@ -21,17 +22,21 @@ def run(
 
     The environment variable `token` is the token of Git, the GitHub CLI and CML. With `check=False` the output of a
     command that fails is returned, too. `more` is passed on to subprocess.run; its `env` is added to the environment.
+    What the command prints to stderr goes into the log, unless `more` names another place.
     """
     name, environment = " ".join(command[:2]), os.environ | {"ITERATIVE_DO_NOT_TRACK": "1"} | more.pop("env", {})
     if secret := os.environ.get(token):
         environment |= {"GH_TOKEN": secret, "REPO_TOKEN": secret}
-    given = {"input": "", "stdout": subprocess.PIPE, "encoding": "utf-8", "env": environment, "timeout": timeout} | more
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE) | {"encoding": "utf-8", "errors": "replace"}
+    given = {"input": "", "env": environment, "timeout": timeout} | pipes | more
     try:
         done = subprocess.run(command, check=False, **given)
     except subprocess.TimeoutExpired as error:
         raise FailedError(f"`{name}` took longer than {timeout} seconds") from error
     except OSError as error:
         raise FailedError(f"`{name}` cannot be run ({error.strerror})") from error
+    if "stderr" not in more:
+        print(done.stderr, end="", file=sys.stderr)
     if check and done.returncode:
         code = CODE.search(done.stderr or "")
         raise FailedError(f"`{name}` failed ({code[0] if code else f'exit status {done.returncode}'})")

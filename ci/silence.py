@@ -27,10 +27,14 @@ def faults() -> Iterator[str]:
         ignored = f"{' or '.join(FILES)} ignores the default branch {branch}"
         yield f"{ignored}: add it to each line branches: [main, master, trunk]."
     query = "event=schedule&status=success&per_page=1"
-    if runs := github.api(f"actions/workflows/retrain.yml/runs?{query}")["workflow_runs"]:
-        last = runs[0]["created_at"]
-    else:  # the workflow may be new
-        last = github.api("actions/workflows/retrain.yml")["created_at"]
+    try:
+        if runs := github.api(f"actions/workflows/retrain.yml/runs?{query}")["workflow_runs"]:
+            last = runs[0]["created_at"]
+        else:  # the workflow may be new
+            last = github.api("actions/workflows/retrain.yml")["created_at"]
+    except shell.FailedError as error:
+        yield f"GitHub does not say when retrain.yml last ran by itself: {error}."
+        return
     if datetime.fromisoformat(last) < datetime.now(UTC) - timedelta(days=9):
         yield f"No scheduled retraining has succeeded since {last}: see whether retrain.yml is switched off, or fails."
 

@@ -1,5 +1,6 @@
 """The entries of dvc.lock that a run starts from."""
 
+import re
 from pathlib import Path
 
 from churn import lock
@@ -40,16 +41,31 @@ def test_an_empty_lock_has_no_stages():
     assert stages_of("") == {}
 
 
-def test_an_unknown_commit_is_one_sentence():
-    with pytest.raises(StageError, match="nowhere is no commit of this clone"):
-        main(arguments().parse_args(["compare", "nowhere"]))
-
-
 ENTRY = "  {}:\n    cmd: {}\n    deps:\n    - path: a\n      md5: {}\n"
 
 
 def lock_with(*stages):
     return "schema: '2.0'\nstages:\n" + "".join(ENTRY.format(name, name, md5) for name, md5 in stages)
+
+
+@pytest.mark.parametrize(
+    ("here", "said"),
+    [
+        (lock_with(("fetch", 1), ("train", 2)), "dvc.lock differs from that of HEAD, first in train."),
+        (lock_with(("fetch", 1)), "dvc.lock ends before train, because the run stopped there; its output says why."),
+    ],
+)
+def test_a_run_that_stopped_is_not_one_that_made_something_else(tmp_path, monkeypatch, here, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lock, "git", lambda *_: lock_with(("fetch", 1), ("train", 1)))
+    Path("dvc.lock").write_text(here)
+    with pytest.raises(StageError, match=f"^{re.escape(said)}$"):
+        lock.compare("HEAD")
+
+
+def test_an_unknown_commit_is_one_sentence():
+    with pytest.raises(StageError, match="nowhere is no commit of this clone"):
+        main(arguments().parse_args(["compare", "nowhere"]))
 
 
 def test_the_commit_of_results_changes_only_lines_that_differ(tmp_path, monkeypatch):

@@ -258,6 +258,29 @@ def test_without_the_model_nothing_is_registered(commands, outputs):
     commands.answers["dvc pull"] = 255
     assert register.main() == 255
     assert commands == ["dvc pull prepare train evaluate"]
+    assert outputs()["fault"].startswith("register: `dvc pull` failed, ")
+
+
+def test_a_command_that_fails_is_one_sentence_also_to_the_alert(outputs, capsys, monkeypatch):
+    """Fault in CI and the judge: GitHub refuses what a job with rights asks for, such as a merge.
+
+    The job fails, and the message to Slack has the reason: `land: gh pr failed (HTTP 403).`
+    """
+
+    def main():
+        shell.run("sh", "-c", "echo 'gh: Resource not accessible by integration (HTTP 403)' >&2; exit 1")
+
+    monkeypatch.setattr(sys, "argv", ["/checkout/ci/land.py"])
+    with pytest.raises(SystemExit) as ended:
+        land.github.run_program(main)
+    assert ended.value.code == 1
+    assert outputs() == {"fault": "land: `sh -c` failed (HTTP 403)."}
+    printed = capsys.readouterr()
+    assert printed.out == "::error::land: `sh -c` failed (HTTP 403).\n"
+    assert printed.err == "gh: Resource not accessible by integration (HTTP 403)\n"
+    with pytest.raises(SystemExit) as ended:
+        land.github.run_program(lambda: 3)
+    assert ended.value.code == 3
 
 
 @pytest.fixture
@@ -354,14 +377,15 @@ def test_a_default_branch_without_the_pipeline_is_told_before_a_retraining_that_
 
 
 @pytest.mark.usefixtures("workflows")
-def test_a_default_branch_without_the_pipeline_is_told_also_where_github_does_not_answer(monkeypatch, outputs):
+def test_a_default_branch_without_the_pipeline_is_told_also_where_github_does_not_answer(monkeypatch, outputs, capsys):
     def api(_):
         raise shell.FailedError("`gh api` failed (HTTP 502)")
 
     monkeypatch.setenv("BRANCH", "trunk")
     monkeypatch.setattr(silence.github, "api", api)
-    with pytest.raises(shell.FailedError):
-        silence.main()
+    assert silence.main() == 1
+    said = "::error::GitHub does not say when retrain.yml last ran by itself: `gh api` failed (HTTP 502).\n"
+    assert capsys.readouterr().out.endswith(said)
     assert outputs()["fault"].startswith("pipeline.yml or suite.yml ignores the default branch trunk: ")
 
 

@@ -127,6 +127,20 @@ def test_where_cml_opens_none_git_and_the_github_cli_do(github, answer):
     assert called(github, "workflow run")[0][0].endswith("-f pull_request=10")
 
 
+def test_where_github_actions_may_open_no_pull_request_the_setting_is_named(github):
+    """Fault in CI and the judge: the repository does not let GitHub Actions create pull requests.
+
+    The job fails, and the message to Slack names the setting.
+    """
+    github.answers["cml"] = github.answers["churn/pulls -f"] = shell.FailedError("`gh api` failed (HTTP 403)")
+    with pytest.raises(shell.FailedError) as failed:
+        propose_it()
+    assert str(failed.value) == (
+        f"`gh api` failed (HTTP 403), so {BRANCH} has no pull request: let GitHub Actions create pull requests,"
+        " or set up an app (docs/ci.md, Settings of the repository)"
+    )
+
+
 def test_it_is_proposed_to_the_default_branch_whatever_its_name(github, monkeypatch):
     monkeypatch.setenv("GITHUB_REF_NAME", "trunk")
     github.answers["cml"] = shell.FailedError("`cml pr` cannot be run (No such file or directory)")

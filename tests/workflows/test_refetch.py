@@ -127,11 +127,16 @@ def test_a_source_imported_from_another_repository_is_updated_from_its_newest_co
 
 
 def test_a_source_that_cannot_be_pulled_stops_the_retraining(team):
+    """Fault in CI and the judge: retraining cannot pull or update the source that DVC holds.
+
+    The job fails, and the message to Slack has the reason: `fetch: dvc pull data/exports/customers.csv.dvc failed, so
+    the source is not here; its log says why.`
+    """
     team.cloned("add", SOURCE)
     shutil.rmtree(team.clone.parent / "remote")
     status, outputs, _ = team.refetched()
     assert status != 0
-    assert outputs == ""
+    assert outputs == f"fault=fetch: `dvc pull {SOURCE}.dvc` failed, so the source is not here; its log says why.\n"
 
 
 def test_without_a_dvc_file_nothing_is_pulled(tmp_path, monkeypatch):

@@ -435,6 +435,16 @@ def test_a_failure_of_any_job_is_told(workflow):
     assert jobs["alert"]["secrets"] == {"SLACK_WEBHOOK_URL": "${{ secrets.SLACK_WEBHOOK_URL }}"}
 
 
+def test_each_job_tells_the_alert_the_fault_of_each_program_that_names_one():
+    naming = {name for name, text in PROGRAMS.items() if re.search(r"output\(fault=|run_program\(", text)} - {"github"}
+    assert naming > {"fault", "land", "propose", "record", "refetch", "register", "remote", "silence"}
+    for name, path in WORKFLOWS.items():
+        for job, value in load(path)["jobs"].items():
+            for step in value.get("steps", []):
+                if naming & set(re.findall(r"-m ci\.(\w+)", step.get("run", ""))):
+                    assert f"steps.{step['id']}.outputs.fault" in value["outputs"]["fault"], (name, job, step["name"])
+
+
 def test_without_a_webhook_the_alert_does_nothing_and_with_one_it_is_mains():
     checkout, *steps = load(WORKFLOWS["alert"])["jobs"]["alert"]["steps"]
     assert checkout["with"]["ref"] == OF_THE_DEFAULT_BRANCH["ref"]
