@@ -10,19 +10,21 @@ import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ci import github, shell
 
 FILES = ("pipeline.yml", "suite.yml")
-BRANCHES = re.compile(r"^    branches: \[(.*)\]", re.MULTILINE)
+BRANCHES = re.compile(r"^    branches:(.*(?:\n +- .*)*)", re.MULTILINE)  # in brackets, or one a line
 
 
 def faults() -> Iterator[str]:
     """Yield a sentence for each fault."""
     branch = os.environ["BRANCH"]
     texts = [Path(".github/workflows", name).read_text(encoding="utf-8") for name in FILES]
-    named = [branch in line.split(", ") for text in texts for line in BRANCHES.findall(text)]
+    lists = [re.sub(r" #.*", "", found) for text in texts for found in BRANCHES.findall(text)]
+    named = [any(fnmatchcase(branch, name) for name in re.findall(r"[^\s,\[\]'\"]+", found)) for found in lists]
     if named != [True] * 3:
         ignored = f"{' or '.join(FILES)} ignores the default branch {branch}"
         yield f"{ignored}: add it to each line branches: [main, master, trunk]."

@@ -366,6 +366,21 @@ def test_nine_days_without_a_retraining_by_schedule_are_a_fault_also_in_the_work
     assert bool(outputs()) == quiet
 
 
+@pytest.mark.parametrize(
+    "branches",
+    ["[main,release]", '["release"]', "['main', 'release'] # why", "\n      - main # why\n      - release", "['rel*']"],
+)
+@pytest.mark.parametrize(("branch", "known"), [("release", True), ("why", False), ("main-2", False)])
+@pytest.mark.usefixtures("workflows", "outputs")
+def test_a_list_of_branches_may_be_written_as_yaml_allows(monkeypatch, branches, branch, known):
+    monkeypatch.setenv("BRANCH", branch)
+    now = datetime.now(UTC).isoformat()
+    monkeypatch.setattr(silence.github, "api", lambda _: {"workflow_runs": [{"created_at": now}]})
+    for name, times in (("pipeline.yml", 2), ("suite.yml", 1)):
+        Path(".github/workflows", name).write_text(f"    branches: {branches}\n" * times)
+    assert silence.main() == (not known)
+
+
 def test_a_default_branch_without_the_pipeline_is_told_before_a_retraining_that_went_quiet(
     workflows, monkeypatch, outputs, capsys
 ):
