@@ -62,10 +62,12 @@ def run_url() -> str:
 
 
 def output(**values: object) -> None:
-    """Set outputs of the step, each on one line. On a desk there are none to set."""
+    """Set outputs of the step, each on one line, and a list on a line for each. On a desk there are none to set."""
     if path := os.environ.get("GITHUB_OUTPUT"):
         with Path(path).open("a", encoding="utf-8") as file:
-            file.writelines(f"{name}={' '.join(str(value).splitlines())}\n" for name, value in values.items())
+            for name, value in values.items():
+                lines = [" ".join(str(one).splitlines()) for one in (value if isinstance(value, list) else [value])]
+                file.write(f"{name}={lines[0]}\n" if len(lines) == 1 else "\n".join([f"{name}<<.", *lines, ".\n"]))
 
 
 def run_program(main: Callable[[], int | None]) -> None:

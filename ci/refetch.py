@@ -3,7 +3,7 @@
     python -m ci.refetch
 
 A source under `dvc add` is pulled first, and one of `dvc import` or `dvc import-url` is updated to its origin's newest
-state. The output `source` is then the changed .dvc file, which the pull request has to hold.
+state. The output `source` then lists the changed .dvc files, which the pull request has to hold.
 """
 
 import hashlib
@@ -26,20 +26,21 @@ def tracked() -> list[Path]:
 
 def bring(file: Path) -> int:
     """Update or pull what a .dvc file holds, and return DVC's exit status."""
-    imported = re.search(r"(?m)^deps:", before := file.read_text(encoding="utf-8"))
+    imported = re.search(r"(?m)^deps:", file.read_text(encoding="utf-8"))
     status = shell.call("dvc", command := "update" if imported else "pull", str(file))
     if status:
         github.output(fault=f"fetch: `dvc {command} {file}` failed, so the source is not here; its log says why.")
-    elif file.read_text(encoding="utf-8") != before:
-        github.output(source=str(file))
     return status
 
 
 def main() -> int:
     """Return the exit status of the stage."""
-    for source in tracked():
+    before = {source: source.read_bytes() for source in tracked()}
+    for source in before:
         if status := bring(source):
             return status
+    if changed := [str(source) for source, content in before.items() if source.read_bytes() != content]:
+        github.output(source=changed)
     fetch = ("dvc", "repro", "--pull", "--no-run-cache", "--force", "--single-item", "fetch")
     if status := shell.call("python", "-m", "churn", "lock", "take", "dvc.lock") or shell.call(*fetch):
         return status

@@ -33,7 +33,7 @@ def team(tmp_path):
         assert not check or not done.returncode, done.stdout + done.stderr
         return done
 
-    def cloned(*tracking):
+    def cloned(*tracking, beside=None):
         (team.desk / "data/exports").mkdir(parents=True)
         run("git", "init", "--quiet", "--initial-branch=main")
         run("dvc", "init", "--quiet")
@@ -43,7 +43,10 @@ def team(tmp_path):
             shutil.copy(team.origin, team.desk / SOURCE)
         run("dvc", *tracking)
         (team.desk / "params.yaml").write_text(f"fetch: {{source: {SOURCE}}}\n")
-        (team.desk / "dvc.yaml").write_text(STAGE)
+        if beside:
+            run("dvc", "import-url", str(beside), "data/regions.csv")
+        deps = '"${fetch.source}", data/regions.csv' if beside else '"${fetch.source}"'
+        (team.desk / "dvc.yaml").write_text(STAGE.replace('"${fetch.source}"', deps))
         run("dvc", "repro", "--quiet")
         run("dvc", "push", "--quiet")
         run("git", "add", ".")
@@ -93,6 +96,17 @@ def test_an_imported_source_is_updated_and_its_dvc_file_goes_into_the_pull_reque
         path.unlink() if path.is_file() else shutil.rmtree(path)
     team.run("dvc", "repro", "--pull", "--no-run-cache", "fetch", folder=team.clone)
     assert (team.clone / "data/raw/customers.parquet").read_text() == NEW
+
+
+def test_of_two_imported_files_that_changed_both_go_into_the_pull_request(team, tmp_path):
+    regions = tmp_path / "regions.csv"
+    regions.write_text("id\n1\n")
+    team.cloned("import-url", str(team.origin), SOURCE, beside=regions)
+    team.origin.write_text(NEW)
+    regions.write_text("id\n2\n")
+    status, outputs, printed = team.refetched()
+    assert status == 0, printed
+    assert outputs.startswith(f"source<<.\n{SOURCE}.dvc\ndata/regions.csv.dvc\n.\nsnapshot=")
 
 
 def test_a_file_that_a_commit_put_in_the_place_of_the_one_under_dvc_add_is_fetched(team):
