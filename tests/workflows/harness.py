@@ -273,14 +273,14 @@ class GitHub(FakeGitHub):
         sha = pull["head"]["sha"] if pull else self.sha(f"refs/heads/{branch}")
         number = next(self.numbers)
         run = Run(number, workflow, event, branch, sha, repository, self.folder / "artifacts" / str(number))
-        readable = self.folder / workflow
-        lines = self.site.text(f".github/workflows/{workflow}").splitlines(keepends=True)
-        readable.write_text("".join(line for line in lines if not line.startswith("  queue: ")))  # act does not know it
+        workflows = self.site.folder / ".github" / "workflows"
+        for path in workflows.iterdir():  # act does not know `queue`
+            path.write_text(re.sub(r"(?m)^  queue: .*\n", "", path.read_text(encoding="utf-8")))
         file = self.folder / "event.json"
         described = {"full_name": REPOSITORY, "default_branch": "main", "private": False}
         file.write_text(json.dumps(payload | {"repository": described}))
         command = [
-            *(str(Path(sys.prefix, "bin", "act")), event, "--workflows", str(readable)),
+            *(str(Path(sys.prefix, "bin", "act")), event, "--workflows", str(workflows / workflow)),
             *("--eventpath", str(file), "--json", "--actor", "alice", "--platform", "ubuntu-latest=-self-hosted"),
             *("--action-offline-mode", "--pull=false", "--no-skip-checkout", "--concurrent-jobs", "1"),
             *("--action-cache-path", str(self.folder / "act"), "--no-cache-server"),

@@ -299,6 +299,12 @@ def test_one_run_after_the_other_writes_the_comment_of_a_pull_request():
     assert "'queue': 'max'" in shared
 
 
+def test_of_two_runs_at_once_on_a_pull_request_one_after_the_other_comments():
+    """Its own, and one that was dispatched with its number; at once, neither would find the comment of the other."""
+    concurrency = load(WORKFLOWS["report"])["concurrency"]
+    assert concurrency == {"group": "report-${{ inputs.pull_request }}", "cancel-in-progress": False, "queue": "max"}
+
+
 @pytest.mark.parametrize(
     ("workflow", "job"), [("report", "report"), ("report", "picture"), ("fork-comment", "comment")]
 )
