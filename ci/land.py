@@ -12,9 +12,12 @@ from ci import github, shell
 
 
 def main() -> None:
-    """Merge, unless a review is missing."""
+    """Merge, unless a review is missing, or somebody has closed it, such as a newer proposal."""
     number, repository = os.environ["PULL_REQUEST"], ("--repo", os.environ["GITHUB_REPOSITORY"])
-    answer = json.loads(shell.run("gh", "pr", "view", number, *repository, "--json", "reviewDecision"))
+    answer = json.loads(shell.run("gh", "pr", "view", number, *repository, "--json", "reviewDecision,state"))
+    if answer["state"] == "CLOSED":
+        print(f"::notice::Pull request {number} has passed its checks and was closed meanwhile.")
+        return
     if answer["reviewDecision"] not in ("", "APPROVED"):
         print(f"::notice::Pull request {number} has passed its checks and waits for a review.")
         return

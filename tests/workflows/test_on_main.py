@@ -292,7 +292,7 @@ def pull_request(monkeypatch, commands):
 
 @pytest.mark.parametrize("decision", ["", "APPROVED"])
 def test_a_pull_request_that_waits_for_nobody_is_merged_at_the_commit_that_was_checked(pull_request, decision):
-    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision})
+    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision, "state": "OPEN"})
     land.main()
     assert pull_request[1:] == [
         "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --delete-branch --match-head-commit GITHUB_SHA",
@@ -302,10 +302,21 @@ def test_a_pull_request_that_waits_for_nobody_is_merged_at_the_commit_that_was_c
 
 @pytest.mark.parametrize("decision", ["REVIEW_REQUIRED", "CHANGES_REQUESTED"])
 def test_a_pull_request_that_waits_for_a_review_is_left_open(pull_request, decision, capsys):
-    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision})
+    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision, "state": "OPEN"})
     land.main()
     assert len(pull_request) == 1
     assert "::notice::Pull request 7 has passed its checks and waits for a review." in capsys.readouterr().out
+
+
+def test_a_pull_request_that_a_newer_one_closed_while_it_was_checked_is_no_failure(pull_request, capsys):
+    """Fault in CI and the judge: a newer retraining closes a pull request while its checks run.
+
+    Its job `land` passes, and merges nothing.
+    """
+    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": "", "state": "CLOSED"})
+    land.main()
+    assert len(pull_request) == 1
+    assert "::notice::Pull request 7 has passed its checks and was closed meanwhile." in capsys.readouterr().out
 
 
 def test_a_new_snapshot_has_a_name_and_one_that_main_was_trained_on_has_none(checkout, commands, outputs, capsys):
