@@ -370,6 +370,13 @@ def test_what_follows_a_blocked_verdict_is_uploaded_all_the_same():
     assert all(steps[name]["if"].startswith("${{ !cancelled() && ") for name in after)
 
 
+def test_a_step_that_runs_after_a_failed_one_runs_only_where_its_job_was_set_up():
+    """Otherwise the alert would name a missing module, and not that the job could not be set up."""
+    after = [step["if"] for path in WORKFLOWS.values() for step in steps_of(load(path)) if "!cancelled()" in str(step)]
+    assert len(after) > 5
+    assert [condition for condition in after if "&& steps." not in condition and "&& (steps." not in condition] == []
+
+
 def test_what_is_uploaded_is_kept_for_thirty_days():
     steps = [step for path in WORKFLOWS.values() for step in steps_of(load(path))]
     kept = {step["with"]["name"]: step["with"]["retention-days"] for step in steps if "upload-artifact" in str(step)}
