@@ -36,8 +36,11 @@ def owners(text: str) -> set[str]:
 
 
 def ids_in(text: str) -> list[str]:
-    """Return the ids in the lines of a review that are nothing but an approval of them."""
-    found = filter(None, map(LINE.fullmatch, text.splitlines()))
+    """Return the ids in the lines of a review that are nothing but an approval of them.
+
+    A line ends as for GitHub, which puts `>` before each line that it quotes: splitlines() also ends it elsewhere.
+    """
+    found = filter(None, map(LINE.fullmatch, text.replace("\r\n", "\n").split("\n")))
     return [name.lower() for line in found for name in re.split(r"[ \t,`]+", line[1]) if name]
 
 

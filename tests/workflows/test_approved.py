@@ -133,6 +133,7 @@ def test_a_comment_after_it_takes_no_approval_back(ask):
         ("approve settings-0c3e20\napprove settings-0c3e20 labels-000000", "settings-0c3e20 labels-000000"),
         ("> approve settings-0c3e20\n\nWhy?", ""),
         (" >approve settings-0c3e20", ""),
+        *((f"> Look:{end}approve settings-0c3e20\n\nFine.", "") for end in "\r\v\f\x1c\x85\u2028\u2029"),
         ("I do not approve settings-0c3e20", ""),
         ("approve settings-0c3e20 as soon as the test is green", ""),
         ("approve", ""),
