@@ -34,7 +34,8 @@ AUTO_MERGE = (
 
 def results() -> list[str]:
     """Return the paths that a pull request holds: RESULTS, and the .dvc file of a source that was updated."""
-    return [*RESULTS, *shell.run("git", "diff", "--name-only", "--", "*.dvc").splitlines()]
+    changed = shell.run("git", "diff", "--name-only", "-z", "--", "*.dvc")  # else Git writes ü as \303\274
+    return [*RESULTS, *filter(None, changed.split("\0"))]
 
 
 def open_by_cml(branch: str, title: str, body: str) -> int:

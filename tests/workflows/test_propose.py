@@ -79,16 +79,17 @@ def called(github, part):
     return [(command, token) for command, token in github.calls if part in command]
 
 
-def test_the_dvc_file_of_an_updated_source_is_in_the_pull_request_and_no_other_change(github):
-    Path("data.csv.dvc").write_text("old\n")
-    git("add", "data.csv.dvc")
+@pytest.mark.parametrize("name", ["data.csv.dvc", "a customer of münchen.csv.dvc"])
+def test_the_dvc_file_of_an_updated_source_is_in_the_pull_request_and_no_other_change(github, name):
+    Path(name).write_text("old\n")
+    git("add", name)
     git("-c", "user.name=test", "-c", "user.email=test@example.invalid", "commit", "--quiet", "--message=Import")
-    Path("data.csv.dvc").write_text("new\n")
+    Path(name).write_text("new\n")
     github.answers["cml"] = shell.FailedError("`cml pr` failed (HTTP 503)")
     propose_it()
-    assert called(github, "cml pr create")[0][0].endswith("dvc.lock metrics/** params.yaml plots/** data.csv.dvc")
-    changed = git("diff", "--name-only", "origin/main", "HEAD").split()
-    assert changed == ["data.csv.dvc", "dvc.lock", "metrics/gate.json", "params.yaml", "plots/roc.csv"]
+    assert called(github, "cml pr create")[0][0].endswith(f"dvc.lock metrics/** params.yaml plots/** {name}")
+    changed = git("diff", "--name-only", "-z", "origin/main", "HEAD").split("\0")
+    assert changed[:-1] == [name, "dvc.lock", "metrics/gate.json", "params.yaml", "plots/roc.csv"]
 
 
 def test_cml_opens_it_with_the_verdict_and_no_skip_ci(github):
