@@ -21,8 +21,11 @@ def main() -> None:
     if answer["reviewDecision"] not in ("", "APPROVED"):
         print(f"::notice::Pull request {number} has passed its checks and waits for a review.")
         return
-    head = ("--match-head-commit", os.environ["GITHUB_SHA"])
-    shell.run("gh", "pr", "merge", number, *repository, "--squash", "--delete-branch", *head)
+    merge = ("gh", "pr", "merge", number, *repository, "--squash", "--match-head-commit", os.environ["GITHUB_SHA"])
+    try:
+        shell.run(*merge, "--delete-branch")
+    except shell.FailedError:  # so it is with a merge queue, where the GitHub CLI refuses to delete
+        shell.run(*merge)
     github.dispatch(os.environ["DEFAULT_BRANCH"])
 
 

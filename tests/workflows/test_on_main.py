@@ -295,7 +295,30 @@ def test_a_pull_request_that_waits_for_nobody_is_merged_at_the_commit_that_was_c
     pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision, "state": "OPEN"})
     land.main()
     assert pull_request[1:] == [
-        "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --delete-branch --match-head-commit GITHUB_SHA",
+        "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --match-head-commit GITHUB_SHA --delete-branch",
+        "gh workflow run pipeline.yml --repo GITHUB_REPOSITORY --ref DEFAULT_BRANCH",
+    ]
+
+
+def test_in_a_merge_queue_whose_branches_the_github_cli_refuses_to_delete_it_is_merged_all_the_same(
+    pull_request, monkeypatch
+):
+    """Fault in CI and the judge: main has a merge queue, so that the GitHub CLI refuses to delete the branch.
+
+    The job `land` puts the pull request into the queue. The next proposal deletes the branch.
+    """
+    real = shell.run
+
+    def run(*command, **more):
+        if command[-1] == "--delete-branch":
+            raise shell.FailedError("`gh pr` failed (exit status 1)")
+        return real(*command, **more)
+
+    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": "", "state": "OPEN"})
+    monkeypatch.setattr(shell, "run", run)
+    land.main()
+    assert pull_request[1:] == [
+        "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --match-head-commit GITHUB_SHA",
         "gh workflow run pipeline.yml --repo GITHUB_REPOSITORY --ref DEFAULT_BRANCH",
     ]
 
