@@ -22,8 +22,9 @@ def main() -> int:
         github.output(fault="register: `dvc pull` failed, so the model that passed is not here; its log says why.")
         return status
     status = shell.call("dvc", "repro", "--force", "--single-item", "register")
-    if status and LOG.exists():
-        fault = json.loads(LOG.read_text(encoding="utf-8").splitlines()[-1])["fault"]
+    if status:
+        written = json.loads(LOG.read_text(encoding="utf-8").splitlines()[-1])["fault"] if LOG.exists() else None
+        fault = written or "`dvc repro` failed before or after the stage; its log says why."
         github.output(fault=f"register: {fault.splitlines()[0]}")  # for alert.py
     if not status and os.environ.get("ALERT_CHAMPION") == "true":
         registry = json.loads(shell.run("python", "-m", "churn", "registry", "show", "--json"))
