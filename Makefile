@@ -89,7 +89,8 @@ remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder;
 	@mkdir -p .cache/remote && chmod 700 .cache
 	@python -m dvc remote add --quiet --local --force --default ci "$${DVC_REMOTE_URL:-$$PWD/.cache/remote}"
 	@python -m dvc remote modify --quiet --local ci verify true
-	@[ -z "$$DVC_BRANCH_URL" ] || { python -m dvc remote add --quiet --local --force branch "$$DVC_BRANCH_URL" && \
+	@branch=$$(sed -E 's%([^:/])/+%\1/%g' <<< "$$DVC_BRANCH_URL"); \
+	  [ -z "$$branch" ] || { python -m dvc remote add --quiet --local --force branch "$$branch" && \
 	  python -m dvc remote modify --quiet --local branch verify true; }
 
 pull: .venv/.runtime ## take over from DVC's remote what others have made, with the run-cache

@@ -421,6 +421,21 @@ def test_an_extra_is_installed_by_one_job_and_restored_by_the_others(tmp_path):
     assert "-${{ steps.extras.outputs.names }}-" in cached["with"]["key"], "a cache is never written twice"
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/churn", "s3://bucket/churn/", "s3://branches"])
+def test_a_slash_at_the_end_of_the_remotes_address_leads_a_branch_to_no_other_prefix(tmp_path, address):
+    """The branch role may write below branches/ alone, and `churn//branches/7` is not there."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    program = tmp_path / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
+    program.chmod(0o755)
+    place = {"DVC_REMOTE_URL": address, "DVC_BRANCH_URL": f"{address}/branches/7"}
+    Clone(tmp_path).ok("make", "remote", "--assume-old=.venv/.runtime", **place)
+    called = (tmp_path / "called").read_text().splitlines()
+    added = [line.rpartition(" ")[2] for line in called if " remote add " in line]
+    assert added == [address, f"{address.removesuffix('/')}/branches/7"]
+
+
 TOOLS = r"pip3?|uv|pytest|ruff|mypy|zizmor|act|pip-audit|venv"
 
 
