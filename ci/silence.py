@@ -16,15 +16,22 @@ from pathlib import Path
 from ci import github, shell
 
 FILES = ("pipeline.yml", "suite.yml")
+TRIGGER = re.compile(r"^  (?:push|pull_request):.*(?:\n    .*)*", re.MULTILINE)
 BRANCHES = re.compile(r"^    branches:(.*(?:\n +- .*)*)", re.MULTILINE)  # in brackets, or one a line
+
+
+def runs_on(branch: str, trigger: str) -> bool:
+    """Return whether a trigger fits a branch; without a list of branches it fits each."""
+    found = BRANCHES.search(trigger)
+    names = re.findall(r"[^\s,\[\]'\"]+", re.sub(r" #.*", "", found[1])) if found else ["*"]
+    return any(fnmatchcase(branch, name) for name in names)
 
 
 def faults() -> Iterator[str]:
     """Yield a sentence for each fault."""
     branch = os.environ["BRANCH"]
     texts = [Path(".github/workflows", name).read_text(encoding="utf-8") for name in FILES]
-    lists = [re.sub(r" #.*", "", found) for text in texts for found in BRANCHES.findall(text)]
-    named = [any(fnmatchcase(branch, name) for name in re.findall(r"[^\s,\[\]'\"]+", found)) for found in lists]
+    named = [runs_on(branch, trigger) for text in texts for trigger in TRIGGER.findall(text)]
     if named != [True] * 3:
         ignored = f"{' or '.join(FILES)} ignores the default branch {branch}"
         yield f"{ignored}: add it to each line branches: [main, master, trunk]."

@@ -384,8 +384,13 @@ def workflows(tmp_path, monkeypatch):
     (tmp_path / ".github" / "workflows").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BRANCH", "main")
-    for name, times in (("pipeline.yml", 2), ("suite.yml", 1)):
-        Path(".github/workflows", name).write_text("    branches: [main, master] # why\n" * times)
+    write_triggers("    branches: [main, master] # why\n")
+
+
+def write_triggers(branches):
+    for name, triggers in (("pipeline.yml", ("push", "pull_request")), ("suite.yml", ("push",))):
+        lines = [f"  {trigger}:\n{branches}" for trigger in triggers]
+        Path(".github/workflows", name).write_text("on:\n" + "".join(lines) + "  schedule:\n")
 
 
 @pytest.mark.parametrize(
@@ -414,9 +419,20 @@ def test_a_list_of_branches_may_be_written_as_yaml_allows(monkeypatch, branches,
     monkeypatch.setenv("BRANCH", branch)
     now = datetime.now(UTC).isoformat()
     monkeypatch.setattr(silence.github, "api", lambda _: {"workflow_runs": [{"created_at": now}]})
-    for name, times in (("pipeline.yml", 2), ("suite.yml", 1)):
-        Path(".github/workflows", name).write_text(f"    branches: {branches}\n" * times)
+    write_triggers(f"    branches: {branches}\n")
     assert silence.main() == (not known)
+
+
+@pytest.mark.usefixtures("workflows", "outputs")
+def test_a_trigger_without_a_list_of_branches_fits_the_default_branch_and_a_missing_trigger_does_not(monkeypatch):
+    now = datetime.now(UTC).isoformat()
+    monkeypatch.setattr(silence.github, "api", lambda _: {"workflow_runs": [{"created_at": now}]})
+    pipeline = Path(".github/workflows/pipeline.yml")
+    text = pipeline.read_text()
+    pipeline.write_text(text.replace("  pull_request:\n    branches: [main, master] # why\n", "  pull_request:\n"))
+    assert silence.main() == 0
+    pipeline.write_text(text.replace("  pull_request:\n    branches: [main, master] # why\n", ""))
+    assert silence.main() == 1
 
 
 def test_a_default_branch_without_the_pipeline_is_told_before_a_retraining_that_went_quiet(
