@@ -39,6 +39,13 @@ def test_axe_finds_nothing_that_bars_a_reader(made, tmp_path, options):
         assert json.loads(written(html, folder, f"{axe()};{UNFOLD}{AXE}", *options)) == []
 
 
+def test_no_name_is_so_long_that_a_number_is_cut_off(made, tmp_path):
+    long = made.replace("senior_citizen", "customer_is_" * 12)
+    wide = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth)"
+    script = f"{UNFOLD}answer(JSON.stringify({wide}.map((one) => one.innerText)))"
+    assert json.loads(written(long, tmp_path, script, "--window-size=1200,800")) == []
+
+
 def test_a_click_on_a_columns_name_sorts_numbers_by_size_and_names_by_letter(made, tmp_path):
     rows, up, ends = json.loads(written(made, tmp_path, SORT.replace("NUMBER", "1")))
     counts = [int(text.replace(",", "")) for text in rows]
