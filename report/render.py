@@ -12,7 +12,7 @@ from typing import Any
 from churn.config.params import PROFIT
 from churn.gate.rules import OVERALL
 from churn.page.charts import charts
-from churn.page.filters import METRIC_ORDER, metric
+from churn.page.filters import METRIC_ORDER, metric, number, signed
 from churn.page.render import rendered
 from report import filters
 from report.changes import loosened
@@ -86,7 +86,12 @@ def terminal(data: ReportData) -> str:
     findings = [f"refused: {fault.mark}: {fault.message}" for fault in _refused(data)]
     findings += [f"failed: {one['sentence']}" for one in data.broken]
     findings += [f"failed: {rule.message}" for rule in data.rules if rule.status == "failed"]
-    return _rendered("terminal.txt.j2", plain, data, findings=findings)
+    columns = [(data.base, "this branch", "difference")]
+    if data.comparison:
+        overall = data.comparison.overall.values()
+        columns += [(number(one.main), number(one.branch), signed(one.difference)) for one in overall]
+    widths = [max(8, *map(len, column)) for column in zip(*columns, strict=True)]
+    return _rendered("terminal.txt.j2", plain, data, findings=findings, widths=widths)
 
 
 def _mark(data: ReportData) -> str:

@@ -45,7 +45,7 @@ def metric(name: str, arrow: bool = True) -> str:
     return (shown if arrow else shown.removesuffix(" ↓")) + rest
 
 
-def number(value: float | None, spec: str = ".4f") -> str:
+def number(value: float | None, spec: str = ",.4f") -> str:
     """Return a number in one of Python's formats, a hyphen where there is none."""
     return "-" if value is None else format(value, spec)
 
@@ -61,7 +61,7 @@ def prose(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(CONTROL.sub(" ", text)))))  # escaped first
 
 
-def interval(ends: Sequence[float | None], spec: str = ".4f") -> str:
+def interval(ends: Sequence[float | None], spec: str = ",.4f") -> str:
     """Return both ends of an interval, a hyphen where one is missing."""
     low, high = ends
     return "-" if low is None or high is None else f"{low:{spec}} to {high:{spec}}"
@@ -69,7 +69,7 @@ def interval(ends: Sequence[float | None], spec: str = ".4f") -> str:
 
 def signed(value: float | None) -> str:
     """Return a difference with four decimals and its sign; that of a zero is +."""
-    return number(value, "+z.4f")
+    return number(value, "+z,.4f")
 
 
 def value(of: object) -> str:
@@ -80,21 +80,22 @@ def value(of: object) -> str:
 def limit(rule: RuleOutcome) -> str:
     """Return what a rule demands."""
     if rule.statistic == "gain":
-        return f"at most {abs(rule.limit):.4f} {'worse' if rule.bound == 'min' else 'better'}"
-    return f"{'≥' if rule.bound == 'min' else '≤'} {rule.limit:.4g}"
+        return f"at most {abs(rule.limit):,.4f} {'worse' if rule.bound == 'min' else 'better'}"
+    digits = ".4g" if abs(rule.limit) < 1_000 else ",.10g"  # of a profit
+    return f"{'≥' if rule.bound == 'min' else '≤'} {rule.limit:{digits}}"
 
 
 def measured(rule: RuleOutcome) -> str:
     """Return the value that a rule looked at, and its noise."""
-    shown = number(rule.value, ",.0f" if rule.kind == "slice_size" else ".4f")
+    shown = number(rule.value, ",.0f" if rule.kind == "slice_size" else ",.4f")
     if rule.statistic == "gain" and rule.value is not None:
-        shown = f"{abs(rule.value):.4f} {'worse' if rule.value < 0 else 'better'}"
-    return shown if rule.noise is None else f"{shown} ± {rule.noise:.4f}"
+        shown = f"{abs(rule.value):,.4f} {'worse' if rule.value < 0 else 'better'}"
+    return shown if rule.noise is None else f"{shown} ± {rule.noise:,.4f}"
 
 
 def margin(rule: RuleOutcome) -> str:
     """Return how far the value lies inside the limit."""
-    return number(rule.margin, "+,.0f" if rule.kind == "slice_size" else "+z.4f")
+    return number(rule.margin, "+,.0f" if rule.kind == "slice_size" else "+z,.4f")
 
 
 def by_importance(rules: Iterable[RuleOutcome]) -> list[RuleOutcome]:

@@ -5,14 +5,14 @@ from dataclasses import replace
 from html import unescape
 
 from churn.evaluation.paired import Difference, SliceDifferences
-from churn.page.filters import signed, value
+from churn.page.filters import limit, signed, value
 from churn.page.render import TEMPLATES as PAGE
 from churn.quality.drift import FeatureDrift, RowChanges
 from ci.artifact import INVISIBLE, neutral
 from report.data import Change, Comparison, DataChange, Note
 from report.faults import to_approve
 from report.filters import FILTERS, escaped
-from report.render import LIMIT, TEMPLATES, headline, markdown, terminal
+from report.render import LIMIT, TEMPLATES, headline, markdown, page, terminal
 from tests.report.cases import CASES, EVALUATION, GOLDEN, HOSTILE, PASSING, differences, rule
 
 import pytest
@@ -200,6 +200,27 @@ def test_what_could_not_be_measured_is_a_hyphen_not_a_number():
 def test_a_difference_too_small_to_be_seen_has_no_sign_of_its_own():
     assert [signed(-0.00001), signed(-0.0)] == ["+0.0000", "+0.0000"]
     assert signed(-0.00005001) == "-0.0001"
+
+
+def test_large_amounts_have_commas_and_stay_below_their_column_on_a_terminal():
+    profit = {"profit_per_customer": Difference(12_345_678.5, 12_346_000.0, 321.5, -5_000.0, 5_643.0, "noise")}
+    overall = differences(0.0) | profit
+    data = replace(PASSING, base="release-of-november", comparison=Comparison(10, 10, overall, ()))
+    expected = "12,345,678.5000 | 12,346,000.0000 | +321.5000 | -5,000.0000 to +5,643.0000"
+    assert f"| Profit per customer | {expected} |" in markdown(data)
+    table = [line for line in terminal(data).splitlines() if line.endswith(("difference", "  noise"))]
+    assert len({len(line.removesuffix("  noise")) for line in table}) == 1
+    assert limit(rule("all customers", "profit_per_customer", 12_345.0, 1.0)) == "≥ 12,345"
+    assert limit(rule("all customers", "roc_auc", 0.661066, 0.7)) == "≥ 0.6611"
+
+
+def test_a_difference_beyond_its_interval_has_a_word_and_not_only_a_colour():
+    both = differences(0.02, "better") | {"recall": differences(-0.02, "worse")["recall"]}
+    part = SliceDifferences("new_customers", 289, both)
+    data = replace(PASSING, evaluation=EVALUATION, comparison=replace(PASSING.comparison, slices=(part,)))
+    assert ">(+0.0200, better)<" in page(data)
+    assert ">(-0.0200, worse)<" in page(data)
+    assert "(+0.0200 🟢 better) | 0.7800 (-0.0200 🔴 worse)" in markdown(data)
 
 
 @pytest.mark.parametrize(
