@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -45,6 +46,7 @@ JUDGING = {  # settings, as the beginnings of their keys
 }
 
 
+HASH = re.compile("[0-9a-f]{40}")  # a full one
 RENEW = f"this report does not use them. To renew them, run `make repro`, then `git add {LOCK} metrics plots`"
 
 
@@ -156,6 +158,39 @@ def changed_files(base: str) -> list[str]:
     for commit in ((), (sha,)) if (sha := os.environ.get("GITHUB_SHA")) else ((),):
         files |= set((git("diff", "--name-only", "--relative", "--no-renames", "-z", base, *commit) or "").split("\0"))
     return sorted(files - {""})
+
+
+def base_commit(base: str) -> str | None:
+    """Return the commit to compare with, or None where this clone does not know it.
+
+    A full hash is that commit, wherever HEAD is by now: CI takes it down before it runs the code of the branch.
+    """
+    if HASH.fullmatch(base):
+        return git("rev-parse", "--quiet", "--verify", f"{base}^{{commit}}")
+    return git("merge-base", "HEAD", base)
+
+
+def unknown_base(name: str) -> str:
+    """Return why there is no commit from which HEAD and `name` both come."""
+    if git("rev-parse", "HEAD") is None:
+        return "git cannot read this folder's commits; `git status` says why"
+    if git("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}") is None:
+        return f"this clone does not know {name}; fetch it with its history"
+    if git("rev-parse", "--is-shallow-repository") == "true":
+        return (
+            f"this clone has a part of the history only, without the commit from which HEAD and {name} both come: run"
+            " `git fetch --unshallow`"
+        )
+    return f"HEAD and {name} have no commit in common: give --base the full hash of the commit to compare with"
+
+
+def uncommitted_notes() -> Iterator[Note]:
+    """Yield a hint where files here, beside the results, are not those of the commit that the report names."""
+    files = (git("diff", "--name-only", "--relative", "--no-renames", "-z", "HEAD") or "").split("\0")
+    own = [file for file in files if file and file != str(LOCK) and not file.startswith(("metrics/", "plots/"))]
+    if own:
+        listed = f"{', '.join(own[:5])}{' …' if len(own) > 5 else ''}"
+        yield Note(f"This report is of this folder, with changes that its commit lacks: {listed}", warns=False)
 
 
 def claim_notes() -> Iterator[Note]:

@@ -1,7 +1,6 @@
 """Collects the data of a report on this checkout, also when a stage failed."""
 
 import os
-import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +20,18 @@ from churn.lock import ORDER
 from churn.page.charts import read_confusion, read_curves, read_importance
 from report.anchor import vs_earlier
 from report.baseline import build, checked_out, same_features, unchanged
-from report.changes import changed_files, claim_notes, judge_notes, own_judge, profile_changes, value_changes
+from report.changes import (
+    HASH,
+    base_commit,
+    changed_files,
+    claim_notes,
+    judge_notes,
+    own_judge,
+    profile_changes,
+    uncommitted_notes,
+    unknown_base,
+    value_changes,
+)
 from report.comparison import comparison, data_change, picture_alone
 from report.data import FOLDER, Note, OtherKeys, Outcome, PageData, ReportData, Run
 from report.faults import Fault, given_approval, missing_comparison
@@ -35,7 +45,6 @@ from report.state import blocked, logged_runs, outcome_of, outdated_stages, resu
 from report.values import spike_notes, value_notes
 
 PICTURE = FOLDER / "comparison.png"
-HASH = re.compile("[0-9a-f]{40}")
 GAP = 0.02  # of the ROC AUC, over time: from here on the report names a fall that is beyond its interval
 ROOT_CAUSES = ("max_gain", "slice_size")  # rules whose failure explains that of others, which come later
 
@@ -75,10 +84,10 @@ def collect(base: str, name: str) -> ReportData:
             with suppress(StageError, OSError):
                 notes += claim_notes()
     else:
-        reason = f"Nothing to compare with: this clone does not know {name}; fetch it with its history"
+        reason = f"Nothing to compare with: {unknown_base(name)}"
         # CI gives a hash, which is known there unless the branch's code has damaged the clone.
         missing, notes = [Fault(reason) if HASH.fullmatch(base) else missing_comparison(reason)], []
-    notes += map(Note, over_time(data.evaluation or {}))
+    notes += [*uncommitted_notes(), *map(Note, over_time(data.evaluation or {}))]
     with suppress(StageError):  # which the outcome names
         notes += map(Note, early_labels())
     if outcome.passed or outcome.stage == "gate":
@@ -286,13 +295,3 @@ def commands(base: str, commit: str | None) -> tuple[str, ...]:
         f"dvc repro{' --pull' if remote else ''} gate",
         f"{named}python -m report --base {shlex.quote(commit or base)}",
     )
-
-
-def base_commit(base: str) -> str | None:
-    """Return the commit to compare with, or None where this clone does not know it.
-
-    A full hash is that commit, wherever HEAD is by now: CI takes it down before it runs the code of the branch.
-    """
-    if HASH.fullmatch(base):
-        return git("rev-parse", "--quiet", "--verify", f"{base}^{{commit}}")
-    return git("merge-base", "HEAD", base)

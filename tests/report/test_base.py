@@ -2,13 +2,13 @@
 
 import hashlib
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 from churn.core.errors import StageError
 from churn.core.git import default_branch
 from report.baseline import refuse_damaged
-from report.changes import changed_files, judge_notes
-from report.collect import base_commit
+from report.changes import base_commit, changed_files, judge_notes, uncommitted_notes, unknown_base
 from report.data import Change
 from tests.baseline import rebuilt
 
@@ -51,6 +51,32 @@ def test_a_full_hash_is_that_commit_wherever_head_and_names_are_by_now(git):
     git.commit("other", "of nothing")
     assert base_commit(git.newest) == git.newest
     assert base_commit("f" * 40) is None
+
+
+def test_without_a_common_commit_the_sentence_says_what_is_missing(git, tmp_path, monkeypatch):
+    assert unknown_base("nowhere") == "this clone does not know nowhere; fetch it with its history"
+    git.run("branch", "--force", "main", git.newest)
+    git.run("clone", "--quiet", "--depth=1", "--no-single-branch", tmp_path.as_uri(), str(tmp_path / "shallow"))
+    git.run("checkout", "--quiet", "--orphan", "other")
+    git.commit("other", "of nothing")
+    assert unknown_base("main").startswith("HEAD and main have no commit in common: give --base the full hash")
+    monkeypatch.chdir(tmp_path / "shallow")
+    assert base_commit("origin/main") is None
+    assert unknown_base("origin/main").endswith("HEAD and origin/main both come: run `git fetch --unshallow`")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert unknown_base("origin/main") == "git cannot read this folder's commits; `git status` says why"
+
+
+def test_files_that_the_commit_lacks_are_named_but_no_results(git):
+    git.commit("params.yaml", "seed: 42")
+    for name in ("metrics/gate.json", "plots/roc.csv", "dvc.lock"):
+        Path(name).parent.mkdir(exist_ok=True)
+        git.commit(name, "one")
+        Path(name).write_text("two")
+    assert [*uncommitted_notes()] == []
+    Path("params.yaml").write_text("seed: 43")
+    (note,) = uncommitted_notes()
+    assert note == ("This report is of this folder, with changes that its commit lacks: params.yaml", False)
 
 
 def test_without_a_base_it_is_what_the_clone_calls_its_default_branch(git):
