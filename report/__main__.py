@@ -6,9 +6,12 @@ judgement.json for the dossier of a version. No customer's key or value is in th
 """
 
 import argparse
+import fcntl
 import os
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +69,29 @@ def judgement(data: ReportData, inputs: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait for another report in this checkout, because both write to the same folders."""
+    FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(FOLDER.parent, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("report: waits for another report in this folder", file=sys.stderr)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def main(asked: argparse.Namespace) -> int:
+    """Make the report while no other one is made here; see `reported`."""
+    with alone():
+        return reported(asked)
+
+
+def reported(asked: argparse.Namespace) -> int:
     """Write the report and print what a terminal has room for; return 0 only where the model may pass."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)

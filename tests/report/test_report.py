@@ -1,8 +1,12 @@
 """`python -m report` in a clone: what it finds out, whatever became of the pipeline."""
 
+import fcntl
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 
 from churn.config.params import load_params
@@ -263,6 +267,21 @@ def test_what_a_killed_report_left_behind_is_in_nobodys_way(clone):
     (clone.folder / ".cache/baseline/data").mkdir(parents=True)
     change(clone)
     assert "the model is main's" in reported(clone)[2]["headline"]
+
+
+def test_a_report_waits_for_another_one_in_the_same_folder(clone):
+    change(clone)
+    (clone.folder / "build").mkdir(exist_ok=True)
+    folder = os.open(clone.folder / "build", os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    waits = subprocess.Popen(
+        [sys.executable, "-m", "report", "--base", "main"], cwd=clone.folder, stderr=subprocess.PIPE, text=True
+    )
+    assert waits.stderr.readline() == "report: waits for another report in this folder\n"
+    assert not (clone.folder / "build/report").exists()
+    os.close(folder)
+    assert waits.wait(120) == 0
+    assert (clone.folder / "build/report/report.md").exists()
 
 
 def test_in_a_pull_request_the_commands_check_out_the_very_merge_that_was_judged(clone):
