@@ -169,18 +169,28 @@ def evaluation_faults(recorded: Mapping[str, Any], recomputed: Mapping[str, Any]
         parts[EARLIER], claims[EARLIER] = recomputed[EARLIER], recorded.get(EARLIER) or {}
         if recorded.get("roc_auc_over_time") != recomputed["roc_auc_over_time"]:
             yield f"{EVALUATION} has another roc_auc_over_time than is found when it is evaluated anew"
+    yield from (f"{EVALUATION} has {name}, which is no slice" for name in claims if name not in parts)
     for name, part in parts.items():
         scope = name or "all customers"
         if name not in claims:
             yield f"{EVALUATION} leaves out {scope}"
             continue
-        for metric in ("rows", "churners", "predicted", *METRICS):
-            claim, value = claims[name].get(metric), part[metric]
-            if not _same(claim, value):
+        claimed = _numbers(claims[name])
+        for metric, value in _numbers(part).items():
+            if not _same(claim := claimed.get(metric), value):
                 yield (
                     f"{EVALUATION} says {metric} of {scope} is {_number(claim)}, but evaluated anew it is"
                     f" {_number(value)}"
                 )
+
+
+def _numbers(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts, settings and metrics of an evaluation or of a slice by name, and the ends of each interval."""
+    named = ("rows", "customers", "churners", "predicted", "threshold", "capacity", *METRICS)
+    numbers = {name: part[name] for name in named if name in part}
+    for metric, ends in part.get("intervals", {}).items():
+        numbers |= {f"the {end} end of {metric}": one for end, one in zip(("lower", "upper"), ends, strict=True)}
+    return numbers
 
 
 def _same(claim: object, value: float | None) -> bool:

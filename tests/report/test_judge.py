@@ -161,6 +161,7 @@ def test_a_contract_that_lets_more_through_takes_an_approval(column, change, sai
 
 def evaluation(**changed):
     overall = {"rows": 100, "churners": 30, "predicted": 20} | dict.fromkeys(METRICS, 0.5)
+    overall["intervals"] = {metric: [0.4, None] for metric in METRICS}
     return overall | {"slices": [{"name": "new"} | overall]} | changed
 
 
@@ -173,6 +174,17 @@ def test_another_number_than_is_found_is_named(claim):
     (fault,) = evaluation_faults(evaluation(roc_auc=claim), evaluation())
     assert fault.startswith("metrics/evaluation.json says roc_auc of all customers is ")
     assert fault.endswith("but evaluated anew it is 0.5000")
+
+
+def test_another_interval_and_an_invented_slice_are_named():
+    narrow = evaluation()["intervals"] | {"roc_auc": [0.49, None]}
+    (fault,) = evaluation_faults(evaluation(intervals=narrow), evaluation())
+    assert fault.endswith("says the lower end of roc_auc of all customers is 0.4900, but evaluated anew it is 0.4000")
+    assert list(evaluation_faults(evaluation(), evaluation(slices=[]))) == [
+        "metrics/evaluation.json has new, which is no slice"
+    ]
+    (fault,) = evaluation_faults(evaluation(threshold=0.3), evaluation(threshold=0.5))
+    assert "says threshold of all customers is 0.3000" in fault
 
 
 def test_a_slice_that_is_left_out_is_named():
