@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from churn.core.errors import StageError
 from churn.core.files import read_json
 from churn.core.paths import EVALUATION, GATE, JUDGEMENT, ROWS, VALIDATION
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FAULTS_SHOWN = 3
 
@@ -90,6 +90,13 @@ class MeasuredResult(Result):
     recall_at_capacity: Number | None
     roc_auc: Number | None
 
+    @model_validator(mode="after")
+    def _has_an_interval_of_each_metric(self) -> Self:
+        others = {"rows", "churners", "predicted", "customers", "intervals"}
+        if lacking := sorted(MeasuredResult.model_fields.keys() - others - self.intervals.keys()):
+            raise ValueError(f"intervals lacks {', '.join(lacking)}")
+        return self
+
 
 class SliceResult(MeasuredResult):
     """A slice of the holdout: the customers with a value of a column, with a condition, or without a feature."""
@@ -117,6 +124,14 @@ class EvaluationResult(MeasuredResult):
     capacity: Number
     inputs: tuple[tuple[str, str], ...]
     slices: tuple[SliceResult, ...]
+
+    @model_validator(mode="after")
+    def _has_all_of_the_time_or_nothing(self) -> Self:
+        parts = {name: getattr(self, name) for name in ("train_until", "random_by_customer", "roc_auc_over_time")}
+        lacking = [name for name, part in parts.items() if part is None]
+        if 0 < len(lacking) < len(parts):
+            raise ValueError(f"{' and '.join(lacking)} lacking")
+        return self
 
 
 class RuleOutcome(Result):
