@@ -5,6 +5,7 @@ from dataclasses import replace
 from html import unescape
 
 from churn.evaluation.paired import Difference, SliceDifferences
+from churn.page.charts import OUTCOMES
 from churn.page.filters import limit, signed, value
 from churn.page.render import TEMPLATES as PAGE
 from churn.quality.drift import FeatureDrift, RowChanges
@@ -178,6 +179,17 @@ def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out(
     assert len(text) < LIMIT + 500
     assert "Omitted because the comment is too long: " in text
     assert "ROC AUC" in text
+
+
+def test_where_a_customer_has_several_rows_the_report_counts_rows():
+    data = replace(CASES["passes"], unit="rows")
+    assert "\n| Slice | Rows | ROC AUC |" in markdown(data)
+    assert "12 of 1,452 rows (0.8%) get another decision" in markdown(data)
+    counts = dict.fromkeys(((one, other) for one in OUTCOMES for other in OUTCOMES), 7)
+    shown = page(replace(data, evaluation=EVALUATION, page=replace(data.page, counts=counts)))
+    for text in (markdown(data), shown):
+        assert "A campaign would contact 5 other rows" in text
+    assert "Rows by outcome and prediction" in shown
 
 
 def test_a_profit_is_shown_only_where_the_campaign_has_values():
