@@ -2,12 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 from importlib.resources import files
 
+from churn.evaluation.paired import Difference
+from churn.gate.baseline import vs_baseline
 from report import plots_page
 from report.render import page
 from tests.browser import written
-from tests.report.cases import CASES
+from tests.report.cases import CASES, GATE
 
 import pytest
 
@@ -57,6 +60,15 @@ def test_a_click_on_a_columns_name_sorts_numbers_by_size_and_names_by_letter(mad
     assert areas[:-1] == sorted(areas[:-1], reverse=True)
     names, _, _ = json.loads(written(made, tmp_path, SORT.replace("NUMBER", "0")))
     assert names == sorted(names)
+
+
+def test_a_rules_values_are_sorted_from_better_to_worse(tmp_path):
+    better, worse = Difference(0.8, 0.81, 0.01, 0.0, 0.02), Difference(0.1, 0.12, 0.02, 0.01, 0.03)
+    rules = vs_baseline(1_452, {"roc_auc": better, "brier_score": worse}, [], GATE)
+    html = page(replace(CASES["passes"], rules=tuple(rules)))
+    down, up, _ = json.loads(written(html, tmp_path, SORT.replace("NUMBER", "3").replace("#slices", "#rules")))
+    assert [text.partition(" ±")[0] for text in down] == ["0.0100 better", "0.0100 better", "0.0200 worse"]
+    assert up[0] == down[-1]
 
 
 def test_the_page_of_dvcs_plots_draws_them_without_a_network(clone, tmp_path, monkeypatch):
