@@ -209,6 +209,11 @@ def test_what_could_not_be_measured_is_a_hyphen_not_a_number():
     assert headline(nothing) == "Passes the gate, with no ROC AUC to compare with main"
 
 
+def test_a_picture_of_the_branch_alone_is_not_called_one_of_both_models():
+    assert "scores of both models](" in markdown(PASSING)
+    assert "scores of this branch](" in markdown(replace(PASSING, comparison=None, evaluation=EVALUATION))
+
+
 def test_a_difference_too_small_to_be_seen_has_no_sign_of_its_own():
     assert [signed(-0.00001), signed(-0.0)] == ["+0.0000", "+0.0000"]
     assert signed(-0.00005001) == "-0.0001"
