@@ -170,7 +170,7 @@ def _scores(models: Mapping[str, Curves]) -> Chart:
                 steps += [(place * width, height), ((place + 1) * width, height)]
             lines.append(Line(kind, _points([*steps, (1.0, 0.5)])))
     x_ticks = [Tick(_x(share), f"{share:g}") for share in SHARES]
-    y_ticks = [Tick(_y((share + 1) / 2), f"{abs(share) * most:.0%}") for share in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+    y_ticks = [Tick(_y((share + 1) / 2), f"{abs(share) * most * 100:.3g}%") for share in (-1.0, -0.5, 0.0, 0.5, 1.0)]
     hint = "churned above, stayed below; further apart is better"
     return Chart("Scores", hint, "Score", "Share of either", x_ticks, y_ticks, lines)
 

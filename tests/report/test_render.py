@@ -181,6 +181,11 @@ def test_a_report_of_any_size_stays_below_the_limit_and_says_what_it_leaves_out(
     assert "ROC AUC" in text
 
 
+def test_warnings_and_notes_have_a_heading_and_not_only_a_colour():
+    shown = page(replace(PASSING, notes=(Note("a"), Note("b", warns=False))))
+    assert re.findall(r"<h3>(\w+)</h3><ul>\s*<li>(\w)<", shown) == [("Warnings", "a"), ("Notes", "b")]
+
+
 def test_where_a_customer_has_several_rows_the_report_counts_rows():
     data = replace(CASES["passes"], unit="rows")
     assert "\n| Slice | Rows | ROC AUC |" in markdown(data)

@@ -49,7 +49,8 @@ def test_the_scores_are_drawn_to_the_axis_beside_them(folder, tables):
     chart = charts({"this model": read_curves(folder)})[-1]
     _, churned, stayed = chart.lines
     most = max((tables["scores"][side] / tables["scores"][side].sum()).max() for side in ("churned", "stayed"))
-    assert chart.y_ticks[0].text == chart.y_ticks[-1].text == f"{most:.0%}"
+    for tick, share in zip(chart.y_ticks, (-1, -0.5, 0, 0.5, 1), strict=True):
+        assert float(tick.text.removesuffix("%")) / 100 == pytest.approx(abs(share) * most, rel=0.005)
     for line, side, sign in ((churned, "churned", 1), (stayed, "stayed", -1)):
         heights = (shares(line)[1:-1:2, 1] - 0.5) * 2 * most
         assert np.allclose(sign * heights, tables["scores"][side] / tables["scores"][side].sum(), atol=0.001)
