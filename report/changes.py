@@ -103,6 +103,21 @@ def loosened(change: Change) -> bool:
     return judges and looser(change.key, before, after)
 
 
+def without_renamed(changes: Sequence[Change], names: Mapping[str, str]) -> tuple[Change, ...]:
+    """Return the changes without those that give a value of main's to the `names` that its features have here."""
+
+    def here(value: Any) -> Any:
+        if isinstance(value, list):
+            return [here(one) for one in value]
+        return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), value) if isinstance(value, str) else value
+
+    before = {(one.file, here(one.key)): here(one.before) for one in changes if one.before is not None}
+    after = {(one.file, one.key): one.after for one in changes if one.after is not None}
+    same = {place for place, value in after.items() if place in before and before[place] == value}
+    places = [((one.file, one.key), (one.file, here(one.key))) for one in changes]
+    return tuple(one for one, (place, renamed) in zip(changes, places, strict=True) if not {place, renamed} & same)
+
+
 def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[Note]:
     """Yield a note for each kind of change to what judges the model, or to what it learns from.
 

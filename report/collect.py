@@ -31,6 +31,7 @@ from report.changes import (
     uncommitted_notes,
     unknown_base,
     value_changes,
+    without_renamed,
 )
 from report.comparison import comparison, data_change, picture_alone
 from report.data import FOLDER, Note, OtherKeys, Outcome, PageData, ReportData, Run
@@ -165,6 +166,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             since: tuple[RuleOutcome, ...] = ()
             reference = Path() if problem else main
             ours = candidate(reference, names, data.approval)
+            data.changes = without_renamed(data.changes, names)
             if not uncompared and not problem:
                 with noted(uncompared):
                     data.same_model = {MODEL, TEST} <= same

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from churn.core.errors import StageError
 from churn.core.git import default_branch
 from report.baseline import refuse_damaged
-from report.changes import base_commit, changed_files, judge_notes, uncommitted_notes, unknown_base
+from report.changes import base_commit, changed_files, judge_notes, uncommitted_notes, unknown_base, without_renamed
 from report.data import Change
 from tests.baseline import rebuilt
 
@@ -174,3 +174,21 @@ def test_a_change_of_the_source_or_of_the_registration_is_told(key, note):
 
 def test_another_day_of_the_same_query_is_no_such_note():
     assert list(judge_notes([Change("params.yaml", "fetch.as_of", "2026-01-01", "2026-01-02")], [])) == []
+
+
+def test_a_feature_with_another_name_alone_makes_no_setting_looser():
+    alike = (
+        Change("params.yaml", "gate.slices.plan=basic.roc_auc.min", 0.69, None),
+        Change("params.yaml", "gate.slices.tariff=basic.roc_auc.min", None, 0.69),
+        Change("params.yaml", "evaluate.slices.columns", ["plan", "city"], ["tariff", "city"]),
+        Change(
+            "contract.yaml", "rules.relations.fits.holds", "plan <> 'basic' OR fee < 9", "tariff <> 'basic' OR fee < 9"
+        ),
+    )
+    looser = (
+        Change("contract.yaml", "rules.changes.plan", 0.05, None),
+        Change("contract.yaml", "rules.changes.tariff", None, 0.5),
+        Change("params.yaml", "gate.overall.roc_auc.min", 0.82, 0.6),
+    )
+    assert without_renamed((*alike, *looser), {"plan": "tariff"}) == looser
+    assert without_renamed((*alike, *looser), {}) == (*alike, *looser)
