@@ -145,7 +145,9 @@ def _check_out(commit: str, clone: Path) -> Path:
     if (pipeline := git("-C", str(clone), "ls-tree", "--name-only", commit, f"{prefix}.dvc")) == "":
         raise StageError(f"{commit[:8]} has no pipeline in {prefix or 'its root'}")
     if not pipeline or git("-C", str(clone), "checkout", "--quiet", commit, "--", prefix or ".") is None:
-        raise StageError(f"git cannot check {commit[:8]} out")
+        filtered = (git("config", "--get-regexp", r"^remote\..*\.promisor$") or "").partition(".promisor")[0]
+        files = f"this clone lacks files: run `git fetch --refetch --no-filter {filtered.removeprefix('remote.')}`"
+        raise StageError(f"git cannot check {commit[:8]} out{f', because {files}' if filtered else ''}")
     return clone / prefix
 
 

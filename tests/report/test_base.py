@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from churn.core.errors import StageError
 from churn.core.git import default_branch
-from report.baseline import refuse_damaged
+from report.baseline import checked_out, refuse_damaged
 from report.changes import base_commit, changed_files, judge_notes, uncommitted_notes, unknown_base, without_renamed
 from report.data import Change
 from tests.baseline import rebuilt
@@ -114,6 +114,23 @@ def test_mains_side_is_checked_out_in_a_shallow_clone_too(git, tmp_path, monkeyp
     git.run("checkout", "--quiet", "branch")
     with pytest.raises(StageError, match="has no pipeline in its root"), rebuilt(git.newest):
         pass
+
+
+def test_in_a_partial_clone_the_sentence_has_the_command_that_fetches_mains_files(git, tmp_path, monkeypatch):
+    (tmp_path / ".dvc").mkdir()
+    git.run("checkout", "--quiet", "main")
+    git.commit(".dvc/config", "of a pipeline")
+    with_pipeline = git.commit("README.md", "of a pipeline")
+    git.run("checkout", "--quiet", "branch")
+    git.run("config", "uploadpack.allowFilter", "true")
+    git.run("clone", "--quiet", "--filter=blob:none", tmp_path.as_uri(), str(tmp_path / "partial"))
+    monkeypatch.chdir(tmp_path / "partial")
+    command = "git fetch --refetch --no-filter origin"
+    with pytest.raises(StageError, match=f"lacks files: run `{command}`$"), checked_out(with_pipeline):
+        pass
+    git.run(*command.split()[1:])
+    with checked_out(with_pipeline) as main:
+        assert (main / "README.md").read_text() == "of a pipeline"
 
 
 def test_a_result_of_main_that_a_branch_planted_in_the_cache_under_its_hash_is_refused(tmp_path):
