@@ -5,10 +5,14 @@ import subprocess
 
 from churn.core.errors import StageError
 
+# Git sets them for a hook, and for `rebase --exec` in a worktree; they would name this repository in any other folder.
+OF_A_HOOK = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE")
+
 
 def git(*arguments: str, **environment: str) -> str | None:
     """Return what `git` printed, without the end of its last line, or None where it refused."""
-    variables = os.environ | {"GIT_LITERAL_PATHSPECS": "1"} | environment
+    inherited = {name: text for name, text in os.environ.items() if name not in OF_A_HOOK}
+    variables = inherited | {"GIT_LITERAL_PATHSPECS": "1"} | environment
     try:
         done = subprocess.run(
             ["git", *arguments],

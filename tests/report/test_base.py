@@ -116,6 +116,20 @@ def test_mains_side_is_checked_out_in_a_shallow_clone_too(git, tmp_path, monkeyp
         pass
 
 
+def test_mains_side_is_checked_out_in_a_hook_of_a_worktree_too(git, tmp_path, monkeypatch):
+    (tmp_path / ".dvc").mkdir()
+    git.run("checkout", "--quiet", "main")
+    with_pipeline = git.commit(".dvc/config", "of a pipeline")
+    git.run("worktree", "add", "--quiet", str(tmp_path / "worktree"), git.head)
+    monkeypatch.chdir(tmp_path / "worktree")
+    own = git.run("rev-parse", "--absolute-git-dir")
+    monkeypatch.setenv("GIT_DIR", own)
+    monkeypatch.setenv("GIT_INDEX_FILE", f"{own}/index")
+    with checked_out(with_pipeline) as main:
+        assert (main / ".dvc/config").read_text() == "of a pipeline"
+    assert git.run("status", "--porcelain", "--untracked-files=no") == ""
+
+
 def test_in_a_partial_clone_the_sentence_has_the_command_that_fetches_mains_files(git, tmp_path, monkeypatch):
     (tmp_path / ".dvc").mkdir()
     git.run("checkout", "--quiet", "main")
