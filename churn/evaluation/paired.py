@@ -24,7 +24,6 @@ from churn.evaluation.metrics import (
     Z,
     all_metrics,
     at_equal_number,
-    customers_in,
     outcomes,
     rows_each,
 )
@@ -32,6 +31,10 @@ from churn.evaluation.slices import Slice
 
 import numpy as np
 import numpy.typing as npt
+
+# Of a slice's churners, and of its stayers. Of 1,000 pairs of equally good models, DeLong's interval calls 12 worse by
+# 3.7 standard errors with 2 churners, 2 with 4, and 1 or none from 5 on; 0.1 is meant.
+FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,16 @@ def compare_slices(
 ) -> Iterator[SliceDifferences]:
     """Yield the differences on each slice, undefined below `min_rows` customers, where intervals are too narrow.
 
+    That of the ROC AUC needs FEWEST customers of either outcome, too.
+
     Labels and both models' scores, main's first, have the shape (rows,), as the slices.
     """
-    customers = outcomes(labels).customers
+    given = outcomes(labels)
     for name, _, rows in slices:
-        size = customers_in(customers[rows]) if isinstance(customers, np.ndarray) else rows.sum()
-        found = compare(labels, *scores, params, rows) if size >= min_rows else {}
+        found = compare(given, *scores, params, rows) if given[rows].number >= min_rows else {}
+        if found and min(given[rows & (given.labels == one)].number for one in (0, 1)) < FEWEST:
+            area = found["roc_auc"]
+            found["roc_auc"] = Difference(area.main, area.branch, area.difference)
         yield SliceDifferences(name, int(rows.sum()), found or dict.fromkeys(METRICS, Difference()))
 
 

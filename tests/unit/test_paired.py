@@ -3,7 +3,8 @@ from dataclasses import astuple
 
 from churn.config.params import AT_EQUAL_NUMBER, METRICS
 from churn.evaluation.metrics import all_metrics, at_equal_number
-from churn.evaluation.paired import SMALLER_IS_BETTER, compare
+from churn.evaluation.paired import SMALLER_IS_BETTER, compare, compare_slices
+from churn.evaluation.slices import Slice
 from tests.conftest import evaluate_at
 from tests.unit.test_metrics import AT_HALF, OF_CHURNERS
 
@@ -169,6 +170,19 @@ def test_a_metric_that_one_side_lacks_is_undefined_and_the_others_value_is_shown
     assert shown[side] is None
     assert 0 < shown[1 - side] < 1
     assert astuple(found)[2:] == (None, None, None, "undefined")
+
+
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_the_area_of_a_slice_needs_five_customers_of_either_outcome_for_an_interval(outcome):
+    labels, *scores = two_models(500)
+    for few in (4, 5):
+        some = np.flatnonzero(labels == outcome)[:few]
+        inside = (labels != outcome) | np.isin(np.arange(500), some)
+        (part,) = compare_slices([Slice("few", "value", inside)], labels, tuple(scores), AT_HALF, 20)
+        area = part.differences["roc_auc"]
+        assert area.difference == pytest.approx(area.branch - area.main)
+        assert ((area.low, area.verdict) == (None, "undefined")) == (few == 4)
+        assert part.differences["brier_score"].low is not None
 
 
 def test_rows_that_define_no_metric_or_no_noise_give_no_verdict():
