@@ -36,10 +36,10 @@ from churn.gate.rules import evaluate_rules
 from churn.modeling.model import read_table
 from churn.quality.drift import RowChanges
 from churn.quality.profile import profile_of
-from report.data import DataChange
+from report.data import DataChange, NewChurn
 from report.identity import other_keys, trained_apart
 from report.judge import TABLES, contract_faults
-from report.selection import selection_faults, vanished_slices
+from report.selection import new_churn, new_faults, selection_faults, vanished_slices
 from report.values import again, customer_changes, twins, value_faults
 
 import numpy as np
@@ -165,14 +165,27 @@ class Year:
         both = twins(main.folder, contract, contract, {})
         others = again(main.folder, contract, contract, rekeyed.pairs, {})
         change = DataChange(RowChanges(0, 0, 0, 0), (), labels, rekeyed, values, both, others)
+        new = self.new_churn(main)
         faults = (
             *selection_faults(labels, contract.rules.profile, contract.label),
+            *(new_faults(new, contract.rules.profile, contract.label) if new else ()),
             *value_faults(change, contract),
             *vanished_slices(main.evaluation, month.evaluation, {}),
             *contract_faults(contract, main.folder, {}),
         )
         promotion = [one for one in by_champion if one.kind == "vs_baseline"]
         return Judged([*reasons, *(fault.message for fault in faults)], failures(promotion))
+
+    def new_churn(self, main: Month) -> NewChurn | None:
+        """Return how many of a month's new customers churned, and how many the model of the month before expects."""
+        contract, holdouts = self.bench.contract, list[pd.DataFrame]()
+        for path in (main.folder / TEST, TEST):
+            features, labels, keys = read_table(path, contract)
+            scores = scores_of(main.model, features)
+            holdouts.append(pd.DataFrame({contract.key: keys, contract.label: labels, "score": scores}))
+        own, here = holdouts
+        known = pq.read_table(main.folder / RAW, columns=[contract.key])[0].to_pandas()
+        return new_churn(own, here[~among(here[contract.key], known)])
 
     def compared(self, before: Month, month: Month) -> Compared:
         """Compare two months' models on the customers of the later holdout whom the earlier model has not seen."""

@@ -30,7 +30,7 @@ from report.flips import flips, flips_by_seed
 from report.identity import copy_snapshot, other_keys, renamed_features, trained_apart
 from report.judge import Candidate
 from report.sample import sampled
-from report.selection import easier_holdout
+from report.selection import easier_holdout, new_churn
 from report.settings import mains_contract, mains_params
 from report.values import again, customer_changes, twins
 
@@ -112,9 +112,23 @@ def scored_by_both(
     return both, predictions, theirs.to_numpy()[both]
 
 
+def new_rows(
+    main: Path, predictions: pd.DataFrame, contract: Contract, rekeyed: OtherKeys | None
+) -> npt.NDArray[np.bool_]:
+    """Return the rows of customers whom main's snapshot does not have, under any key; shape (rows,)."""
+    theirs = sampled(main / RAW, mains_contract(main))
+    name = contract.customer if contract.customer in pq.read_schema(theirs).names else contract.key
+    new = ~among(predictions[name], pq.read_table(theirs, columns=[name])[0].to_pandas())
+    if rekeyed:
+        new &= ~among(predictions[contract.key].astype(str), rekeyed.pairs["after"].to_pandas())
+    return new
+
+
 def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: Path) -> Comparison:
     """Compare main's model with the candidate and draw both. Raises StageError when that cannot be done."""
-    trained = trained_apart(main, one.contract, rekeyed)  # before main's code overwrites its tables
+    # Both before main's code overwrites its tables.
+    trained = trained_apart(main, one.contract, rekeyed)
+    new = new_rows(main, one.predictions, one.contract, rekeyed)
     both, predictions, scores = scored_by_both(main, one, rekeyed)
     y, ours = predictions[one.contract.label].to_numpy(), predictions["score"].to_numpy()
     outcomes = outcomes_of(predictions, one.contract)
@@ -123,7 +137,8 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
     threshold = one.evaluate.threshold
     drawn = {"main": curves(y, scores, threshold), "this branch": curves(y, ours, threshold)}
     draw(drawn, picture)
-    own, here = pd.read_parquet(sampled(main / PREDICTIONS, mains_contract(main))), predictions.assign(score=scores)
+    own = pd.read_parquet(sampled(main / PREDICTIONS, mains_contract(main)))
+    own, here = own[judged_rows(own)], predictions.assign(score=scores)
     customer = one.contract.customer if one.contract.customer in own else one.contract.key
     columns = [customer, one.contract.label, "score"]
     differences = compare(outcomes, scores, ours, one.evaluate)
@@ -133,11 +148,12 @@ def comparison(main: Path, one: Candidate, rekeyed: OtherKeys | None, picture: P
         holdout=int(judged_rows(one.predictions).sum()),
         overall=differences,
         slices=slices,
-        easier=easier_holdout(own[judged_rows(own)][columns], here[columns]),
+        easier=easier_holdout(own[columns], here[columns]),
         flips=flips(scores, ours, one.evaluate),
         by_seed=by_seed,
         trained=trained,
         customers=outcomes.number,
+        new=new_churn(own[columns], here[new[both]][columns]),
         curves=drawn,
     )
 

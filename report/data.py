@@ -51,6 +51,15 @@ class Flips:
     contacts: int
 
 
+class NewChurn(NamedTuple):
+    """The rows of new customers in the holdout: how many churned, how many main's model expects, and the variance."""
+
+    rows: int
+    churners: int
+    expected: float
+    variance: float
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The branch's model and main's on `rows` of the `holdout` rows: those that main was not trained on.
@@ -58,7 +67,8 @@ class Comparison:
     `easier` is the ROC AUC of main's model on its own holdout and on this one, where that is higher beyond noise.
     `flips` are those against main's model, and `by_seed` those of the branch's model with another seed, if one was
     trained. `trained` is what the branch's model learned from, and what main's did.
-    `customers` is how many the rows are of, if a customer has several. `curves` are main's and the branch's.
+    `customers` is how many the rows are of, if a customer has several. `new` is of the customers whom main lacks.
+    `curves` are main's and the branch's.
     """
 
     rows: int
@@ -70,6 +80,7 @@ class Comparison:
     by_seed: Flips | None = None
     trained: tuple[Trained, ...] = ()
     customers: int | None = None
+    new: NewChurn | None = None
     curves: Mapping[str, Curves] = field(default_factory=dict, compare=False, repr=False)
 
     @property

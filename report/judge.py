@@ -35,7 +35,7 @@ from churn.quality.row_checks import table_findings
 from report.data import Comparison, DataChange
 from report.faults import Approval, Fault
 from report.sample import rows_in, sampled
-from report.selection import selection_faults, vanished_slices
+from report.selection import new_faults, selection_faults, vanished_slices
 from report.settings import (
     BY_APPROVAL,
     loosened_settings,
@@ -226,7 +226,7 @@ def judged(
     `compared` is the comparison with main's model, None where the candidate is that model; `change` is None where the
     customers are main's. Raises StageError when a table or main's evaluation cannot be read.
     """
-    params, labels = load_params(), change.labels if change else None
+    params, labels, new = load_params(), change.labels if change else None, compared.new if compared else None
     evaluated = evaluator(one)
     evaluation = evaluated(params.evaluate)
     # protection: the evaluation is made anew
@@ -249,6 +249,7 @@ def judged(
         # protection: the split is main's
         *map(Fault, table_faults(one.prepare, one.strict, split)),
         *(selection_faults(labels, one.strict.rules.profile, one.strict.label) if labels else ()),
+        *(new_faults(new, one.strict.rules.profile, one.strict.label) if new else ()),
         *(value_faults(change, one.strict) if change else ()),
         # protection: no slice loses its churners
         *vanished_slices(before, evaluation, renamed_slices(one.strict, one.names)),

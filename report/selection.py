@@ -1,6 +1,6 @@
 """Compares main's customers and labels with those of the branch: a selection by outcome makes the holdout easier.
 
-Both models score the branch's holdout, so the comparison of models cannot see who left it, or whose label changed.
+Both models score the branch's holdout, so the comparison of models cannot see who left it, or whose label is wrong.
 docs/gate.md, "Selection and labels", has the limits. Results are counts and rates: no key.
 """
 
@@ -13,8 +13,8 @@ from churn.config.contract import ProfileRules
 from churn.core.errors import number_of
 from churn.core.paths import PARAMS
 from churn.evaluation.metrics import roc_auc
-from churn.quality.profile_checks import label_tolerance
-from report.data import LabelChanges
+from churn.quality.profile_checks import REACH, label_tolerance
+from report.data import LabelChanges, NewChurn
 from report.faults import Fault
 
 import pandas as pd
@@ -51,6 +51,36 @@ def selection_faults(found: LabelChanges, rules: ProfileRules, label: str) -> It
             f" {allowed:,} may: look for labels that are late or overwritten in the source, {APPROVAL}",
             "labels",
             (label,),
+        )
+
+
+def new_churn(own: pd.DataFrame, new: pd.DataFrame) -> NewChurn | None:
+    """Return how many rows of new customers churned, and how many main's model expects; None without such a row.
+
+    The columns of both frames are the customer, the label and main's score. On its `own` holdout main's scores add up
+    to its churners, whatever it was trained with. Rows of one customer count as one draw.
+    """
+    customer, label, score = new.columns
+    if new.empty or own[score].sum() <= 0:
+        return None
+    chance = (new[score] * (own[label].sum() / own[score].sum())).clip(upper=1.0)
+    alike = new.groupby(customer)[customer].transform("size")
+    variance = float((alike * chance * (1 - chance)).sum())
+    return NewChurn(len(new), int(new[label].sum()), float(chance.sum()), variance)
+
+
+def new_faults(found: NewChurn, rules: ProfileRules, label: str) -> Iterator[Fault]:
+    """Yield a fault where new customers churned far less than main's model expects."""
+    rate = found.expected / found.rows
+    chance = REACH * sqrt(found.variance) / found.rows
+    # protection: new customers churn as main's model expects
+    if found.churners / found.rows < rate - label_tolerance(rate, rate, rules) - chance:
+        yield Fault(
+            f"{label} is 1 for {found.churners:,} of {number_of(found.rows, 'rows')} of new customers in the holdout,"
+            f" where main's model expects {found.expected:,.0f}: look for labels that are not final yet, and for a"
+            f" default that makes them 0, {APPROVAL}",
+            "labels",
+            (label, "new"),
         )
 
 

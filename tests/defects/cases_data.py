@@ -8,6 +8,7 @@ from tests.defects.harness import (
     append,
     declare,
     in_training,
+    like_these,
     merge,
     renew_profile,
     rewrite,
@@ -367,6 +368,16 @@ def newest_churners_not_yet(clone):
         return text.mask(frame.index.isin(newest[::4]), "No")
 
     column("Churn", late)(clone)
+
+
+def new_customers_not_yet(clone):
+    """One customer of eight is new, and an ELSE makes an unknown label 0."""
+
+    def more(frame):
+        return pd.concat([frame, like_these(frame.sample(880, random_state=0), "9").assign(Churn="")])
+
+    rewrite(clone, more)
+    clone.replace("source.sql", "WHEN 'No' THEN 0 END", "ELSE 0 END")
 
 
 def churners_no_more(clone):
@@ -729,6 +740,13 @@ SELECTION_CASES = [
         newest_churners_not_yet,
         "gate|comparison",
         "churn turned from 1 to 0 for [0-9]+ of main's 1,869 churners",
+    ),
+    Defect(
+        SELECTION,
+        "new customers count as stayers, because their labels are not known yet",
+        new_customers_not_yet,
+        "comparison",
+        "churn is 1 for 0 of 1[0-9]{2} rows of new customers in the holdout, where main's model expects [34][0-9]:",
     ),
     Defect(SELECTION, "a tenth of the churners no more", churners_no_more, "comparison", "churn turned from 1 to 0"),
     Defect(

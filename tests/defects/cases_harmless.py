@@ -2,24 +2,13 @@
 
 from tests.defects.cases_data import purchases
 from tests.defects.cases_model import params
-from tests.defects.harness import Harmless, add_feature, append, declare, merge, renew_profile, rewrite
+from tests.defects.harness import Harmless, add_feature, append, declare, like_these, merge, renew_profile, rewrite
 
-import numpy as np
 import pandas as pd
 
 
 def text(path, old, new):
     return lambda clone: clone.replace(path, old, new)
-
-
-def like_these(drawn, prefix):
-    """Return new customers, who pay by a tenth more or less."""
-    factor = np.exp(0.1 * np.random.default_rng(0).normal(size=len(drawn)))
-    charges = {
-        name: (pd.to_numeric(drawn[name], errors="coerce") * factor).map("{:.2f}".format).replace("nan", " ")
-        for name in ("MonthlyCharges", "TotalCharges")
-    }
-    return drawn.assign(customerID=prefix + drawn["customerID"].str[::-1], **charges)
 
 
 def more_rows(clone):

@@ -41,6 +41,10 @@ PROTECTIONS = [
     ("no more near-duplicates than on main", "data: two of five customers again by another key, a cent off"),
     ("customers that main knows are not new", "data: one of twenty customers again by another key"),
     ("a churner stays a churner", "selection: a tenth of the churners no more"),
+    (
+        "new customers churn as main's model expects",
+        "selection: new customers count as stayers, because their labels are not known yet",
+    ),
     ("no slice loses its churners", "selection: a slice of the holdout without a churner"),
     ("a new feature enters the profile", "the story: declared, but not in the profile", "[]"),
     ("no feature knows the label alone", "leakage: the label as a feature"),

@@ -6,7 +6,7 @@ from churn.data.featuring import to_arrow
 from churn.quality.profile import profile_of
 from churn.quality.profile_checks import label_tolerance, profile_findings
 from report.data import LabelChanges
-from report.selection import ALPHA, easier_holdout, selection_faults, vanished_slices
+from report.selection import ALPHA, easier_holdout, new_churn, new_faults, selection_faults, vanished_slices
 from report.values import customer_changes
 from tests.conftest import make_customers
 
@@ -124,6 +124,48 @@ def holdout():
         return pd.DataFrame({"customer_id": key, "churn": label, "score": score})
 
     return drawn
+
+
+def scored(holdout, rows):
+    """Return a holdout whose scores are the chances of churn."""
+    frame, random = holdout(rows), np.random.default_rng(rows)
+    return frame.assign(churn=(random.random(rows) < frame["score"]).astype("int64"))
+
+
+@pytest.mark.parametrize(("rows", "share"), [(80, 0.0), (400, 0.4), (5_000, 0.6)])
+def test_new_customers_who_churned_far_less_than_mains_model_expects_are_refused(contract, holdout, rows, share):
+    own, new = scored(holdout, 1_500), scored(holdout, rows)
+    new["churn"] = new["churn"].where(np.arange(rows) % 100 < 100 * share, 0)
+    (fault,) = new_faults(new_churn(own, new), contract.rules.profile, "churn")
+    assert fault.message.startswith(
+        f"churn is 1 for {new['churn'].sum():,} of {rows:,} rows of new customers in the holdout, where main's model"
+    )
+    assert "look for labels that are not final yet" in fault.message
+
+
+@pytest.mark.parametrize("rows", [1, 60, 400, 1_500])
+def test_new_customers_of_a_month_that_churns_less_by_six_points_pass(contract, holdout, rows):
+    for _ in range(50):
+        own, new = scored(holdout, 1_500), scored(holdout, rows)
+        new["churn"] = new["churn"].where(np.arange(rows) % 100 < 78, 0)
+        assert [*new_faults(new_churn(own, new), contract.rules.profile, "churn")] == []
+
+
+def test_what_new_customers_are_expected_to_do_follows_mains_churners_and_not_its_weights(holdout):
+    own, new = scored(holdout, 1_500), scored(holdout, 400)
+    right, weighted = (
+        new_churn(own.assign(score=own["score"] * factor), new.assign(score=new["score"] * factor))
+        for factor in (1.0, 0.3)
+    )
+    assert weighted == pytest.approx(right)
+    assert new_churn(own, new.head(0)) is None
+
+
+def test_rows_of_one_customer_count_as_one_draw(contract, holdout):
+    own, new = scored(holdout, 1_500), scored(holdout, 80).assign(churn=0)
+    months = new.assign(customer_id=np.arange(80) // 8)
+    assert len([*new_faults(new_churn(own, new), contract.rules.profile, "churn")]) == 1
+    assert [*new_faults(new_churn(own, months), contract.rules.profile, "churn")] == []
 
 
 def test_a_holdout_without_the_churners_that_the_model_misses_is_easier(holdout):
