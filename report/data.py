@@ -139,12 +139,15 @@ class TwinCount:
 
 
 class AgainCount(NamedTuple):
-    """How many customers are new, and known to main, and how many of either are like a known one."""
+    """How many customers are new, how many of these are like a known one, how many are known, and the expected share.
+
+    That is the share of the new customers that is like a known one if they are so as often as known ones of their kind.
+    """
 
     new: int
     new_alike: int
     known: int
-    known_alike: int
+    expected: float
 
 
 @dataclass(frozen=True)

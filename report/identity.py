@@ -1,6 +1,6 @@
 """Columns and customers of this checkout that are main's under another name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from churn.config.contract import Column, Contract, load_contract
@@ -12,8 +12,9 @@ from churn.gate.baseline import Trained
 from report.data import OtherKeys
 from report.sample import sampled
 from report.settings import mains_contract
-from report.values import beyond_chance, coarse
+from report.values import TWINS, beyond_chance, coarse, expected_alike, kinds
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -64,7 +65,8 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
     Of customers with several rows, the group is the one that is new or gone. The label, which time may change, does not
     count. Where contents are not unique, a customer like one that main was trained on counts as that one. Raises
     StageError where the other new customers are near-duplicates of those who are gone, beyond chance: main's training
-    customers could not be told from new ones. By chance as many are as of those who are gone among themselves.
+    customers could not be told from new ones. By chance as many are as of those of their kind who are gone among
+    themselves; see `expected_alike`.
     """
     tables = {"before": main / RAW, "after": RAW, "trained": main / TRAIN}
     key = identifier(contract.key)
@@ -84,27 +86,19 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
                 f" WHERE {customer}::VARCHAR NOT IN"
                 f" (SELECT {customer}::VARCHAR FROM {other} WHERE {customer} IS NOT NULL)"
             )
-        customers, gone, new, alike, expected = database.execute(
-            f"""
-            WITH lost AS (FROM gone WHERE content NOT IN (SELECT content FROM new)),
-                came AS (FROM new WHERE content NOT IN (SELECT content FROM gone))
-            SELECT (SELECT count(*) FROM before), (SELECT count(*) FROM lost), (SELECT count(*) FROM came),
-                (SELECT count(*) FROM came WHERE nearly IN (SELECT nearly FROM lost)), {_shared("lost", "nearly")}
-            """
-        ).fetchall()[0]
+        database.execute("CREATE TEMP VIEW lost AS FROM gone WHERE content NOT IN (SELECT content FROM new)")
+        database.execute("CREATE TEMP VIEW came AS FROM new WHERE content NOT IN (SELECT content FROM gone)")
         # protection: customers with other keys are matched
-        if gone and new and beyond_chance(alike / new, expected / gone, new, gone):
+        if counts := _beyond_chance(database, ("lost", "came"), ("nearly", nearly), near, key):
+            (customers,) = database.execute("SELECT count(*) FROM before").fetchall()[0]
+            gone, new, alike = counts
             raise StageError(
                 f"{gone:,} of main's {customers:,} keys in {contract.key} are gone and {new:,} are new, of which"
                 f" {alike:,} have nearly the columns of one that is gone, so nobody knows on which of these customers"
                 " main was trained; keep the keys as main has them"
             )
         # Of many who came and went, a few are equal by chance.
-        all_gone, all_new, equal, by_chance = database.execute(
-            "SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM new),"
-            f" (SELECT count(*) FROM new WHERE content IN (SELECT content FROM gone)), {_shared('gone', 'content')}"
-        ).fetchall()[0]
-        if all_gone and all_new and not beyond_chance(equal / all_new, by_chance / all_gone, all_new, all_gone, 0):
+        if not _beyond_chance(database, ("gone", "new"), ("content", content), near, key, least=0):
             database.execute("DELETE FROM gone")
         trained_on = database.sql(
             f"SELECT {key} FROM new WHERE content IN (SELECT content FROM gone SEMI JOIN trained USING ({key}))"
@@ -120,10 +114,40 @@ def other_keys(main: Path, contract: Contract) -> OtherKeys:
         return OtherKeys(pairs.to_arrow_table(), trained_on.to_arrow_table()[0].to_pandas())
 
 
-def _shared(table: str, column: str) -> str:
-    """Return the SQL of how many rows share the value of a column with another customer of the table."""
-    shared = f"SELECT {column} FROM {table} GROUP BY {column} HAVING count(DISTINCT customer) > 1"
-    return f"(SELECT count(*) FROM {table} WHERE {column} IN ({shared}))"
+def _beyond_chance(  # noqa: PLR0913
+    database: duckdb.DuckDBPyConnection,
+    tables: tuple[str, str],
+    likeness: tuple[str, str],
+    near: Sequence[str],
+    key: str,
+    *,
+    least: float = TWINS,
+) -> tuple[int, int, int] | None:
+    """Return how many customers are gone and new, and how many of the new ones are like one who is gone.
+
+    None where no more are than by chance. `tables` are those who are gone and those who are new, `likeness` a column of
+    them and the SQL of its value, in which customers who are alike are equal.
+    """
+    (gone, new), (column, value) = tables, likeness
+    shared = f"SELECT {column} FROM {gone} GROUP BY {column} HAVING count(DISTINCT customer) > 1"
+    left, came, alike, among = database.execute(
+        f"SELECT (SELECT count(*) FROM {gone}), (SELECT count(*) FROM {new}),"
+        f" (SELECT count(*) FROM {new} WHERE {column} IN (SELECT {column} FROM {gone})),"
+        f" (SELECT count(*) FROM {gone} WHERE {column} IN ({shared}))"
+    ).fetchall()[0]
+    if not left or not came or not beyond_chance(alike / came, among / left, came, left, least):
+        return None
+    rows = (
+        f"SELECT {kinds(near) or '0 AS __0'}, {known} AS known, {value} IN ({like}) AS alike FROM {side}"
+        f" WHERE {key} IN (SELECT {key} FROM {table})"
+        for side, table, known, like in (
+            ("before", gone, "true", shared),
+            ("after", new, "false", f"SELECT {column} FROM {gone}"),
+        )
+    )
+    expected = expected_alike(database, " UNION ALL ".join(rows), len(near))
+    database.execute("DROP TABLE likeness")
+    return (left, came, alike) if beyond_chance(alike / came, expected, came, left, least) else None
 
 
 def trained_apart(main: Path, contract: Contract, rekeyed: OtherKeys | None) -> tuple[Trained, Trained]:

@@ -3,7 +3,7 @@
 docs/gate.md, "Values", has the limits. Results are counts and shares: no key, no value.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from churn.quality.profile_checks import REACH, standard_error
 from report.data import AgainCount, DataChange, LabelChanges, TwinCount
 from report.faults import Fault
 
+import duckdb
 import pyarrow as pa
 
 TOGETHER = 100  # counts in a query
@@ -86,29 +87,65 @@ def twins(main: Path, theirs: Contract, ours: Contract, names: Mapping[str, str]
 def again(
     main: Path, theirs: Contract, ours: Contract, rekeyed: pa.Table, names: Mapping[str, str]
 ) -> AgainCount | None:
-    """Return how many new customers have a near-duplicate among those that main knows, and how many of the latter have.
+    """Return how many new customers have a near-duplicate among those that main knows, and how many are expected to.
 
     None where a customer has several rows, because these are alike, and where no feature is shared.
     """
     if ours.group or not (features := _shared(theirs, ours, names)):
         return None
-    content = ", ".join(coarse(after, kind) for _, after, kind in features)
+    columns = [coarse(after, kind) for _, after, kind in features]
     with parquet_views(_files(main)) as database:
         database.register("rekeyed", rekeyed)
         before, after = (_customers(side, contract) for side, contract in (("before", theirs), ("after", ours)))
-        counts = database.execute(
-            f"""
+        rows = f"""
             WITH here AS (
-                SELECT hash({content}) AS content,
+                SELECT {kinds(columns)}, hash({", ".join(columns)}) AS content,
                     __key IN (SELECT __key FROM ({before}) UNION ALL SELECT after FROM rekeyed) AS known
                 FROM ({after})
             ), contents AS (SELECT content, count(*) AS has FROM here WHERE known GROUP BY content)
-            SELECT count(*) FILTER (NOT known), count(has) FILTER (NOT known), count(*) FILTER (known),
-                count(*) FILTER (known AND has > 1)
-            FROM here LEFT JOIN contents USING (content)
+            SELECT here.*, coalesce(has, 0) > known::INTEGER AS alike FROM here LEFT JOIN contents USING (content)
+        """
+        new, new_alike, known, known_alike = database.execute(
+            "SELECT count(*) FILTER (NOT known), count(*) FILTER (NOT known AND alike), count(*) FILTER (known),"
+            f" count(*) FILTER (known AND alike) FROM ({rows})"
+        ).fetchall()[0]
+        count = AgainCount(new, new_alike, known, known_alike / max(known, 1))
+        if list(_again_faults(count)):
+            count = count._replace(expected=expected_alike(database, rows, len(columns)))
+    return count
+
+
+def kinds(columns: Sequence[str]) -> str:
+    """Return the SQL of columns as `expected_alike` finds them."""
+    return ", ".join(f"{column} AS __{place}" for place, column in enumerate(columns))
+
+
+def expected_alike(database: duckdb.DuckDBPyConnection, rows: str, columns: int) -> float:
+    """Return which share of the new rows is alike, if each is as often so as the known ones of its kind.
+
+    `rows` is the SQL of all rows, with `known`, `alike` and `kinds`. New customers are of the first month, in which
+    customers are more alike than later. So a kind is a value of one column, and of another one with it: of those
+    columns that make the share largest. Copies of known customers stay beyond it, because they are of no such kind.
+    """
+    database.execute(f"CREATE TEMP TABLE likeness AS {rows}")
+
+    def share(*by: int) -> float:
+        grouped = ", ".join(f"__{place}" for place in by)
+        (found,) = database.execute(
+            f"""
+            SELECT sum(new * alike / nullif(known, 0)) / sum(new)
+            FROM (
+                SELECT count(*) FILTER (NOT known) AS new, count(*) FILTER (known) AS known,
+                    count(*) FILTER (known AND alike) AS alike
+                FROM likeness GROUP BY {grouped or "()"}
+            )
             """
         ).fetchall()[0]
-    return AgainCount(*counts)
+        return float(found or 0.0)
+
+    places = range(columns)
+    best = max(places, key=share, default=0)
+    return max([share(), *(share(best, place) for place in places)])
 
 
 def _shared(theirs: Contract, ours: Contract, names: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -172,15 +209,14 @@ def value_faults(change: DataChange, contract: Contract) -> Iterator[Fault]:
 
 def _again_faults(count: AgainCount) -> Iterator[Fault]:
     """Yield a fault where customers that main knows came again under other keys, beyond chance."""
-    new, alike, known, _ = count
+    new, alike, known, expected = count
     if not new or not known:
         return
-    expected = count.known_alike / known
     # protection: customers that main knows are not new
     if alike - expected * new > AGAIN * (new + known) and beyond_chance(alike / new, expected, new, known):
         yield Fault(
             f"{alike:,} of the {new:,} new customers have a near-duplicate among those that main knows"
-            f" ({alike / new:.1%}, of these {expected:.1%}): look for customers with several keys, {APPROVAL}",
+            f" ({alike / new:.1%}, and {expected:.1%} are expected): look for customers with several keys, {APPROVAL}",
             "duplicates",
             ("new",),
         )

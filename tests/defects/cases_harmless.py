@@ -2,7 +2,17 @@
 
 from tests.defects.cases_data import purchases
 from tests.defects.cases_model import params
-from tests.defects.harness import Harmless, add_feature, append, declare, like_these, merge, renew_profile, rewrite
+from tests.defects.harness import (
+    SOURCE,
+    Harmless,
+    add_feature,
+    append,
+    declare,
+    like_these,
+    merge,
+    renew_profile,
+    rewrite,
+)
 
 import pandas as pd
 
@@ -18,6 +28,18 @@ def more_rows(clone):
         return pd.concat([frame, like_these(frame.sample(352, random_state=0), "9")])
 
     rewrite(clone, more)
+
+
+def first_month(clone):
+    """Add 3 % of customers, all in their first month, whom main does not have yet."""
+    whole = clone.text(SOURCE)
+    merge(
+        clone,
+        lambda clone: rewrite(
+            clone, lambda frame: frame.drop(frame[frame["tenure"] == "1"].sample(210, random_state=1).index)
+        ),
+    )
+    (clone.folder / SOURCE).write_text(whole, encoding="utf-8")
 
 
 def fewer_rows(clone):
@@ -179,6 +201,7 @@ HARMLESS = [
     Harmless("a refactoring of prepare", refactored, ("prepare",)),
     Harmless("a variable renamed", renamed_variable, ("train",)),
     Harmless("5 % more customers", more_rows),
+    Harmless("3 % new customers, all in their first month", first_month),
     Harmless("1 % of the customers gone", fewer_rows),
     Harmless("five labels mended", labels_mended),
     Harmless("a closed month: customers gone, new ones, late labels", closed_month),

@@ -256,6 +256,24 @@ def test_a_third_of_the_customers_may_come_and_go_in_a_month(sides, customers, c
     assert (len(found.pairs), len(found.trained_on)) == (0, 0)
 
 
+def test_customers_of_the_first_month_may_come_where_others_of_the_first_month_go(sides, customers, contract):
+    """In their first month customers have few prices, so those who come are like those who are gone."""
+
+    def of_first_month(seed):
+        frame = make_customers(contract, 150, seed=seed)
+        flags = dict.fromkeys(contract.features_of("boolean"), False)
+        prices = [(20.0, 45.0, 70.0, 95.0)[number % 4] for number in frame.index]
+        frame = frame.assign(**flags, tenure_months=1, monthly_charges=prices, total_charges=prices)
+        return frame.assign(customer_id=f"f{seed}-" + frame["customer_id"])
+
+    before = pd.concat([customers, of_first_month(1)], ignore_index=True)
+    write(before, contract)
+    for path in (RAW, TRAIN, TEST):
+        shutil.copy(path, sides / path)
+    write(pd.concat([customers[300:], of_first_month(2)], ignore_index=True), contract)
+    assert len(other_keys(sides, contract).pairs) == 0
+
+
 def test_of_many_new_customers_the_few_that_equal_one_who_is_gone_are_others(sides, customers, contract):
     """Two of them are alike on main, too."""
     before = pd.concat([customers, customers[:2].assign(customer_id=["a", "b"])], ignore_index=True)
