@@ -65,7 +65,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
         write_value("compute", "engine", "local", main / PARAMS)  # of a sample
     names = renamed_features(main)
     delete(main / RAW)
-    copy_snapshot(main / RAW, names)
+    copy_snapshot(main / RAW, their_contract, names)
     environment = os.environ | {"PYTHONPATH": str(main.resolve()), "PYTHONSAFEPATH": "1"}  # its own code alone
     command = [sys.executable, "-m", "stages.prepare"]
     done = subprocess.run(command, cwd=main, env=environment, capture_output=True, text=True, check=False)

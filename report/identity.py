@@ -18,6 +18,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+NAMED = 5  # columns in a message
+
 
 def renamed_features(main: Path) -> dict[str, str]:
     """Return the features that have another name than on main, by main's, read from the tables of both.
@@ -169,11 +171,20 @@ def trained_apart(main: Path, contract: Contract, rekeyed: OtherKeys | None) -> 
     return Trained(here, here - both), Trained(there, max(there - both, 0))
 
 
-def copy_snapshot(path: Path, names: Mapping[str, str]) -> None:
-    """Write this checkout's snapshot to `path`, its columns under main's names where `names` has another for it."""
+def copy_snapshot(path: Path, theirs: Contract, names: Mapping[str, str]) -> None:
+    """Write this checkout's snapshot to `path`, its columns under main's names where `names` has another for it.
+
+    Raises StageError, and writes nothing, where the snapshot lacks a column that is fetched by main's contract.
+    """
     ours = {after: before for before, after in names.items()}
     source = pq.ParquetFile(sampled(RAW, load_contract()))
     schema = source.schema_arrow
+    fetched = [name for name, column in theirs.columns.items() if not column.computed]
+    if lacking := [name for name in fetched if names.get(name, name) not in schema.names]:
+        raise StageError(
+            f"its model needs {', '.join(lacking[:NAMED])}{' and more' * (len(lacking) > NAMED)}, which this branch's"
+            " customers lack; a branch that keeps main's customers may remove a column"
+        )
     schema = schema.empty_table().rename_columns([ours.get(name, name) for name in schema.names]).schema
     with pq.ParquetWriter(path, schema) as writer:
         for batch in batches_in(source):
