@@ -148,12 +148,17 @@ def contract_faults(contract: Contract, reference: Path, names: Mapping[str, str
 
     Only the latter can be approved: a looser contract is a setting, and a table that breaks it contradicts validate.
     """
+    yield from map(Fault, row_faults(contract))
+    yield from profile_faults(contract, reference, names)
+
+
+def profile_faults(contract: Contract, reference: Path, names: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each shift of both tables from the profile in `reference`, or in this checkout if new."""
     theirs, ours = load_profile(reference / PROFILE), load_profile()
     # A new feature has no spike that main knows, although its profile is the branch's.
     new = {name: one.model_copy(update={"spikes": ()}) for name, one in ours.features.items()}
     features = new | {names.get(name, name): one for name, one in theirs.features.items()}
     known = theirs.model_copy(update={"features": {name: features[name] for name in ours.features}})
-    yield from map(Fault, row_faults(contract))
     with _views() as database:
         now = profile_of(database, contract, known)
         columns, _ = feature_findings(database, contract, known, now)
@@ -260,6 +265,9 @@ def judged(
     if one.lenient:
         stay = {*table_faults(params.prepare, one.lenient, split), *row_faults(one.lenient), *evidence}
         faults = [replace(fault, follows=fault.id is None and fault.message not in stay) for fault in faults]
+        ids = {fault.id for fault in faults}  # a new value is in the profile only once it may be there
+        more = profile_faults(one.lenient, one.reference, one.names)
+        faults += [fault for fault in more if fault.id not in ids]
     # protection: the verdict is made anew
     rules = evaluate_rules(evaluation if one.evaluate == params.evaluate else evaluated(one.evaluate), one.gate)
     if compared:

@@ -202,6 +202,19 @@ def test_what_a_looser_contract_lets_into_the_tables_follows_from_it_and_has_no_
     assert [fault for fault in faults if fault.message == outside[0].message] == []
 
 
+def test_a_new_value_and_its_shift_from_the_profile_are_approved_by_one_line(judge, clone):
+    table = pq.read_table(clone.folder / TRAIN)
+    values = ["Free"] * 300 + table["contract"].to_pylist()[300:]
+    at = table.schema.get_field_index("contract")
+    column = pa.chunked_array([pa.array(values).cast(table.schema.field(at).type)])
+    pq.write_table(table.set_column(at, table.schema.field(at), column), clone.folder / TRAIN)
+    clone.replace("contract.yaml", "[Month-to-month,", "[Free, Month-to-month,")
+    _, faults = judge()
+    assert {"contract", "profile"} <= {fault.kind for fault in faults if "Free" in fault.message}
+    _, left = judge(approve=[fault.id for fault in faults if fault.id])
+    assert {fault.id for fault in left} <= {None, *(fault.id for fault in faults)}, "one review is enough"
+
+
 FORGED = Fault("metrics/evaluation.json says roc_auc is 0.99, but evaluated anew it is 0.70")
 LOOSER = Fault("gate.min_slice_rows is 10", "settings", ("gate", "min_slice_rows"), 10)
 CODE = Fault("churn/x.py", "judge", ("code",), {"churn/x.py": "0"})
