@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 
@@ -45,8 +46,8 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     """Return main's score of each row of `predictions` (key, label, score), shape (rows,); NaN where it trained on it.
 
     Where main's holdout is another, its own code prepares the branch's snapshot. That overwrites the tables in `main`.
-    Main has trained on a customer if it has on one of the customer's rows. Raises StageError when it cannot, or when
-    its model cannot score the result.
+    Main has trained on a customer if it has on one of the customer's rows. A row with a value that its contract does
+    not know has NaN, too. Raises StageError when main's code cannot prepare, or its model cannot score.
     """
     their_contract = mains_contract(main)
     theirs = pd.read_parquet(sampled(main / PREDICTIONS, their_contract))
@@ -75,7 +76,7 @@ def main_scores(main: Path, predictions: pd.DataFrame, contract: Contract, rekey
     model, scores = load_model(main / MODEL), []
     for table in map(pq.read_table, (main / TEST, main / TRAIN)):
         keys = table[their_contract.key].to_pandas()
-        wanted = among(keys, predictions[key]) & unseen(table, trained_on)
+        wanted = among(keys, predictions[key]) & unseen(table, trained_on) & known_values(table, their_contract)
         if wanted.any():
             frame = model_frame(table.filter(pa.array(wanted)), their_contract)
             try:
@@ -92,6 +93,19 @@ def unseen(table: pa.Table, trained_on: Mapping[str, pd.Series]) -> npt.NDArray[
     rows = np.ones(len(table), dtype=np.bool_)
     for name, trained in trained_on.items():
         rows &= ~among(table[name].to_pandas(), trained)
+    return rows
+
+
+def known_values(table: pa.Table, contract: Contract) -> npt.NDArray[np.bool_]:
+    """Return the rows whose categories the contract lists, and that lack a value only where it allows that."""
+    rows = np.ones(len(table), dtype=np.bool_)
+    for name in contract.features:
+        values, column = contract.columns[name].values, table[name]
+        if not contract.columns[name].nullable:
+            rows &= column.is_valid().to_numpy()
+        if values:
+            listed = pc.is_in(column.cast(pa.string()), value_set=pa.array(values))
+            rows &= pc.or_(listed, column.is_null()).to_numpy()
     return rows
 
 

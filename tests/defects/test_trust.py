@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tests.defects.cases_data import some_of_the_holdout_in_training
 from tests.defects.cases_model import TRUST_CASES, weak
-from tests.defects.harness import judged, refuse, reported
+from tests.defects.harness import judged, like_these, refuse, renew_profile, reported, rewrite
 from tests.defects.protections import without_protection
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
@@ -102,6 +103,22 @@ def test_who_approves_a_looser_rule_approves_no_moved_holdout(branch, told):
     assert found.verdict == "blocked"
     assert not re.search(r"roc_auc.min is 0.81", found.says)
     assert re.search(moved, found.says)
+
+
+def test_who_approves_a_new_category_approves_no_worse_model(branch, told):
+    def paid_by_a_wallet(frame):
+        drawn = frame[frame["PaymentMethod"] == "Mailed check"].sample(250, random_state=0)
+        return pd.concat([frame, like_these(drawn, "9").assign(PaymentMethod="Wallet")])
+
+    rewrite(branch, paid_by_a_wallet)
+    branch.replace("contract.yaml", "Mailed check]", "Mailed check, Wallet]")
+    renew_profile(branch)
+    branch.replace("params.yaml", "max_leaf_nodes: 8", "max_leaf_nodes: 2")
+    assert "payment_method has the new values Wallet" in judged(branch).says
+    found = reported(branch, "", approved=all_ids(branch))
+    told("defects", "trust: a worse model behind a new category, which is approved", found)
+    assert found.verdict == "blocked"
+    assert all("against main's" in reason for reason in found.reasons), found.says
 
 
 def test_a_new_key_of_the_gate_passes_once_its_code_is_approved_and_a_looser_rule_beside_it_does_not(branch):

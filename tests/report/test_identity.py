@@ -9,6 +9,7 @@ from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.featuring import to_arrow
 from churn.gate.baseline import Trained
 from report.collect import same_under_other_names
+from report.comparison import known_values
 from report.data import OtherKeys
 from report.identity import copy_snapshot, other_keys, renamed_features, trained_apart
 from report.problem import other_problem
@@ -17,6 +18,7 @@ from report.values import customer_changes
 from tests.conftest import ROOT, make_customers
 from tests.frozen import copy_of
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -79,6 +81,15 @@ def test_a_column_that_mains_model_needs_and_other_customers_lack_is_named(sides
     ):
         copy_snapshot(sides / "copy", contract, {})
     assert not (sides / "copy").exists()
+
+
+def test_customers_with_a_value_that_mains_contract_does_not_know_are_not_compared(customers, contract):
+    """Its model has no code for a new category, and all others are compared."""
+    frame = customers.assign(contract=customers["contract"].mask(customers.index < 7, "Free"))
+    frame["partner"] = frame["partner"].astype(object).mask(customers.index == 9, None)
+    arrays = {name: pa.array(frame[name], from_pandas=True) for name in frame}
+    known = known_values(pa.table(arrays), contract)
+    assert np.flatnonzero(~known).tolist() == [*range(7), 9], "a missing total_charges is allowed"
 
 
 def test_a_feature_with_a_single_other_value_or_declared_otherwise_is_another(sides, customers, contract):
