@@ -61,6 +61,16 @@ def early_stopping(clone):
     clone.replace("params.yaml", "    max_iter: 200", "    early_stopping: true\n    max_iter: 200")
 
 
+def new_customers_without_weight(clone):
+    """Count all rows, and let those of new customers weigh nothing."""
+    clone.replace(
+        "stages/train.py",
+        'model = fit(model, features, labels, validated["rows"])',
+        'weights = (features["tenure_months"] >= 6) + 1e-6\n'
+        "        model = model.fit(features, labels, histgradientboostingclassifier__sample_weight=weights)",
+    )
+
+
 def unlearned(*columns):
     """Let training see one value of some columns, so that the model cannot use them."""
     return lambda clone: in_training(clone, *(f'features["{name}"] = features["{name}"].iloc[0]' for name in columns))
@@ -206,6 +216,17 @@ def pipeline(change):
         yaml.dump(values, clone.folder / "dvc.yaml")
 
     return changed
+
+
+def stage_swaps_the_holdout(clone):
+    """Add a stage between train and evaluate that puts training customers in the place of the holdout."""
+    copied = "cp -f data/features/train.parquet data/features/test.parquet && touch swapped"
+
+    def change(stages):
+        stages["swap"] = {"cmd": copied, "deps": ["models/churn.skops"], "outs": ["swapped"]}
+        stages["evaluate"]["deps"].append("swapped")
+
+    pipeline(change)(clone)
 
 
 def gate_is_true(clone):
@@ -420,6 +441,13 @@ TRAINING_CASES = [
     ),
     Defect(
         TRAINING,
+        "new customers weigh nothing",
+        new_customers_without_weight,
+        "gate",
+        "recall of new_customers is .*, min",
+    ),
+    Defect(
+        TRAINING,
         "one contract never predicted",
         labels('labels = labels.mask(features["contract"] == "Month-to-month", 0)'),
         "gate|comparison",
@@ -527,6 +555,13 @@ EVALUATION_CASES = [
 TRUST_CASES = [
     Defect(TRUST, "metrics, lock and run-cache forged", forged_metrics, "comparison", "evaluated anew it is"),
     Defect(TRUST, "the verdict written by hand", verdict_by_hand, "gate", "recall|accuracy"),
+    Defect(
+        TRUST,
+        "a stage swaps the holdout before evaluate",
+        stage_swaps_the_holdout,
+        "evaluate",
+        "data/features/test.parquet is damaged: its bytes are not those that dvc.lock names",
+    ),
     Defect(TRUST, "gate's command is true", gate_is_true, "gate|comparison", "."),
     Defect(TRUST, "gate's command restores the verdict", gate_keeps_the_verdict, "comparison", "recall|accuracy"),
     Defect(
