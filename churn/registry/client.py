@@ -252,7 +252,8 @@ def log_model(
         "type": "dataframe",
         "pandas_orient": "split",
     }
-    mlflow.pyfunc.add_to_model(model, loader_module=LOADER, data=MODEL_FILE, code=CODE, python_env="python_env.yaml")
+    environments = {"conda_env": "conda.yaml", "python_env": "python_env.yaml"}  # MLflow reads both for uv
+    mlflow.pyfunc.add_to_model(model, loader_module=LOADER, data=MODEL_FILE, code=CODE, **environments)
     if package.library == "sklearn":
         model.add_flavor(
             package.library,
@@ -263,7 +264,8 @@ def log_model(
             code=None,
         )
     example = input_example(contract).to_dict(orient="split", index=False)
-    environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
+    python = platform.python_version()
+    conda = [f"python={python}", "pip", {"pip": package.requirements}]  # JSON is YAML
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copyfile(MODEL, folder / MODEL_FILE)
@@ -271,7 +273,8 @@ def log_model(
         copy_code(package.code, folder)
         write_json(folder / "input_example.json", example)
         write_json(folder / "serving_input_example.json", {"dataframe_split": example})
-        write_json(folder / "python_env.yaml", environment)  # JSON is YAML
+        write_json(folder / "python_env.yaml", {"python": python, "dependencies": ["-r requirements.txt"]})
+        write_json(folder / "conda.yaml", {"name": "churn", "channels": ["conda-forge"], "dependencies": conda})
         (folder / "requirements.txt").write_text("\n".join(package.requirements) + "\n", encoding="utf-8")
         for page, text in pages.items():
             (folder / page).write_text(text, encoding="utf-8")

@@ -160,6 +160,15 @@ def test_mlflow_predicts_from_a_csv_file_as_the_warehouse_gives_it(registered, t
     assert_mlflow_predicts_the_scores(registered, f"sqlite:///{registered.folder}/mlflow.db", tmp_path)
 
 
+@pytest.mark.parametrize("manager", ["pip", "conda"])
+def test_a_version_names_its_libraries_for_each_of_mlflows_managers(registered, manager):
+    named = Path(mlflow.pyfunc.get_model_dependencies("models:/churn@champion", format=manager)).read_text()
+    assert "scikit-learn==" in named
+    assert {*yaml.load(files(registered) / "MLmodel")["flavors"]["python_function"]["env"].values()} <= {
+        file.name for file in files(registered).iterdir()
+    }
+
+
 def test_the_registry_has_the_code_that_serving_takes(registered):
     folder = Path(mlflow.artifacts.download_artifacts("models:/churn@champion"))
     assert {file.relative_to(folder / "code") for file in (folder / "code").rglob("*.py")} == closure(
