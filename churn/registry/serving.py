@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Contract, load_contract
+from churn.core.errors import StageError, number_of
 from churn.core.paths import CONTRACT
 from churn.data.featuring import add_features, to_arrow
 from churn.modeling.model import model_frame, read_model
@@ -23,7 +24,17 @@ class ServedModel:
         self.model, self.contract = model, contract
 
     def predict(self, customers: pd.DataFrame) -> Any:
-        """Return the probabilities to stay and to churn, shape (rows, 2), for customers with the fetched features."""
+        """Return the probabilities to stay and to churn, shape (rows, 2), for customers with the fetched features.
+
+        Raises StageError when a feature is missing where contract.yaml allows no nulls, or has a value that it does not
+        list.
+        """
+        for name in self.contract.fetched_features:
+            column, given = self.contract.columns[name], customers[name]
+            if not column.nullable and (rows := given.isna().sum()):
+                raise StageError(f"{name} is missing for {number_of(rows, 'customers')}: {CONTRACT} allows no nulls.")
+            if column.values and (rows := (given.notna() & ~given.isin(column.values)).sum()):
+                raise StageError(f"{name} has another value than {CONTRACT} lists for {number_of(rows, 'customers')}.")
         features = to_arrow(add_features(customers.reset_index(drop=True)), self.contract)
         return np.asarray(self.model.predict_proba(model_frame(features, self.contract)))
 

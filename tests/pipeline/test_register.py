@@ -188,6 +188,16 @@ def test_the_signature_and_the_example_come_from_the_contract(registered):
         served.predict(example.assign(tenure_months="ten"))
 
 
+def test_a_served_version_gives_no_score_for_a_value_that_the_contract_does_not_know(registered):
+    served = mlflow.pyfunc.load_model("models:/churn@champion")
+    example = served.input_example
+    with pytest.raises(StageError, match=r"^monthly_charges is missing for 1 customer: contract.yaml allows no nulls"):
+        served.predict(example.assign(monthly_charges=np.nan))
+    with pytest.raises(StageError, match=r"^contract has another value than contract.yaml lists for 1 customer\.$"):
+        served.predict(example.assign(contract="Weekly"))
+    assert served.predict(example.assign(total_charges=np.nan)).shape == (1, 2)
+
+
 def test_the_same_model_and_data_make_no_second_version(registered):
     again = registered.ok("dvc", "repro", "--force", "--single-item", "register")
     assert "register: churn version 1 (there already) is champion" in again
