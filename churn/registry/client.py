@@ -68,7 +68,11 @@ def registry() -> Iterator["MlflowClient"]:
     Raises StageError, naming the registry, when it refuses, cannot be reached, or takes longer than SECONDS, and when
     a disk of this machine is full.
     """
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it has the password, if MLFLOW_TRACKING_URI has one
+    }
     for name, value in (quiet | RETRIES).items():
         os.environ.setdefault(name, value)
     logging.disable(logging.INFO)  # of MLflow and of its migrations; a stage prints a few lines of its own

@@ -80,9 +80,14 @@ def once(method, path, do):
     return fault
 
 
-def test_a_model_is_registered_once_and_served_from_there(clone, server, client, monkeypatch, tmp_path):
+def test_a_model_is_registered_once_and_served_from_there_and_no_password_is_printed(
+    clone, server, client, monkeypatch, tmp_path
+):
+    with_password = server.replace("//", "//me:hunter2@")
     for said in ("version 1 is champion", "version 1 (there already) is champion"):
-        assert said in clone.ok("python", "-m", "stages.register", MLFLOW_TRACKING_URI=server)
+        printed = clone.ok("python", "-m", "stages.register", MLFLOW_TRACKING_URI=with_password)
+        assert said in printed
+        assert "hunter2" not in printed
     assert not (clone.folder / "mlflow.db").exists()
     monkeypatch.chdir(clone.folder)
     assert mlflow.pyfunc.load_model("models:/churn@champion").metadata.get_input_schema() is not None
