@@ -106,14 +106,15 @@ def former_champion(moves: Sequence[Move], present: str, usable: Collection[str]
     moves : sequence of Move
         The oldest first, as `moves_of` returns them.
     present : str
-        The champion's number. If somebody moved the alias by hand, it goes back to where the last move had brought it.
+        The champion's number. Where somebody moved or deleted the alias by hand, it goes back to where the move before
+        had brought it.
     usable : collection of str
         The numbers of verified versions that were not rolled back.
 
     Returns
     -------
     str or None
-        Where the last promotion to `present` came from; if that is not usable, the one before it.
+        Where the last promotion to `present` came from; if that is not usable, the one before it. Never `present`.
 
     Examples
     --------
@@ -121,13 +122,15 @@ def former_champion(moves: Sequence[Move], present: str, usable: Collection[str]
     >>> former_champion([first, second], present="5", usable={"1", "2"}), former_champion([first, second], "5", {"1"})
     ('2', '1')
     """
-    at = present
-    if moves and present not in (moves[-1]["to"], moves[-1]["from"]):
-        moves = [*moves, {"kind": "promotion", "from": moves[-1]["to"], "to": present}]
-    for one in reversed(moves):
+    at, steps, ends = present, list[Move](), [*(one["from"] for one in moves[1:]), present]
+    for one, end in zip(moves, ends, strict=False):
+        steps.append(one)
+        if end == NOBODY or end not in (one["to"], one["from"]):  # by hand
+            steps.append({"kind": "promotion", "from": one["to"], "to": end})
+    for one in reversed(steps):
         if one["kind"] == "promotion" and one["to"] == at:
             at = one["from"]
-            if at in usable:
+            if at in usable and at != present:
                 return at
     return None
 

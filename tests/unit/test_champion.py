@@ -25,9 +25,12 @@ ALL = {"1", "2", "3", "4"}
         ([*promotions("1", "2"), back("2", "1")], "1", ALL - {"2"}, None),
         (promotions("1", "2", "3"), "3", ALL - {"2"}, "1"),  # version 2 was deleted
         (promotions("1", "2", "1"), "1", ALL, "2"),
-        (promotions("1", "2", "1"), "1", ALL - {"2"}, "1"),
+        (promotions("1", "2", "1"), "1", ALL - {"2"}, None),  # not to itself
         (promotions("1", "2", "3"), "2", ALL, "1"),  # written down, but not made
         (promotions("1", "2"), "4", ALL, "2"),  # moved by hand
+        ([*promotions("1", "2"), *promotions("3")], "3", ALL - {"2"}, "1"),  # version 2 was deleted before
+        ([*promotions("1", "2"), {"kind": "promotion", "from": "3", "to": "4"}, back("4", "3")], "3", ALL, "2"),
+        ([*promotions("1", "2"), back("none", "1"), *promotions("1", "3")[1:]], "3", ALL - {"2"}, "1"),
         ([], "none", ALL, None),
     ],
 )
