@@ -15,6 +15,7 @@ written.
 """
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = 
     """
     from mlflow.exceptions import MlflowException
 
+    if number is not None and not re.fullmatch("[0-9]{1,9}", number):  # MLflow has other errors for these
+        raise StageError(f"--version {number} is no number of a version: `make registry` shows the versions.")
     try:
         if number is None:
             registered = client.get_registered_model(model)

@@ -165,7 +165,10 @@ def rollback(client: "MlflowClient", model: str, why: str) -> tuple[str, str]:
 def _registered(client: "MlflowClient", model: str) -> "RegisteredModel":
     found = client.search_registered_models(f"name='{model}'")
     if not found:
-        raise StageError(f"the registry knows no model {model}: `make repro` registers one.")
+        raise StageError(
+            f"the registry knows no model {model}: `make repro` registers one, or where register ran before"
+            " `dvc repro --force --single-item register`."
+        )
     return found[0]
 
 

@@ -105,6 +105,12 @@ def test_rollback_works_after_the_champion_or_its_alias_was_deleted(client, mode
         rollback(client, model, "once more")
 
 
+def test_where_the_model_was_deleted_the_next_step_registers_it_again(client):
+    # `dvc repro` alone skips register, whose inputs are the same
+    with pytest.raises(StageError, match=r"^the registry knows no model gone: .* `dvc repro --force --single-item reg"):
+        rollback(client, "gone", "it is bad")
+
+
 def test_what_follows_a_champion_that_was_deleted_is_not_the_first(client, model, params, contract):
     client.delete_model_version(model, "2")
     third = register(client, model, "three", **BY_MAIN)

@@ -234,10 +234,17 @@ def test_a_disk_that_is_full_when_scores_are_written_leaves_the_former_ones(scor
     assert list(former.parent.iterdir()) == [former]
 
 
-def test_a_version_that_is_not_there_is_one_sentence(scoring, tmp_path):
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("7", "the registry has no version 7 of churn: `make registry` shows what it has."),
+        ("champion", "--version champion is no number of a version: `make registry` shows the versions."),
+        ("9" * 20, f"--version {'9' * 20} is no number of a version: `make registry` shows the versions."),
+    ],
+    ids=["unknown", "a word", "too large"],
+)
+def test_a_version_that_is_not_there_is_one_sentence(scoring, tmp_path, asked, said):
     clone, *_ = scoring
-    done = run(clone, "data/raw/customers.parquet", tmp_path / "scores.csv", "--version", "7")
+    done = run(clone, "data/raw/customers.parquet", tmp_path / "scores.csv", "--version", asked)
     assert done.returncode == 1
-    assert done.stdout.splitlines() == [
-        "score: the registry has no version 7 of churn: `make registry` shows what it has."
-    ]
+    assert done.stdout.splitlines() == [f"score: {said}"]
