@@ -68,11 +68,8 @@ def registry() -> Iterator["MlflowClient"]:
     Raises StageError, naming the registry, when it refuses, cannot be reached, or takes longer than SECONDS, and when
     a disk of this machine is full.
     """
-    quiet = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it has the password, if MLFLOW_TRACKING_URI has one
-    }
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    quiet["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # MLFLOW_TRACKING_URI may have a password
     for name, value in (quiet | RETRIES).items():
         os.environ.setdefault(name, value)
     logging.disable(logging.INFO)  # of MLflow and of its migrations; a stage prints a few lines of its own
@@ -88,7 +85,7 @@ def registry() -> Iterator["MlflowClient"]:
             f"the registry at {name} took longer than {SECONDS:g} seconds; what is half done, the next run completes.",
         ):
             with opening(mlflow.get_tracking_uri()):
-                client = mlflow.MlflowClient()
+                client = _client(name)
             yield client
     except (MlflowException, OSError) as error:
         if _is_full(error):
@@ -102,6 +99,17 @@ def registry() -> Iterator["MlflowClient"]:
         if late is not None:  # the deadline's, which MLflow takes for a failure of its request
             raise StageError(str(late)) from error
         raise StageError(f"the registry at {name} failed: {fault_of_registry(error)}.") from error
+
+
+def _client(name: str) -> "MlflowClient":
+    """Return MLflow's client. Raises StageError when the driver of the database that is the registry is missing."""
+    import mlflow
+
+    try:
+        return mlflow.MlflowClient()
+    except ModuleNotFoundError as error:
+        what = f"the registry at {name} needs the Python module {error.name}"
+        raise StageError(f"{what}: install it, or name a server in MLFLOW_TRACKING_URI.") from error
 
 
 def fault_of_registry(error: BaseException | None) -> str:

@@ -40,9 +40,15 @@ def file_of(uri: str) -> Path | None:
 def opening(uri: str) -> Iterator[None]:
     """Hold a lock on the folder of an SQLite store while MLflow opens the store, and makes it where there is none.
 
-    Raises StageError when the folder does not exist, and when the file is not an SQLite database or cannot be written.
+    Raises StageError when there is no file, or its folder does not exist, and when the file is not an SQLite database
+    or cannot be written.
     """
-    if (file := file_of(uri)) is None:
+    file = file_of(uri)
+    if uri.startswith("sqlite:") and (file is None or file.name == ":memory:"):
+        raise StageError(
+            f"the registry at {uri} names no file, so nothing would be kept: set MLFLOW_TRACKING_URI to {LOCAL_STORE}."
+        )
+    if file is None:
         yield
         return
     if not file.parent.is_dir():

@@ -309,3 +309,17 @@ def test_a_file_that_is_not_a_store_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no/such.db")
     with pytest.raises(StageError, match=r"has no folder: make .*/no, or set MLFLOW_TRACKING_URI."), registry():
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("sqlite:///", "the registry at sqlite:/// names no file, so nothing would be kept: set MLFLOW_TRACKING_URI"),
+        ("sqlite:///:memory:", "the registry at sqlite:///:memory: names no file, so nothing would be kept: "),
+        ("mysql+mysqldb://me:hunter2@db/mlflow", "the registry at mysql+mysqldb://db/mlflow needs the Python module "),
+    ],
+)
+def test_an_address_by_which_nothing_can_be_kept_is_one_sentence(monkeypatch, address, said):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(StageError, match=f"^{re.escape(said)}"), registry():
+        pass
