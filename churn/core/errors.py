@@ -70,14 +70,14 @@ def _places(error: BaseException) -> list[tuple[Path, int | None]]:
 
 
 def without_password(text: str) -> str:
-    """Return a text without the users and passwords of its URLs.
+    """Return a text without the users and passwords of its URLs; a password may hold a raw @.
 
     Examples
     --------
-    >>> without_password("the registry at https://me:secret@host/mlflow failed")
+    >>> without_password("the registry at https://me:s@cret@host/mlflow failed")
     'the registry at https://host/mlflow failed'
     """
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def has_password(url: str) -> bool:
