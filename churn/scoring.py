@@ -30,7 +30,7 @@ from churn.data.sinks import batches_of
 from churn.data.sources.query import Query
 from churn.modeling.model import read_model
 from churn.registry.champion import ALIAS
-from churn.registry.client import failed_with, no_mlflow, registry, signature
+from churn.registry.client import failed_with, no_mlflow, registry
 from churn.registry.package import MODEL_FILE
 from churn.registry.versions import VERIFIED, files_of, foreign, is_foreign
 from churn.scoring_parts import score_on_workers
@@ -85,7 +85,7 @@ def load(version: "ModelVersion", contract: Contract) -> Any:
         model = read_model(folder / MODEL_FILE)
         is_ours = {*model.feature_names_in_} == {*contract.features}
         other = "features"
-        if is_ours and known is not None and known.inputs == signature(contract).inputs:
+        if is_ours and known is not None and {*known.inputs.input_names()} == {*contract.fetched_features}:
             if not (unknown := _unknown_values(folder / CONTRACT.name, contract)):
                 return model
             other = f"values of {', '.join(unknown)}"

@@ -53,6 +53,7 @@ NULLS = {"nulls": "allow", "because": "nobody asked"}
         ("contract", NULLS),
         ("partner", NULLS),
         ("monthly_charges", NULLS),
+        ("tenure_months", NULLS),
         ("num_products", NULLS),
         ("num_products", {"type": "number"}),
     ],
@@ -74,17 +75,14 @@ def test_a_version_that_lacks_a_value_of_the_contract_is_one_sentence_without_th
 
 def test_a_version_that_lacks_a_feature_of_the_contract_is_one_sentence(champion, contract):
     columns = {name: column for name, column in contract.columns.items() if name != "partner"}
-    for other in (
-        contract.model_copy(update={"columns": columns}),
-        changed(contract, "tenure_months", **NULLS),  # which makes it a double for MLflow
-    ):
-        with pytest.raises(StageError, match=r"^version 3 of churn takes other features than contract\.yaml decl"):
-            load(champion, other)
+    with pytest.raises(StageError, match=r"^version 3 of churn takes other features than contract\.yaml decl"):
+        load(champion, contract.model_copy(update={"columns": columns}))
 
 
 def test_a_version_that_knows_more_than_the_contract_lists_scores(champion, contract, tmp_path, monkeypatch):
     fewer = changed(contract, "contract", values=("Two year", "Month-to-month"))
     fewer = changed(fewer, "total_charges", nulls="forbid", because=None)
+    fewer = fewer.model_copy(update={"columns": dict(reversed(fewer.columns.items()))})  # the order is no matter
     monkeypatch.chdir(copy_of("params.yaml").parent)
     customers = make_customers(contract, 200).drop(columns=["num_products", "churn"])
     customers.to_parquet(tmp_path / "customers.parquet")
