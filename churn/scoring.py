@@ -153,7 +153,9 @@ def asked_query(path: str | None, day: str | None) -> Query | None:
 
 def main(asked: argparse.Namespace) -> None:
     """Score what the command line names."""
-    if asked.customers == asked.scores:
+    scores = Path(asked.scores)
+    rejected = scores.parent / f"{scores.stem}.rejected{scores.suffix}"
+    if asked.customers == asked.scores or Path(asked.customers).resolve() in (scores.resolve(), rejected.resolve()):
         raise StageError("the scores would overwrite the customers: name another place.")
     params, contract, query = load_params(), load_contract(), asked_query(asked.query, asked.as_of)
     limit_duckdb(params)
@@ -162,9 +164,9 @@ def main(asked: argparse.Namespace) -> None:
         version = chosen(client, name, asked.version, asked.alias)
         model = load(version, contract)
     number, timeout = int(version.version), params.fetch.timeout_minutes
-    if params.compute.engine == "dask" and Path(asked.scores).suffix == ".parquet":
+    if params.compute.engine == "dask" and scores.suffix == ".parquet" and "://" not in asked.scores:
         batches = batches_of(asked.customers, timeout, contract.label, query)
-        done = score_on_workers(batches, Path(asked.scores), model, params, contract, number=number)
+        done = score_on_workers(batches, scores, model, params, contract, number=number)
     else:
         done = score(asked.customers, asked.scores, model, contract, number, query=query, timeout=timeout)
     read, rows, by_rule = done

@@ -73,8 +73,10 @@ def sink(name: str) -> Iterator[Write]:
             connection.commit()
         return
     path = Path(name)
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise StageError(f"{name} ends neither in .parquet nor in .csv, and is no table of PostgreSQL.")
+    if "://" in name or path.suffix.lower() not in (".csv", ".parquet"):
+        raise StageError(
+            f"{without_password(name)} is neither a file here that ends in .parquet or .csv, nor a table of PostgreSQL."
+        )
     with ExitStack() as stack:
 
         def write(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:

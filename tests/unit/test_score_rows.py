@@ -242,10 +242,11 @@ def test_what_cannot_be_read_or_written_is_one_sentence(incoming, contract, tmp_
         (text, "scores.csv", "customers.txt ends in .txt, not in .parquet or .csv"),
         (half, "scores.csv", "half.parquet cannot be read: "),
         (ragged, "scores.csv", "ragged.csv, line 2002: Expected Number of Columns"),
-        (incoming, "scores.txt", "ends neither in .parquet nor in .csv"),
+        (incoming, "scores.txt", "scores.txt is neither a file here that ends in .parquet or .csv, nor a table of Po"),
+        (incoming, "s3://bucket/scores.parquet", "^s3://bucket/scores.parquet is neither a file here that ends in "),
     ):
         with pytest.raises(StageError, match=says):
-            score(str(given), str(tmp_path / wanted), Constant(), contract, 1)
+            score(str(given), wanted if "://" in wanted else str(tmp_path / wanted), Constant(), contract, 1)
     assert not list(tmp_path.glob("*scores*"))
 
 

@@ -92,3 +92,19 @@ def test_a_version_that_knows_more_than_the_contract_lists_scores(champion, cont
         scores.append(pd.read_csv(tmp_path / "scores.csv").set_index("customer_id")["score"])
     assert 0 < len(scores[1]) < len(scores[0])
     assert scores[0][scores[1].index].tolist() == scores[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("customers", "scores"),
+    [
+        ("customers.parquet", "customers.parquet"),
+        ("customers.parquet", "./customers.parquet"),
+        ("link.parquet", "customers.parquet"),
+        ("customers.rejected.parquet", "customers.parquet"),  # whose rejected customers would go there
+    ],
+)
+def test_scores_never_take_the_place_of_the_customers(tmp_path, monkeypatch, customers, scores):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.parquet").symlink_to("customers.parquet")
+    with pytest.raises(StageError, match="the scores would overwrite the customers: name another place"):
+        churn.scoring.main(churn.scoring.arguments().parse_args([customers, scores]))
