@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from churn.config.params import METRICS
 from churn.core.errors import StageError
+from churn.registry.client import failed_with
 from churn.registry.versions import is_foreign, versions_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunData
+    from mlflow.entities.model_registry import ModelVersion
 
 ORIGIN = {  # the tags of a version, and what they are of
     "commit": "commit",
@@ -29,7 +32,7 @@ def difference(client: "MlflowClient", model: str, numbers: Sequence[str]) -> It
     """Yield three tables of how the second version differs from the first: origin, settings, metrics.
 
     The metrics are all those of all customers, then those of slices that differ most. Raises StageError when a version
-    does not exist, or was not registered by this pipeline.
+    does not exist, was not registered by this pipeline, or lost its run.
     """
     found = {str(one.version): one for one in versions_of(client, model)}
     for number in numbers:
@@ -37,7 +40,7 @@ def difference(client: "MlflowClient", model: str, numbers: Sequence[str]) -> It
             known = ", ".join(number for number, one in found.items() if not is_foreign(one)) or "none"
             raise StageError(f"{model} has no version {number} of this pipeline: it has {known}.")
     versions = [found[number] for number in numbers]
-    runs = [client.get_run(str(one.run_id)).data for one in versions]
+    runs = [_run_of(client, one) for one in versions]
     names = [f"version {number}" for number in numbers]
 
     yield [
@@ -58,3 +61,16 @@ def difference(client: "MlflowClient", model: str, numbers: Sequence[str]) -> It
         by = "" if one is None or other is None else f"{other - one:+z.4f}"
         rows.append([name, *("" if value is None else f"{value:.4f}" for value in (one, other)), by])
     yield rows
+
+
+def _run_of(client: "MlflowClient", version: "ModelVersion") -> "RunData":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(str(version.run_id)).data
+    except MlflowException as error:
+        if not failed_with(error, "RESOURCE_DOES_NOT_EXIST"):
+            raise
+        raise StageError(
+            f"version {version.version} of {version.name} has lost its run, with settings and metrics: compare another."
+        ) from error

@@ -4,12 +4,15 @@ from churn.core.errors import StageError
 from churn.registry.difference import difference
 
 import pytest
+from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
 
 
 def client_of(*runs):
     """Return a registry with a version for each run, and one that another pipeline registered."""
     tags = {"model_sha256": "m" * 64, "test_sha256": "t" * 64}
-    versions = [SimpleNamespace(version=number, run_id=number, tags=tags) for number in range(1, len(runs) + 1)]
+    versions = [
+        SimpleNamespace(name="churn", version=number, run_id=number, tags=tags) for number in range(1, len(runs) + 1)
+    ]
     foreign = SimpleNamespace(version=9, run_id=9, tags={})
     return SimpleNamespace(
         search_model_versions=lambda *_, **__: [*versions, foreign],
@@ -41,3 +44,12 @@ def test_two_versions_are_shown_by_what_differs_and_by_all_metrics():
 def test_a_version_that_is_none_of_this_pipeline_is_one_sentence(number):
     with pytest.raises(StageError, match=f"churn has no version {number} of this pipeline: it has 1, 2"):
         list(difference(BOTH, "churn", ("1", number)))
+
+
+def test_a_version_whose_run_is_gone_is_one_sentence():
+    def get_run(number):
+        raise MlflowException("no such run", RESOURCE_DOES_NOT_EXIST)
+
+    client = SimpleNamespace(search_model_versions=BOTH.search_model_versions, get_run=get_run)
+    with pytest.raises(StageError, match=r"^version 1 of churn has lost its run, with settings and metrics: compare a"):
+        list(difference(client, "churn", ("1", "2")))
