@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from churn.config.params import load_params
@@ -40,6 +41,7 @@ ROLLED_BACK = "rolled_back"
 DECISION = "decision"  # the tag of a version that says why it became champion, or did not
 METRICS_SHOWN = ("roc_auc", "average_precision", "accuracy", "brier_score")
 MOVES_SHOWN = 10
+WHY_LENGTH = 700  # MLflow's table on PostgreSQL holds 5,000 characters of a model's tag, and JSON may write six for one
 BUILD = Path("build")
 MOVE = ("kind", "who", "when", "from", "to", "why")  # the kind is promotion or rollback
 Move = Mapping[str, str]
@@ -83,7 +85,8 @@ def move(client: "MlflowClient", before: "RegisteredModel", to: str, why: str, k
     model, now = before.name, to
     planned, moves = {"kind": kind, "from": champion_of(before), "to": to}, moves_of(before)
     if not (moves and planned.items() <= moves[-1].items()):
-        entry = planned | {"who": who(), "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
+        reason = shorten(why, WHY_LENGTH, placeholder=" …")
+        entry = planned | {"who": who(), "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": reason}
         key = f"{ALIAS}/{_next_number(before):06} to {to:0>6}"
         write(client.set_registered_model_tag, model, key, json.dumps(entry))
     write(client.set_registered_model_alias, model, ALIAS, to)

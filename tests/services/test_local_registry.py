@@ -250,6 +250,15 @@ def test_a_move_counts_as_the_newest_also_after_somebody_deleted_one(client, mod
     assert moves_of(client.get_registered_model(model))[-1]["to"] == "1"
 
 
+def test_a_reason_that_is_too_long_for_a_servers_tables_is_cut_in_the_record_of_the_move(client, model):
+    registered = client.get_registered_model(model)
+    move(client, registered, "1", "there is no\n" + ", ".join(f"spälte_{number}" for number in range(1_000)))
+    after = client.get_registered_model(model)
+    assert max(map(len, after.tags.values())) < 5_000
+    assert moves_of(after)[-1]["why"].startswith("there is no spälte_0, spälte_1, ")
+    assert moves_of(after)[-1]["why"].endswith(", …")
+
+
 @contextmanager
 def answering(body):
     """Yield the address of a server that answers everything with `body`."""
