@@ -139,9 +139,10 @@ def _json(values: Any) -> str:
 def arrange(commit: str) -> str:
     """Write the lock in the order of that of `commit`, with its lines for each stage that is equal, or missing here.
 
-    So a commit of the results changes the lines of the stages that differ, and no others. Return what was done.
+    So a commit of the results changes the lines of the stages that differ, and no others. Return what was done. Raises
+    StageError for an unknown commit.
     """
-    former = _blocks(git("show", f"{commit}:./{LOCK}") or "")
+    former = _blocks(_committed(commit))
     text = LOCK.read_text("utf-8")
     made, entries, committed = _blocks(text), stages_of(text), stages_of("".join(former.values()))
     same = {name for name in former if name in committed and entries.get(name, committed[name]) == committed[name]}
@@ -149,6 +150,13 @@ def arrange(commit: str) -> str:
     with replacing(LOCK) as tmp:
         tmp.write_text("".join(former[name] if name in same else made[name] for name in names), encoding="utf-8")
     return f"{LOCK} has the order of that of {commit}"
+
+
+def _committed(commit: str) -> str:
+    """Return the lock of a commit, empty where it has none. Raises StageError for an unknown commit."""
+    if git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}") is None:
+        raise StageError(f"{commit} is no commit of this clone; fetch it first, with its history.")
+    return git("show", f"{commit}:./{LOCK}") or ""
 
 
 def _blocks(lock: str) -> dict[str, str]:
@@ -225,9 +233,7 @@ def main(asked: argparse.Namespace) -> None:
 
 def compare(commit: str) -> str:
     """Return a message where the lock is that of `commit`. Raises StageError for another lock or an unknown commit."""
-    if git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}") is None:
-        raise StageError(f"{commit} is no commit of this clone; fetch it first, with its history.")
-    committed = stages_of(git("show", f"{commit}:./{LOCK}") or "")
+    committed = stages_of(_committed(commit))
     here = stages_of(LOCK.read_text("utf-8"))
     if stage := first_difference(committed, here):
         if stage not in here:

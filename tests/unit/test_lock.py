@@ -63,9 +63,10 @@ def test_a_run_that_stopped_is_not_one_that_made_something_else(tmp_path, monkey
         lock.compare("HEAD")
 
 
-def test_an_unknown_commit_is_one_sentence():
+@pytest.mark.parametrize("command", ["compare", "arrange"])
+def test_an_unknown_commit_is_one_sentence(command):
     with pytest.raises(StageError, match="nowhere is no commit of this clone"):
-        main(arguments().parse_args(["compare", "nowhere"]))
+        main(arguments().parse_args([command, "nowhere"]))
 
 
 def test_the_commit_of_results_changes_only_lines_that_differ(tmp_path, monkeypatch):
@@ -81,7 +82,7 @@ def test_the_commit_of_results_changes_only_lines_that_differ(tmp_path, monkeypa
 
 def test_without_a_lock_in_the_commit_the_lock_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lock, "git", lambda *_: None)
+    monkeypatch.setattr(lock, "git", lambda command, *_: "0123abc" if command == "rev-parse" else None)
     Path("dvc.lock").write_text(made := lock_with(("fetch", 1), ("train", 2)))
     lock.arrange("HEAD")
     assert Path("dvc.lock").read_text() == made
