@@ -118,8 +118,8 @@ def fault_of_registry(error: BaseException | None) -> str:
 
     text, code = str(error), str(getattr(error, "error_code", ""))
     if status := re.search(r"failed with error code (\d{3}) ", text):
-        look = f": look at {ACCOUNT}" if status[1] in ("401", "403") else ""
-        return f"it answers with the HTTP status {status[1]}{look}"
+        look = {"401": ACCOUNT, "403": ACCOUNT, "404": "the path in MLFLOW_TRACKING_URI"}.get(status[1])
+        return f"it answers with the HTTP status {status[1]}{f': look at {look}' if look else ''}"
     if words := next((words for pattern, words in MLFLOW_FAULTS if re.search(pattern, text)), None):
         return words
     cause: BaseException | None = error

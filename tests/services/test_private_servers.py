@@ -134,6 +134,7 @@ class _Echoing(http.server.BaseHTTPRequestHandler):
         (400, f'{{"error_code": "PERMISSION_DENIED", "message": "{CANARY}"}}', "this account may not do that"),
         (400, f'{{"error_code": "{CANARY}", "message": "{CANARY}"}}', "it "),
         (401, CANARY, "it answers with the HTTP status 401: look at MLFLOW_TRACKING_USERNAME"),
+        (404, CANARY, "it answers with the HTTP status 404: look at the path in MLFLOW_TRACKING_URI"),
         (503, CANARY, "it answers every try with an error"),
         (200, CANARY, "its answer is not MLflow's"),
     ],
