@@ -76,7 +76,7 @@ report: .venv/.runtime ## judge this checkout against main, or make report BASE=
 ui: .venv/.runtime ## open the registry in MLflow's web page
 	@python -m churn registry show # also finds the files of a registry that was moved
 	@case "$${MLFLOW_TRACKING_URI:=sqlite:///mlflow.db}" in \
-	  http*) echo "The registry has a page of its own: $$MLFLOW_TRACKING_URI" ;; \
+	  http*) echo "The registry has a page of its own: $$(sed 's%//[^/]*@%//%' <<< "$$MLFLOW_TRACKING_URI")" ;; \
 	  *) MLFLOW_DISABLE_TELEMETRY=true python -m mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" ;; esac
 
 registry: .venv/.runtime ## show the versions in the registry, and how champion moved

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf, nan
 from pathlib import Path
 from typing import Literal
 
@@ -299,6 +300,17 @@ def beyond(
         yield f"{share:.1%} of the customers came or went, more than {max_turnover:.1%}"
 
 
+def limit(text: str) -> float:
+    """Return a number from 0 on. Raises argparse's error for another text, and for NaN, which nothing would exceed."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not 0 <= number < inf:
+        raise argparse.ArgumentTypeError(f"{text}: write a number from 0 on")
+    return number
+
+
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m churn drift", description="Whether the customers have drifted.")
@@ -308,8 +320,8 @@ def arguments() -> argparse.ArgumentParser:
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--base", help="the commit it is compared with (origin's default branch)")
     given.add_argument("--before", type=Path, help="a Parquet file to compare with instead")
-    parser.add_argument("--max-psi", type=float, default=LARGE, help="of a feature (%(default)s)")
-    parser.add_argument("--max-turnover", type=float, default=TURNOVER, help="share that came or went (%(default)s)")
+    parser.add_argument("--max-psi", type=limit, default=LARGE, help="of a feature (%(default)s)")
+    parser.add_argument("--max-turnover", type=limit, default=TURNOVER, help="share that came or went (%(default)s)")
     return parser
 
 

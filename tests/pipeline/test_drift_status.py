@@ -77,7 +77,12 @@ def test_what_cannot_be_compared_is_a_sentence_and_no_drift(clone):
         2,
         "drift: nowhere.parquet does not exist or is not a Parquet file.\n",
     )
-    assert drift(clone, "--max-psi", "much")[0] == 2
+    for limit in ("much", "nan", "inf", "-1"):
+        status, said = drift(clone, "--max-psi", limit)
+        assert (status, said.splitlines()[-1].partition(": error: ")[2]) == (
+            2,
+            f"argument --max-psi: {limit}: write a number from 0 on",
+        )
     (clone.folder / "data/raw/customers.parquet").unlink()
     assert drift(clone) == (2, "drift: data/raw/customers.parquet does not exist: `python -m stages.fetch` makes it.\n")
 
