@@ -26,7 +26,7 @@ from churn.core.errors import StageError
 from churn.core.files import YAML_LENGTH, read_text, read_yaml
 from churn.core.paths import CONTRACT
 from churn.data.as_of import YESTERDAY, as_day, read_query, uses_as_of
-from churn.data.sinks import batches_of
+from churn.data.sinks import batches_of, beside
 from churn.data.sources.query import Query
 from churn.modeling.model import read_model
 from churn.registry.champion import ALIAS
@@ -154,8 +154,8 @@ def asked_query(path: str | None, day: str | None) -> Query | None:
 def main(asked: argparse.Namespace) -> None:
     """Score what the command line names."""
     scores = Path(asked.scores)
-    rejected = scores.parent / f"{scores.stem}.rejected{scores.suffix}"
-    if asked.customers == asked.scores or Path(asked.customers).resolve() in (scores.resolve(), rejected.resolve()):
+    written = (scores.resolve(), beside(scores, "rejected").resolve())
+    if asked.customers == asked.scores or Path(asked.customers).resolve() in written:
         raise StageError("the scores would overwrite the customers: name another place.")
     params, contract, query = load_params(), load_contract(), asked_query(asked.query, asked.as_of)
     limit_duckdb(params)

@@ -19,6 +19,7 @@ from churn.core.files import delete, replacing
 from churn.core.partitions import Partition, local_file, store, temporary, write_manifest
 from churn.data.duckdb_helpers import cast, connection, identifier, literal
 from churn.data.partitioning import HASH, Snapshot, hash_of_text, pieces_of, ranges_of_hashes, write_by_hash
+from churn.data.sinks import beside
 from churn.modeling.distributed import model_of
 from churn.modeling.model import reproducible_bytes
 from churn.scoring_rows import score
@@ -51,7 +52,7 @@ def score_on_workers(  # noqa: PLR0913  # as score, and where
 
     Raises StageError when the key is missing, and when rows get lost.
     """
-    compute, rejected = params.compute, wanted.with_stem(f"{wanted.stem}.rejected")
+    compute, rejected = params.compute, beside(wanted, "rejected")
     made_here: list[Partition] = []
     with (
         closing(batches),
@@ -104,9 +105,9 @@ def _score_part(item: tuple[int, Partition], scoring: Scoring) -> tuple[Partitio
     path = scratch() / f"scored-{number}.parquet"
     model = model_of(scoring.model)
     read, rows, counts = score(str(local_file(part, scratch())), str(path), model, contract, scoring.number)
-    left = path.with_stem(f"{path.stem}.rejected")
+    files = (path, beside(path, "rejected"))
     scores, rejected = (
         store(file, folder, number, count, scoring.storage)
-        for file, folder, count in zip((path, left), scoring.folders, (rows, read - rows), strict=True)
+        for file, folder, count in zip(files, scoring.folders, (rows, read - rows), strict=True)
     )
     return scores, rejected, counts

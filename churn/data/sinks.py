@@ -80,7 +80,7 @@ def sink(name: str) -> Iterator[Write]:
     with ExitStack() as stack:
 
         def write(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-            tmp = stack.enter_context(replacing(path.with_stem(f"{path.stem}.{word}") if word else path))
+            tmp = stack.enter_context(replacing(beside(path, word) if word else path))
             kind, rows = pyarrow.csv.CSVWriter if path.suffix.lower() == ".csv" else pq.ParquetWriter, 0
             with kind(tmp, schema) as file:
                 for table in tables:
@@ -89,6 +89,17 @@ def sink(name: str) -> Iterator[Write]:
             return rows
 
         yield write
+
+
+def beside(path: Path, word: str) -> Path:
+    """Return the file beside `path` whose name has the word added.
+
+    Examples
+    --------
+    >>> beside(Path("build/scores.csv"), "rejected").as_posix()
+    'build/scores.rejected.csv'
+    """
+    return path.parent / f"{path.stem}.{word}{path.suffix}"
 
 
 def _fill(cursor: Any, name: tuple[str | None, str], schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
