@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import chain, count
+from itertools import chain, compress, count
 from typing import Any
 
 from churn.adopting.dialects import DUCKDB, Dialect
@@ -228,16 +228,19 @@ def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Co
     are_dates, text = one_row(database, like)
     readings = [*numbers(), *(dates(text) if are_dates else ())]
     fit = ", ".join(f"coalesce(bool_and({fits}), true)" for _, _, fits in readings)
-    found: Column | None = None
-    for (kind, details, fits), fitted in zip(readings, one_row(database, f"SELECT {fit} FROM {sample}"), strict=True):
-        one = replace(column, kind=kind, **details)
-        if not fitted or (found and not _differ(found, one)):
-            continue
+    fitted = one_row(database, f"SELECT {fit} FROM {sample}")
+    if not (readings := list(compress(readings, fitted))):
+        return None
+    counts = []
+    for _, details, fits in readings:
         # A reading with separators needs one: without any, the number is read as it is.
-        needed = " OR ".join(f"contains(t, {literal(sign)})" for sign in one.separators or ()) or "true"
-        wrong, right = f"NOT ({fits}) AND NOT {NOTHING}", f"({fits}) AND ({needed})"
-        wrong, right = one_row(database, f"SELECT count_if({wrong}), count_if({right}) FROM {texts}")
-        if wrong or not right:
+        needed = " OR ".join(f"contains(t, {literal(sign)})" for sign in details.get("separators", ())) or "true"
+        counts += [f"bool_and(({fits}) OR {NOTHING})", f"bool_or(({fits}) AND ({needed}))"]
+    answers = one_row(database, f"SELECT {', '.join(counts)} FROM {texts}")
+    found: Column | None = None
+    for (kind, details, fits), all_fit, some_fit in zip(readings, answers[::2], answers[1::2], strict=True):
+        one = replace(column, kind=kind, **details)
+        if not (all_fit and some_fit) or (found and not _differ(found, one)):
             continue
         if found:
             return replace(found, other=replace(one, markers=found.markers))
