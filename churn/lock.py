@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 from collections.abc import Collection, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +79,7 @@ def locked(folder: Path, stages: Collection[str]) -> dict[str, Out] | None:
         pipeline = _yaml(folder, Path("dvc.yaml"))
         lock = stages_of((folder / LOCK).read_text(encoding="utf-8"))
         params, found = _yaml(folder, PARAMS), dict[str, Out]()
+        hash_once = cache(hash_of)  # stages share folders of code
         if set(pipeline) - KNOWN_ABOVE:
             return None
         for name in stages:
@@ -95,7 +96,8 @@ def locked(folder: Path, stages: Collection[str]) -> dict[str, Out] | None:
                 and _json(_params(folder, stage)) == _json(entry.get("params", {}))
                 and set(deps) == set(read)
                 and all(
-                    md5 == (found[path].md5 if path in found else hash_of(folder / path)) for path, md5 in read.items()
+                    md5 == (found[path].md5 if path in found else hash_once(folder / path))
+                    for path, md5 in read.items()
                 )
             ):
                 return None

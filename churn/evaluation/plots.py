@@ -25,6 +25,7 @@ STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.titlesize": "medium",
     "axes.titleweight": "bold",
+    "axes.titley": 1.0,  # else each panel measures its labels twice, to find a place that none of them takes
     "figure.dpi": 200,
     "figure.facecolor": "none",
     "text.color": TEXT,
