@@ -70,7 +70,7 @@ def branch_of(finished: Clone, folder: Path, *removed: tuple[str, str, str]) -> 
     `removed` is what main lacks: in which file, which text, and what stands in its place.
     """
     clone = copy_without_registry(finished, folder / "repository")
-    clone.environment["UNMEASURED"] = "true"
+    clone.environment |= {"UNMEASURED": "true", "UNSEEN": "true"}  # see tests/forkserver.py and tests/shortcuts.py
     for edit in removed:
         clone.replace(*edit)
     if removed:
