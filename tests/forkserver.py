@@ -7,7 +7,7 @@ What a fork cannot show is left to the real Python: a terminal (act's is none, a
 it), another start-up setting of Python's, and any program that is none of ours.
 
 Where pytest measures coverage, the children measure theirs, unless their environment has UNMEASURED: measuring takes
-a third of the time, and what the tests of defects and those under act run is run by the other tests as well.
+a third of the time, and what defects, act, the walkthrough and another table run is run by the other tests as well.
 """
 
 import atexit

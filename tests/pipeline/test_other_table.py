@@ -14,6 +14,7 @@ import pytest
 def adopted(tmp_path_factory):
     """A clone whose team has replaced the sample by its own table, run the pipeline, and committed the results."""
     clone = clone_of_tree(tmp_path_factory.mktemp("other") / "repository")
+    clone.environment["UNMEASURED"] = "true"
     put_other_table(clone.folder)
     clone.ok("dvc", "repro", "prepare")
     clone.ok("python", "-m", "churn", "profile")

@@ -134,7 +134,9 @@ def test_the_commands_that_adapt_it_work(with_environment):
     clone.ok(*prepare.split())
     assert "profile: profile.json, 7,043 customers" in clone.ok(*profile.split())
     assert clone.ok("git", "status", "--porcelain") == ""
-    printed = clone.ok("python", "-m", "benchmarks.holdout_noise", "10")
+    clone.replace("params.yaml", "max_iter: 200", "max_iter: 40")  # as good a model in a third of the time
+    clone.replace("params.yaml", "learning_rate: 0.05", "learning_rate: 0.2")
+    printed = clone.ok("python", "-m", "benchmarks.holdout_noise", "10", UNMEASURED="true")
     assert re.search(r"^all customers roc_auc +min 0\.82 +0\.8\d+ ", printed, re.MULTILINE)
     assert re.search(r"^honest +blocked [01] of 10$", printed, re.MULTILINE)
     assert re.search(r"^new customers labelled late +blocked 10 of 10$", printed, re.MULTILINE)
