@@ -64,6 +64,13 @@ def test_the_header_says_what_is_between_the_columns_of_a_csv_file(tmp_path, tex
     assert rows(tmp_path / "a.csv", f"SELECT {name}, charge FROM source") == [expected]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_name_with_a_line_break_is_one_column_wherever_it_stands(tmp_path, end):
+    text = f'id,"Charge{end}(EUR)",y,"so{end}new"{end}a,1,2,3{end}'
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert rows(tmp_path / "a.csv", "FROM source") == [{"id": "a", f"Charge{end}(EUR)": "1", "y": "2", f"so{end}new": "3"}]
+
+
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
 def test_a_time_with_a_zone_is_its_day_in_utc_on_every_machine(tmp_path, zone):
     """Fault in the source: the machine that fetches is in another time zone.

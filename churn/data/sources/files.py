@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
+from io import StringIO
 from pathlib import Path, PurePath
 
 from churn.core.errors import StageError
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 SHARE = 0.5  # of DuckDB's memory, for the query; the rest is for the table that its rows go into
 DELIMITERS = ",;\t|"  # of a CSV file
+NAME_LINES = 100  # of a header with line breaks in its names, beyond the first
 CONVERTED = {  # by the text of an error: the type that a value does not have
     r"(?i)date field|'DATE'|timestamp|format specifier": "DATE",
     r"(?i)to '?BOOL": "BOOLEAN",
@@ -155,6 +157,8 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]
     try:
         with source.open("rb") as file:
             line = file.readline()
+            for _ in range(NAME_LINES):  # an odd number of quotes: a name goes on in the next line
+                line += file.readline() if line.count(b'"') % 2 else b""
         if line.startswith((b"\x1f\x8b", b"PK\x03\x04")):
             raise StageError(
                 f"{source} is no CSV file, but compressed (gzip or zip): unpack it, and name what is inside."
@@ -164,14 +168,14 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]
         text = line.decode("utf-8-sig")
         if text.startswith(("{", "[")):
             raise StageError(f"{source} is JSON, not CSV.{other_kind(source, '.json')}")
-        if "\r" in text.rstrip("\r\n"):
+        if re.search(r"\r(?!\n)", text.rstrip()):
             old, new = (shlex.quote(str(one)) for one in (source, source.with_suffix(f".lines{source.suffix}")))
             raise StageError(f"{source} ends its lines with CR alone: `tr '\\r' '\\n' < {old} > {new}` converts it.")
         if line and not text.strip():
             raise StageError(f"{source}, line 1 is blank, where the header should be: delete it.")
         if re.fullmatch(r'"?sep=.?"?\s*', text, re.IGNORECASE):
             raise StageError(f"{source}, line 1: `{text.strip()}` is a note for Excel: delete that line.")
-        headers = {one: next(csv.reader([text], delimiter=one), []) for one in DELIMITERS}
+        headers = {one: next(csv.reader(StringIO(text, ""), delimiter=one), []) for one in DELIMITERS}
         delimiter, header = max(headers.items(), key=lambda one: len(one[1]))  # of equals the first, a comma
     except (UnicodeDecodeError, csv.Error) as error:
         what = conversion(source) if isinstance(error, UnicodeDecodeError) else "look at its first line"
