@@ -86,6 +86,11 @@ class Column:
         """Whether the source has text here."""
         return self.stored == "VARCHAR"
 
+    @property
+    def is_long(self) -> bool:
+        """Whether an integer has more than the 64 bits of the contract's, as a hash in UBIGINT."""
+        return self.kind == "integer" and self.least is not None and not -(2**63) <= self.least <= self.most < 2**63
+
 
 @contextmanager
 def table(source: str, sql: str, as_of: date | None, name: str = "SOURCE") -> Iterator[duckdb.DuckDBPyConnection]:

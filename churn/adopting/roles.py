@@ -69,8 +69,8 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
 
 
 def _as_name(column: Column) -> Column:
-    """Return a column as a key or a group: a number without a fraction, or text, as 1000DE and EUR7 are."""
-    kind: Kind = "integer" if column.kind == "integer" and not column.units else "text"
+    """Return a column as a key or a group: an integer, or text, as 1000DE, EUR7 and a hash of 64 bits are."""
+    kind: Kind = "integer" if column.kind == "integer" and not (column.units or column.is_long) else "text"
     return replace(column, kind=kind, units=(), markers=(), lower=False, separators=None)
 
 

@@ -136,11 +136,11 @@ def key_type(column: Column) -> str:
 
 
 def feature_type(column: Column) -> str:
-    """Return the contract's type of a feature: a number where an integer that may be missing would lose digits."""
+    """Return the contract's type of a feature: a number for an integer that the contract's would not hold."""
     if column.kind == "date":
         return "integer"
     loses = column.kind == "integer" and column.missing and max(-column.least, column.most) > WHOLE
-    return "number" if loses else column.kind
+    return "number" if loses or column.is_long else column.kind
 
 
 def _feature(column: Column, plan: Plan) -> Iterator[str]:

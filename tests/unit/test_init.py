@@ -19,6 +19,7 @@ from churn.adopting.texts import contract_text, params_text
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError
+from churn.data.snapshot import snapshot
 from churn.data.sources.stream import record_batches
 from tests.frozen import REPLACED, ROOT, copy_of
 
@@ -354,6 +355,23 @@ def test_integers_of_19_digits_are_told_apart(plan, folder, kind, first):
     made = plan(None, name="customers.parquet")
     assert made.left_out == {"account": "one value a row: it names the row"}
     assert [int(row["id"]) for row in fetched(made)[:2]] == [first, first + 7]
+
+
+@pytest.mark.parametrize("kind", ["UBIGINT", "DECIMAL(38,0)"])
+def test_an_integer_beyond_64_bits_is_text_as_a_key_and_a_number_as_a_feature(plan, folder, kind):
+    long = "9223372036854775808::HUGEINT"
+    columns = f"({long} + n)::{kind} AS id, ({long} + n % 40)::{kind} AS account, ({long} + n * n)::{kind} AS row_hash"
+    sql = f"SELECT {columns}, if(n % 3 = 0, 'yes', 'no') AS churn FROM range(420) t(n)"
+    duckdb.sql(f"COPY ({sql}) TO '{folder}/customers.parquet'")
+    made = plan(None, name="customers.parquet")
+    assert made.left_out == {"row_hash": "one value a row: it names the row"}
+    contract = contract_of(made)
+    assert (contract.columns["id"].type, types(made)) == ("string", {"account": "number"})
+    init.QUERY.write_text(source_sql(made), encoding="utf-8")
+    init.PARAMS.write_text(params_text(made, None), encoding="utf-8")
+    assert snapshot(load_params().fetch, contract, folder / "snapshot.parquet") == 420
+    first = duckdb.sql(f"SELECT min(id) FROM '{folder}/snapshot.parquet'").fetchall()
+    assert first == [("9223372036854775808",)]
 
 
 @pytest.mark.parametrize(("key", "is_noted"), [(lambda row: row + 1, True), (lambda row: row * 7 + 1, False)])

@@ -68,7 +68,8 @@ def test_the_header_says_what_is_between_the_columns_of_a_csv_file(tmp_path, tex
 def test_a_name_with_a_line_break_is_one_column_wherever_it_stands(tmp_path, end):
     text = f'id,"Charge{end}(EUR)",y,"so{end}new"{end}a,1,2,3{end}'
     (tmp_path / "a.csv").write_bytes(text.encode())
-    assert rows(tmp_path / "a.csv", "FROM source") == [{"id": "a", f"Charge{end}(EUR)": "1", "y": "2", f"so{end}new": "3"}]
+    expected = {"id": "a", f"Charge{end}(EUR)": "1", "y": "2", f"so{end}new": "3"}
+    assert rows(tmp_path / "a.csv", "FROM source") == [expected]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
