@@ -14,7 +14,7 @@ from churn.core.cluster import scratch
 from churn.core.files import replacing, sha256_of
 from churn.core.partitions import files_of, is_partitioned, local_file, partitions_of
 from churn.core.paths import RAW
-from churn.data.duckdb_helpers import connection, identifier, literal
+from churn.data.duckdb_helpers import connection, identifier, literal, parquet_sql
 from churn.data.partitioning import hash_of_customer
 
 import pyarrow.parquet as pq
@@ -61,7 +61,7 @@ def sampled(table: Path, contract: Contract) -> Path:
     kept = ", ".join(f"{name.decode()}: {literal(value.decode())}" for name, value in known.items() if name not in OURS)
     with replacing(target) as tmp, connection(*files, tmp, bar=False) as database:
         within = "" if end == 2**64 else f" WHERE {hash_of_customer(contract)} < {end}::UBIGINT"
-        source = f"read_parquet([{', '.join(literal(str(one)) for one in files)}])"
+        source = parquet_sql(files)
         database.execute(
             f"COPY (SELECT * FROM {source}{within} ORDER BY {identifier(contract.key)}) TO {literal(str(tmp))}"
             f" (FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd{f', KV_METADATA {{{kept}}}' if kept else ''})"

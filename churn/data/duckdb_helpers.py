@@ -89,12 +89,19 @@ def parquet_views(files: Mapping[str, Path], otherwise: str = UNREADABLE) -> Ite
     parts = {name: files_of(path, scratch()) for name, path in files.items()}
     with connection(*chain.from_iterable(parts.values())) as database:
         for name, path in files.items():
-            source = f"read_parquet([{', '.join(literal(str(one)) for one in parts[name])}])"
             try:
-                database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {source}")
+                database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {parquet_sql(parts[name])}")
             except duckdb.Error as error:
                 raise StageError(f"{path} {otherwise}.") from error
         yield database
+
+
+def parquet_sql(files: Iterable[str | Path], *, of_folders: bool = False) -> str:
+    """Return the SQL that reads Parquet files; with `of_folders` also the columns of folders such as day=2026-11-24.
+
+    DuckDB would read those of any folder in a path, and put them in the place of a file's own columns.
+    """
+    return f"read_parquet([{', '.join(literal(str(one)) for one in files)}], hive_partitioning = {of_folders})"
 
 
 def columns_of(database: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:

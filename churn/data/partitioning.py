@@ -19,7 +19,7 @@ from churn.core.errors import StageError
 from churn.core.files import delete, replacing
 from churn.core.partitions import Partition, local_file, s3_files, store, temporary, write_manifest
 from churn.data.as_of import read_query
-from churn.data.duckdb_helpers import connection, folded, identifier, literal
+from churn.data.duckdb_helpers import connection, folded, identifier, literal, parquet_sql
 from churn.data.snapshot import CAST_ERRORS, load_typed, shown, write_sorted
 from churn.data.sources.stream import record_batches
 
@@ -153,9 +153,8 @@ def _partitions(numbers: range, pieces: list[Partition], count: int, made: Snaps
         if any(url.startswith("s3://") for url in files):
             database.register_filesystem(s3_files())
         ends = [ceil(number * 2**64 / count) for number in (numbers.start, numbers.stop)]
-        source = f"read_parquet([{', '.join(map(literal, files))}])"
         within = f"{HASH} BETWEEN {ends[0]}::UBIGINT AND {ends[1] - 1}::UBIGINT"
-        database.execute(f"CREATE TEMP TABLE range_of_hashes AS FROM {source} WHERE {within}")
+        database.execute(f"CREATE TEMP TABLE range_of_hashes AS FROM {parquet_sql(files)} WHERE {within}")
         found = []
         for number in numbers:
             ends = [ceil(one * 2**64 / count) for one in (number, number + 1)]

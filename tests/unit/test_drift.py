@@ -169,6 +169,13 @@ def test_the_largest_comes_first_after_what_only_one_table_has(contract, tables,
     assert [feature.psi for feature in found[2:]] == sorted((feature.psi for feature in found[2:]), reverse=True)
 
 
+def test_the_names_of_the_folders_above_a_table_hide_no_column_of_it(contract, tables, customers):
+    before, after = tables(customers, customers)
+    folder = before.parent / "tenure_months=1"
+    folder.mkdir()
+    assert max(one.psi for one in feature_drift(before.rename(folder / "a.parquet"), after, contract)) == 0
+
+
 def test_what_neither_table_has_is_not_mentioned(contract, drift, customers):
     customers = customers.drop(columns="num_products")
     assert set(drift(customers, customers)) == set(contract.features) - {"num_products"}

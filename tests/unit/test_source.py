@@ -305,3 +305,21 @@ def test_a_url_with_a_password_is_refused_without_a_word_of_it(source):
 def test_another_scheme_is_refused():
     with pytest.raises(StageError, match="mysql://me@host/db cannot be read: it is neither a CSV or Parquet file"):
         rows("mysql://me@host/db")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_folder_with_a_value_in_its_name_is_a_column_below_the_source_and_never_hides_a_files_own(tmp_path, kind):
+    for day in (23, 24):
+        folder = tmp_path / "plan=a" / "days" / f"day=2026-11-{day}"
+        folder.mkdir(parents=True)
+        duckdb.sql(f"COPY (SELECT 'k{day}' AS id, 'b' AS plan) TO '{folder}/rows.{kind}' (FORMAT {kind})")
+    sql = "SELECT * FROM source"
+    assert rows(folder, sql) == rows(folder / f"rows.{kind}", sql) == [{"id": "k24", "plan": "b"}]
+    days = "SELECT id, day::VARCHAR AS day FROM source"
+    other = (tmp_path / "plan=a").rename(tmp_path / "2026") / "days"
+    assert rows(other, days) == [{"id": f"k{day}", "day": f"2026-11-{day}"} for day in (23, 24)]
+    other.rename(tmp_path / "plan=c")
+    (tmp_path / "2026").rmdir()
+    message = r" has folders plan=…, and its files have the column plan, too: leave it out of one\.$"
+    with pytest.raises(StageError, match=message):
+        rows(tmp_path)

@@ -3,14 +3,14 @@
 import csv
 import re
 import shlex
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path, PurePath
 
 from churn.core.errors import StageError
 from churn.core.partitions import is_partitioned, partitions_of, s3_files
-from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
+from churn.data.duckdb_helpers import columns_of, connection, identifier, literal, parquet_sql
 from churn.data.engines import duckdb_fault, file_fault, identifiers, is_damaged, missing_column
 from churn.data.sources import s3
 from churn.data.sources.encodings import conversion, other_kind
@@ -91,7 +91,7 @@ def _listed(source: str) -> dict[str, tuple[object, ...]]:
             raise StageError(f"the source {source} does not exist; it may be {KINDS}.")
         inside = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
         files = {str(file): (file.stat().st_size, file.stat().st_mtime_ns) for file in inside}
-    below = source.rstrip("/")
+    below = _below(source)
     files = {name: version for name, version in files.items() if not re.search(r"/[_.]", name.removeprefix(below))}
     if not files:
         raise StageError(f"{source} holds no file.")
@@ -109,19 +109,23 @@ def _relation(
     Raises StageError when they are of another kind, or do not all have the same columns.
     """
     paths = f"[{', '.join(map(literal, files))}]"
+    of_folders = _folder_columns(source, files)
     endings = {name: PurePath(name).suffix.lower() for name in files}
     if set(endings.values()) == {".parquet"}:
         if len(files) > 1:  # else DuckDB rounds to the first file's types, and leaves out what it lacks
             _refuse_unlike(_parquet_columns(database, paths))
-        return f"read_parquet({paths})"
+        if of_folders:
+            _refuse_hidden(of_folders, database.sql(f"FROM {parquet_sql(files)}").columns, source)
+        return parquet_sql(files, of_folders=bool(of_folders))
     if set(endings.values()) == {".csv"} and not source.startswith("s3://"):
         # The header is read here, so that DuckDB has nothing left to guess.
         headers = {name: _csv_header(Path(name), known) for name in files}
         _refuse_unlike({name: [delimiter, *header] for name, (delimiter, header) in headers.items()})
         delimiter, header = next(iter(headers.values()))
+        _refuse_hidden(of_folders, header, source)
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
         return (
-            f"read_csv({paths}, columns = {{{columns}}}, auto_detect = false,"
+            f"read_csv({paths}, columns = {{{columns}}}, auto_detect = false, hive_partitioning = {bool(of_folders)},"
             f" header = true, delim = {literal(delimiter)}, quote = '\"', escape = '\"')"
         )
     name = next((name for name, ending in endings.items() if ending not in (".parquet", ".csv")), source)
@@ -130,6 +134,33 @@ def _relation(
         f"{name} ends in {endings.get(name) or 'nothing'}, not in {only}; the source may be {KINDS}."
         + other_kind(Path(name))
     )
+
+
+def _below(source: str) -> str:
+    """Return what the names of the files in a folder begin with."""
+    return source.rstrip("/") if "://" in source else str(Path(source))
+
+
+def _folder_columns(source: str, files: Iterable[str]) -> list[str]:
+    """Return the columns of the folders below the source that each file is in, such as day=2026-11-24.
+
+    Those above it are no part of the table, and DuckDB would put theirs in the place of a file's own.
+    """
+    found = [
+        [part.partition("=")[0] for part in name.removeprefix(_below(source)).split("/")[:-1] if "=" in part]
+        for name in files
+        if name.startswith(f"{_below(source)}/")
+    ]
+    return found[0] if found and all(one == found[0] for one in found) else []
+
+
+def _refuse_hidden(of_folders: Iterable[str], columns: Iterable[str], source: str) -> None:
+    """Raise StageError for a column of a folder and of its files: DuckDB would take the folder's."""
+    own = {name.lower() for name in columns}
+    if both := [name for name in of_folders if name.lower() in own]:
+        raise StageError(
+            f"{source} has folders {both[0]}=…, and its files have the column {both[0]}, too: leave it out of one."
+        )
 
 
 def _parquet_columns(database: duckdb.DuckDBPyConnection, paths: str) -> dict[str, list[str]]:
