@@ -186,6 +186,11 @@ def test_the_day_is_a_date_in_every_warehouse(warehouse):
     assert row == {"day": date(2026, 11, 24)}
 
 
+@pytest.mark.parametrize("end", [";", "; -- the end", ";\n-- the end;\n", " -- the end\n;\n/* no more */ ;\n"])
+def test_a_statement_may_end_in_semicolons_and_comments_in_every_warehouse(warehouse, end):
+    assert lower(rows(warehouse.url, f"SELECT ';' AS sign{end}")) == [{"sign": ";"}]
+
+
 def test_what_is_wrong_with_a_query_is_one_sentence_of_ours(warehouse):
     with pytest.raises(StageError, match=r"^source\.sql does not run in .*: the table nowhere does not exist\.$"):
         rows(warehouse.url, "SELECT * FROM nowhere", query="source.sql")

@@ -22,6 +22,7 @@ from itertools import chain
 
 from churn.core.errors import StageError, has_password
 from churn.data.as_of import check_as_of
+from churn.data.duckdb_helpers import tokens
 from churn.data.engines import identifiers
 from churn.data.sources import adbc, files, sqlite
 from churn.data.sources.bigquery import BIGQUERY
@@ -95,7 +96,7 @@ def batches_with_bytes(
     if has_password(source):
         given = warehouse.credentials if warehouse else "the environment has it, as in AWS's variables"
         raise StageError(f"the source's URL holds a password, which Git would keep: leave it out; {given}.")
-    sql = sql.rstrip().rstrip(";")
+    sql = _without_end(sql)
     check_as_of(sql, as_of, query)
     refuse_irreproducible(sql, query, ordered=warehouse is None)
     for number, batch in enumerate(_reader(source)(source, Query(sql, query, as_of, timeout))):
@@ -103,6 +104,14 @@ def batches_with_bytes(
             _refuse_twins(batch.schema, query, identifiers(sql))
             _refuse_types(batch.schema, query, identifiers(sql), _is_money)
         yield batch
+
+
+def _without_end(sql: str) -> str:
+    """Return a statement without semicolons at its end, and comments behind them, which no server's driver takes."""
+    parts = [*tokens(sql)]
+    while parts and (parts[-1][0] == "comment" or parts[-1][1].strip() == ";"):
+        parts.pop()
+    return "".join(text for _, text in parts)
 
 
 def table_share(source: str) -> float:
