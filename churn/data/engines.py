@@ -58,6 +58,10 @@ NAMED = (  # where the texts quote a name, and what is wrong with it: with the n
 )
 REFUSED = "a function refuses a value"
 VALUES = (  # what is wrong with a value, by what the texts have in common; none of the value itself
+    (
+        r"Values were not provided|Binding \d+ has no name|value for binding parameter",
+        "it has a parameter, which nothing sets",
+    ),
     (r"[Dd]ivision by zero", "a value is divided by zero"),
     (r"(?i)out of range|overflow", "a number is out of range"),
     (r"invalid input syntax for type|invalid input value for enum", "a value cannot be converted as it asks"),

@@ -136,7 +136,7 @@ def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_ref
         ("id,churn,churn\na,1,1\n", "has the column churn more than once"),
         (
             gzip.compress(csv(*ROWS).encode(), mtime=0),
-            "customers.csv is no CSV file, but compressed (gzip or zip): unpack it,",
+            "customers.csv is no CSV file, but compressed: unpack it,",
         ),
         (csv("a,1,2,Yes,a").replace("churn", "left", 1), "has no column churn, which"),
         (csv("a,1,2,Yes,a", "b,1,2"), "line 3: Expected Number of Columns: 5 Found: 3."),
@@ -154,6 +154,10 @@ def test_a_column_that_the_contract_does_not_declare_is_left_for_validate_to_ref
         ("id,churn,Churn\na,1,1\n", "has the column churn more than once"),
         ("\n" + csv("a,1,2,Yes,a"), "customers.csv, line 1 is blank, where the header should be: delete it."),
         (csv("a,1,2,Yes,a").replace("\n", "\r"), "customers.csv ends its lines with CR alone: `tr '\\r' '\\n' < "),
+        (csv("a,1,2,Yes,a\r", "b,1,2,No,b"), "ends its lines in more than one way: `tr -s '\\r' '\\n' < "),
+        (HEADER + ',"note\na,1,2,Yes,a,\n', "customers.csv, line 1: unterminated quote, in the name of a column."),
+        (b"\x28\xb5\x2f\xfd\n", "customers.csv is no CSV file, but compressed: unpack it,"),
+        (b"PAR1\n", "customers.csv is Parquet, not CSV: give it the ending .parquet."),
         ('{"id": "a", "churn": 1}\n', "customers.csv is JSON, not CSV. `python -c "),
         ("sep=,\n" + csv("a,1,2,Yes,a"), "customers.csv, line 1: `sep=,` is a note for Excel: delete that line."),
         ("\ufeffsep=;\r\n" + csv("a,1,2,Yes,a"), "line 1: `sep=;` is a note for Excel: delete that line."),
@@ -186,6 +190,7 @@ def test_a_bad_csv_file_is_one_sentence_and_no_snapshot(fetched, tmp_path, conte
         ("SELECT *, encode(id) AS raw FROM source", "gives raw as bytes: cast it to a text or a number there."),
         ("CREATE TABLE other (id INTEGER)", "does not run: it is no SELECT, or more than one."),
         ("SELECT * FROM source; SELECT 1", "does not run: it is no SELECT, or more than one."),
+        ("SELECT * FROM source WHERE id > $day", "does not run: it has a parameter, which nothing sets."),
         ("SELECT * FROM customers", "does not run: the table customers does not exist."),
     ],
 )
@@ -199,6 +204,7 @@ def test_a_bad_query_is_one_sentence(fetched, query, said):
     ("name", "next_step"),
     [
         ("customers.csv.gz", "gunzip --keep {folder}/customers.csv.gz` unpacks it."),
+        ("customers.csv.zst", "unzstd {folder}/customers.csv.zst` unpacks it."),
         ("customers.tsv", "mv {folder}/customers.tsv {folder}/customers.csv` gives it the ending, and"),
         ("customers.xlsx", ". Save the sheet as `CSV UTF-8` in the program for it."),
     ],

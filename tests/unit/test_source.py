@@ -55,8 +55,9 @@ def test_a_folder_of_csv_files_is_one_table_and_a_fault_names_the_file(tmp_path)
         ("id|charge\na|1\n", {"id": "a", "charge": "1"}),
         ('"charge, EUR";id;charge\r\n1;"a;""b""\n";2,5\r\n', {"id": 'a;"b"\n', "charge": "2,5"}),
         ("charge,id;old\n1.5,a;b\n", {"id": "a;b", "charge": "1.5"}),
+        ('charge,"long\r\n""name""",id\r\n1.5,b,a\r\n', {"id": "a", "charge": "1.5"}),
     ],
-    ids=["semicolon", "tab", "bar", "quotes", "as many commas"],
+    ids=["semicolon", "tab", "bar", "quotes", "as many commas", "a name of two lines"],
 )
 def test_the_header_says_what_is_between_the_columns_of_a_csv_file(tmp_path, text, expected):
     (tmp_path / "a.csv").write_bytes(text.encode())
@@ -126,6 +127,9 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     write(tmp_path, a="SELECT 'a' AS id")
     (tmp_path / "b.csv.gz").touch()
     with pytest.raises(StageError, match=r"b\.csv\.gz ends in \.gz, not in \.parquet or \.csv"):
+        rows(tmp_path)
+    (tmp_path / "b.csv.gz").rename(tmp_path / "b.csv")
+    with pytest.raises(StageError, match=r" holds files in \.parquet and in \.csv: leave those of one kind there\.$"):
         rows(tmp_path)
 
 
@@ -238,6 +242,8 @@ def test_a_query_runs_in_sqlite_and_gives_text_with_all_digits(sqlite, monkeypat
     [
         ("SELECT x FROM customers", "gives x as bytes: cast it to a text or a number there"),
         ("SELECT y FROM customers", "does not run in .*: the column y does not exist"),
+        ("SELECT id FROM customers WHERE id > $day", r"does not run in .*: it has a parameter, which nothing sets\."),
+        ("SELECT id FROM customers WHERE id > ?", r"does not run in .*: it has a parameter, which nothing sets\."),
         ("DELETE FROM customers", r"does not run in .*: it may only SELECT from its tables\."),
         ("ATTACH '/etc/passwd' AS other", r"it may only SELECT from its tables\."),
         ("PRAGMA database_list", r"it may only SELECT from its tables\."),

@@ -9,6 +9,9 @@ COPY = "COPY (FROM read_json('{0}')) TO '{1}.parquet'"
 TO_PARQUET = rf"""python -c "import duckdb; duckdb.sql(\"{COPY}\")"` makes Parquet of it"""
 OTHERS = {  # what to do with a file by its ending; {0} is its name, and {1} the name without the ending
     ".gz": "gunzip --keep {0}` unpacks it",
+    ".bz2": "bunzip2 --keep {0}` unpacks it",
+    ".xz": "unxz --keep {0}` unpacks it",
+    ".zst": "unzstd {0}` unpacks it",
     ".zip": "unzip {0}` unpacks it",
     ".tsv": "mv {0} {1}.csv` gives it the ending, and tabs are understood",
     ".txt": "mv {0} {1}.csv` gives it the ending, if its lines have commas, semicolons, tabs or bars",
@@ -16,6 +19,7 @@ OTHERS = {  # what to do with a file by its ending; {0} is its name, and {1} the
     ".jsonl": TO_PARQUET,
     ".ndjson": TO_PARQUET,
 }
+COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # how such files begin
 WORKBOOKS = (".xls", ".xlsx", ".xlsm", ".ods")
 BYTES = 1 << 20  # of a file, from its first byte beyond ASCII on, whose encoding is guessed
 MARKS = {  # longer ones first, because UTF-32's begins with UTF-16's

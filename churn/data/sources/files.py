@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from io import StringIO
 from pathlib import Path, PurePath
 
 from churn.core.errors import StageError
@@ -13,7 +12,7 @@ from churn.core.partitions import is_partitioned, partitions_of, s3_files
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal, parquet_sql
 from churn.data.engines import duckdb_fault, file_fault, identifiers, is_damaged, missing_column
 from churn.data.sources import s3
-from churn.data.sources.encodings import conversion, other_kind
+from churn.data.sources.encodings import COMPRESSED, conversion, other_kind
 from churn.data.sources.hints import conversion_hint, nearest
 from churn.data.sources.query import BATCH_ROWS, KINDS, Query, at_least_one, column_label, repeated
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 
 SHARE = 0.5  # of DuckDB's memory, for the query; the rest is for the table that its rows go into
 DELIMITERS = ",;\t|"  # of a CSV file
-NAME_LINES = 100  # of a header with line breaks in its names, beyond the first
+HEADER = 65_536  # bytes, of the lines that may be a CSV file's header
 CONVERTED = {  # by the text of an error: the type that a value does not have
     r"(?i)date field|'DATE'|timestamp|format specifier": "DATE",
     r"(?i)to '?BOOL": "BOOLEAN",
@@ -128,10 +127,13 @@ def _relation(
             f"read_csv({paths}, columns = {{{columns}}}, auto_detect = false, hive_partitioning = {bool(of_folders)},"
             f" header = true, delim = {literal(delimiter)}, quote = '\"', escape = '\"')"
         )
-    name = next((name for name, ending in endings.items() if ending not in (".parquet", ".csv")), source)
-    only = ".parquet, the one kind read from S3" if source.startswith("s3://") else ".parquet or .csv, all alike"
+    in_s3 = source.startswith("s3://")
+    name = next((name for name, ending in endings.items() if ending != ".parquet" and (in_s3 or ending != ".csv")), "")
+    if not name:
+        raise StageError(f"{source} holds files in .parquet and in .csv: leave those of one kind there.")
+    only = ".parquet, the one kind read from S3" if in_s3 else ".parquet or .csv, all alike"
     raise StageError(
-        f"{name} ends in {endings.get(name) or 'nothing'}, not in {only}; the source may be {KINDS}."
+        f"{name} ends in {endings[name] or 'nothing'}, not in {only}; the source may be {KINDS}."
         + other_kind(Path(name))
     )
 
@@ -187,27 +189,28 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]
     """Return the delimiter, with which the header has the most columns, and the header. Raises StageError."""
     try:
         with source.open("rb") as file:
-            line = file.readline()
-            for _ in range(NAME_LINES):  # an odd number of quotes: a name goes on in the next line
-                line += file.readline() if line.count(b'"') % 2 else b""
-        if line.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-            raise StageError(
-                f"{source} is no CSV file, but compressed (gzip or zip): unpack it, and name what is inside."
-            )
+            line, *others = file.readlines(HEADER) or [b""]
+        if line.startswith(COMPRESSED):
+            raise StageError(f"{source} is no CSV file, but compressed: unpack it, and name what is inside.")
+        if line.startswith(b"PAR1"):
+            raise StageError(f"{source} is Parquet, not CSV: give it the ending .parquet.")
         if b"\0" in line:
             raise StageError(f"{source} is no CSV file in UTF-8: {conversion(source)}.")
         text = line.decode("utf-8-sig")
         if text.startswith(("{", "[")):
             raise StageError(f"{source} is JSON, not CSV.{other_kind(source, '.json')}")
-        if re.search(r"\r(?!\n)", text.rstrip()):
-            old, new = (shlex.quote(str(one)) for one in (source, source.with_suffix(f".lines{source.suffix}")))
-            raise StageError(f"{source} ends its lines with CR alone: `tr '\\r' '\\n' < {old} > {new}` converts it.")
+        if "\r" in text.rstrip("\r\n"):
+            raise StageError(f"{source} ends its lines with CR alone: {_one_line_end(source)}.")
         if line and not text.strip():
             raise StageError(f"{source}, line 1 is blank, where the header should be: delete it.")
         if re.fullmatch(r'"?sep=.?"?\s*', text, re.IGNORECASE):
             raise StageError(f"{source}, line 1: `{text.strip()}` is a note for Excel: delete that line.")
-        headers = {one: next(csv.reader(StringIO(text, ""), delimiter=one), []) for one in DELIMITERS}
+        lines = [text, *(one.decode(errors="replace") for one in others)]  # as many as the quotes of a name span
+        readers = {one: csv.reader(lines, delimiter=one) for one in DELIMITERS}
+        headers = {one: next(reader, []) for one, reader in readers.items()}
         delimiter, header = max(headers.items(), key=lambda one: len(one[1]))  # of equals the first, a comma
+        if (last := readers[delimiter].line_num) > 1 and "".join(lines[:last]).count('"') % 2:
+            raise StageError(f"{source}, line 1: unterminated quote, in the name of a column.")
     except (UnicodeDecodeError, csv.Error) as error:
         what = conversion(source) if isinstance(error, UnicodeDecodeError) else "look at its first line"
         raise StageError(f"{source} is no CSV file in UTF-8: {what}.") from error
@@ -223,13 +226,21 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]
     return delimiter, header
 
 
+def _one_line_end(source: str | Path, squeezed: str = "") -> str:
+    """Return the command that ends each line with LF; `squeezed`, it makes one of several ends in a row."""
+    old, new = (shlex.quote(str(one)) for one in (source, Path(source).with_suffix(".lines.csv")))
+    return f"`tr {squeezed}'\\r' '\\n' < {old} > {new}` converts it"
+
+
 def _file_message(error: Exception, source: str, files: Mapping[str, object], query: Query) -> str | None:
     """Return what DuckDB found wrong with the files, if it is that; without the rows that it quotes."""
     text = str(error)
     if "Traceback (most recent call last)" in text:  # of s3fs, which DuckDB reads by
         return _changed(source) if "FileExpired" in text else f"{source} was lost half way: run it again."
+    file = next((name for name in re.findall(r"(?m)^ +file = (.*)$", text) if name in files), source)
+    if "CSV Parser state machine" in text:
+        return f"{file} ends its lines in more than one way: {_one_line_end(file, '-s ')}."
     if line := re.search(r"CSV Error on Line: (\d+)", text):
-        file = next((name for name in re.findall(r"(?m)^ +file = (.*)$", text) if name in files), source)
         fault, column = re.search(CSV_FAULTS, text), re.search(r'converting column "([^"]+)"', text)
         if column:  # a cast of the query
             name = identifiers(query.sql).get(column[1].lower(), "a value")
