@@ -1,5 +1,6 @@
 """DuckDB in this process, in bounded memory: the engine of fetch and of validate."""
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,15 @@ SQL_TYPES = {  # of the contract's types
     "boolean": "BOOLEAN",
     "date": "DATE",
 }
+
+FILES = (  # what is wrong with a file
+    (r"No space left", "No space left on device"),
+    (r"No such file|does not exist|No files found", "it does not exist"),
+    (r"Permission denied", "Permission denied"),
+    (r"(?i)lock on file|conflicting lock", "another process has it open for writing"),
+    (r"(?i)version number|newer version|storage version", "it was written by another version of DuckDB"),
+)
+DAMAGED = r"(?i)magic bytes|failed to read file|in parquet file|corrupt|checksum"
 
 
 @contextmanager
@@ -93,7 +103,14 @@ def parquet_views(files: Mapping[str, Path], otherwise: str = UNREADABLE) -> Ite
                 database.execute(f"CREATE TEMP VIEW {identifier(name)} AS SELECT * FROM {parquet_sql(parts[name])}")
             except duckdb.Error as error:
                 raise StageError(f"{path} {otherwise}.") from error
-        yield database
+        try:
+            yield database
+        except duckdb.Error as error:
+            if not is_damaged(error, map(str, chain.from_iterable(parts.values()))):
+                raise
+            named = [str(path) for name, path in files.items() if any(str(one) in str(error) for one in parts[name])]
+            which = " or ".join(named or map(str, files.values()))
+            raise StageError(f"{which} cannot be read: {file_fault(error)}.") from error
 
 
 def parquet_sql(files: Iterable[str | Path], *, of_folders: bool = False) -> str:
@@ -102,6 +119,21 @@ def parquet_sql(files: Iterable[str | Path], *, of_folders: bool = False) -> str
     DuckDB would read those of any folder in a path, and put them in the place of a file's own columns.
     """
     return f"read_parquet([{', '.join(literal(str(one)) for one in files)}], hive_partitioning = {of_folders})"
+
+
+def file_fault(error: BaseException) -> str:
+    """Return why DuckDB cannot read or write a file."""
+    known = (words for pattern, words in FILES if re.search(pattern, str(error)))
+    return next(known, "it is damaged, or of another kind")
+
+
+def is_damaged(error: BaseException, files: Iterable[str]) -> bool:
+    """Return whether a query failed because one of the `files` cannot be read, rather than because of a value in it."""
+    text = str(error)
+    # DuckDB raises a plain Error for bytes that it cannot interpret.
+    if text.startswith(("IO Error: ", "Invalid Error: ")) or type(error).__name__ == "Error":
+        return True
+    return bool(re.search(DAMAGED, text.partition("\n")[0])) and any(file in text for file in files)
 
 
 def columns_of(database: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from churn.core.errors import MEMORY
-from churn.data.duckdb_helpers import tokens
+from churn.data.duckdb_helpers import file_fault, tokens
 
 MISSING_COLUMN = (
     r'Referenced column "([^"]+)"|have a column named "([^"]+)"|Column "([^"]+)" in \w+ list'
@@ -84,14 +84,6 @@ DUCKDB = {  # by the kind with which DuckDB's texts begin
     "Out of Memory Error": f"the memory does not suffice: {MEMORY}",
     "Invalid Input Error": REFUSED,
 }
-FILES = (  # what is wrong with a file
-    (r"No space left", "No space left on device"),
-    (r"No such file|does not exist|No files found", "it does not exist"),
-    (r"Permission denied", "Permission denied"),
-    (r"(?i)lock on file|conflicting lock", "another process has it open for writing"),
-    (r"(?i)version number|newer version|storage version", "it was written by another version of DuckDB"),
-)
-DAMAGED = r"(?i)magic bytes|failed to read file|in parquet file|corrupt|checksum"
 SQLITE = {  # by SQLite's own name of the error
     "SQLITE_READONLY": "it writes, and the source is opened read-only",
     "SQLITE_CORRUPT": "the file is damaged",
@@ -193,20 +185,6 @@ def duckdb_fault(error: BaseException, sql: str) -> str:
         _, name = _named(message, r'(?m)when casting from source column "?([^"\n]+?)"?$', sql)
         words = f"a value of {name} cannot be converted as it asks" if name else None
     return (words or DUCKDB.get(kind, "DuckDB failed")) + _line(text, sql)
-
-
-def file_fault(error: BaseException) -> str:
-    """Return why DuckDB cannot read or write a file."""
-    return _first(FILES, str(error)) or "it is damaged, or of another kind"
-
-
-def is_damaged(error: BaseException, files: Iterable[str]) -> bool:
-    """Return whether a query failed because one of the `files` cannot be read, rather than because of a value in it."""
-    text = str(error)
-    # DuckDB raises a plain Error for bytes that it cannot interpret.
-    if text.startswith(("IO Error: ", "Invalid Error: ")) or type(error).__name__ == "Error":
-        return True
-    return bool(re.search(DAMAGED, text.partition("\n")[0])) and any(file in text for file in files)
 
 
 def sqlite_fault(error: BaseException, sql: str) -> str:

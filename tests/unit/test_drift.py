@@ -227,6 +227,12 @@ def test_a_file_that_cannot_be_compared_is_told_in_a_sentence(contract, tables, 
     tables(customers, customers.iloc[:0])
     with pytest.raises(StageError, match=r"after\.parquet has no rows\."):
         compare(before, after, contract)
+    content = bytearray(before.read_bytes())
+    pages = len(content) - 12 - int.from_bytes(content[-8:-4], "little")
+    content[4 : 4 + pages] = bytes(pages)
+    after.write_bytes(content)
+    with pytest.raises(StageError, match=r"after\.parquet cannot be read: it is damaged, or of another kind\.$"):
+        compare(before, after, contract)
     after.write_text("customer_id\n")
     with pytest.raises(StageError, match=r"after\.parquet does not exist or is not a Parquet file\."):
         compare(before, after, contract)

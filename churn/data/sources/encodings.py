@@ -71,6 +71,12 @@ def conversion(path: Path) -> str:
     return f"{said}: `{command}` converts it, and fetch.source names the new file"
 
 
+def one_line_end(source: str | Path, squeezed: str = "") -> str:
+    """Return the command that ends each line with LF; `squeezed`, it makes one of several ends in a row."""
+    old, new = (shlex.quote(str(one)) for one in (source, Path(source).with_suffix(".lines.csv")))
+    return f"`tr {squeezed}'\\r' '\\n' < {old} > {new}` converts it"
+
+
 def other_kind(path: Path, ending: str | None = None) -> str:
     """Return a sentence with what to do with a file of another kind, by its ending, or nothing; it begins with a blank.
 

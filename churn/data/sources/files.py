@@ -2,17 +2,16 @@
 
 import csv
 import re
-import shlex
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePath
 
 from churn.core.errors import StageError
 from churn.core.partitions import is_partitioned, partitions_of, s3_files
-from churn.data.duckdb_helpers import columns_of, connection, identifier, literal, parquet_sql
-from churn.data.engines import duckdb_fault, file_fault, identifiers, is_damaged, missing_column
+from churn.data.duckdb_helpers import columns_of, connection, file_fault, identifier, is_damaged, literal, parquet_sql
+from churn.data.engines import duckdb_fault, identifiers, missing_column
 from churn.data.sources import s3
-from churn.data.sources.encodings import COMPRESSED, conversion, other_kind
+from churn.data.sources.encodings import COMPRESSED, conversion, one_line_end, other_kind
 from churn.data.sources.hints import conversion_hint, nearest
 from churn.data.sources.query import BATCH_ROWS, KINDS, Query, at_least_one, column_label, repeated
 
@@ -200,7 +199,7 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]
         if text.startswith(("{", "[")):
             raise StageError(f"{source} is JSON, not CSV.{other_kind(source, '.json')}")
         if "\r" in text.rstrip("\r\n"):
-            raise StageError(f"{source} ends its lines with CR alone: {_one_line_end(source)}.")
+            raise StageError(f"{source} ends its lines with CR alone: {one_line_end(source)}.")
         if line and not text.strip():
             raise StageError(f"{source}, line 1 is blank, where the header should be: delete it.")
         if re.fullmatch(r'"?sep=.?"?\s*', text, re.IGNORECASE):
@@ -226,12 +225,6 @@ def _csv_header(source: Path, known: Mapping[str, str]) -> tuple[str, list[str]]
     return delimiter, header
 
 
-def _one_line_end(source: str | Path, squeezed: str = "") -> str:
-    """Return the command that ends each line with LF; `squeezed`, it makes one of several ends in a row."""
-    old, new = (shlex.quote(str(one)) for one in (source, Path(source).with_suffix(".lines.csv")))
-    return f"`tr {squeezed}'\\r' '\\n' < {old} > {new}` converts it"
-
-
 def _file_message(error: Exception, source: str, files: Mapping[str, object], query: Query) -> str | None:
     """Return what DuckDB found wrong with the files, if it is that; without the rows that it quotes."""
     text = str(error)
@@ -239,7 +232,7 @@ def _file_message(error: Exception, source: str, files: Mapping[str, object], qu
         return _changed(source) if "FileExpired" in text else f"{source} was lost half way: run it again."
     file = next((name for name in re.findall(r"(?m)^ +file = (.*)$", text) if name in files), source)
     if "CSV Parser state machine" in text:
-        return f"{file} ends its lines in more than one way: {_one_line_end(file, '-s ')}."
+        return f"{file} ends its lines in more than one way: {one_line_end(file, '-s ')}."
     if line := re.search(r"CSV Error on Line: (\d+)", text):
         fault, column = re.search(CSV_FAULTS, text), re.search(r'converting column "([^"]+)"', text)
         if column:  # a cast of the query
