@@ -107,11 +107,18 @@ def batches_with_bytes(
 
 
 def _without_end(sql: str) -> str:
-    """Return a statement without semicolons at its end, and comments behind them, which no server's driver takes."""
-    parts = [*tokens(sql)]
-    while parts and (parts[-1][0] == "comment" or parts[-1][1].strip() == ";"):
-        parts.pop()
-    return "".join(text for _, text in parts)
+    """Return a statement without the semicolons at its end, and what is behind them, which no server's driver takes.
+
+    A comment before them stays, as servers log it.
+    """
+    parts = [*tokens(sql.rstrip())]
+    end = len(parts)
+    for number, (kind, text) in reversed([*enumerate(parts)]):
+        if text.strip() == ";":
+            end = number
+        elif kind != "comment" and text.strip():
+            break
+    return "".join(text for _, text in parts[:end])
 
 
 def table_share(source: str) -> float:
