@@ -24,21 +24,30 @@ CODE = "code"  # the folder of the packaged code
 MODEL_FILE = "model.skops"  # the name that MLflow's scikit-learn flavour gives it
 DOSSIER = "dossier.html"  # the page of a version
 ADDED = "registered_model_meta"  # MLflow's client writes this file into each download of a version
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # of statements; no import is in an expression
 DISTRIBUTIONS = {"ruamel": "ruamel.yaml", "sklearn": "scikit-learn"}  # where the module has another name
 
 
-def imported_names(file: Path, root: Path) -> set[str]:
+def imported_names(file: Path, root: Path) -> frozenset[str]:
     """Return the dotted names that a file imports, also inside functions; `file` is relative to `root`."""
-    names = set()
-    place = (root / file).resolve()
-    for node in ast.walk(ast.parse(place.read_bytes(), str(place))):
+    return _imported_names((root / file).read_bytes(), file)
+
+
+@cache  # for the code's closure, and again for its libraries
+def _imported_names(source: bytes, file: Path) -> frozenset[str]:
+    names = set[str]()
+    todo: list[ast.AST] = [ast.parse(source, str(file))]
+    while todo:
+        node = todo.pop()
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             package = file.parts[: -node.level] if node.level else ()
             base = [*package, *([node.module] if node.module else [])]
             names |= {".".join([*base, alias.name]) for alias in node.names} | ({".".join(base)} if base else set())
-    return names
+        for block in BLOCKS:
+            todo += getattr(node, block, ())
+    return frozenset(names)
 
 
 def first_party_files(name: str, root: Path) -> Iterator[Path]:
