@@ -117,7 +117,7 @@ def team(tmp_path_factory, cluster, environment):
         "engine": "dask",
         "scheduler": cluster.scheduler,
         "storage": f"s3://{BUCKET}/churn",
-        "partition_rows": 10_000,  # few, because each query is a task for each partition
+        "partition_rows": 15_000,  # few, because each query is a task for each; a third more, and fetch kills a worker
     }
     text += "\ncompute:\n" + "".join(f"  {name}: {value}\n" for name, value in compute.items())
     (clone.folder / "params.yaml").write_text(text)
@@ -264,7 +264,7 @@ def small_team(team, tmp_path_factory):
     clone = Clone(shutil.copytree(team.folder, folder, symlinks=True))
     clone.environment |= team.services
     clone.replace("params.yaml", f"s3://{BUCKET}/customers/", f"s3://{BUCKET}/some/")
-    clone.replace("params.yaml", "partition_rows: 10000", "partition_rows: 5000")
+    clone.replace("params.yaml", "partition_rows: 15000", "partition_rows: 5000")
     clone.replace("profile.json", f'"rows": {ROWS}', f'"rows": {SOME}')
     clone.ok("dvc", "repro", "gate")
     return clone
