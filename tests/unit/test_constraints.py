@@ -7,6 +7,7 @@ from churn.modeling.training import build_classifier, build_model, fit
 from tests.training import frame_of
 
 import numpy as np
+import pandas as pd
 import pytest
 
 BOOSTING = "sklearn.ensemble.HistGradientBoostingClassifier"
@@ -27,10 +28,10 @@ def trained(contract, estimator, rounds=30, **parameters):
 
 
 def steps(model, contract, feature, values):
-    """Return how the scores change from one value of a feature to the next, shape (rows, values - 1)."""
+    """Return how the scores change from one value of a feature to the next, shape (values - 1, rows)."""
     features, _ = frame_of(contract, 200, seed=1)
-    scores = [churn_probability(model, features.assign(**{feature: value})) for value in values]
-    return np.diff(np.column_stack(scores))
+    rows = pd.concat([features.assign(**{feature: value}) for value in values])
+    return np.diff(churn_probability(model, rows).reshape(len(values), -1), axis=0)
 
 
 @BOTH
