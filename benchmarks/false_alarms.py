@@ -24,7 +24,7 @@ from churn.evaluation.paired import Difference, compare, compare_slices
 from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
 from churn.gate.rules import OVERALL, evaluate_rules
-from churn.modeling.model import read_parquet, read_table
+from churn.modeling.model import read_parquet, read_table, types_of
 from churn.modeling.training import build_classifier, build_model, fit
 
 import numpy as np
@@ -111,7 +111,8 @@ class Bench:
         tables = [read_table(path, self.contract) for path in (TRAIN, TEST)]
         self.X: pd.DataFrame = pd.concat([table[0] for table in tables], ignore_index=True)
         self.y: pd.Series = pd.concat([table[1] for table in tables], ignore_index=True)
-        names = [read_parquet(path, self.contract.customer)[self.contract.customer] for path in (TRAIN, TEST)]
+        customer = types_of([self.contract.customer], self.contract)
+        names = [read_parquet(path, customer)[self.contract.customer] for path in (TRAIN, TEST)]
         self.keys: pd.Series = pd.concat([name.to_pandas() for name in names], ignore_index=True)  # of the customers
 
     def scores(self, spoil: Spoil, seed: int, rows: Any, holdout: Any) -> Floats:

@@ -7,6 +7,7 @@ from typing import Any
 
 from churn.config.contract import Contract
 from churn.core.errors import StageError, nearest, without_password
+from churn.core.files import ARROW_TYPES
 from churn.core.paths import CONTRACT
 from churn.core.terminal import progress, working
 from churn.data.conditions import relation_condition
@@ -22,7 +23,7 @@ from churn.data.duckdb_helpers import (
     violations_sql,
 )
 from churn.data.engines import duckdb_fault
-from churn.data.featuring import ARROW_TYPES, add_features, to_arrow
+from churn.data.featuring import add_features, to_arrow
 from churn.data.sinks import load_table, sink
 from churn.data.sources.query import Query
 from churn.data.sources.stream import table_share

@@ -26,7 +26,7 @@ from churn.data.tables import split_snapshot
 from churn.evaluation.holdout import evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
 from churn.evaluation.metrics import Floats, Outcomes, Z
 from churn.evaluation.paired import compare
-from churn.modeling.model import read_parquet, read_table
+from churn.modeling.model import read_parquet, read_table, types_of
 from churn.modeling.training import build_classifier, build_model, fit
 
 import numpy as np
@@ -154,7 +154,7 @@ def splits_of(runs: int, raw: Path, params: Params, contract: Contract) -> Itera
             split_snapshot(raw, salted, contract, (train, test), params.fetch.as_of)
             X, y, _ = read_table(train, contract)
             features, labels, keys = read_table(test, contract)
-            customers = read_parquet(train, contract.customer)[contract.customer].to_pandas()
+            customers = read_parquet(train, types_of([contract.customer], contract))[contract.customer].to_pandas()
             predictions = with_groups(pd.DataFrame({contract.key: keys, contract.label: labels}), test, contract)
         outcomes = outcomes_of(predictions, contract)
         holdout = Holdout(features, outcomes, judged_rows(predictions), contract)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import date
@@ -15,12 +15,22 @@ from typing import TYPE_CHECKING, Any
 from churn.core.errors import StageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 # Of a YAML file, so that reading it takes less than a second: characters, values with aliases written out, and depth.
 YAML_LENGTH, YAML_NODES, YAML_DEPTH = 1_000_000, 50_000, 50
 JSON_LENGTH = 20_000_000  # of a JSON file
 ROW_GROUPS, GROUP_CELLS = 8, 20_000_000  # of a Parquet file, in an iteration
+ARROW_TYPES = {  # of the contract's types, in a table between stages
+    "string": "string",
+    "category": "string",
+    "integer": "int64",
+    "number": "float64",
+    "boolean": "bool",
+    "date": "date32",
+}
+NAMES_SHOWN = 5  # of missing columns
 MANIFEST = "_manifest.json"  # in the folder of a table of many partitions, see churn/core/partitions.py
 
 
@@ -77,7 +87,7 @@ def read_text(path: Path, most: int) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise StageError(f"{path} is not text in UTF-8.") from error
+        raise StageError(f"{path} is not text in UTF-8: restore it, or save it so.") from error
 
 
 def read_json(path: Path, again: str = "`dvc repro --force` makes it again") -> dict[str, Any]:
@@ -205,6 +215,26 @@ def refuse_twice(columns: Iterable[str], path: Path) -> None:
     """Raise StageError when a table between stages, at `path`, has two columns of one name."""
     if twice := [name for name, count in Counter(columns).items() if count > 1]:
         raise StageError(f"{path} has the column {twice[0]} more than once; `dvc repro --force` makes it again.")
+
+
+def refuse_other_types(schema: "pa.Schema", types: Mapping[str, str], path: Path) -> None:
+    """Raise StageError when a table between stages, at `path`, lacks one of the columns, or has it in another type.
+
+    The types are the contract's. Arrow's dictionaries of texts, and its large texts, are texts.
+    """
+    import pyarrow as pa
+
+    if missing := [name for name in types if name not in schema.names]:
+        more = f" and {len(missing) - NAMES_SHOWN} more" if len(missing) > NAMES_SHOWN else ""
+        raise StageError(
+            f"{path} has no column {', '.join(missing[:NAMES_SHOWN])}{more}; `dvc repro --force` makes it again."
+        )
+    for name, kind in types.items():
+        found = schema.field(name).type
+        found = found.value_type if pa.types.is_dictionary(found) else found
+        found = pa.string() if pa.types.is_large_string(found) else found
+        if found != pa.type_for_alias(ARROW_TYPES[kind]):
+            raise StageError(f"{path}: {name} is not of the type {kind}; `dvc repro --force` makes it again.")
 
 
 def sha256_of(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from churn import features
 from churn.config.contract import Contract
 from churn.core.errors import MORE, StageError, place_of
+from churn.core.files import ARROW_TYPES
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,6 @@ import pyarrow as pa
 from pandas.api.types import is_float_dtype
 
 ROUNDING = 1e-9  # of a computed number, relative
-ARROW_TYPES = {
-    "string": "string",
-    "category": "string",
-    "integer": "int64",
-    "number": "float64",
-    "boolean": "bool",
-    "date": "date32",
-}
 
 
 def add_features(customers: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from churn.config.check import half_of_time
 from churn.config.contract import Contract
 from churn.config.params import AFTER_TRAINING, WINDOW_OPEN, Prepare
 from churn.core.errors import StageError, number_of
+from churn.core.files import refuse_other_types
 from churn.data.split import in_holdout
 
 import numpy as np
@@ -54,7 +55,9 @@ class Days(NamedTuple):
 
 def days_of(file: Path, as_of: date | None, contract: Contract) -> Days:
     """Return the days of a snapshot's rows, or of a partition's."""
-    days = pq.read_table(file, columns=[contract.time])[0]
+    table = pq.read_table(file, columns=[contract.time])
+    refuse_other_types(table.schema, {str(contract.time): "date"}, file)
+    days = table[0]
     later = pc.sum(pc.greater(days, as_of)).as_py() if as_of else 0
     return Days(pc.max(days).as_py(), days.null_count, later or 0)
 
@@ -141,4 +144,7 @@ def with_periods(table: pa.Table, periods: Periods | None) -> pa.Table:
 def train_until(path: Path) -> date | None:
     """Return the last day that training knows, as prepare wrote it into a table; None where the table has none."""
     day = (pq.read_schema(path).metadata or {}).get(TRAIN_UNTIL)
-    return date.fromisoformat(day.decode()) if day else None
+    try:
+        return date.fromisoformat(day.decode()) if day else None
+    except ValueError:
+        return None

@@ -12,7 +12,7 @@ from typing import Any
 from churn.config.contract import Contract
 from churn.config.params import Prepare
 from churn.core.errors import StageError, number_of
-from churn.core.files import batches_in, refuse_twice, replacing
+from churn.core.files import batches_in, refuse_other_types, refuse_twice, replacing
 from churn.core.paths import PARAMS
 from churn.core.terminal import progress
 from churn.data.featuring import add_features, to_arrow
@@ -95,6 +95,8 @@ def split_rows(
         with _reading(raw):
             source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
         refuse_twice(source.schema_arrow.names, raw)
+        types = {name: column.type for name, column in contract.columns.items() if not column.computed}
+        refuse_other_types(source.schema_arrow, types, raw)
         fetched, kept, dropped = source.metadata.num_rows, Counter[str](), Counter[str]()
         digest = hashlib.sha256()
         bar = stack.enter_context(progress("prepare", fetched))

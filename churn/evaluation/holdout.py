@@ -23,7 +23,7 @@ from churn.evaluation.metrics import (
 )
 from churn.evaluation.slices import slice_masks
 from churn.modeling.codes import churn_probability
-from churn.modeling.model import read_parquet
+from churn.modeling.model import read_parquet, types_of
 
 import numpy as np
 import numpy.typing as npt
@@ -92,11 +92,12 @@ def refuse_equal(least: float, most: float, count: int) -> None:
 def with_groups(predictions: pd.DataFrame, path: Path, contract: Contract) -> pd.DataFrame:
     """Return predictions for the rows of the table at `path` with its group, and with LATE where it has a day.
 
-    Raises StageError when the table lacks a column, or does not say until which day the training goes.
+    Raises StageError when the table lacks a column, has it in another type, or does not say until which day the
+    training goes.
     """
     if not (named := [name for name in (contract.group, contract.time) if name]):
         return predictions
-    table = read_parquet(path, *named)
+    table = read_parquet(path, types_of(named, contract))
     if contract.group:
         predictions = predictions.assign(**{contract.group: table[contract.group].to_pandas()})
     if contract.time:

@@ -8,14 +8,14 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from churn.config.contract import Contract
 from churn.core.errors import StageError
-from churn.core.files import batches_in, refuse_twice, replacing, sha256_of
+from churn.core.files import batches_in, refuse_other_types, refuse_twice, replacing, sha256_of
 from churn.modeling import sklearn_trees
 from churn.modeling.boosting import Batches, BoostedTrees
 from churn.modeling.encoding import Columns, encoded
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 # What scikit-learn's classifiers with probabilities, and the encoders before them, are made of. Reading one of these
@@ -122,21 +123,34 @@ def read_table(path: Path, contract: Contract) -> tuple[pd.DataFrame, pd.Series,
     """Read a table of customers: the model's frame, the labels (0 or 1) and the keys, each of as many rows.
 
     Categories are pandas' categories, a byte a row: the text would take ten times as much. Raises StageError when the
-    file is not Parquet or lacks a column.
+    file is not Parquet, lacks a column, has one in another type, or has labels other than 0 and 1.
     """
-    table = read_parquet(path, contract.label, contract.key, dictionaries=contract.features_of("category"))
-    return model_frame(table, contract), table[contract.label].to_pandas(), table[contract.key].to_pandas()
+    columns = (contract.key, contract.label, *contract.features)
+    table = read_parquet(path, types_of(columns, contract), contract.features_of("category"))
+    labels = table[contract.label]
+    if not pc.all(pc.is_in(labels, pa.array([0, 1])), min_count=0).as_py():
+        raise StageError(
+            f"{path}: {contract.label} is neither 0 nor 1 in some rows: let the query give 1 for churn and 0 for none,"
+            " then run `dvc repro`."
+        )
+    return model_frame(table, contract), labels.to_pandas(), table[contract.key].to_pandas()
+
+
+def types_of(columns: Iterable[str], contract: Contract) -> dict[str, str]:
+    """Return the contract's types of some columns by name."""
+    return {name: contract.columns[name].type for name in columns}
 
 
 def read_batches(path: Path, contract: Contract, columns: Columns, rows: int) -> Batches:
     """Return a function that reads a table of customers in batches, as codes and labels: never all of it is in memory.
 
-    Raises StageError when the file is not Parquet or lacks a column.
+    Raises StageError when the file is not Parquet, lacks a column, or has one in another type.
     """
+    types = types_of([*columns, contract.label], contract)
 
     def batches() -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
-        with _opened(path, contract.features_of("category")) as given:
-            for batch in batches_in(given, rows, [*columns, contract.label]):
+        with _opened(path, types, contract.features_of("category")) as given:
+            for batch in batches_in(given, rows, [*types]):
                 table = pa.Table.from_batches([batch])
                 yield encoded(table, columns), table[contract.label].to_numpy().astype(np.float32)
 
@@ -145,32 +159,27 @@ def read_batches(path: Path, contract: Contract, columns: Columns, rows: int) ->
 
 def read_scores(path: Path) -> npt.NDArray[np.float64]:
     """Return the scores that evaluate wrote, shape (rows,). Raises StageError when the file is none of evaluate's."""
-    scores = read_parquet(path, "score")["score"]
-    if scores.type != pa.float64():
-        raise StageError(f"{path} has scores of the type {scores.type}; `dvc repro --force` makes it again.")
-    return np.asarray(scores.to_numpy())
+    return np.asarray(read_parquet(path, {"score": "number"})["score"].to_numpy())
 
 
-def read_parquet(path: Path, *columns: str, dictionaries: Sequence[str] = ()) -> pa.Table:
+def read_parquet(path: Path, types: Mapping[str, str], dictionaries: Sequence[str] = ()) -> pa.Table:
     """Read a table of another stage, with `dictionaries` for columns of text that have few values.
 
-    Raises StageError when it is not Parquet, or lacks one of `columns`.
+    Raises StageError when it is not Parquet, or lacks a column of `types`, or has one in another type.
     """
-    with _opened(path, dictionaries) as given:
-        table = given.read()
-    if missing := [name for name in columns if name not in table.column_names]:
-        raise StageError(f"{path} has no column {', '.join(missing)}; `dvc repro --force` makes it again.")
-    return table
+    with _opened(path, types, dictionaries) as given:
+        return given.read()
 
 
 @contextmanager
-def _opened(path: Path, dictionaries: Sequence[str]) -> Iterator[pq.ParquetFile]:
-    """Yield a file of Parquet. Raises StageError when it is none, also while it is read."""
+def _opened(path: Path, types: Mapping[str, str], dictionaries: Sequence[str]) -> Iterator[pq.ParquetFile]:
+    """Yield a file of Parquet. Raises StageError when it is none, also while it is read, or has not these types."""
     with path.open("rb") as file:
         try:
-            given = pq.ParquetFile(file, read_dictionary=[*dictionaries])
+            given = pq.ParquetFile(file)
             refuse_twice(given.schema_arrow.names, path)
-            yield given
+            refuse_other_types(given.schema_arrow, types, path)
+            yield pq.ParquetFile(file, read_dictionary=[*dictionaries], metadata=given.metadata)
         except (pa.ArrowException, OSError) as error:  # the latter for a page that cannot be unpacked
             raise StageError(f"{path} is not a Parquet file; `dvc repro --force` makes it again.") from error
 

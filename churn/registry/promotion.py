@@ -25,12 +25,12 @@ from churn.core.partitions import first_files
 from churn.core.paths import CONTRACT, PREDICTIONS, TEST
 from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
-from churn.evaluation.holdout import judged_rows, scores_of
+from churn.evaluation.holdout import LATE, judged_rows, scores_of
 from churn.evaluation.metrics import Outcomes
 from churn.evaluation.paired import compare, compare_slices
 from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
-from churn.modeling.model import read_model, read_table
+from churn.modeling.model import read_model, read_parquet, read_table, types_of
 from churn.registry.champion import ALIAS, CANDIDATE, DECISION, NOBODY, ROLLED_BACK, champion_of, move, moves_of
 from churn.registry.client import failed_with, write
 from churn.registry.package import MODEL_FILE
@@ -139,7 +139,8 @@ def against_champion(
             what = f"{error}".rstrip(".") if isinstance(error, StageError) else type(error).__name__
             what = what.replace(f"{folder}/", "")
             return False, f"version {champion} cannot score the present holdout ({what}); {BY_HAND}"
-    scored = [pd.read_parquet(path) for path in first_files(PREDICTIONS, COMPARED, scratch())]
+    types = types_of([contract.customer], contract) | {"score": "number"} | ({LATE: "boolean"} if contract.time else {})
+    scored = [read_parquet(path, types).to_pandas() for path in first_files(PREDICTIONS, COMPARED, scratch())]
     predictions = pd.concat(scored, ignore_index=True)
     unseen = held_out(client, present, predictions[contract.customer])
     rows = judged_rows(predictions) if unseen is None else unseen & judged_rows(predictions)

@@ -14,6 +14,7 @@ import csv
 import hashlib
 import io
 import json
+from datetime import date, datetime
 from pathlib import Path
 
 from churn.config.contract import load_contract
@@ -38,6 +39,8 @@ from churn.modeling.model import hash_file, load_model, read_scores, read_table
 from tests.conftest import ROOT, Clone
 from tests.frozen import copy_of
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -133,9 +136,8 @@ class Bench:
 
     def lock(self) -> None:
         """Write the lock of the files as they are, so that register looks further."""
-        outs = [
-            {"path": str(path), "md5": md5_of(self.folder / path)} for path in (MODEL, TRAIN, TEST, EVALUATION, GATE)
-        ]
+        paths = (MODEL, TRAIN, TEST, ROWS, VALIDATION, EVALUATION, GATE)
+        outs = [{"path": str(path), "md5": md5_of(self.folder / path)} for path in paths]
         (self.folder / LOCK).write_text(json.dumps({"stages": {"all": {"outs": outs}}}))
 
     def files(self) -> dict[Path, bytes]:
@@ -149,6 +151,10 @@ class Bench:
     def broken(self, path: Path, content: bytes, stage: str) -> None:
         """Run a stage while `path` has the content, and say whether all holds that the module says."""
         self.put(path, content)
+        if path == TRAIN and stage == "train":
+            validation = json.loads(self.good[VALIDATION])
+            validation["tables"]["train"]["sha256"] = hashlib.sha256(content).hexdigest()
+            self.put(VALIDATION, json.dumps(validation).encode())
         if path == MODEL:
             self.put(hash_file(MODEL), hashlib.sha256(content).hexdigest().encode())
         if stage == "register":
@@ -293,6 +299,42 @@ def content(draw, good: bytes) -> bytes:
     return good
 
 
+OTHERS = [None, "x", b"\xff", 1, 2.5e18, float("nan"), True, [1], {"x": 1}, date(2026, 11, 24), datetime(2026, 11, 24)]
+
+
+@st.composite
+def table(draw, good: bytes) -> bytes:
+    """Break a Parquet file: a column dropped, renamed, added, or of other values; columns reordered, or rows lost."""
+    given = pq.read_table(io.BytesIO(good))
+    names, rows = given.column_names, given.num_rows
+    at = draw(places) % len(names)
+    match draw(st.sampled_from(["drop", "rename", "value", "value", "null", "add", "columns", "rows", "nothing"])):
+        case "drop":
+            given = given.remove_column(at)
+        case "rename":
+            given = given.rename_columns(
+                [draw(st.sampled_from(["x", name.upper()])) if name == names[at] else name for name in names]
+            )
+        case "value":
+            given = given.set_column(at, names[at], pa.array([draw(st.sampled_from(OTHERS))] * rows))
+        case "null":
+            values = pa.chunked_array([pa.nulls(rows, given.schema.types[at])])
+            given = given.set_column(
+                at, names[at], pc.if_else(pa.array([True] * 9 + [False] * (rows - 9)), values, given[at])
+            )
+        case "add":
+            given = given.append_column(draw(st.sampled_from(["x", names[at]])), pa.array(["x"] * rows))
+        case "columns":
+            given = given.select(names[::-1])
+        case "rows":
+            given = given.slice(0, draw(st.sampled_from([0, 1, rows // 2])))
+        case _:
+            given = given.select([])
+    with io.BytesIO() as written:
+        pq.write_table(given, written)
+        return written.getvalue()
+
+
 def fuzzed(examples):
     return settings(
         max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -340,6 +382,18 @@ def test_a_broken_json_file_between_stages_is_one_sentence(bench, data):
 def test_a_broken_source_or_query_is_one_sentence_and_no_row_is_lost_in_silence(bench, data):
     path = data.draw(st.sampled_from([SOURCE, SOURCE, QUERY]))
     bench.broken(path, data.draw(content(bench.good[path])), "fetch")
+
+
+@fuzzed(30)
+@given(data=st.data())
+def test_a_broken_table_between_stages_is_one_sentence(bench, data):
+    path, stage = data.draw(
+        st.sampled_from(
+            [(RAW, "prepare"), (TRAIN, "validate"), (TEST, "validate"), (TRAIN, "train"), (TEST, "evaluate")]
+        )
+    )
+    good = bench.good[path]
+    bench.broken(path, data.draw(table(good) | content(good)), stage)
 
 
 @fuzzed(25)

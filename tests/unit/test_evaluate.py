@@ -1,3 +1,5 @@
+from datetime import date
+
 from churn.config.params import Slices
 from churn.core.errors import StageError
 from churn.data.featuring import to_arrow
@@ -9,6 +11,7 @@ from tests.conftest import make_customers
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -117,13 +120,32 @@ def test_importance_is_the_same_however_many_features_the_model_gets_at_once(fea
     assert len(called) == 2 + 1 + features.shape[1]
 
 
-def test_a_table_without_a_feature_or_label_is_one_sentence(contract, tmp_path):
-    customers = make_customers(contract, 10)
-    for column in ("partner", "churn"):
-        path = tmp_path / "table.parquet"
-        customers.drop(columns=column).to_parquet(path)
-        with pytest.raises(StageError, match=column):
+def test_a_table_that_lacks_a_column_or_has_it_in_another_type_is_one_sentence(contract, tmp_path):
+    """Fault in files between stages: a table lacks a column, or has it in another type.
+
+    Its reader fails: `data/features/test.parquet: churn is not of the type integer; …`
+    """
+    table, path = to_arrow(make_customers(contract, 10), contract), tmp_path / "table.parquet"
+    others = [[None] * 10, [[1]] * 10, [{"a": 1}] * 10, [b"\xff"] * 10, [date(2026, 11, 24)] * 10]
+    others += [["1"] * 10, [0.0] * 10]
+    for column in table.column_names:
+        pq.write_table(table.drop_columns([column]), path)
+        with pytest.raises(StageError, match=rf"table\.parquet has no column {column}; `dvc"):
             read_table(path, contract)
+        for values in map(pa.array, others):
+            if values.type != table[column].type:
+                pq.write_table(table.set_column(table.column_names.index(column), column, values), path)
+                with pytest.raises(StageError, match=rf"table\.parquet: {column} is not of the type .*; `dvc"):
+                    read_table(path, contract)
+
+
+@pytest.mark.parametrize("label", [None, 2, -1])
+def test_a_table_with_another_label_than_0_and_1_is_one_sentence(contract, tmp_path, label):
+    table, path = to_arrow(make_customers(contract, 10), contract), tmp_path / "table.parquet"
+    labels = pa.array([0, 1, label, *[0] * 7], pa.int64())
+    pq.write_table(table.set_column(table.column_names.index("churn"), "churn", labels), path)
+    with pytest.raises(StageError, match=r"table\.parquet: churn is neither 0 nor 1 in some rows"):
+        read_table(path, contract)
 
 
 def test_a_table_with_two_columns_of_one_name_is_one_sentence(contract, tmp_path):
@@ -136,7 +158,7 @@ def test_a_table_with_two_columns_of_one_name_is_one_sentence(contract, tmp_path
 @pytest.mark.parametrize("scores", [["a", "b"], [True, False]])
 def test_scores_of_another_type_are_one_sentence(tmp_path, scores):
     pd.DataFrame({"score": scores}).to_parquet(tmp_path / "test.parquet")
-    with pytest.raises(StageError, match=r"test\.parquet has scores of the type"):
+    with pytest.raises(StageError, match=r"test\.parquet: score is not of the type number"):
         read_scores(tmp_path / "test.parquet")
 
 

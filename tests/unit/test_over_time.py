@@ -269,6 +269,8 @@ def test_a_single_row_is_too_little_for_two_tables(raw, monthly):
     ("change", "as_of", "says"),
     [
         (lambda f: f.assign(month=f["month"].where(f.index > 1)), DAY, r"month is missing in 2 rows: give each a day"),
+        (lambda f: f.drop(columns="month"), DAY, r"customers\.parquet has no column month; `dvc"),
+        (lambda f: f.assign(month="May"), DAY, r"customers\.parquet: month is not of the type date; `dvc"),
         (
             lambda f: f,
             date(2025, 11, 30),

@@ -1,5 +1,6 @@
 import hashlib
 import sys
+from datetime import date
 
 from churn.config.params import Prepare
 from churn.core.errors import StageError
@@ -9,6 +10,7 @@ from churn.data.tables import split_snapshot
 from tests.conftest import make_customers
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -138,6 +140,22 @@ def test_a_snapshot_with_two_columns_of_one_name_is_one_sentence(raw, contract, 
     table = pq.read_table(raw)
     pq.write_table(table.append_column("churn", table["churn"]), raw)
     with pytest.raises(StageError, match=r"customers\.parquet has the column churn more than once"):
+        split_to(tmp_path, raw, contract)
+    assert not list(tmp_path.glob("*train*"))
+
+
+def test_a_snapshot_that_lacks_a_column_or_has_it_in_another_type_is_one_sentence(raw, contract, tmp_path):
+    table = pq.read_table(raw)
+    for column in table.column_names:
+        pq.write_table(table.drop_columns([column]), raw)
+        with pytest.raises(StageError, match=rf"customers\.parquet has no column {column}; `dvc"):
+            split_to(tmp_path, raw, contract)
+        dates = pa.array([date(2026, 11, 24)] * len(table))
+        pq.write_table(table.set_column(table.column_names.index(column), column, dates), raw)
+        with pytest.raises(StageError, match=rf"customers\.parquet: {column} is not of the type .*; `dvc"):
+            split_to(tmp_path, raw, contract)
+    pq.write_table(table.select([]), raw)
+    with pytest.raises(StageError, match=r"customers\.parquet has no column customer_id, .* and 15 more; `dvc"):
         split_to(tmp_path, raw, contract)
     assert not list(tmp_path.glob("*train*"))
 

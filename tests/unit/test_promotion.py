@@ -12,6 +12,7 @@ from tests.conftest import make_customers
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 
@@ -117,7 +118,7 @@ def against(holdout, params, contract, monkeypatch):
             monkeypatch.setattr(churn.registry.promotion, name, lambda *_, value=value: value)
         predictions = pd.DataFrame({"customer_id": keys, "score": scored["ours"]})
         given = predictions if late is None else predictions.assign(out_of_time=late)
-        monkeypatch.setattr(pd, "read_parquet", lambda _: given)
+        monkeypatch.setattr(churn.registry.promotion, "read_parquet", lambda *_: pa.Table.from_pandas(given))
         present = SimpleNamespace(name="churn", version="1", tags={"model_sha256": "another", **digest})
         client = SimpleNamespace(get_model_version=lambda *_: present, search_model_versions=lambda *_, **__: [present])
         version = SimpleNamespace(name="churn", tags={"model_sha256": "ours"})
