@@ -159,7 +159,10 @@ def read_batches(path: Path, contract: Contract, columns: Columns, rows: int) ->
 
 def read_scores(path: Path) -> npt.NDArray[np.float64]:
     """Return the scores that evaluate wrote, shape (rows,). Raises StageError when the file is none of evaluate's."""
-    return np.asarray(read_parquet(path, {"score": "number"})["score"].to_numpy())
+    scores = read_parquet(path, {"score": "number"})["score"]
+    if not len(scores):
+        raise StageError(f"{path} has no rows; `dvc repro --force` makes it again.")
+    return np.asarray(scores.to_numpy())
 
 
 def read_parquet(path: Path, types: Mapping[str, str], dictionaries: Sequence[str] = ()) -> pa.Table:

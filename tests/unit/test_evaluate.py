@@ -162,6 +162,13 @@ def test_scores_of_another_type_are_one_sentence(tmp_path, scores):
         read_scores(tmp_path / "test.parquet")
 
 
+def test_predictions_without_a_row_are_one_sentence(tmp_path):
+    """Without scores to compare, register would call a version verified."""
+    pq.write_table(pa.table({"score": pa.array([], pa.float64())}), tmp_path / "test.parquet")
+    with pytest.raises(StageError, match=r"test\.parquet has no rows; `dvc"):
+        read_scores(tmp_path / "test.parquet")
+
+
 @pytest.mark.parametrize("error", [AttributeError, IndexError, TypeError, OverflowError])
 def test_a_model_that_breaks_while_it_scores_is_one_sentence(features, error):
     class Broken:
