@@ -6,6 +6,7 @@ The text of another library's error may hold a customer's data: it is shown on a
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from pathlib import Path
 MORE = "; run it on a terminal to read more"
 MEMORY = "raise compute.memory in params.yaml, or add memory"
 IN_REPORT = "DuckDB keeps to 1 GB in the report: run it on a machine with fewer processors, or with more memory"
+SPILLED = "failed to offload data block"  # in DuckDB's text where its temporary files find no space
 
 
 class StageError(Exception):
@@ -36,11 +38,19 @@ def fault_of(error: BaseException) -> str:
         return "interrupted."
     if isinstance(error, OSError) and error.errno is not None:
         return _fault_of_system(error)
+    if re.search(f"{SPILLED}|^IO Error: .*No space left", str(error)):  # DuckDB's, or of its stream
+        return f"{no_space_to_spill()}."
     if isinstance(error, MemoryError) or str(error).startswith("Out of Memory Error"):  # DuckDB's, or of its stream
         in_report = any(path.parts[0] == "report" for path, _ in _places(error))
         return f"the memory does not suffice{place_of(error)}: {IN_REPORT if in_report else MEMORY}."
     what = "sys.exit was called" if isinstance(error, SystemExit) else f"crashed with {type(error).__name__}"
     return f"{what}{place_of(error)}{MORE}."
+
+
+def no_space_to_spill() -> str:
+    """Return why DuckDB cannot go on on the disk, and the next step."""
+    folder = tempfile.gettempdir()
+    return f"No space left on device: DuckDB's temporary files fill {folder}; free some, or set TMPDIR to a larger disk"
 
 
 def _fault_of_system(error: OSError) -> str:

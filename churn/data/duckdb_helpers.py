@@ -130,6 +130,8 @@ def file_fault(error: BaseException) -> str:
 def is_damaged(error: BaseException, files: Iterable[str]) -> bool:
     """Return whether a query failed because one of the `files` cannot be read, rather than because of a value in it."""
     text = str(error)
+    if "No space left" in text:  # for what a query spills: it writes no other file
+        return False
     # DuckDB raises a plain Error for bytes that it cannot interpret.
     if text.startswith(("IO Error: ", "Invalid Error: ")) or type(error).__name__ == "Error":
         return True

@@ -7,7 +7,7 @@ where the statement has it as an identifier: then it comes from the code, not fr
 import re
 from collections.abc import Iterable
 
-from churn.core.errors import MEMORY
+from churn.core.errors import MEMORY, SPILLED, no_space_to_spill
 from churn.data.duckdb_helpers import file_fault, tokens
 
 MISSING_COLUMN = (
@@ -176,6 +176,8 @@ def duckdb_fault(error: BaseException, sql: str) -> str:
     """Return what DuckDB found wrong while it ran `sql`."""
     text = str(error)
     kind, _, message = text.partition(": ")
+    if SPILLED in text:
+        return no_space_to_spill()
     if kind == "IO Error":
         return file_fault(error)
     words = name_fault(text, sql) if kind in ("Binder Error", "Catalog Error", "Parser Error") else None

@@ -3,13 +3,18 @@
 import ast
 import re
 import sys
+import tempfile
 import unicodedata
 
 import churn.data.duckdb_helpers
-from churn.data.duckdb_helpers import blank, connection
+from churn.core.runner import attempt
+from churn.data.duckdb_helpers import blank, connection, parquet_views
+from churn.data.engines import duckdb_fault
 from tests.conftest import ROOT
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -49,6 +54,41 @@ def test_a_locked_connection_still_spills_to_the_disk(monkeypatch):
     with connection() as database:
         database.execute("CREATE TEMP TABLE wide AS SELECT hash(range)::VARCHAR || range AS a FROM range(2000000)")
         assert database.execute("SELECT count(*) FROM duckdb_temporary_files()").fetchall()[0][0] > 0
+
+
+def test_a_disk_that_is_full_where_duckdb_spills_is_named_and_no_table(monkeypatch, tmp_path):
+    """Fault in files between stages: the disk of the temporary files is full while a table is sorted or joined.
+
+    The stage fails: `No space left on device: DuckDB's temporary files fill /tmp; free some, or set TMPDIR to a larger
+    disk.`
+    """
+    connect = duckdb.connect
+
+    def with_a_small_disk(config):
+        database = connect(config=config | {"memory_limit": "20MB"})
+        database.execute("SET max_temp_directory_size = '1MB'")
+        return database
+
+    monkeypatch.setattr(duckdb, "connect", with_a_small_disk)
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"a": [f"{number:060}" for number in range(400_000)]}), path)
+
+    def spill():
+        with parquet_views({"wide": path}) as database:
+            database.execute("FROM wide ORDER BY a").fetchall()
+
+    def write():
+        with parquet_views({"wide": path}):
+            raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+
+    status, fault = attempt("validate", spill)
+    assert attempt("validate", write) == (status, fault)
+    assert status == 1
+    assert fault == (
+        f"No space left on device: DuckDB's temporary files fill {tempfile.gettempdir()}; free some, or set TMPDIR to a"
+        " larger disk."
+    )
+    assert fault == f"{duckdb_fault(duckdb.Error('Out of Memory Error: failed to offload data block of size 1'), '')}."
 
 
 def test_a_blank_of_any_alphabet_at_either_end_is_found_and_no_other_character_is():

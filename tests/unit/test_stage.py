@@ -98,6 +98,10 @@ def test_the_rows_of_many_row_groups_come_in_their_order(tmp_path):
         (FileNotFoundError(2, "No such file", "data/x"), "train: data/x does not exist; `dvc repro` makes what a"),
         (IsADirectoryError(21, "Is a directory", "data/x"), "train: data/x is a folder, where a file is read; after a"),
         (OSError(28, "No space left on device", "data/x"), "train: No space left on device: data/x."),
+        (
+            OSError("IO Error: 7590-VHVEG: No space left on device"),
+            "train: No space left on device: DuckDB's temporary",
+        ),
         (KeyboardInterrupt(), "train: interrupted."),
         (MemoryError("7590-VHVEG"), "train: the memory does not suffice in tests/unit/test_stage.py"),
         (OSError("Out of Memory Error: 7590-VHVEG"), "train: the memory does not suffice in tests/unit/test_stage.py"),
