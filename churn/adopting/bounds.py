@@ -7,7 +7,7 @@ reason, and nothing else.
 
 import argparse
 from collections.abc import Iterator, Mapping
-from math import ceil, floor, isfinite, log10, sqrt
+from math import ceil, floor, inf, isfinite, log10, sqrt
 
 from churn.adopting.blocks import replace_blocks, scalar
 from churn.adopting.noise import MARGINS, NEVER_EMPTY, SPLITS, Noise, measure
@@ -170,6 +170,18 @@ def _mapping(values: Mapping[str, float]) -> str:
     return "{" + ", ".join(f"{name}: {value:g}" for name, value in values.items()) + "}"
 
 
+def _possible(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest value that a metric can have."""
+    match metric:
+        case "profit_per_customer":
+            return -inf, inf
+        case "log_loss":
+            return 0.0, inf
+        case "lift_at_capacity":  # all churners are among the contacted customers
+            return 0.0, 1 / load_params().evaluate.campaign.capacity
+    return 0.0, 1.0
+
+
 def required_metrics(asked: argparse.Namespace) -> dict[str, float]:
     """Return the bounds that are asked for, METRIC=VALUE, by the metric. Raises StageError for any wrong option."""
     if asked.splits < LEAST_SPLITS:
@@ -187,6 +199,10 @@ def required_metrics(asked: argparse.Namespace) -> dict[str, float]:
             raise StageError(f"--require {one}: write METRIC=NUMBER, as in --require roc_auc=0.88.") from error
         if name not in METRICS:
             raise StageError(f"--require {one}: {name} is not a metric; evaluate computes {', '.join(METRICS)}.")
+        least, most = _possible(name)
+        if not least <= found[name] <= most:
+            within = f"between {least:g} and {most:g}" if isfinite(most) else f"{least:g} or more"
+            raise StageError(f"--require {one}: no model can meet it, because {name} is {within}; write such a number.")
     return found
 
 

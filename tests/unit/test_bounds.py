@@ -197,11 +197,23 @@ def test_what_is_required_counts_where_the_noise_is_looser(measured, written):
         ("auc=0.8", "auc is not a metric"),
         ("f1=high", "write METRIC="),
         ("f1=nan", "write METRIC="),
+        ("f1=inf", "write METRIC="),
+        ("roc_auc=2", "roc_auc=2: no model can meet it, because roc_auc is between 0 and 1"),
+        ("recall=-0.1", "recall is between 0 and 1"),
+        ("brier_score=-1", "brier_score is between 0 and 1"),
+        ("log_loss=-1", "log_loss is 0 or more"),
+        ("lift_at_capacity=11", "lift_at_capacity is between 0 and 10"),
     ],
 )
-def test_a_required_bound_names_a_metric_and_a_number(given, said):
+def test_a_required_bound_names_a_metric_and_a_number_that_it_can_have(given, said, monkeypatch, params):
+    monkeypatch.setattr("churn.adopting.bounds.load_params", lambda: params)
     with pytest.raises(StageError, match=said):
         required(given)
+
+
+@pytest.mark.parametrize("given", ["roc_auc=1", "brier_score=0", "log_loss=7", "profit_per_customer=-3"])
+def test_a_required_bound_may_be_any_value_that_its_metric_can_have(given):
+    assert required(given)[given.partition("=")[0]] == float(given.partition("=")[2])
 
 
 def test_where_hardly_anybody_churns_no_bound_is_one_that_predicting_nobody_passes(contract, params, written):
