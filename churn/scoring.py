@@ -26,7 +26,7 @@ from churn.core.errors import StageError
 from churn.core.files import YAML_LENGTH, read_text, read_yaml
 from churn.core.paths import CONTRACT
 from churn.data.as_of import YESTERDAY, as_day, read_query, uses_as_of
-from churn.data.sinks import batches_of, beside
+from churn.data.sinks import batches_of, beside, refuse_place
 from churn.data.sources.query import Query
 from churn.modeling.model import read_model
 from churn.registry.champion import ALIAS
@@ -154,8 +154,11 @@ def asked_query(path: str | None, day: str | None) -> Query | None:
 def main(asked: argparse.Namespace) -> None:
     """Score what the command line names."""
     scores = Path(asked.scores)
-    written = (scores.resolve(), beside(scores, "rejected").resolve())
-    if asked.customers == asked.scores or Path(asked.customers).resolve() in written:
+    if not asked.customers.partition("#")[0].strip():
+        raise StageError("the name of the customers' table is empty: write a file, a folder or a URL.")
+    refuse_place(asked.scores)
+    written, given = {scores.resolve(), beside(scores, "rejected").resolve()}, Path(asked.customers).resolve()
+    if asked.customers == asked.scores or written & {given, *given.parents}:
         raise StageError("the scores would overwrite the customers: name another place.")
     params, contract, query = load_params(), load_contract(), asked_query(asked.query, asked.as_of)
     limit_duckdb(params)

@@ -3,6 +3,7 @@
 Passwords come from libpq's variables (PGPASSWORD, PGPASSFILE), not from the URL.
 """
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from churn.core.errors import StageError, without_password
 from churn.core.files import replacing
+from churn.core.partitions import is_partitioned
 from churn.data.duckdb_helpers import identifier
 from churn.data.engines import postgresql_fault
 from churn.data.sources import files, sqlite
@@ -72,11 +74,8 @@ def sink(name: str) -> Iterator[Write]:
             yield fill
             connection.commit()
         return
+    refuse_place(name)
     path = Path(name)
-    if "://" in name or path.suffix.lower() not in (".csv", ".parquet"):
-        raise StageError(
-            f"{without_password(name)} is neither a file here that ends in .parquet or .csv, nor a table of PostgreSQL."
-        )
     with ExitStack() as stack:
 
         def write(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
@@ -89,6 +88,24 @@ def sink(name: str) -> Iterator[Write]:
             return rows
 
         yield write
+
+
+def refuse_place(name: str) -> None:
+    """Raise StageError where `sink` cannot write, or would replace a folder that is not a table of partitions."""
+    if name.startswith(SERVERS):
+        return
+    path = Path(name)
+    if "://" in name or path.suffix.lower() not in (".csv", ".parquet"):
+        raise StageError(
+            f"{without_password(name) or 'an empty name'} is neither a file here that ends in .parquet or .csv, nor a"
+            " table of PostgreSQL."
+        )
+    for one in (path, beside(path, "rejected")):
+        if one.is_dir() and not is_partitioned(one):
+            raise StageError(f"{one} is a folder, and would be replaced: name another file, or delete it.")
+    folder = next(one for one in path.absolute().parents if one.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise StageError(f"{path} cannot be written, because {folder} is no folder that you may write: name another.")
 
 
 def beside(path: Path, word: str) -> Path:

@@ -108,3 +108,37 @@ def test_scores_never_take_the_place_of_the_customers(tmp_path, monkeypatch, cus
     (tmp_path / "link.parquet").symlink_to("customers.parquet")
     with pytest.raises(StageError, match="the scores would overwrite the customers: name another place"):
         churn.scoring.main(churn.scoring.arguments().parse_args([customers, scores]))
+
+
+@pytest.mark.parametrize(
+    ("customers", "scores", "said"),
+    [
+        ("", "scores.csv", "the name of the customers' table is empty"),
+        ("  ", "scores.csv", "the name of the customers' table is empty"),
+        ("#customers", "scores.csv", "the name of the customers' table is empty"),
+        ("customers.csv", "", "an empty name is neither a file here that ends in"),
+        ("customers.csv", "empty.parquet", "empty.parquet is a folder, and would be replaced"),
+        ("customers.csv", "full.csv", "full.csv is a folder, and would be replaced"),
+        ("customers.csv", "other.csv", "other.rejected.csv is a folder, and would be replaced"),
+        ("customers.csv", "file/scores.csv", "file/scores.csv cannot be written, because .*/file is no folder"),
+        ("customers.csv", "locked/new/scores.csv", "cannot be written, because .*/locked is no folder that you may"),
+        ("table.parquet/part-00000.parquet", "table.parquet", "the scores would overwrite the customers"),
+    ],
+)
+def test_a_name_that_cannot_be_read_or_written_is_one_sentence_before_a_version_is_fetched(
+    tmp_path, monkeypatch, customers, scores, said
+):
+    """Fault in scoring: the scores' name is that of a folder, or is empty, as the customers' may be.
+
+    score fails, and the folder stays: `score: scores.csv is a folder, and would be replaced: name another file, …`
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.access", lambda path, _: path.name != "locked")  # root may write anywhere
+    for folder in ("empty.parquet", "full.csv", "other.rejected.csv", "locked", "table.parquet"):
+        (tmp_path / folder).mkdir()
+    for file in ("file", "full.csv/kept", "table.parquet/_manifest.json"):
+        (tmp_path / file).touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StageError, match=said):
+        churn.scoring.main(churn.scoring.arguments().parse_args([customers, scores]))
+    assert sorted(tmp_path.rglob("*")) == before
