@@ -54,7 +54,7 @@ def reasons_of(stage: str) -> list[str]:
 
 def unstarted() -> str | None:
     """Return what keeps DVC from starting any stage, so that no log has it."""
-    with suppress(OSError):
+    with suppress(OSError, UnicodeDecodeError):  # the latter DVC names
         if "\n<<<<<<< " in f"\n{LOCK.read_text(encoding='utf-8')}":
             return f"{LOCK} has a merge conflict: run `make resolve`, then `dvc repro`."
     try:

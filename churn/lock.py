@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from churn.config.params import load_params
 from churn.core.dvc_files import filled, hash_of, stages_in, value_at
 from churn.core.errors import StageError
-from churn.core.files import read_yaml, refuse_conflict, replacing
+from churn.core.files import YAML_LENGTH, read_text, read_yaml, refuse_conflict, replacing
 from churn.core.git import git
 from churn.core.paths import GATE, LOCK, PARAMS, PLOTS
 
@@ -145,7 +145,7 @@ def arrange(commit: str) -> str:
     StageError for an unknown commit.
     """
     former = _blocks(_committed(commit))
-    text = LOCK.read_text("utf-8")
+    text = read_text(LOCK, YAML_LENGTH)
     made, entries, committed = _blocks(text), stages_of(text), stages_of("".join(former.values()))
     same = {name for name in former if name in committed and entries.get(name, committed[name]) == committed[name]}
     names = [*(name for name in former if name in same or name in made), *(name for name in made if name not in former)]
@@ -157,7 +157,7 @@ def arrange(commit: str) -> str:
 def _committed(commit: str) -> str:
     """Return the lock of a commit, empty where it has none. Raises StageError for an unknown commit."""
     if git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}") is None:
-        raise StageError(f"{commit} is no commit of this clone; fetch it first, with its history.")
+        raise StageError(f"{commit or 'an empty name'} is no commit of this clone; fetch it first, with its history.")
     return git("show", f"{commit}:./{LOCK}") or ""
 
 
@@ -229,14 +229,14 @@ def main(asked: argparse.Namespace) -> None:
     elif asked.command == "compare":
         message = compare(asked.commit)
     else:
-        message = reduce(stages_of(asked.file.read_text("utf-8")) if asked.command == "take" else {})
+        message = reduce(stages_of(read_text(asked.file, YAML_LENGTH)) if asked.command == "take" else {})
     print(f"lock: {message}")
 
 
 def compare(commit: str) -> str:
     """Return a message where the lock is that of `commit`. Raises StageError for another lock or an unknown commit."""
     committed = stages_of(_committed(commit))
-    here = stages_of(LOCK.read_text("utf-8"))
+    here = stages_of(read_text(LOCK, YAML_LENGTH))
     if stage := first_difference(committed, here):
         if stage not in here:
             raise StageError(f"{LOCK} ends before {stage}, because the run stopped there; its output says why.")
@@ -246,7 +246,7 @@ def compare(commit: str) -> str:
 
 def reduce(recorded: Stages) -> str:
     """Write the entries to start from to the lock, and return a message that names them."""
-    committed = stages_of(LOCK.read_text("utf-8")) if LOCK.exists() else {}
+    committed = stages_of(read_text(LOCK, YAML_LENGTH)) if LOCK.exists() else {}
     try:
         source = load_params().fetch.source
     except StageError:  # `dvc repro` will say what is wrong with params.yaml

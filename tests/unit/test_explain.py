@@ -107,3 +107,8 @@ def test_without_a_log_nothing_has_run_here(logged, text):
     if text is not None:
         LOG.write_text(text)
     assert list(explanation()) == ["no stage has run here: `dvc repro` runs all."]
+
+
+def test_a_lock_that_is_not_text_keeps_the_reason_of_the_last_run(logged):
+    LOCK.write_bytes(b"stages: \xff")
+    assert logged("fetch", "no rows.")[0] == "fetch stopped the last run: no rows."

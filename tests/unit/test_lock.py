@@ -41,6 +41,16 @@ def test_an_empty_lock_has_no_stages():
     assert stages_of("") == {}
 
 
+@pytest.mark.parametrize("command", [["take", "dvc.lock"], ["compare", "HEAD"], ["arrange", "HEAD"], ["drop"]])
+def test_a_lock_that_is_not_text_is_one_sentence_and_stays(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lock, "git", lambda *_: "")
+    Path("dvc.lock").write_bytes(b"stages: \xff")
+    with pytest.raises(StageError, match=r"dvc\.lock is not text in UTF-8"):
+        main(arguments().parse_args(command))
+    assert Path("dvc.lock").read_bytes() == b"stages: \xff"
+
+
 ENTRY = "  {}:\n    cmd: {}\n    deps:\n    - path: a\n      md5: {}\n"
 
 
