@@ -58,7 +58,9 @@ def chosen(client: "MlflowClient", model: str, number: str | None, alias: str = 
             if registered.name != model:
                 raise no_mlflow(client)
             if alias not in registered.aliases:
-                raise StageError(f"{model} has no {alias}: `make registry` shows the versions and their aliases.")
+                raise StageError(
+                    f"{model} has no {alias or 'empty alias'}: `make registry` shows the versions and their aliases."
+                )
             number = str(registered.aliases[alias])
         version = client.get_model_version(model, number)
     except MlflowException as error:

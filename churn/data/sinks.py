@@ -81,10 +81,15 @@ def sink(name: str) -> Iterator[Write]:
         def write(word: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
             tmp = stack.enter_context(replacing(beside(path, word) if word else path))
             kind, rows = pyarrow.csv.CSVWriter if path.suffix.lower() == ".csv" else pq.ParquetWriter, 0
-            with kind(tmp, schema) as file:
-                for table in tables:
-                    file.write_table(table.cast(schema))
-                    rows += table.num_rows
+            try:
+                with kind(tmp, schema) as file:
+                    for table in tables:
+                        file.write_table(table.cast(schema))
+                        rows += table.num_rows
+            except OSError as error:
+                if error.errno is None:  # of the tables' stream
+                    raise
+                raise StageError(f"{path} cannot be written: {os.strerror(error.errno)}.") from error
             return rows
 
         yield write
@@ -97,8 +102,8 @@ def refuse_place(name: str) -> None:
     path = Path(name)
     if "://" in name or path.suffix.lower() not in (".csv", ".parquet"):
         raise StageError(
-            f"{without_password(name) or 'an empty name'} is neither a file here that ends in .parquet or .csv, nor a"
-            " table of PostgreSQL."
+            f"{without_password(name).strip() or 'an empty name'} is neither a file here that ends in .parquet or .csv,"
+            " nor a table of PostgreSQL."
         )
     for one in (path, beside(path, "rejected")):
         if one.is_dir() and not is_partitioned(one):
