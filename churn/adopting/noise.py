@@ -17,12 +17,12 @@ from typing import Any
 from churn.config.contract import Contract
 from churn.config.params import Evaluate, Params, Slices
 from churn.core.cluster import scratch
-from churn.core.files import batches_in
+from churn.core.files import batches_in, refuse_other_types
 from churn.core.partitions import files_of
 from churn.core.paths import RAW
 from churn.core.terminal import progress
 from churn.data.split import in_holdout
-from churn.data.tables import split_snapshot
+from churn.data.tables import reading, split_snapshot
 from churn.evaluation.holdout import evaluation_of, judged_rows, outcomes_of, scores_of, with_groups
 from churn.evaluation.metrics import Floats, Outcomes, Z
 from churn.evaluation.paired import compare
@@ -132,17 +132,24 @@ class Split:
 def some_customers(contract: Contract, most: int) -> Iterator[tuple[Path, float]]:
     """Yield the snapshot, or a file with as many of its customers as have about `most` rows; and their share."""
     files = files_of(RAW, scratch())
-    share = min(most / max(sum(pq.read_metadata(file).num_rows for file in files), 1), 1.0)
+    with reading(RAW):
+        share = min(most / max(sum(map(_rows_of, files)), 1), 1.0)
     if share == 1.0 and files == [RAW]:
         yield RAW, share
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "customers.parquet")
-        with pq.ParquetWriter(path, pq.read_schema(files[0])) as writer:
+        with reading(RAW), pq.ParquetWriter(path, pq.read_schema(files[0])) as writer:
+            refuse_other_types(writer.schema, types_of([contract.customer], contract), RAW)
             for batch in chain.from_iterable(batches_in(pq.ParquetFile(file)) for file in files):
                 some = in_holdout(batch[contract.customer].to_pandas(), "some customers", share)
                 writer.write_batch(batch.filter(pa.array(some)))
         yield path, share
+
+
+def _rows_of(file: Path) -> int:
+    with file.open("rb") as opened:  # Arrow's own error of a missing file has no name
+        return int(pq.read_metadata(opened).num_rows)
 
 
 def splits_of(runs: int, raw: Path, params: Params, contract: Contract) -> Iterator[Split]:

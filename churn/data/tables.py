@@ -40,7 +40,7 @@ def batch_rows(columns: int) -> int:
 
 
 @contextmanager
-def _reading(raw: Path) -> Iterator[None]:
+def reading(raw: Path) -> Iterator[None]:
     """Raise StageError where the snapshot cannot be read as Parquet."""
     try:
         yield
@@ -59,7 +59,7 @@ def split_snapshot(
     """
     refuse_half(params, contract)
     with replacing(tables[0]) as train, replacing(tables[1]) as test:
-        with _reading(raw):
+        with reading(raw):
             periods = periods_of(raw, params, as_of, contract)
         counts = split_rows(raw, params, contract, (train, test), periods)
         refuse_lost(counts)
@@ -92,7 +92,7 @@ def split_rows(
 ) -> dict[str, Any]:
     """Write the rows of a snapshot, or of a partition, to the files `tables`, and return their counts."""
     with ExitStack() as stack:
-        with _reading(raw):
+        with reading(raw):
             source = pq.ParquetFile(stack.enter_context(raw.open("rb")))
         refuse_twice(source.schema_arrow.names, raw)
         types = {name: column.type for name, column in contract.columns.items() if not column.computed}
@@ -104,7 +104,7 @@ def split_rows(
         writers: list[pq.ParquetWriter] = []
         writing: Future[dict[str, int]] | None = None
         while True:
-            with _reading(raw):
+            with reading(raw):
                 if (batch := next(batches, None)) is None:
                     if writing:
                         break

@@ -12,6 +12,7 @@ from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT, RAW
+from churn.core.runner import attempt
 from churn.evaluation.holdout import evaluation_of
 from churn.gate.rules import evaluate_rules, loose_bounds
 from tests.conftest import make_customers
@@ -175,6 +176,31 @@ def test_of_a_large_snapshot_some_customers_are_drawn_with_all_of_their_rows(tmp
     assert 250 < drawn["customer"].nunique() < 350
     rows = months.groupby("customer").size()
     assert drawn.groupby("customer").size().equals(rows[drawn["customer"].unique()])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (RAW.unlink, r"customers\.parquet does not exist"),
+        (lambda: RAW.write_bytes(b""), r"customers\.parquet is not a Parquet file"),
+        (lambda: RAW.write_bytes(RAW.read_bytes()[:-9]), r"customers\.parquet is not a Parquet file"),
+        (lambda: (RAW.unlink(), RAW.mkdir()), r"customers\.parquet is a folder"),
+        (lambda: pq.write_table(pa.table({"id": [1, 2]}), RAW), r"customers\.parquet has no column customer;"),
+    ],
+)
+def test_a_snapshot_that_bounds_cannot_read_is_one_sentence(tmp_path, monkeypatch, damage, said):
+    """Fault in files between stages: `make bounds` finds no snapshot, or a damaged one.
+
+    bounds fails: `data/raw/customers.parquet is not a Parquet file; …`
+    """
+    monkeypatch.chdir(tmp_path)
+    CONTRACT.write_text(MONTHS)
+    RAW.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"customer": ["a", "b"]}), RAW)
+    damage()
+    status, fault = attempt("bounds", some_customers(load_contract(), 1).__enter__)
+    assert status == 1
+    assert re.search(said, fault)
 
 
 def required(*given):
