@@ -55,9 +55,8 @@ class Days(NamedTuple):
 
 def days_of(file: Path, as_of: date | None, contract: Contract) -> Days:
     """Return the days of a snapshot's rows, or of a partition's."""
-    table = pq.read_table(file, columns=[contract.time])
-    refuse_other_types(table.schema, {str(contract.time): "date"}, file)
-    days = table[0]
+    refuse_other_types(pq.read_schema(file), {str(contract.time): "date"}, file)
+    days = pq.read_table(file, columns=[contract.time])[0]
     later = pc.sum(pc.greater(days, as_of)).as_py() if as_of else 0
     return Days(pc.max(days).as_py(), days.null_count, later or 0)
 

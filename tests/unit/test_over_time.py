@@ -10,6 +10,7 @@ from churn.config.contract import load_contract
 from churn.config.params import METRICS, Prepare, Time
 from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
+from churn.data.periods import train_until
 from churn.data.snapshot import snapshot
 from churn.data.sources.hints import _hint
 from churn.data.split import drop_declared, in_holdout
@@ -287,6 +288,12 @@ def test_a_row_without_a_day_or_after_the_as_of_day_is_one_sentence(raw, monthly
     change(rows_of()).to_parquet(raw, index=False)
     with pytest.raises(StageError, match=says):
         split_to(raw, monthly, as_of=as_of)
+
+
+@pytest.mark.parametrize("day", ["May", b"\xff"])
+def test_a_table_whose_last_day_of_training_is_no_day_has_none(tmp_path, day):
+    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata({"train_until": day}), tmp_path / "test.parquet")
+    assert train_until(tmp_path / "test.parquet") is None
 
 
 def test_a_time_column_and_prepare_time_come_together(raw, monthly):
