@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from churn.adopting.columns import Column, described
+from churn.adopting.column import Column
+from churn.adopting.columns import described
 from churn.core.errors import StageError, nearest, on_terminal
 
 import duckdb

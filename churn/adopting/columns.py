@@ -7,13 +7,13 @@ columns. A guess that two readings fit, such as 1,234 or 03/04/2026, is left to 
 import re
 from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from itertools import chain, compress, count
 from typing import Any
 
-from churn.adopting.dialects import DUCKDB, Dialect
-from churn.adopting.readings import DATE_LIKE, Kind, dates, numbers
+from churn.adopting.column import Column, value
+from churn.adopting.readings import DATE_LIKE, MINUS, dates, numbers
 from churn.config.contract import MOST_VALUES, READ_AS_MISSING
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
 from churn.data.sources.stream import batches_with_bytes, streaming, table_share
@@ -40,56 +40,18 @@ MARKERS = {
     "null",
 }
 MARKERS |= {"unknown", "inf", "-inf", "infinity", "-infinity"}  # infinity is what a division by zero left
+MARKERS |= {"\u2013", "\u2014", "\u2212"}  # dashes
 MARKERS |= {"0000-00-00", "0000-00-00 00:00:00"}  # these spellings among numbers or dates are missing values
 NOTHING = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"  # SQL of a text t
 SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
-NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}  # values of PostgreSQL's NUMERIC, which has no blanks to trim
 CURRENCIES = (  # by ISO 4217; any three letters would be a product's code, such as SKU100
     "AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|MXN|MYR|NGN|NOK|NZD|PEN"
     "|PHP|PLN|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
 )
 SIGNS = rf"%|\p{{Sc}}|{CURRENCIES}"  # before or after each number
-DIGITS = "[-+0-9.,'\u2019\\s\u00a0\u202f]"  # and signs of a number
+DIGITS = "[-+()\u2212\u20130-9.,'\u2019\\s\u00a0\u202f]"  # and signs of a number
 WORD = r"[A-Za-z]{1,9}"  # after each number, as in 12 months
 FEW_NUMBERS = 20  # distinct values: 12 months and 24 months, or 10% and €5, are categories
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the source: its name there and here, what it holds, and what a reader needs to know of it."""
-
-    source: str
-    name: str
-    stored: str  # DuckDB's type
-    kind: Kind
-    rows: int
-    missing: int = 0
-    markers: tuple[str, ...] = ()  # the spellings of missing values
-    distinct: int = 0  # exact up to MOST_VALUES, and where each row might have a value of its own
-    values: tuple[str, ...] = ()  # of a category
-    least: Any = None
-    most: Any = None
-    units: tuple[str, ...] = ()  # beside numbers in text, as in 12% or €1.50: a number has one
-    separators: tuple[str, str] | None = None  # of a number in text: of thousands, and before decimals
-    day: str = ""  # the format of a date in text, if it is not ISO's
-    other: "Column | None" = None  # a second reading, which fits as well and gives other values
-    padded: bool = False
-    lower: bool = False  # values that differ by case alone are one value
-
-    @property
-    def decimal(self) -> str:
-        """What stands before the decimals of a number."""
-        return self.separators[1] if self.separators else "."
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the source has text here."""
-        return self.stored == "VARCHAR"
-
-    @property
-    def is_long(self) -> bool:
-        """Whether an integer has more than the 64 bits of the contract's, as a hash in UBIGINT."""
-        return self.kind == "integer" and self.least is not None and not -(2**63) <= self.least <= self.most < 2**63
 
 
 @contextmanager
@@ -142,37 +104,6 @@ def snake_case(name: str) -> str:
     return plain if plain and not plain[0].isdigit() else f"column_{plain}".rstrip("_")
 
 
-def cleaned(column: Column, sql: str, dialect: Dialect = DUCKDB) -> str:
-    """Return a dialect's SQL of the value `sql` as the contract takes it: NULL where it is missing."""
-    quoted = dialect.literal
-    spelled = {*column.markers} - NO_NUMBERS if column.is_text else {}
-    sql = f"trim({sql})" if column.padded or spelled else sql
-    sql = f"lower({sql})" if column.lower else sql
-    for marker in column.markers:
-        nothing = quoted(marker) if column.is_text else f"CAST({quoted(marker)} AS {dialect.real})"
-        sql = f"nullif({sql}, {nothing})"
-    if column.units and column.kind in ("integer", "number"):
-        sql = f"trim(replace({sql}, {quoted(column.units[0])}, ''))"
-    if column.separators:
-        thousands, decimal = column.separators
-        sql = f"replace({sql}, {quoted(thousands)}, '')"
-        sql = f"replace({sql}, {quoted(decimal)}, '.')" if decimal != "." else sql
-    return sql
-
-
-def value(column: Column) -> str:
-    """Return DuckDB's SQL of a column's value: a number, a date, or the text or boolean as it is."""
-    sql = cleaned(column, identifier(column.source))
-    if column.kind == "integer":
-        return f"TRY_CAST({sql} AS HUGEINT)"  # a DOUBLE has 15 digits
-    if column.kind == "number":
-        number = f"TRY_CAST({sql} AS DOUBLE)"
-        return f"if(isfinite({number}), {number}, NULL)"
-    if column.kind == "date":
-        return f"try_strptime({sql}, {literal(column.day)})::DATE" if column.day else f"TRY_CAST({sql} AS DATE)"
-    return sql
-
-
 def _column(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
     """Return the column with all that its rows say."""
     stored = column.stored
@@ -214,11 +145,16 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
         return described(database, read)
     column = replace(column, units=_units(database, texts))
     if len(column.units) == 1:
-        alone = f"if({NOTHING}, t, trim(replace(t, {literal(column.units[0])}, '')))"
-        if read := _read(database, column, f"(SELECT {alone} AS t FROM {texts})"):
+        texts = _rewritten(texts, f"trim(replace(t, {literal(column.units[0])}, ''))")
+    if minus := _minus(database, texts):
+        column, texts = replace(column, minus=minus), _rewritten(texts, MINUS[minus][1].format("t"))
+    if len(column.units) == 1 or minus:
+        read = _read(database, column, texts)
+        if read and read.kind in ("integer", "number"):
             return described(database, read)
-    if len(values) > MOST_VALUES:
-        return described(database, replace(column, kind="text"))
+    like, unlike = _unlike(database, texts) if len(values) > FEW_NUMBERS else ("", 0)
+    if len(values) > MOST_VALUES or (like == "dates" and unlike):
+        return described(database, replace(column, kind="text", like=like, unlike=unlike))
     lower = len({one.lower() for one in values}) < len(values)
     spelled = {one: one.lower() if lower else one for one in values}
     missing = {spelled[one] for one in values if one in READ_AS_MISSING}
@@ -268,6 +204,35 @@ def _units(database: duckdb.DuckDBPyConnection, texts: str) -> tuple[str, ...]:
     are_codes = not all_signs and len({*found} - {""}) > 1  # 10A and 10B
     is_category = are_codes or (distinct <= FEW_NUMBERS and (not all_signs or len(found) > 1))
     return () if is_category or found == [""] else tuple(found)
+
+
+def _rewritten(texts: str, sql: str) -> str:
+    """Return the SQL of `texts` with another text for each `t` but for spellings of nothing."""
+    return f"(SELECT if({NOTHING}, t, {sql}) AS t FROM {texts})"
+
+
+def _minus(database: duckdb.DuckDBPyConnection, texts: str) -> str:
+    """Return how `texts` spell a number below zero where it is not -5: a key of MINUS, '' for none or several."""
+    spelled = one_row(
+        database, f"SELECT {', '.join(some for some, _ in MINUS.values())} FROM {texts} WHERE NOT {NOTHING}"
+    )
+    found = list(compress(MINUS, spelled))
+    return found[0] if len(found) == 1 else ""
+
+
+def _unlike(database: duckdb.DuckDBPyConnection, texts: str) -> tuple[str, int]:
+    """Return what most of `texts` hold, numbers or dates, and the number of the others; nothing where most are text."""
+    given = f"(FROM {texts} WHERE NOT {NOTHING})"
+    rows, day = one_row(
+        database, f"SELECT count(*), any_value(t) FILTER (regexp_matches(t, '{DATE_LIKE}')) FROM {given}"
+    )
+    readings = [*numbers(), *(dates(day) if day else ())]
+    fitted = one_row(
+        database, f"SELECT {', '.join(f'count(*) FILTER ({fits})' for _, _, fits in readings)} FROM {given}"
+    )
+    most = max(range(len(readings)), key=lambda number: fitted[number])
+    like = "dates" if readings[most][0] == "date" else "numbers"
+    return (like, rows - fitted[most]) if fitted[most] > rows / 2 else ("", 0)
 
 
 def _differ(first: Column, one: Column) -> bool:

@@ -16,6 +16,9 @@ TO_CHAR = {  # by strptime's letters
     "b": "MON",
     "B": "MONTH",
     "H": "HH24",
+    "I": "HH12",
+    "p": "AM",
+    "f": "US",
     "M": "MI",
     "S": "SS",
 }
@@ -76,6 +79,8 @@ class Dialect:
         """
         if letters := self.letters:
             day = re.sub(r"%(\w)", lambda one: letters[one[1]], day.replace("T%H", '"T"%H'))
+        elif self is BIGQUERY:
+            day = day.replace("%S.%f", "%E*S")
         return self.literal(day)
 
 
@@ -86,7 +91,7 @@ SNOWFLAKE = Dialect(  # a backslash begins an escape; names without quotes are u
     plain=r"[A-Z_][A-Z0-9_]*",
     escapes={"'": "''", "\\": "\\\\"},
     parsed="CAST(to_timestamp({0}, {1}) AS DATE)",
-    letters=TO_CHAR | {"B": "MMMM"},
+    letters=TO_CHAR | {"B": "MMMM", "f": "FF"},
     days="datediff('day', {0}, {1})",
 )
 BIGQUERY = Dialect(  # '' ends a text there, and an escaped quote would end it for DuckDB, which finds $as_of in queries

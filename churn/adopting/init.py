@@ -62,7 +62,7 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
     if "://" not in place:
         path = Path(place)
         if not path.exists():
-            raise StageError(f"{place} does not exist: name a CSV or Parquet file, a database, or a URL.")
+            raise StageError(f"{asked.source} does not exist: name a CSV or Parquet file, a database, or a URL.")
         if not path.resolve().is_relative_to(Path.cwd()):
             raise StageError(f"{place} is outside of this repository, where CI has no file: copy it to data/ first.")
         place = path.resolve().relative_to(Path.cwd()).as_posix()

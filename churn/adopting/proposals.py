@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from churn.adopting.columns import Column, all_rows, one_row, value
+from churn.adopting.column import Column, value
+from churn.adopting.columns import all_rows, one_row
 from churn.config.contract import MOST_VALUES
 from churn.core.errors import number_of
 from churn.data.duckdb_helpers import identifier, literal
@@ -51,7 +52,10 @@ def impossible(column: Column) -> str | None:
     if column.kind == "other":
         return f"has the type {column.stored}, which no feature has: convert it in the query"
     if column.kind == "text":
-        return f"{number_of(column.distinct, 'values')}, more than the {MOST_VALUES} of a category: group them"
+        if column.unlike:
+            return f"like {column.like}, but not in {number_of(column.unlike, 'rows')}: convert those in the query"
+        many = f"{number_of(column.distinct, 'values')}, more than the {MOST_VALUES} of a category"
+        return f"{many}, and neither numbers nor dates that init reads: group or convert them in the query"
     return None
 
 

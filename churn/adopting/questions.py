@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from churn.adopting.answers import Answers, read_one_way
-from churn.adopting.columns import Column, cleaned, one_row
+from churn.adopting.column import Column, cleaned
+from churn.adopting.columns import one_row
 from churn.adopting.dialects import Dialect
 from churn.adopting.proposals import impossible, knowing, proposals
 from churn.adopting.roles import as_text, key_of, key_text, label_of, refuse_few

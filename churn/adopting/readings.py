@@ -12,7 +12,8 @@ INTEGER = r"[+-]?(0|[1-9]\d{0,17}|[1-8]\d{18})"  # a BIGINT; no leading zero: 01
 NUMBER = r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 SEPARATORS = ((",", "."), (".", ","), (" ", ","), ("\u00a0", ","), ("\u202f", ","), ("'", "."), ("\u2019", "."))
 DATE_LIKE = (
-    r"^(\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}\.?[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})(\D|$)"
+    r"^(\d{4}[-/]\d{1,2}|\d{1,2}[-./]\d{4}|[A-Za-z]{3,9}[- ]\d{4}|\d{1,4}[-./]\d{1,2}[-./]\d{1,4}"
+    r"|\d{1,2}\.?[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})(\D|$)"
 )
 ISO_LIKE = r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}(\D|$)"
 DAYS = (
@@ -21,7 +22,23 @@ DAYS = (
     *("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%b %d %Y"),  # 24-NOV-2026, Nov 24, 2026
     *("%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y"),  # 24 November 2026
 )
-CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S")
+MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%m-%Y", "%b %Y", "%b-%Y", "%B %Y")  # which are their first days
+CLOCKS = (
+    *("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", " %H:%M:%S.%f", ", %H:%M:%S"),
+    *(" %I:%M %p", " %I:%M:%S %p", ", %I:%M:%S %p", " %I:%M%p", " %I.%M.%S.%f %p"),
+)
+MINUS = {  # spellings of -5: SQL of texts `t` that is true where some have it, and SQL of a text {0} as a number has it
+    # Around or behind all numbers, these signs may be a list's.
+    "(5)": (
+        r"bool_or(regexp_full_match(t, '\(.+\)')) AND NOT bool_and(regexp_full_match(t, '\(.+\)'))",
+        "trim(replace(replace({0}, '(', '-'), ')', ''))",
+    ),
+    "5-": (
+        "bool_or(regexp_full_match(t, '[0-9].*-')) AND NOT bool_and(regexp_full_match(t, '[0-9].*-'))",
+        "CASE WHEN {0} LIKE '%-' THEN '-' || trim(replace({0}, '-', '')) ELSE {0} END",
+    ),
+    **{f"{sign}5": (f"bool_or(contains(t, '{sign}'))", f"replace({{0}}, '{sign}', '-')") for sign in "\u2212\u2013"},
+}
 COMPACT = r"(19|20)\d\d[01]\d[0-3]\d"  # 20261124
 
 
@@ -43,11 +60,11 @@ def dates(text: str | None) -> Iterator[tuple[Kind, dict[str, Any], str]]:
     """
     # DuckDB also casts 15-03-24, to the year 15.
     yield "date", {"day": ""}, f"(regexp_matches(t, '{ISO_LIKE}') AND TRY_CAST(t AS TIMESTAMP) IS NOT NULL)"
-    for day, clock in product(DAYS, CLOCKS):
-        if text is not None and not has_shape(text, day + clock):
+    for day in (*map("".join, product(DAYS, CLOCKS)), *MONTHS):
+        if text is not None and not has_shape(text, day):
             continue
-        year = f"year(try_strptime(t, {literal(day + clock)}))"  # %Y also takes 26
-        yield "date", {"day": day + clock}, f"coalesce({year} BETWEEN 1800 AND 2199, false)"
+        year = f"year(try_strptime(t, {literal(day)}))"  # %Y also takes 26
+        yield "date", {"day": day}, f"coalesce({year} BETWEEN 1800 AND 2199, false)"
 
 
 def has_shape(text: str, form: str) -> bool:
@@ -59,5 +76,6 @@ def has_shape(text: str, form: str) -> bool:
     (False, True, True)
     """
     pattern = re.escape(form).replace("%Y", r"\d{1,4}").replace(r"\ ", r"\s*")  # as DuckDB reads them
-    pattern = re.sub("%[bB]", "[A-Za-z]+", re.sub("%[dmyHMS]", r"\\d{1,2}", pattern))
+    pattern = pattern.replace("%f", r"\d{1,9}").replace("%p", "[AaPp][Mm]")
+    pattern = re.sub("%[bB]", "[A-Za-z]+", re.sub("%[dmyHIMS]", r"\\d{1,2}", pattern))
     return re.fullmatch(pattern, text) is not None

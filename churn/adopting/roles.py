@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from churn.adopting.answers import Answers, read_one_way
-from churn.adopting.columns import Column, all_rows, one_row, unused, value
+from churn.adopting.column import Column, value
+from churn.adopting.columns import all_rows, described, one_row, unused
 from churn.adopting.readings import Kind
 from churn.core.errors import StageError, number_of
 from churn.data.duckdb_helpers import identifier
@@ -19,9 +20,7 @@ LIKELY = ("1", "1.0", "yes", "y", "true", "t", "churned", "left", "exited", "can
 def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Column, Column | None, Column | None]:
     """Return the key of a row, and the group and the time where a customer has several rows. Raises StageError."""
     group, time = (answers.column(one) if one else None for one in (answers.asked.group, answers.asked.time))
-    if time and (time.kind != "date" or time.missing):
-        raise StageError(f"{time.source} is no day, or is missing in some rows: --time names the day of a row.")
-    time = read_one_way(answers, database, time) if time else None
+    time = read_one_way(answers, database, _as_day(database, time)) if time else None
     group = _as_name(group) if group else None
     if group and time and not answers.asked.key:
         key = replace(
@@ -68,10 +67,29 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
     return key, group, time
 
 
+def _as_day(database: duckdb.DuckDBPyConnection, time: Column) -> Column:
+    """Return the column of --time as a date, as which 202611 is a month, too. Raises StageError where it is none."""
+    if time.kind == "integer" and time.is_text:
+        month = described(database, replace(time, kind="date", day="%Y%m"))
+        time = month if month.missing == time.missing and month.least.year >= 1800 else time
+    if time.kind != "date":
+        known = "2026-11-24, 11/24/2026 or 2026-11"
+        raise StageError(
+            f"{time.source} has no days that init reads, such as {known}: convert it to a date by --query, or name"
+            " another column by --time."
+        )
+    if time.missing:
+        gaps = number_of(time.missing, "rows")
+        raise StageError(
+            f"{time.source} is missing in {gaps}: --time names the day of each row, so leave them out by --query."
+        )
+    return time
+
+
 def _as_name(column: Column) -> Column:
     """Return a column as a key or a group: an integer, or text, as 1000DE, EUR7 and a hash of 64 bits are."""
     kind: Kind = "integer" if column.kind == "integer" and not (column.units or column.is_long) else "text"
-    return replace(column, kind=kind, units=(), markers=(), lower=False, separators=None)
+    return replace(column, kind=kind, units=(), markers=(), lower=False, separators=None, minus="")
 
 
 def key_text(column: Column) -> str:
@@ -94,7 +112,7 @@ def label_of(answers: Answers, database: duckdb.DuckDBPyConnection, key: Column)
         answers.ask("--label", "Which column says who churned", "a column must say who churned", likely)
     )
     # As it is counted here: none or - may be a stayer, and 100% a churner.
-    column = replace(column, markers=(), units=(), separators=None)
+    column = replace(column, markers=(), units=(), separators=None, minus="")
     if column.name == key.name:
         raise StageError(f"{column.source} is the key: --label names the column that says who churned.")
     missing = one_row(database, f"SELECT count(*) FILTER (nullif({as_text(column)}, '') IS NULL) FROM given")[0]

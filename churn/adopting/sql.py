@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from churn.adopting.columns import Column, cleaned, unused
+from churn.adopting.column import Column, cleaned
+from churn.adopting.columns import unused
 from churn.adopting.dialects import Dialect
 from churn.adopting.readings import NUMBER
 
@@ -78,6 +79,8 @@ def evidence(column: Column) -> str:
         told.append(f"{column.separators[0]!r} between thousands, {column.separators[1]!r} before decimals")
     if column.units and column.kind in ("integer", "number"):
         told.append(f"{column.units[0]!r} beside each number")
+    if column.minus and column.kind in ("integer", "number"):
+        told.append(f"{column.minus} is 5 below zero")
     if column.day:
         told.append(f"dates as {column.day}")
     if column.lower:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from math import floor, log10
 
 from churn.adopting.blocks import scalar
-from churn.adopting.columns import Column
+from churn.adopting.column import Column
 from churn.adopting.sql import Plan
 
 WHOLE = 9e15  # below the contract's limit for an integer that may be missing, and short

@@ -7,10 +7,11 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime
 
-from churn.adopting import init
+from churn.adopting import init, readings
 from churn.adopting.answers import Answers
 from churn.adopting.blocks import scalar
-from churn.adopting.columns import Column, columns, snake_case, table
+from churn.adopting.column import Column
+from churn.adopting.columns import columns, snake_case, table
 from churn.adopting.dialects import BIGQUERY, POSTGRESQL
 from churn.adopting.questions import planned
 from churn.adopting.readings import CLOCKS, DAYS, has_shape
@@ -141,6 +142,15 @@ def test_each_spelling_of_a_value_is_read_as_what_it_is(plan):
         (["1.234,50 €", "17,00 €", "0,50 €"], 1234.5),
         (["-$3.50", "$17", "$0.25"], -3.5),
         (["EUR 3.50", "EUR 17", "-"], 3.5),
+        (["(12.50)", "17", "0.5", "(null)"], -12.5),
+        (["(1,234.50)", "17", "0.5"], -1234.5),
+        (["$(1,234.50)", "$17", "$0.5"], -1234.5),
+        (["(1.234,50 €)", "17,00 €", "0,50 €"], -1234.5),
+        (["12.50-", "17.00 ", "-"], -12.5),
+        (["1.234,50-", "17,00", "0,50"], -1234.5),
+        (["12,50- EUR", "17,00 EUR", "0,50 EUR"], -12.5),
+        (["\u22121,234.50", "17", "\u2013", "-2"], -1234.5),
+        (["\u22123,5", "\u221217,25"], -3.5),
         ([f"{number + 0.5} GB" for number in range(21)], 0.5),
     ],
 )
@@ -193,6 +203,15 @@ def test_letters_beside_a_number_are_part_of_a_key_and_of_a_products_code(plan, 
         (["Nov 24, 2026", "Dec 31, 2025"], 0),
         (["November 24, 2026", "December 31, 2025"], 0),
         (["24. November 2026", "31. December 2025"], 0),
+        (["11/24/2026 02:15 PM", "12/31/2025 12:05 am"], 0),
+        (["11/24/2026, 2:15:00 PM", "12/31/2025, 12:05:00 AM"], 0),
+        (["24.11.2026, 14:15:00", "31.12.2025, 00:05:00"], 0),
+        (["Nov 24 2026  2:15PM", "Dec 31 2025 12:05AM"], 0),
+        (["24-NOV-26 02.15.00.000000 PM", "31-DEC-25 12.05.00.123456 AM"], 0),
+        (["24.11.2026 14:15:00.123", "31.12.2025 00:05:00.5"], 0),
+        (["2026-11-24T02:15:00Z", "2025-12-31T23:15:00.123Z"], 0),
+        (["2026-11-24T00:15:00+02:00", "2025-12-31 23:15:00-0500"], 0),
+        (["2026-11-24 02:15 PM", "2025-12-31 12:05 AM"], 0),
     ],
 )
 def test_a_date_becomes_the_days_before_the_day_of_the_data(plan, values, expected):
@@ -203,7 +222,7 @@ def test_a_date_becomes_the_days_before_the_day_of_the_data(plan, values, expect
 
 
 def test_each_text_that_duckdb_reads_by_a_format_of_dates_has_its_shape():
-    forms = [day + clock for day in DAYS for clock in CLOCKS]
+    forms = [*DAYS, *(DAYS[number % len(DAYS)] + clock for number, clock in enumerate(CLOCKS)), *readings.MONTHS]
     times = [datetime(1901, 2, 3, 4, 5, 6), datetime(2026, 11, 24, 23, 59, 58), datetime(2031, 5, 12)]
     texts = [time.strftime(form) for form in forms for time in times]
     texts += [text.replace("0", "", 1) for text in texts]
@@ -217,6 +236,30 @@ def test_each_text_that_duckdb_reads_by_a_format_of_dates_has_its_shape():
             found = [text for (text,) in database.execute(asked, [sorted({*texts})]).fetchall()]
             assert found
             assert [text for text in found if not has_shape(text, form)] == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2026-11", "2025-12"],
+        ["2026/11", "2025/12"],
+        ["11/2026", "12/2025", "1/2026"],
+        ["11.2026", "12.2025", "01.2026"],
+        ["Nov 2026", "Dec 2025"],
+        ["Nov-2026", "Dec-2025"],
+        ["November 2026", "December 2025"],
+    ],
+)
+def test_a_month_is_its_first_day(plan, values):
+    made = plan(make_csv(cohort=values), "--as-of", "2026-11-24")
+    assert [row["days_since_cohort"] for row in fetched(made)[:2]] == [23, 358]
+
+
+def test_numbers_of_one_sign_in_brackets_are_no_numbers_below_zero(plan):
+    assert types(plan(make_csv(rank=["(1)", "(2)", "(3)"], band=["1-", "2-"]))) == {
+        "rank": "category",
+        "band": "category",
+    }
 
 
 def test_a_day_that_stands_for_no_end_stays_a_date(plan):
@@ -279,7 +322,21 @@ def test_an_option_decides_between_two_readings_where_another_column_tells_the_o
         ("notes", [""], "empty in every row"),
         ("account", lambda row: row * 7 + 100, "one value a row: it names the row"),
         ("code", lambda row: f"x{row}y", "one value a row: it names the row"),
-        ("product", lambda row: f"product {row % 300}", "300 values, more than the 255 of a category: group them"),
+        (
+            "product",
+            lambda row: f"product {row % 300}",
+            "300 values, more than the 255 of a category, and neither numbers nor dates",
+        ),
+        (
+            "spend",
+            lambda row: f"{row}.5" if row % 60 else "n/v",
+            "like numbers, but not in 7 rows: convert those in the",
+        ),
+        (
+            "seen",
+            lambda row: f"{row % 28 + 1}.{row % 12 + 1}.{row % 9 + 2010}" if row % 60 else "none yet",
+            "like dates, ",
+        ),
         ("huge", lambda row: f"{row}e300", "numbers beyond 1e+150, whose squares no computer holds: divide them"),
         ("charge_usd", lambda row: round((row % 90) * 1.08, 2), "correlation 1 with charge: a copy of it"),
         ("price", lambda row: f"{'€$'[row % 2]}{row % 60}", "numbers with '$' and with '€': convert them in the query"),
@@ -319,7 +376,7 @@ IMPOSSIBLE = (
     " FROM range(420) t(n)"
 )
 REASONS = {
-    "product": "300 values, more than the 255 of a category",
+    "product": "300 values, more than the 255 of a category, and neither numbers nor dates that init reads",
     "nothing": "empty in every row",
     "day": "empty in every row",
     "flag": "empty in every row",
@@ -601,6 +658,16 @@ def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(pla
     assert key in source_sql(replace(made, dialect=BIGQUERY))
 
 
+def test_a_number_of_a_year_and_a_month_is_a_day_as_the_time_alone(plan, monkeypatch):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    made = plan(
+        make_csv(**MONTHS | {"month": lambda row: months(row)[:7].replace("-", ""), "since": ["202501", "202603"]}),
+        roles=OVER_TIME,
+    )
+    assert types(made)["since"] == "integer"
+    assert fetched(made)[1]["month"] == date(2026, 2, 1)
+
+
 def test_how_the_dates_of_the_time_are_read_is_asked_and_obeyed(plan, monkeypatch):
     monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
     content = make_csv(**MONTHS | {"month": lambda row: f"{row % 6 + 1}/1/2026"})
@@ -670,7 +737,14 @@ def test_where_no_column_names_a_customer_the_roles_of_several_rows_are_offered(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--group=id --time=charge", r"^charge is no day, or is missing in some rows"),
+        (
+            "--group=id --time=charge",
+            r"^charge has no days that init reads, such as 2026-11-24, 11/24/2026 or 2026-11: ",
+        ),
+        (
+            "--group=id --time=gaps",
+            r"^gaps is missing in 150 rows: --time names the day of each row, so leave them out",
+        ),
         ("--group=id --time=since", r"^id with since is no key: 900 rows have \d+ values"),
         ("--group=id --time=month --label-window=soon", r"^--label-window and --holdout-days: write a number"),
         ("--group=id --time=month --label-window=300", r"^no row is left to train on: month begins on 2026-01-28, and"),
@@ -684,8 +758,9 @@ def test_where_no_column_names_a_customer_the_roles_of_several_rows_are_offered(
 def test_a_wrong_group_or_time_is_refused_in_one_sentence(plan, monkeypatch, options, said):
     monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
     roles = ["--label=churn", "--churned=yes", "--as-of=2026-07-31", *options.split()]
+    days = {"since": lambda row: "2025-01-01", "gaps": lambda row: months(row) if row % 6 else ""}
     with pytest.raises(StageError, match=said):
-        plan(make_csv(**MONTHS | {"since": lambda row: "2025-01-01"}), roles=roles)
+        plan(make_csv(**MONTHS | days), roles=roles)
 
 
 @pytest.fixture
@@ -813,6 +888,7 @@ def test_a_query_of_the_teams_own_is_what_init_begins_from(plan, folder):
     ("source", "said"),
     [
         ("gone.csv", r"^gone\.csv does not exist: name a CSV"),
+        ("data/a #1.csv", r"^data/a #1\.csv does not exist: name a CSV"),
         ("/etc/hosts", r"^/etc/hosts is outside of this repository, .*copy it to data/ first"),
         ("postgresql://me:secret@host/db#t", r"^SOURCE holds a password, which Git would keep"),
         (

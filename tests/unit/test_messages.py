@@ -292,7 +292,7 @@ def test_another_encoding_is_named_with_the_command_that_converts_it(fetched, tm
     content = TEXT.replace("\na,1", "\na,1" + ",2,Yes,a\na,1" * deep, 1)
     said = message(fetched, tmp_path, content.encode(codec))
     command = f"iconv -f {named} -t utf-8 in.csv > in.utf8.csv"
-    assert said.endswith(f"t is likely {named}: `{command}` converts it, and fetch.source names the new file.")
+    assert said.endswith(f"t is likely {named}: `{command}` converts it; name the new file instead.")
     assert "Orl" not in said
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     assert (tmp_path / "in.utf8.csv").read_text("utf-8-sig") == content

@@ -68,7 +68,7 @@ def conversion(path: Path) -> str:
     said = f"it is likely {name}" if name else "ask who wrote it for its ENCODING"
     target = path.with_suffix(f".utf8{path.suffix}")
     command = f"iconv -f {name or 'ENCODING'} -t utf-8 {shlex.quote(str(path))} > {shlex.quote(str(target))}"
-    return f"{said}: `{command}` converts it, and fetch.source names the new file"
+    return f"{said}: `{command}` converts it; name the new file instead"
 
 
 def one_line_end(source: str | Path, squeezed: str = "") -> str:
