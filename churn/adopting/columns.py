@@ -164,9 +164,11 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
 
 def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Column | None:
     """Return the column by the first reading that all `texts` fit; a sample of them chooses the readings to try."""
-    sample = f"(FROM (FROM {texts} LIMIT {SAMPLED}) WHERE NOT {NOTHING})"
+    sample = f"(FROM {texts} WHERE NOT {NOTHING} LIMIT {SAMPLED})"
     like = f"SELECT coalesce(bool_and(regexp_matches(t, '{DATE_LIKE}')), true), any_value(t) FROM {sample}"
     are_dates, text = one_row(database, like)
+    if text is None:
+        return None
     readings = [*numbers(), *(dates(text) if are_dates else ())]
     fit = ", ".join(f"coalesce(bool_and({fits}), true)" for _, _, fits in readings)
     fitted = one_row(database, f"SELECT {fit} FROM {sample}")

@@ -53,15 +53,15 @@ def numbers() -> Iterator[tuple[Kind, dict[str, Any], str]]:
         yield "number", {"separators": (thousands, decimal)}, f"regexp_full_match(t, {literal(pattern)})"
 
 
-def dates(text: str | None) -> Iterator[tuple[Kind, dict[str, Any], str]]:
-    """Yield each way to read a text `t` as a date, as `numbers` does, that might fit one `text`, if there is one.
+def dates(text: str) -> Iterator[tuple[Kind, dict[str, Any], str]]:
+    """Yield each way to read a text `t` as a date, as `numbers` does, that might fit one `text`.
 
     DuckDB takes a millisecond to plan each.
     """
     # DuckDB also casts 15-03-24, to the year 15.
     yield "date", {"day": ""}, f"(regexp_matches(t, '{ISO_LIKE}') AND TRY_CAST(t AS TIMESTAMP) IS NOT NULL)"
     for day in (*map("".join, product(DAYS, CLOCKS)), *MONTHS):
-        if text is not None and not has_shape(text, day):
+        if not has_shape(text, day):
             continue
         year = f"year(try_strptime(t, {literal(day)}))"  # %Y also takes 26
         yield "date", {"day": day}, f"coalesce({year} BETWEEN 1800 AND 2199, false)"
