@@ -74,8 +74,8 @@ class Dialect:
 
         Examples
         --------
-        >>> print(POSTGRESQL.format("%d.%m.%YT%H:%M"), BIGQUERY.format("%d.%m.%Y"))
-        'DD.MM.YYYY"T"HH24:MI' '%d.%m.%Y'
+        >>> print(POSTGRESQL.format("%d.%m.%YT%H:%M"), BIGQUERY.format("%d.%m.%Y %H:%M:%S.%f"))
+        'DD.MM.YYYY"T"HH24:MI' '%d.%m.%Y %H:%M:%E*S'
         """
         if letters := self.letters:
             day = re.sub(r"%(\w)", lambda one: letters[one[1]], day.replace("T%H", '"T"%H'))

@@ -28,9 +28,7 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
         )
         text = f"{key_text(group)} || '/' || {value(time)}::VARCHAR"
     else:
-        unique = [
-            one for one in answers.given if one.kind in ("text", "integer", "category") and one.distinct == one.rows
-        ]
+        unique = [one for one in answers.given if one.distinct == one.rows and _is_likely_name(one)]
         likely = unique[0].source if unique else ""
         if not (likely or answers.asked.key or answers.on_terminal):
             raise StageError(
@@ -65,6 +63,12 @@ def key_of(answers: Answers, database: duckdb.DuckDBPyConnection) -> tuple[Colum
     if key.source and key.kind == "integer" and key.most - key.least + 1 == key.rows:
         print(f"init: {key.source} counts the rows: a later extract that counts anew moves customers across the split")
     return key, group, time
+
+
+def _is_likely_name(column: Column) -> bool:
+    """Return whether a column may name the customer: a hash of digits reads as a number."""
+    is_hash = column.kind == "number" and column.is_text and column.most >= 2**63
+    return is_hash or column.kind in ("text", "integer", "category")
 
 
 def _as_day(database: duckdb.DuckDBPyConnection, time: Column) -> Column:

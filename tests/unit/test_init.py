@@ -520,6 +520,11 @@ def test_without_a_terminal_each_refusal_names_the_missing_option(plan, roles, s
         plan(make_csv(day=["2026-01-01", "2026-02-01", "2026-03-01"]), roles=roles.split())
 
 
+def test_digits_beyond_64_bits_are_offered_as_the_key(plan):
+    with pytest.raises(StageError, match=r"^a column must name the customer, and id has another value in each row: "):
+        plan(make_csv(id=lambda row: f"{row + 10}{'7' * 20}", charge=[1, 2]), roles=())
+
+
 @pytest.mark.parametrize(
     ("values", "churned", "expected"),
     [
@@ -904,11 +909,22 @@ def test_a_source_that_cannot_be_the_pipelines_is_refused(folder, source, said):
 
 def test_the_sql_for_postgresql_is_in_its_dialect(plan):
     made = plan(
-        make_csv("\t", **{"Charge EUR": ["1,5", "2"], "since": ["24.11.2025", "1.2.2026"]}), "--as-of=2026-11-24"
+        make_csv(
+            "\t",
+            **{
+                "Charge EUR": ["1,5", "2"],
+                "since": ["24.11.2025", "1.2.2026"],
+                "paid": ["11/24/2025 2:15 PM", "1/2/2026 9:00 AM", "1/3/2026 9:00 AM"],
+                "due": ["(1.50)", "2", "3", "4", "5"],
+            },
+        ),
+        "--as-of=2026-11-24",
     )
     sql = source_sql(replace(made, dialect=POSTGRESQL, relation="public.customers"))
     assert "replace(replace(\"Charge EUR\", '.', ''), ',', '.') AS charge_eur" in sql
     assert "$as_of - to_date(since, 'DD.MM.YYYY') AS days_since_since" in sql
+    assert "$as_of - to_date(paid, 'MM/DD/YYYY HH12:MI AM') AS days_since_paid" in sql
+    assert "trim(replace(replace(due, '(', '-'), ')', '')) AS due, -- (5) is 5 below zero" in sql
     assert sql.endswith("FROM public.customers\n")
 
 

@@ -133,6 +133,13 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
         rows(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a[1].csv", "a?.parquet", "*.csv"])
+def test_a_file_whose_name_is_a_pattern_of_names_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(StageError, match=r"/.* has \*, \? or \[ in its name, .*: rename it\.$"):
+        rows(tmp_path / name)
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(StageError, match="holds no file"):
         rows(tmp_path)

@@ -93,6 +93,8 @@ def _listed(source: str) -> dict[str, tuple[object, ...]]:
     files = {name: version for name, version in files.items() if not re.search(r"/[_.]", name.removeprefix(below))}
     if not files:
         raise StageError(f"{source} holds no file.")
+    if pattern := next((name for name in files if re.search(r"[*?[]", name)), None):
+        raise StageError(f"{pattern} has *, ? or [ in its name, which DuckDB reads as a pattern of names: rename it.")
     return files
 
 
