@@ -41,7 +41,12 @@ MARKERS = {
 }
 MARKERS |= {"unknown", "inf", "-inf", "infinity", "-infinity"}  # infinity is what a division by zero left
 MARKERS |= {"\u2013", "\u2014", "\u2212"}  # dashes
-MARKERS |= {"0000-00-00", "0000-00-00 00:00:00"}  # these spellings among numbers or dates are missing values
+MARKERS |= {
+    "00000000",
+    "00.00.0000",
+    "0000-00-00",
+    "0000-00-00 00:00:00",
+}  # these spellings among numbers or dates are missing values
 NOTHING = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"  # SQL of a text t
 SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
 CURRENCIES = (  # by ISO 4217; any three letters would be a product's code, such as SKU100

@@ -24,8 +24,8 @@ DAYS = (
 )
 MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%m-%Y", "%b %Y", "%b-%Y", "%B %Y")  # which are their first days
 CLOCKS = (
-    *("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", " %H:%M:%S.%f", ", %H:%M:%S"),
-    *(" %I:%M %p", " %I:%M:%S %p", ", %I:%M:%S %p", " %I:%M%p", " %I.%M.%S.%f %p"),
+    *("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", " %H:%M:%S.%f", ", %H:%M", ", %H:%M:%S"),
+    *(" %I:%M %p", " %I:%M:%S %p", ", %I:%M %p", ", %I:%M:%S %p", " %I:%M%p", " %I.%M.%S.%f %p"),
 )
 MINUS = {  # spellings of -5: SQL of texts `t` that is true where some have it, and SQL of a text {0} as a number has it
     # Around or behind all numbers, these signs may be a list's.
@@ -37,14 +37,23 @@ MINUS = {  # spellings of -5: SQL of texts `t` that is true where some have it, 
         "bool_or(regexp_full_match(t, '[0-9].*-')) AND NOT bool_and(regexp_full_match(t, '[0-9].*-'))",
         "CASE WHEN {0} LIKE '%-' THEN '-' || trim(replace({0}, '-', '')) ELSE {0} END",
     ),
+    "- 5": (
+        "bool_or(regexp_full_match(t, '- .*'))",
+        "CASE WHEN {0} LIKE '- %' THEN '-' || trim(replace({0}, '-', '')) ELSE {0} END",
+    ),
     **{f"{sign}5": (f"bool_or(contains(t, '{sign}'))", f"replace({{0}}, '{sign}', '-')") for sign in "\u2212\u2013"},
 }
-COMPACT = r"(19|20)\d\d[01]\d[0-3]\d"  # 20261124
+COMPACT = {  # dates that are numbers, too: 20261124, 2026.11, 11.2026
+    "%Y%m%d": r"(19|20)\d\d[01]\d[0-3]\d",
+    "%Y.%m": r"(19|20)\d\d\.[01]\d",
+    "%m.%Y": r"[01]\d\.(19|20)\d\d",
+}
 
 
 def numbers() -> Iterator[tuple[Kind, dict[str, Any], str]]:
     """Yield each way to read a text `t` as a number: the kind, what follows for the column, and SQL that is true."""
-    yield "date", {"day": "%Y%m%d"}, f"(regexp_full_match(t, '{COMPACT}') AND try_strptime(t, '%Y%m%d') IS NOT NULL)"
+    for day, shape in COMPACT.items():
+        yield "date", {"day": day}, f"(regexp_full_match(t, '{shape}') AND try_strptime(t, '{day}') IS NOT NULL)"
     yield "integer", {}, f"regexp_full_match(t, {literal(INTEGER)})"
     yield "number", {}, f"regexp_full_match(t, {literal(NUMBER)})"
     for thousands, decimal in SEPARATORS:

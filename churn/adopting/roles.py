@@ -120,6 +120,11 @@ def label_of(answers: Answers, database: duckdb.DuckDBPyConnection, key: Column)
     if column.name == key.name:
         raise StageError(f"{column.source} is the key: --label names the column that says who churned.")
     missing = one_row(database, f"SELECT count(*) FILTER (nullif({as_text(column)}, '') IS NULL) FROM given")[0]
+    if missing and column.distinct < 2:
+        raise StageError(
+            f"{column.source} has one value, and is missing in {number_of(missing, 'rows')}: if those stayed, write a"
+            " CASE with ELSE for --query, else name another by --label."
+        )
     if missing:
         raise StageError(
             f"{column.source} is missing in {number_of(missing, 'rows')}: leave customers whose outcome is unknown out"

@@ -147,6 +147,7 @@ def test_each_spelling_of_a_value_is_read_as_what_it_is(plan):
         (["$(1,234.50)", "$17", "$0.5"], -1234.5),
         (["(1.234,50 €)", "17,00 €", "0,50 €"], -1234.5),
         (["12.50-", "17.00 ", "-"], -12.5),
+        (["-   1.234,50 €", "17,00 €", "-2,00 €"], -1234.5),
         (["1.234,50-", "17,00", "0,50"], -1234.5),
         (["12,50- EUR", "17,00 EUR", "0,50 EUR"], -12.5),
         (["\u22121,234.50", "17", "\u2013", "-2"], -1234.5),
@@ -205,6 +206,7 @@ def test_letters_beside_a_number_are_part_of_a_key_and_of_a_products_code(plan, 
         (["24. November 2026", "31. December 2025"], 0),
         (["11/24/2026 02:15 PM", "12/31/2025 12:05 am"], 0),
         (["11/24/2026, 2:15:00 PM", "12/31/2025, 12:05:00 AM"], 0),
+        (["11/24/2026, 2:15 PM", "12/31/2025, 12:05 AM"], 0),
         (["24.11.2026, 14:15:00", "31.12.2025, 00:05:00"], 0),
         (["Nov 24 2026  2:15PM", "Dec 31 2025 12:05AM"], 0),
         (["24-NOV-26 02.15.00.000000 PM", "31-DEC-25 12.05.00.123456 AM"], 0),
@@ -245,6 +247,8 @@ def test_each_text_that_duckdb_reads_by_a_format_of_dates_has_its_shape():
         ["2026/11", "2025/12"],
         ["11/2026", "12/2025", "1/2026"],
         ["11.2026", "12.2025", "01.2026"],
+        ["11.2026", "12.2025"],
+        ["2026.11", "2025.12"],
         ["Nov 2026", "Dec 2025"],
         ["Nov-2026", "Dec-2025"],
         ["November 2026", "December 2025"],
@@ -487,6 +491,7 @@ def few(rows, churners):
         (make_csv(charge=[1, 2, 3]).replace("c-0001", " "), "", r"^id is missing in 1 row: it names"),
         (make_csv(charge=[1, 2, 3]).replace(",no,", ",maybe,", 1), "", r"^churn is no label: it has 3 values"),
         (make_csv(charge=[1, 2, 3]).replace(",no,", ",,", 1), "", r"^churn is missing in 1 row: leave customers"),
+        (make_csv(charge=[1, 2, 3]).replace(",no,", ",,"), "", r"^churn has one value, and is missing in 267 rows: if"),
         (make_csv(notes=["x"]), "", r"^no column is left that could be a feature"),
         (make_csv(charge=[1, 2, 3]), "--leave-out chrge", r"^SOURCE has no column chrge \(is it charge\?\)\.$"),
         (make_csv(charge=[1, 2, 3]), "--missing charge", r'^--missing charge: write COLUMN="MEANING"'),
@@ -578,7 +583,7 @@ def test_the_case_of_a_label_does_not_count(plan):
     assert [int(row["churn"]) for row in fetched(made)] == list(map(int, CHURNED))
 
 
-@pytest.mark.parametrize("spelled", ["inf", "-Infinity", "0000-00-00"])
+@pytest.mark.parametrize("spelled", ["inf", "-Infinity", "0000-00-00", "00000000"])
 def test_what_a_division_by_zero_or_a_day_that_nobody_set_left_is_a_missing_value(plan, spelled):
     values = ["2025-01-01", "2025-02-01"] if spelled.startswith("0") else ["1.5", "2"]
     made = plan(make_csv(x=[*values, spelled]), "--as-of", "2026-11-24")
@@ -924,7 +929,7 @@ def test_the_sql_for_postgresql_is_in_its_dialect(plan):
     assert "replace(replace(\"Charge EUR\", '.', ''), ',', '.') AS charge_eur" in sql
     assert "$as_of - to_date(since, 'DD.MM.YYYY') AS days_since_since" in sql
     assert "$as_of - to_date(paid, 'MM/DD/YYYY HH12:MI AM') AS days_since_paid" in sql
-    assert "trim(replace(replace(due, '(', '-'), ')', '')) AS due, -- (5) is 5 below zero" in sql
+    assert "trim(replace(replace(due, '(', '-'), ')', '')) AS due -- (5) is 5 below zero" in sql
     assert sql.endswith("FROM public.customers\n")
 
 
