@@ -13,7 +13,7 @@ from itertools import chain, compress, count
 from typing import Any
 
 from churn.adopting.column import Column, value
-from churn.adopting.readings import DATE_LIKE, MINUS, dates, numbers
+from churn.adopting.readings import DATE_LIKE, FEW_NUMBERS, MINUS, dates, numbers
 from churn.config.contract import MOST_VALUES, READ_AS_MISSING
 from churn.data.duckdb_helpers import columns_of, connection, identifier, literal
 from churn.data.sources.stream import batches_with_bytes, streaming, table_share
@@ -56,7 +56,6 @@ CURRENCIES = (  # by ISO 4217; any three letters would be a product's code, such
 SIGNS = rf"%|\p{{Sc}}|{CURRENCIES}"  # before or after each number
 DIGITS = "[-+()\u2212\u20130-9.,'\u2019\\s\u00a0\u202f]"  # and signs of a number
 WORD = r"[A-Za-z]{1,9}"  # after each number, as in 12 months
-FEW_NUMBERS = 20  # distinct values: 12 months and 24 months, or 10% and €5, are categories
 
 
 @contextmanager

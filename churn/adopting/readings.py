@@ -27,14 +27,16 @@ CLOCKS = (
     *("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", " %H:%M:%S.%f", ", %H:%M", ", %H:%M:%S"),
     *(" %I:%M %p", " %I:%M:%S %p", ", %I:%M %p", ", %I:%M:%S %p", " %I:%M%p", " %I.%M.%S.%f %p"),
 )
+FEW_NUMBERS = 20  # distinct values: 12 months and 24 months, 10% and €5, or grades such as 2-, are categories
+AMOUNTS = f"(count(DISTINCT t) > {FEW_NUMBERS} OR bool_or(regexp_matches(t, '[.,]')))"
 MINUS = {  # spellings of -5: SQL of texts `t` that is true where some have it, and SQL of a text {0} as a number has it
     # Around or behind all numbers, these signs may be a list's.
     "(5)": (
-        r"bool_or(regexp_full_match(t, '\(.+\)')) AND NOT bool_and(regexp_full_match(t, '\(.+\)'))",
+        rf"{AMOUNTS} AND bool_or(regexp_full_match(t, '\(.+\)')) AND NOT bool_and(regexp_full_match(t, '\(.+\)'))",
         "trim(replace(replace({0}, '(', '-'), ')', ''))",
     ),
     "5-": (
-        "bool_or(regexp_full_match(t, '[0-9].*-')) AND NOT bool_and(regexp_full_match(t, '[0-9].*-'))",
+        f"{AMOUNTS} AND bool_or(regexp_full_match(t, '[0-9].*-')) AND NOT bool_and(regexp_full_match(t, '[0-9].*-'))",
         "CASE WHEN {0} LIKE '%-' THEN '-' || trim(replace({0}, '-', '')) ELSE {0} END",
     ),
     "- 5": (

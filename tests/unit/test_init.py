@@ -259,10 +259,11 @@ def test_a_month_is_its_first_day(plan, values):
     assert [row["days_since_cohort"] for row in fetched(made)[:2]] == [23, 358]
 
 
-def test_numbers_of_one_sign_in_brackets_are_no_numbers_below_zero(plan):
-    assert types(plan(make_csv(rank=["(1)", "(2)", "(3)"], band=["1-", "2-"]))) == {
+def test_signs_of_a_list_or_of_grades_make_no_numbers_below_zero(plan):
+    assert types(plan(make_csv(rank=["(1)", "(2)", "(3)"], band=["1-", "2-"], grade=["1", "2-", "2", "3-", "3"]))) == {
         "rank": "category",
         "band": "category",
+        "grade": "category",
     }
 
 
