@@ -21,7 +21,7 @@ from churn.data.sources.stream import batches_with_bytes, streaming, table_share
 import duckdb
 
 SAMPLED = 2_000  # rows that choose the reading which all rows then confirm
-MARKERS = {
+MARKERS = {  # spellings that are missing values among numbers or dates
     "",
     "-",
     "--",
@@ -41,12 +41,7 @@ MARKERS = {
 }
 MARKERS |= {"unknown", "inf", "-inf", "infinity", "-infinity"}  # infinity is what a division by zero left
 MARKERS |= {"\u2013", "\u2014", "\u2212"}  # dashes
-MARKERS |= {
-    "00000000",
-    "00.00.0000",
-    "0000-00-00",
-    "0000-00-00 00:00:00",
-}  # these spellings among numbers or dates are missing values
+MARKERS |= {"00000000", "00.00.0000", "0000-00-00", "0000-00-00 00:00:00"}  # no day
 NOTHING = f"lower(t) IN ({', '.join(map(literal, sorted(MARKERS)))})"  # SQL of a text t
 SPELLINGS = [{"0", "1"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}, {"f", "t"}]  # that fetch casts to booleans
 CURRENCIES = (  # by ISO 4217; any three letters would be a product's code, such as SKU100
