@@ -140,8 +140,21 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
     ]
     if {one.lower() for one in values} in SPELLINGS:
         return described(database, replace(column, kind="boolean", lower=len(values) > 2))
+    if len(values) > MOST_VALUES or any(re.search("[0-9]", one) for one in values):
+        column = _with_digits(database, column, texts, len(values))
+        if column.kind != "other":
+            return described(database, column)
+    lower = len({one.lower() for one in values}) < len(values)
+    spelled = {one: one.lower() if lower else one for one in values}
+    missing = {spelled[one] for one in values if one in READ_AS_MISSING}
+    column = replace(column, lower=lower, markers=(*column.markers, *sorted(missing)))
+    return described(database, replace(column, kind="category", values=tuple(sorted({*spelled.values()} - missing))))
+
+
+def _with_digits(database: duckdb.DuckDBPyConnection, column: Column, texts: str, distinct: int) -> Column:
+    """Return a column of numbers or dates, or of text that is no category; a category as it was, with its units."""
     if read := _read(database, column, texts):
-        return described(database, read)
+        return read
     column = replace(column, units=_units(database, texts))
     if len(column.units) == 1:
         texts = _rewritten(texts, f"trim(replace(t, {literal(column.units[0])}, ''))")
@@ -150,15 +163,11 @@ def _text(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
     if len(column.units) == 1 or minus:
         read = _read(database, column, texts)
         if read and read.kind in ("integer", "number"):
-            return described(database, read)
-    like, unlike = _unlike(database, texts) if len(values) > FEW_NUMBERS else ("", 0)
-    if len(values) > MOST_VALUES or (like == "dates" and unlike):
-        return described(database, replace(column, kind="text", like=like, unlike=unlike))
-    lower = len({one.lower() for one in values}) < len(values)
-    spelled = {one: one.lower() if lower else one for one in values}
-    missing = {spelled[one] for one in values if one in READ_AS_MISSING}
-    column = replace(column, lower=lower, markers=(*column.markers, *sorted(missing)))
-    return described(database, replace(column, kind="category", values=tuple(sorted({*spelled.values()} - missing))))
+            return read
+    like, unlike = _unlike(database, texts) if distinct > FEW_NUMBERS else ("", 0)
+    if distinct > MOST_VALUES or (like == "dates" and unlike):
+        return replace(column, kind="text", like=like, unlike=unlike)
+    return column
 
 
 def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Column | None:
