@@ -113,9 +113,10 @@ class GitHub(FakeGitHub):
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(GitOverHTTP, self.origin.parents[1]))
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         self.servers.append(server)
-        # A runner's clone: here the workflows are read from, and pull requests are merged.
-        self.desk.ok("git", "clone", "--quiet", str(self.origin), str(folder / "site"))
-        self.site = Clone(folder / "site")
+        # The workflows are read from a runner's clone, while GitHub merges in one of its own.
+        for name in ("site", "merges"):
+            self.desk.ok("git", "clone", "--quiet", str(self.origin), str(folder / name))
+        self.site, self.merges = Clone(folder / "site"), Clone(folder / "merges")
         home = folder / "runner"
         home.mkdir()
         (home / ".gitconfig").write_text(
@@ -221,12 +222,12 @@ class GitHub(FakeGitHub):
     def merge(self, number):
         """Squash a pull request into main, as the button does, and return main's former commit."""
         pull, before = self.pulls[number], self.sha("main")
-        self.site.ok("git", "fetch", "--quiet", "origin", pull["head"]["sha"])
-        self.site.ok("git", "checkout", "--quiet", "--force", "--detach", before)
-        self.site.ok("git", "merge", "--quiet", "--squash", pull["head"]["sha"])
-        self.site.ok("git", "commit", "--quiet", "--allow-empty", "--message", f"{pull['title']} (#{number})")
-        pull["merge_commit_sha"] = self.site.ok("git", "rev-parse", "HEAD").strip()
-        self.site.ok("git", "push", "--quiet", "origin", f"HEAD:refs/merged/{number}")
+        self.merges.ok("git", "fetch", "--quiet", "origin", before, pull["head"]["sha"])
+        self.merges.ok("git", "checkout", "--quiet", "--force", "--detach", before)
+        self.merges.ok("git", "merge", "--quiet", "--squash", pull["head"]["sha"])
+        self.merges.ok("git", "commit", "--quiet", "--allow-empty", "--message", f"{pull['title']} (#{number})")
+        pull["merge_commit_sha"] = self.merges.ok("git", "rev-parse", "HEAD").strip()
+        self.merges.ok("git", "push", "--quiet", "origin", f"HEAD:refs/merged/{number}")
         self.git("update-ref", "refs/heads/main", pull["merge_commit_sha"])
         pull["merged_at"], pull["state"] = datetime.now(UTC).isoformat(), "closed"
         return before
