@@ -182,6 +182,7 @@ def _opened(path: Path, types: Mapping[str, str], dictionaries: Sequence[str]) -
             given = pq.ParquetFile(file)
             refuse_twice(given.schema_arrow.names, path)
             refuse_other_types(given.schema_arrow, types, path)
+            # Not before the types are known: for a column of lists it raises KeyError.
             yield pq.ParquetFile(file, read_dictionary=[*dictionaries], metadata=given.metadata)
         except (pa.ArrowException, OSError) as error:  # the latter for a page that cannot be unpacked
             raise StageError(f"{path} is not a Parquet file; `dvc repro --force` makes it again.") from error
