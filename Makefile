@@ -126,8 +126,8 @@ lock: .venv/.dev ## resolve requirements*.in into requirements*.txt, with hashes
 # uv installs the lock several times as fast as pip. uv reads UV_DEFAULT_INDEX and not pip's settings, so pip takes over where
 # uv is not available or fails, for example because only pip knows the company's index. Both check every hash.
 # pip is that of the Python that made .venv. ensurepip takes six seconds, and runs only where that Python has no pip with --python.
-BASE = "$$(readlink -f $(BIN)/python)"
-PIP = $$([ -e $(BIN)/pip ] && echo $(BIN)/python -m pip || echo $(BASE) -m pip --python $(BIN)/python) \
+MAKER = "$$(readlink -f $(BIN)/python)"
+PIP = $$([ -e $(BIN)/pip ] && echo $(BIN)/python -m pip || echo $(MAKER) -m pip --python $(BIN)/python) \
   install --quiet --disable-pip-version-check --require-hashes
 UV := UV_SYSTEM_CERTS=true UV_PYTHON_DOWNLOADS=never $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes
 install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } || \
@@ -139,7 +139,7 @@ install = { $(PIP) --only-binary :all: -r requirements-uv.txt && $(UV) $(1); } |
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Creating .venv with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv --clear --without-pip .venv
-	@$(BASE) -c 'import pip; raise SystemExit(pip.__version__ < "22.3")' 2> /dev/null || $(BIN)/python -m ensurepip --default-pip > /dev/null
+	@$(MAKER) -c 'import pip; raise SystemExit(pip.__version__ < "22.3")' 2> /dev/null || $(BIN)/python -m ensurepip --default-pip > /dev/null
 	@touch $@
 
 # Run by every Python of the environment when it starts, also by .venv/bin/dvc where the environment is not active:

@@ -1,6 +1,7 @@
 """What README and docs say is what happens."""
 
 import re
+import shlex
 
 from churn.config.params import load_params
 from tests.conftest import ROOT
@@ -43,6 +44,20 @@ def test_make_repro_does_what_the_readme_shows(with_environment):
 def test_make_test_runs_the_tests(with_environment):
     assert with_environment.ok("make", "--dry-run", "test").splitlines()[-1] == "python -m pytest --cov"
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "runs"),
+    [
+        ("report", "python -m report"),
+        ("report BASE=HEAD", "python -m report --base 'HEAD'"),
+        ("init", "python -m churn init --help"),
+        ("init SOURCE=a.csv OPTIONS='--key id'", "python -m churn init 'a.csv' --key id"),
+        ("rollback", 'python -m churn registry rollback "$WHY"'),
+    ],
+)
+def test_a_command_of_make_passes_on_what_it_is_told_and_nothing_else(with_environment, asked, runs):
+    assert with_environment.ok("make", "--dry-run", *shlex.split(asked)).splitlines()[-1].strip() == runs
 
 
 def test_the_environment_is_installed_again_only_when_the_lock_changes(with_environment):
