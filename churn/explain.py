@@ -33,10 +33,10 @@ TO_DO = {  # by stage
 REASONS_SHOWN = 20
 
 
-def last_run(log: Path = LOG) -> dict[str, Any] | None:
+def last_run() -> dict[str, Any] | None:
     """Return the last line of the log of the stages, None where there is none that can be read."""
     try:
-        line = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+        line = json.loads(LOG.read_text(encoding="utf-8").splitlines()[-1])
         return {"stage": str(line["stage"]), "seconds": float(line["seconds"]), "fault": line["fault"]}
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -65,7 +65,7 @@ def unstarted() -> str | None:
         return None  # the stage itself says so
     if "://" in source or Path(source).exists():
         return None
-    pull = f"run `dvc pull {source}.dvc`" if Path(f"{source}.dvc").exists() else "correct it"
+    pull = "run `make pull`" if Path(f"{source}.dvc").exists() else "correct it"
     return f"{PARAMS}: fetch.source is {source}, which does not exist: {pull}, then run `dvc repro`."
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from churn.core.errors import StageError
-from churn.core.files import read_yaml, sha256_of
+from churn.core.files import YAML_LENGTH, read_text, read_yaml, sha256_of
 from churn.core.git import git
 from churn.core.paths import CONTRACT, LOCK, PARAMS, PROFILE
 from churn.lock import first_difference, stages_of
@@ -58,7 +58,7 @@ def value_changes(base: str) -> tuple[Change, ...]:
     changes = list[Change]()
     for path in (CONTRACT, PARAMS):
         before = flat(read_yaml(git("show", f"{base}:./{path}") or "", str(path)))
-        after = flat(read_yaml(path.read_text(encoding="utf-8") if path.exists() else "", str(path)))
+        after = flat(read_yaml(read_text(path, YAML_LENGTH) if path.exists() else "", str(path)))
         changes += _differences(path, before, after)
     return tuple(changes)
 
@@ -210,7 +210,7 @@ def uncommitted_notes() -> Iterator[Note]:
 
 def claim_notes() -> Iterator[Note]:
     """Yield a hint where the results in the commit are not those that were computed here."""
-    committed, computed = stages_of(git("show", f"HEAD:./{LOCK}") or ""), stages_of(LOCK.read_text(encoding="utf-8"))
+    committed, computed = stages_of(git("show", f"HEAD:./{LOCK}") or ""), stages_of(read_text(LOCK, YAML_LENGTH))
     if stage := first_difference(committed, computed):
         yield Note(f"The committed {LOCK} is outdated, from {stage} on; {RENEW}", warns=False)
     elif files := (git("diff", "--name-only", "--relative", "HEAD", "--", "metrics", "plots") or "").split():

@@ -82,7 +82,7 @@ def collect(base: str, name: str) -> ReportData:
             )
             notes.append(Note(easier))
         if commit != git("rev-parse", "HEAD"):  # else nothing is committed yet that could claim anything
-            with suppress(StageError, OSError):
+            with suppress(StageError):
                 notes += claim_notes()
     else:
         reason = f"Nothing to compare with: {unknown_base(name)}"
@@ -157,7 +157,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             if problem := other_problem(main):
                 data.problem = problem.reason
             else:
-                with suppress(StageError, OSError):  # main's own code may have written another shape
+                with suppress(StageError):  # main's own code may have written another shape
                     data.base_account = read_result(main / ROWS)
                 if not tables <= same and (found := data_change(main, prepared)):
                     data.data, rekeyed = found, found.rekeyed

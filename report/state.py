@@ -89,7 +89,7 @@ def result_of(stage: str, path: Path, runs: Sequence[Run]) -> dict[str, Any] | N
     None where it did not, and where the file is not what the stage writes: without its gate.json nothing passes.
     """
     states = {run.stage: run.state for run in runs}
-    with suppress(StageError, FileNotFoundError):
+    with suppress(StageError):
         return read_result(path) if states[stage] != "not run" else None
     return None
 

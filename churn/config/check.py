@@ -168,7 +168,7 @@ def profile_note(contract: Contract) -> str | None:
     try:
         described = read_json(PROFILE)["features"]
         unknown = sum(name not in described for name in contract.features)
-    except (StageError, OSError, LookupError, TypeError):  # which validate names
+    except (StageError, LookupError, TypeError):  # which validate names
         return None
     if 2 * unknown <= len(contract.features):
         return None

@@ -61,13 +61,12 @@ def read_settings(path: Path, kind: type[Model]) -> Model:
     Raises StageError, naming the file and the path of each key, when the file is not YAML, when a key
     is unknown, missing or given twice, or when a value has the wrong type or is impossible.
     """
-    try:
-        if path.suffix == ".json":
-            values = read_json(path, "restore it from Git, or make it again")
-        else:
-            values = read_yaml(read_text(path, YAML_LENGTH), str(path))
-    except FileNotFoundError as error:
-        raise StageError(f"{path} does not exist.") from error
+    if not path.exists():
+        raise StageError(f"{path} does not exist.")
+    if path.suffix == ".json":
+        values = read_json(path, "restore it from Git, or make it again")
+    else:
+        values = read_yaml(read_text(path, YAML_LENGTH), str(path))
     try:
         # As JSON, lists become tuples and integers become floats where wanted; nothing else is coerced.
         return kind.model_validate_json(json.dumps(values, default=str))
@@ -432,7 +431,7 @@ def write_value(section: str, key: str, value: date | str | None, path: Path = P
     # The key, its value if there is one (DVC writes a null as nothing), and a comment.
     line = re.compile(rf"""^( +(["']?){key}\2 *:)(?: +[^#\s][^#\n]*?)?( *(?: #.*)?)$""", re.MULTILINE)
     new = json.dumps(value, default=str)  # in quotes, because DVC takes no date
-    text, found = line.subn(lambda one: f"{one[1]} {new}{one[3]}", path.read_text(encoding="utf-8"))
+    text, found = line.subn(lambda one: f"{one[1]} {new}{one[3]}", read_text(path, YAML_LENGTH))
     with replacing(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
         if found != 1 or not _holds(tmp, wanted):

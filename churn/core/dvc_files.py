@@ -36,7 +36,7 @@ def refuse_damaged() -> None:
     refuse_conflict(LOCK)
     stages, locked = [stages_in(read_text(path, YAML_LENGTH), str(path)) for path in (Path("dvc.yaml"), LOCK)]
     cached = {out for one in stages.values() for out in one.get("outs", ()) if isinstance(out, str)}
-    made = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", ())}
+    made = {out["path"]: out.get("md5") for entry in locked.values() for out in entry.get("outs", ())}
     for path in map(Path, stages.get(stage, {}).get("deps", ())):
         if str(path) in cached and path.is_file() and (md5 := made.get(str(path))) and md5_of(path) != md5:
             raise StageError(
@@ -61,7 +61,7 @@ def hash_of(path: Path) -> str:
 def copy_cached(cache: Path, md5: str, path: Path) -> None:
     """Copy a file, or a folder of partitions, out of DVC's cache, whose hash the caller checks.
 
-    Raises OSError where a file is not there, and StageError where the folder's list is not what a stage makes.
+    Raises OSError where a file is not there, and StageError where a folder's list is not, or not what a stage makes.
     """
     cached = cache / md5[:2] / md5[2:]
     path.parent.mkdir(parents=True, exist_ok=True)

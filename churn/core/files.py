@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,10 +10,11 @@ from contextlib import contextmanager
 from copy import deepcopy
 from datetime import date
 from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from churn.core.errors import StageError
+from churn.core.errors import StageError, fault_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,8 +55,10 @@ def replacing(path: Path) -> Iterator[Path]:
     False
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.name}.part")
-    delete(tmp)  # of a process that was killed
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.part")
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        if part == tmp or not _runs(part.name.split(".")[-2]):  # of a process that was killed
+            delete(part)
     try:
         yield tmp
         if tmp.is_dir() or path.is_dir():  # the system replaces a file by a file alone
@@ -62,6 +66,17 @@ def replacing(path: Path) -> Iterator[Path]:
         tmp.replace(path)
     finally:
         delete(tmp)
+
+
+def _runs(process: str) -> bool:
+    """Return whether a process of this number runs."""
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:  # it is another user's
+        return True
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def delete(path: Path) -> None:
@@ -79,9 +94,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_text(path: Path, most: int) -> str:
-    """Read a file of at most `most` bytes as UTF-8. Raises StageError when it has more, or is not text."""
-    with path.open("rb") as file:
-        content = file.read(most + 1)
+    """Read a text in UTF-8 of at most `most` bytes. Raises StageError when it has more, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise StageError(fault_of(error)) from None
     if len(content) > most:
         raise StageError(f"{path} has more than {most:,} bytes: it is not read.")
     try:

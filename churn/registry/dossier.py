@@ -73,7 +73,7 @@ def rules_of(result: Mapping[str, Any]) -> tuple[RuleOutcome, ...]:
 
 def _judgement(commit: str, evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the report's judgement of this evaluation on this commit, None where there is none."""
-    with suppress(StageError, OSError):
+    with suppress(StageError):
         judgement = read_result(JUDGEMENT)
         if judgement["commit"] == commit and judgement["inputs"] == evaluation["inputs"]:
             return judgement | {"rules": rules_of(judgement)}

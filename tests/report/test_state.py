@@ -2,9 +2,10 @@
 
 import json
 
+from churn.core.errors import StageError
 from churn.core.paths import GATE, VALIDATION
 from churn.lock import ORDER
-from report.changes import judge_notes, loosened
+from report.changes import claim_notes, judge_notes, loosened, value_changes
 from report.data import Change, Run
 from report.state import logged_runs, outcome_of, stage_runs
 
@@ -24,6 +25,15 @@ def states(outdated, logged):
 
 def line(stage, fault=None):
     return {"stage": stage, "seconds": 1.0, "fault": fault}
+
+
+def test_settings_that_are_not_text_are_named_and_compared_with_nothing(folder):
+    (folder / "params.yaml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(StageError, match=r"^params\.yaml is not text in UTF-8"):
+        value_changes("HEAD")
+    (folder / "dvc.lock").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(StageError, match=r"^dvc\.lock is not text in UTF-8"):
+        list(claim_notes())
 
 
 def test_the_last_line_of_a_stage_counts(folder):

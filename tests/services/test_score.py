@@ -204,7 +204,7 @@ def test_scoring_that_is_killed_leaves_the_former_scores_and_is_completed_by_the
     (tmp_path / "scores.parquet").write_bytes(b"the former ones")
     command = [sys.executable, "-m", "churn", "score", tmp_path / "customers.parquet", tmp_path / "scores.parquet"]
     process = subprocess.Popen(command, cwd=clone.folder, env=clone.environment)
-    while not (part := tmp_path / ".scores.parquet.part").exists():
+    while not (part := tmp_path / f".scores.parquet.{process.pid}.part").exists():
         assert process.poll() is None, "it has ended"
     process.kill()
     process.wait()

@@ -52,6 +52,9 @@ def test_what_stopped_the_gate_is_each_reason(logged):
 def test_a_stage_that_wrote_nothing_is_explained_by_its_fault_alone(logged):
     fault = "the query gives no column a, which contract.yaml declares."
     assert logged("fetch", fault) == [f"fetch stopped the last run: {fault}", TO_DO["fetch"]]
+    fault = "data/features/train.parquet cannot be read."
+    for stage in ("validate", "gate"):
+        assert logged(stage, fault) == [f"{stage} stopped the last run: {fault}", TO_DO[stage]]
 
 
 @pytest.mark.parametrize("file", ["params.yaml", "contract.yaml"])
@@ -77,7 +80,7 @@ def test_an_error_of_code_is_to_be_read_on_a_terminal_by_a_command(logged):
         (
             PARAMS,
             "fetch: {source: dvc.csv}",
-            "params.yaml: fetch.source is dvc.csv, which does not exist: run `dvc pull",
+            "params.yaml: fetch.source is dvc.csv, which does not exist: run `make pull`",
         ),
         (PARAMS, "fetch: [\n", "params.yaml is no valid YAML"),
         (LOCK, "stages:\n<<<<<<< HEAD\n", "dvc.lock has a merge conflict: run `make resolve`, then `dvc repro`."),

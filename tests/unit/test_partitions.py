@@ -462,7 +462,7 @@ def test_a_folder_appears_when_all_of_it_is_there_and_replaces_a_file(tmp_path):
         interrupted()
     assert table.read_text() == "of this machine"
     assert [one.name for one in tmp_path.iterdir()] == ["table.parquet"]
-    killed = tmp_path / ".table.parquet.part"
+    killed = tmp_path / f".table.parquet.{2**22 + 1}.part"  # Linux has no process of this number
     killed.mkdir()
     (killed / "part-00009.parquet").write_text("of a run that was killed")
     with replacing(table) as tmp:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from churn.core.dvc_files import stages_in
+from churn.core.dvc_files import refuse_damaged, stages_in
 from churn.core.errors import StageError, fault_of, number_of
 from churn.core.files import batches_in, read_json, replacing, write_json
 from churn.core.paths import LOG
@@ -28,6 +28,20 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
         raise RuntimeError
     assert path.read_text() == "first"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_of_two_processes_that_write_one_file_each_writes_its_own_and_the_last_one_stays(tmp_path):
+    path = tmp_path / "file.txt"
+    program = "from churn.core.files import replacing; from pathlib import Path; import sys\n"
+    program += "with replacing(Path(sys.argv[1])) as tmp: tmp.write_text('theirs')"
+    (tmp_path / f".file.txt.{2**22 + 1}.part").touch()  # of a process that was killed: Linux has no such number
+    with replacing(path) as beside:
+        beside.write_text("ou")
+        subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=True)
+        assert path.read_text() == "theirs"
+        beside.write_text("ours")
+    assert path.read_text() == "ours"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
 
 
 def test_json_is_sorted_and_refuses_what_json_cannot_hold(tmp_path):
@@ -82,6 +96,17 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
 def test_a_lock_that_dvc_did_not_write_is_one_sentence(lock):
     with pytest.raises(StageError, match=r"^dvc\.lock (is no valid YAML: |holds no stages as DVC has them)"):
         stages_in(lock, "dvc.lock")
+
+
+def test_a_stage_reads_its_files_beside_an_output_that_is_elsewhere_and_has_no_md5(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "train")
+    (tmp_path / "x").write_text("other bytes")
+    (tmp_path / "dvc.yaml").write_text("stages: {prepare: {cmd: a, outs: [x]}, train: {cmd: a, deps: [x]}}")
+    outs = "[{path: x, md5: ab}, {path: 's3://bucket/key', etag: ab}]"
+    (tmp_path / "dvc.lock").write_text(f"stages: {{prepare: {{outs: {outs}}}}}")
+    with pytest.raises(StageError, match=r"^x is damaged"):
+        refuse_damaged()
 
 
 def test_the_rows_of_many_row_groups_come_in_their_order(tmp_path):

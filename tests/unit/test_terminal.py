@@ -8,8 +8,10 @@ import sys
 import termios
 
 from churn.core.terminal import RED, coloured, interactive, progress, status
+from churn.data.snapshot import shown
 from tests.conftest import ROOT
 
+import pyarrow as pa
 import pytest
 
 WORK = """if True:
@@ -69,6 +71,13 @@ def test_a_status_has_its_colour_on_a_terminal_and_takes_its_column(environment)
 def test_who_wants_no_colours_gets_none(environment, name, value, plain):
     environment(name, value)
     assert (coloured("failed", RED, Terminal()) == "failed") == plain
+
+
+def test_a_first_fetch_on_a_terminal_has_no_last_run_to_look_at(environment, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert [*shown([batch := pa.record_batch({"id": [1, 2]})])] == [batch]
+    assert "fetch: 0.00 rows" in sys.stderr.getvalue()
 
 
 @pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("CI", "true")])
