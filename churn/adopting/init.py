@@ -7,7 +7,6 @@ churn/features.py. Then it runs the pipeline up to prepare, and writes the gate'
 import argparse
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from churn.adopting.texts import FEATURES, contract_text, params_text
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError, has_password, number_of
-from churn.core.files import replacing, write_json
+from churn.core.files import YAML_LENGTH, delete, read_text, replacing, write_json
 from churn.core.paths import CONTRACT, LOCK, PARAMS, PLOTS, PROFILE
 from churn.core.terminal import working
 from churn.data.as_of import read_query, uses_as_of
@@ -45,6 +44,7 @@ RESULTS = (
     *(Path("data", name) for name in ("raw", "features", "predictions")),
 )
 REGISTRY = (Path("mlflow.db"), Path("mlartifacts"))
+GIVEN_UP = (*RESULTS, *REGISTRY)
 OWN_QUERY = "SELECT * FROM source (--query has your own)"
 STRONGEST = 0.95  # the ROC AUC of a feature alone that a contract may allow
 SOURCE_LINE = "      - ${fetch.source} # a file or folder; delete the line if it is a URL\n"
@@ -66,6 +66,8 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
         if not path.resolve().is_relative_to(Path.cwd()):
             raise StageError(f"{place} is outside of this repository, where CI has no file: copy it to data/ first.")
         place = path.resolve().relative_to(Path.cwd()).as_posix()
+        if any(one in (Path(place), *Path(place).parents) or Path(place) in one.parents for one in GIVEN_UP):
+            raise StageError(f"{place} is where the stages write, and init empties it: move the table to data/ first.")
     if files.begins_with(place, sqlite.MAGIC):
         dialect = SQLITE
     has_tables = dialect is not DUCKDB or files.begins_with(place, b"DUCK", 8)
@@ -106,14 +108,13 @@ def write(plan: Plan, is_first: bool) -> None:
         PARAMS: params_text(plan, branch),
         FUNCTIONS: FEATURES,
     }
-    pipeline = re.sub(r"(?m)^ *- \$\{fetch\.source\}.*\n", "", PIPELINE.read_text(encoding="utf-8"))
+    pipeline = re.sub(r"(?m)^ *- \$\{fetch\.source\}.*\n", "", read_text(PIPELINE, YAML_LENGTH))
     if "://" not in plan.place:
         pipeline = re.sub(r"(?m)^ *- \$\{fetch\.query\}.*\n", lambda line: line[0] + SOURCE_LINE, pipeline)
     texts[PIPELINE] = pipeline
     _read_back(texts)
-    for path in (*RESULTS, *(REGISTRY if is_first else ())):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    PROFILE.unlink(missing_ok=True)
+    for path in (*(GIVEN_UP if is_first else RESULTS), PROFILE):
+        delete(path)
     for path, text in texts.items():
         with replacing(path) as tmp:
             tmp.write_text(text, encoding="utf-8")
@@ -226,5 +227,5 @@ def print_next(plan: Plan) -> None:
     print("init: next:")
     track = [] if "://" in plan.place else [f"dvc add {shlex.quote(plan.place)}"]
     commit = 'git add --all && git commit --message "Adopt our customers"'
-    for command in (*track, "dvc repro", commit, *(() if track else ("dvc push",))):
+    for command in (*track, "dvc repro", commit, *(() if track else ("make remote push",))):
         print(f"  {command}")

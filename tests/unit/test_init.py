@@ -1,5 +1,6 @@
 """init: what it guesses, asks, proposes to leave out and refuses, and the files that it writes."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -828,6 +829,16 @@ def test_nothing_is_deleted_or_replaced_when_a_new_file_is_not_valid(plan, templ
     assert files() == before
 
 
+def test_of_results_on_another_disk_the_link_is_removed_and_what_it_leads_to_stays(plan, template, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("disk")
+    (disk / "customers.parquet").touch()
+    shutil.rmtree(template / "data/raw")
+    (template / "data/raw").symlink_to(disk)
+    init.write(plan(make_csv(charge=[1, 2, 3])), is_first=True)
+    assert not (template / "data/raw").is_symlink()
+    assert (disk / "customers.parquet").exists()
+
+
 def test_what_a_team_has_written_is_overwritten_by_force_alone(template):
     (template / "contract.yaml").write_text("columns: {}\n")
     with pytest.raises(
@@ -911,6 +922,12 @@ def test_a_query_of_the_teams_own_is_what_init_begins_from(plan, folder):
     [
         ("gone.csv", r"^gone\.csv does not exist: name a CSV"),
         ("data/a #1.csv", r"^data/a #1\.csv does not exist: name a CSV"),
+        (
+            "data/raw/ours.csv",
+            r"^data/raw/ours\.csv is where the stages write, and init empties it: move the table to data/",
+        ),
+        ("data", r"^data is where the stages write, and init empties it"),
+        ("mlflow.db#runs", r"^mlflow\.db is where the stages write"),
         ("/etc/hosts", r"^/etc/hosts is outside of this repository, .*copy it to data/ first"),
         ("postgresql://me:secret@host/db#t", r"^SOURCE holds a password, which Git would keep"),
         (
@@ -920,6 +937,9 @@ def test_a_query_of_the_teams_own_is_what_init_begins_from(plan, folder):
     ],
 )
 def test_a_source_that_cannot_be_the_pipelines_is_refused(folder, source, said):
+    (folder / "data" / "raw").mkdir(parents=True)
+    for name in ("data/raw/ours.csv", "mlflow.db"):
+        (folder / name).touch()
     with pytest.raises(StageError, match=said):
         init.origin(init.arguments().parse_args([source]))
 
