@@ -12,7 +12,7 @@ from churn.core.files import batches_in
 from churn.core.partitions import files_of
 from churn.core.paths import RAW, TEST, TRAIN
 from churn.data.periods import Periods, days_of, excluded, periods_of, train_until
-from churn.data.split import among, drop_declared, in_holdout
+from churn.data.split import among, drop_declared, frame_of, in_holdout
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def _split_counts(
     key, label = contract.key, contract.label
     kept, held_out, left_out = [], [], []
     for batch in batches_in(pq.ParquetFile(raw)):
-        customers, _ = drop_declared(batch.to_pandas(), prepare.drop, contract)
+        customers, _ = drop_declared(frame_of(batch, contract), prepare.drop, contract)
         if periods:
             out = np.logical_or.reduce(list(excluded(customers, prepare, periods, contract).values()))
             left_out.append(customers[key][out])

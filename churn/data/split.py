@@ -44,6 +44,15 @@ def in_holdout(keys: pd.Series, salt: str, share: float) -> npt.NDArray[np.bool_
     return np.frombuffer(b"".join(digests), dtype=">u8") < limit
 
 
+def frame_of(batch: pa.RecordBatch, contract: Contract) -> pd.DataFrame:
+    """Return rows of a snapshot as a frame. Beside an empty key, or group, pandas would make floats of the integers."""
+    frame: pd.DataFrame = batch.to_pandas()
+    for name in {contract.key, contract.customer}:
+        if batch[name].null_count:
+            frame[name] = batch[name].to_pandas(integer_object_nulls=True)
+    return frame
+
+
 def among(keys: pd.Series, others: pd.Series) -> npt.NDArray[np.bool_]:
     """Return whether each key is one of `others`, shape (rows,); keys of two types are compared as text.
 

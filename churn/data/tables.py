@@ -17,7 +17,7 @@ from churn.core.paths import PARAMS
 from churn.core.terminal import progress
 from churn.data.featuring import add_features, to_arrow
 from churn.data.periods import Periods, drop_by_time, periods_of, refuse_half, with_periods
-from churn.data.split import drop_declared, in_holdout, key_lines
+from churn.data.split import drop_declared, frame_of, in_holdout, key_lines
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +109,7 @@ def split_rows(
                     if writing:
                         break
                     batch = pa.RecordBatch.from_pylist([], schema=source.schema_arrow)  # of an empty partition
-            customers, lost = drop_declared(batch.to_pandas(), params.drop, contract)
+            customers, lost = drop_declared(frame_of(batch, contract), params.drop, contract)
             dropped.update(lost)
             customers, lost = drop_by_time(customers, params, periods, contract)
             dropped.update(lost)

@@ -2,6 +2,7 @@ import hashlib
 import sys
 from datetime import date
 
+from churn.config.contract import Column
 from churn.config.params import Prepare
 from churn.core.errors import StageError
 from churn.core.runner import attempt
@@ -94,6 +95,26 @@ def test_rows_are_dropped_for_declared_reasons_alone_and_counted(raw, contract, 
     assert account["dropped"]["short"] > 0
     assert train.num_rows + test.num_rows + sum(account["dropped"].values()) == 2_000
     assert min(train["tenure_months"].to_pylist()) == 3
+
+
+@pytest.mark.parametrize("first", [1, 2**53 + 1])
+def test_integers_stay_the_keys_that_they_are_where_a_row_without_one_is_dropped(raw, contract, tmp_path, first):
+    numbered = contract.model_copy(
+        update={"columns": contract.columns | {"customer_id": Column(role="key", type="integer")}}
+    )
+    table = pq.read_table(raw)
+    keys = pa.array([None, *range(first, first + 2 * table.num_rows - 2, 2)])
+    pq.write_table(table.set_column(0, "customer_id", keys), raw)
+    settings = Prepare(holdout_share=0.2, salt="salt", drop={"no_id": "customer_id IS NULL"})
+    account, train, test = split_to(tmp_path, raw, numbered, settings)
+    assert account["dropped"] == {"no_id": 1}
+    assert sorted([*train["customer_id"].to_pylist(), *test["customer_id"].to_pylist()]) == keys[1:].to_pylist()
+    held_out = in_holdout(keys[1:].to_pandas(), "salt", 0.2)
+    assert test["customer_id"].to_pylist() == [
+        key for key, out in zip(keys[1:].to_pylist(), held_out, strict=True) if out
+    ]
+    lines = key_lines(test["customer_id"].to_pandas())
+    assert account["holdout_sha256"] == [hashlib.sha256(lines).hexdigest()]
 
 
 def test_a_row_that_fits_two_reasons_counts_once(contract):
