@@ -17,7 +17,7 @@ from churn.core.cluster import connected, for_each, scratch
 from churn.core.errors import StageError
 from churn.core.files import delete, replacing
 from churn.core.partitions import Partition, local_file, store, temporary, write_manifest
-from churn.data.duckdb_helpers import cast, connection, identifier, literal
+from churn.data.duckdb_helpers import cast, connection, identifier, parquet_sql
 from churn.data.partitioning import HASH, Snapshot, hash_of_text, pieces_of, ranges_of_hashes, write_by_hash
 from churn.data.sinks import beside
 from churn.modeling.distributed import model_of
@@ -95,7 +95,7 @@ def _hashed(piece: tuple[int, Partition], made: Snapshot) -> Partition:
     key = identifier(contract.key)
     text = f"coalesce({cast(contract.key, contract.columns[contract.key].type)}::VARCHAR, {key}::VARCHAR, '')"
     with connection(source, target, bar=False) as database:
-        selected = f"SELECT {hash_of_text(text)} AS {HASH}, * FROM {literal(str(source))}"
+        selected = f"SELECT {hash_of_text(text)} AS {HASH}, * FROM {parquet_sql([source])}"
         write_by_hash(database, selected, target, given.rows)
     return store(target, made.folder / "sorted", number, given.rows, made.storage)
 

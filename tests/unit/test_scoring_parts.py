@@ -76,6 +76,16 @@ def test_partitions_are_scored_and_rejected_like_one_table(customers, params, co
         }
 
 
+def test_no_folders_name_takes_the_place_of_a_column(customers, params, contract, tmp_path):
+    (path, model), named = customers, tmp_path / "tenure_months=1" / "day=2026-11-29"
+    expected = on_workers(path, model, params, contract)
+    named.mkdir(parents=True)
+    path.rename(named / path.name)
+    assert on_workers(named / path.name, model, params, contract) == expected
+    for table in ("parts.parquet", "parts.rejected.parquet"):
+        assert read(named / table).equals(read(tmp_path / table))
+
+
 def test_names_in_another_case_are_scored_on_workers_too(customers, params, contract):
     path, model = customers
     expected = on_workers(path, model, params, contract)
