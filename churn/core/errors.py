@@ -117,12 +117,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def closest(name: str, known: Iterable[str], cutoff: float) -> str | None:
     """Return the one of the `known` names that is most like `name`, whatever its case, blanks and signs, or None.
 
-    `cutoff` is the least likeness, as of `difflib`.
+    `cutoff` is the least likeness, as of `difflib`. No name is given that looks like a value, with an @ or with three
+    digits that `name` does not have: the columns of a file without a header are named after a customer.
 
     Examples
     --------
     >>> closest("customerID", ["Customer ID", "gender"], 0.7), closest("tenure", ["city"], 0.7)
     ('Customer ID', None)
+    >>> closest("customer_id", ["customer-0001"], 0.7), closest("spend_2026", ["Spend2026"], 0.7)
+    (None, 'Spend2026')
     """
 
     def folded(one: str) -> str:
@@ -130,6 +133,8 @@ def closest(name: str, known: Iterable[str], cutoff: float) -> str | None:
 
     by_folded: dict[str, str] = {}
     for one in known:
+        if "@" in one or {*re.findall(r"\d{3,}", one)} - {*re.findall(r"\d{3,}", name)}:
+            continue
         by_folded.setdefault(folded(one), one)
     near = get_close_matches(folded(name), by_folded, 1, cutoff)
     return by_folded[near[0]] if near else None

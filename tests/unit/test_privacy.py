@@ -164,6 +164,23 @@ def test_a_first_line_that_is_a_customer_is_not_repeated(told, tmp_path):
     assert "has the column number 1 more than once" in text
 
 
+@pytest.mark.parametrize("asked", ["fetch", "query", "score"])
+def test_a_first_line_that_is_a_customer_is_nobodys_nearest_name(told, tmp_path, contract, asked):
+    frame = make_customers(contract, 20)
+    frame.to_csv(tmp_path / "headless.csv", index=False, header=["customer-0042", *frame.columns[1:]])
+    (tmp_path / "source.sql").write_text(query := "SELECT * FROM source")
+    source = str(tmp_path / "headless.csv")
+    fetch = Fetch(source=source, query=str(tmp_path / "source.sql"), as_of=None, timeout_minutes=1.0)
+    work = {
+        "fetch": lambda: snapshot(fetch, contract, tmp_path / "raw.parquet"),
+        "query": lambda: list(record_batches(source, query.replace("*", "customer_id"))),
+        "score": lambda: score(source, str(tmp_path / "scores.csv"), None, contract, 1),
+    }
+    text = told(work[asked])
+    assert "customer_id" in text
+    assert "0042" not in text
+
+
 @pytest.mark.parametrize("column", ["churn", "tenure_months", "monthly_charges", "partner"])
 def test_a_value_that_is_not_of_its_type_is_counted_not_shown(told, tmp_path, contract, column):
     customers = make_customers(contract, 20).astype(object)
