@@ -12,7 +12,7 @@ from math import ceil, floor, inf, isfinite, log10, sqrt
 from churn.adopting.blocks import replace_blocks, scalar
 from churn.adopting.noise import MARGINS, NEVER_EMPTY, SPLITS, Noise, measure
 from churn.config.contract import load_contract
-from churn.config.params import METRICS, SMALLER_IS_BETTER, EverySlice, load_params
+from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate, EverySlice, load_params
 from churn.core.errors import StageError
 from churn.core.paths import PARAMS
 from churn.gate.rules import LEAST_OUTCOMES, evaluate_slice
@@ -75,12 +75,12 @@ def _overall(noise: Noise, required: Mapping[str, float]) -> Iterator[str]:
     nobody = {"accuracy": 1 - noise.churn_rate, "average_precision": noise.churn_rate, "recall": 0.0, "roc_auc": 0.5}
     for metric in [*BOUNDED, *(name for name in required if name not in BOUNDED)]:
         spread, side = noise.spread(metric), "max" if metric in SMALLER_IS_BETTER else "min"
-        stricter = min if side == "max" else max
-        floor_of_noise = _limit(spread, side, FAR)
+        stricter, possible = min if side == "max" else max, _possible(metric, noise.evaluate)
+        floor_of_noise = _limit(spread, side, FAR, possible)
         trivial = nobody.get(metric)
         if trivial is not None and floor_of_noise is not None and floor_of_noise <= trivial:
             # A bound that predicting nobody passes has no teeth; a nearer one refuses more honest models.
-            nearer = _limit(spread, side, NEAR * noise.caution)
+            nearer = _limit(spread, side, NEAR * noise.caution, possible)
             floor_of_noise = nearer if nearer is not None and nearer > trivial else None
             if metric == "roc_auc":
                 floor_of_noise = floor_of_noise or trivial
@@ -92,14 +92,14 @@ def _overall(noise: Noise, required: Mapping[str, float]) -> Iterator[str]:
         yield f"{metric}: {{{side}: {stricter(limits):g}}} # {_reason(spread, stricter(limits))}{told}"
 
 
-def _limit(spread: Spread | None, side: str, far: float) -> float | None:
-    """Return a number so many standard deviations from the median, rounded outwards to the deviation's first digit."""
+def _limit(spread: Spread | None, side: str, far: float, possible: tuple[float, float] = (0.0, 1.0)) -> float | None:
+    """Return a possible number so many standard deviations from the median, rounded outwards to their first digit."""
     if not spread:
         return None
     middle, deviation = spread
     step = 10.0 ** floor(log10(deviation))
     outwards = ceil((middle + far * deviation) / step) if side == "max" else floor((middle - far * deviation) / step)
-    return min(max(round(outwards * step, 6), 0.0), 1.0)
+    return min(max(round(outwards * step, 6), possible[0]), possible[1])
 
 
 def _reason(spread: Spread | None, limit: float) -> str:
@@ -170,7 +170,7 @@ def _mapping(values: Mapping[str, float]) -> str:
     return "{" + ", ".join(f"{name}: {value:g}" for name, value in values.items()) + "}"
 
 
-def _possible(metric: str) -> tuple[float, float]:
+def _possible(metric: str, evaluate: Evaluate | None = None) -> tuple[float, float]:
     """Return the least and the greatest value that a metric can have."""
     match metric:
         case "profit_per_customer":
@@ -178,7 +178,7 @@ def _possible(metric: str) -> tuple[float, float]:
         case "log_loss":
             return 0.0, inf
         case "lift_at_capacity":  # all churners are among the contacted customers
-            return 0.0, 1 / load_params().evaluate.campaign.capacity
+            return 0.0, 1 / (evaluate or load_params().evaluate).campaign.capacity
     return 0.0, 1.0
 
 

@@ -6,7 +6,7 @@ import tracemalloc
 from dataclasses import replace
 
 from churn.adopting.blocks import replace_blocks
-from churn.adopting.bounds import arguments, required_metrics, settings, write_bounds
+from churn.adopting.bounds import _overall, arguments, required_metrics, settings, write_bounds
 from churn.adopting.noise import Holdout, Noise, some_customers
 from churn.config.contract import load_contract
 from churn.config.params import load_params
@@ -214,6 +214,19 @@ def test_what_is_required_counts_where_the_noise_is_looser(measured, written):
     assert gate.overall["roc_auc"].min == loose.overall["roc_auc"].min > 0.5
     assert gate.overall["accuracy"].min == 0.99
     assert gate.overall["log_loss"].max <= 0.7
+
+
+def test_what_the_noise_allows_stays_within_what_the_metric_can_be(monkeypatch):
+    asked = {"profit_per_customer": -9.0, "log_loss": 3.0, "lift_at_capacity": 1.5}
+    spreads = {"profit_per_customer": (-2.05, 0.1), "log_loss": (1.695, 0.01), "lift_at_capacity": (3.095, 0.06)}
+    found = Noise([], {}, load_params(copy_of("params.yaml")).evaluate, 0.3)
+    monkeypatch.setattr(Noise, "spread", lambda _, metric, *__: spreads.get(metric))
+    limits = dict(line.split(" #")[0].split(": ", 1) for line in _overall(found, asked) if not line.startswith("#"))
+    assert {name: limits[name] for name in asked} == {
+        "profit_per_customer": "{min: -2.5}",
+        "log_loss": "{max: 1.74}",
+        "lift_at_capacity": "{min: 2.85}",
+    }
 
 
 @pytest.mark.parametrize(
