@@ -84,6 +84,8 @@ def _applied(function: Callable[[pd.DataFrame], pd.DataFrame], customers: pd.Dat
         raise StageError(f"{function.__name__} {fault}") from error
     if not isinstance(made, pd.DataFrame):
         raise StageError(f"{function.__name__} gives back {type(made).__name__}, not a pandas frame.")
+    if not all(isinstance(name, str) for name in made.columns):
+        raise StageError(f"{function.__name__} makes a column whose name is not text: name it, as in assign(name=...).")
     if not made.columns.is_unique:
         name = made.columns[made.columns.duplicated()][0]
         what = f"the column {name}" if _is_known(name, function, customers) else "a column"

@@ -135,6 +135,15 @@ def test_a_feature_of_its_own_row_may_be_missing(customers, monkeypatch):
     assert add_features(customers.drop(columns="churn"))["age"].isna().any()
 
 
+def test_a_feature_function_that_makes_a_column_without_a_name_is_refused(monkeypatch, customers):
+    def unnamed(frame):
+        return pd.concat([frame, pd.Series(1, index=frame.index)], axis=1)
+
+    monkeypatch.setattr(churn.features, "FEATURES", (unnamed,))
+    with pytest.raises(StageError, match="unnamed makes a column whose name is not text: name it, as in assign"):
+        add_features(customers)
+
+
 def test_a_feature_function_that_makes_a_column_twice_is_refused(monkeypatch, customers):
     """Fault in the settings: a feature function makes a column twice.
 

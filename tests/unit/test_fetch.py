@@ -218,10 +218,10 @@ def test_a_file_of_a_known_kind_has_the_command_that_converts_it(fetched, tmp_pa
 def test_the_command_for_json_keeps_the_zeros_of_a_key(fetched, tmp_path):
     lines = '{"id": "007", "churn": 1}\n{"id": "7", "churn": 0}\n'
     with pytest.raises(StageError) as told:
-        fetched(lines, name="customers.jsonl")
+        fetched(lines, name="our customers' list.jsonl")
     (command,) = re.findall("`(python .*)`", str(told.value))
     subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
-    assert pq.read_table(tmp_path / "customers.parquet")["id"].to_pylist() == ["007", "7"]
+    assert pq.read_table(tmp_path / "our customers' list.parquet")["id"].to_pylist() == ["007", "7"]
 
 
 @pytest.mark.parametrize(

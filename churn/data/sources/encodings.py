@@ -5,8 +5,8 @@ import shlex
 from itertools import pairwise
 from pathlib import Path
 
-COPY = "COPY (FROM read_json('{0}')) TO '{1}.parquet'"
-TO_PARQUET = rf"""python -c "import duckdb; duckdb.sql(\"{COPY}\")"` makes Parquet of it"""
+CONVERT = "import duckdb, sys; duckdb.read_json(sys.argv[1]).write_parquet(sys.argv[2])"
+TO_PARQUET = f'python -c "{CONVERT}" {{0}} {{1}}.parquet` makes Parquet of it'
 OTHERS = {  # what to do with a file by its ending; {0} is its name, and {1} the name without the ending
     ".gz": "gunzip --keep {0}` unpacks it",
     ".bz2": "bunzip2 --keep {0}` unpacks it",
