@@ -12,6 +12,7 @@ from churn.core.paths import CONTRACT
 from churn.core.terminal import progress, working
 from churn.data.conditions import relation_condition
 from churn.data.duckdb_helpers import (
+    BETWEEN,
     SQL_TYPES,
     cast,
     cast_error,
@@ -128,8 +129,8 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query
         f"""
         CREATE TABLE customers AS
         SELECT * EXCLUDE (__cast_errors),
-            concat_ws('; ', nullif(__cast_errors, ''), nullif({violations_sql(rules, "; ")}, '')) AS __broken
-        FROM (SELECT {", ".join(casts)}, {violations_sql(cast_errors, "; ")} AS __cast_errors FROM given)
+            concat_ws('{BETWEEN}', nullif(__cast_errors, ''), nullif({violations_sql(rules)}, '')) AS __broken
+        FROM (SELECT {", ".join(casts)}, {violations_sql(cast_errors)} AS __cast_errors FROM given)
         """
     )
     database.execute("DROP TABLE given")
@@ -159,7 +160,7 @@ def score_batches(
     for given in _batches(database, f"SELECT {names} FROM customers WHERE __broken = ''", len(whole.columns)):
         table = to_arrow(add_features(given.to_pandas()), whole)
         declared = [name for name in table.column_names if name in whole.columns]
-        sql = violations_sql(rules_of_rows(whole, declared), "; ")
+        sql = violations_sql(rules_of_rows(whole, declared))
         database.register("features", table)
         broken = f"SELECT * FROM (SELECT {identifier(key)}, {sql} AS __broken FROM features) WHERE __broken <> ''"
         found = database.sql(broken).to_arrow_table()
@@ -226,6 +227,6 @@ def score(  # noqa: PLR0913  # the last two are options
             left = write("rejected", pa.schema(key | {"rule": pa.string()}), rejected)
             if rows + left != read:
                 raise StageError(f"{read:,} read are not {rows:,} scored + {left:,} rejected: nothing is written.")
-        rules = "SELECT unnest(split(rule, '; ')) AS rule FROM rejected"
+        rules = f"SELECT unnest(split(rule, '{BETWEEN}')) AS rule FROM rejected"
         by_rule = database.execute(f"SELECT rule, count(*) FROM ({rules}) GROUP BY rule ORDER BY rule").fetchall()
         return read, rows, dict(by_rule)

@@ -64,14 +64,14 @@ def as_day(text: str) -> date:
     return datetime.now(UTC).date() - timedelta(days=1) if text == YESTERDAY else date.fromisoformat(text)
 
 
-def set_as_of(day: date, path: Path = PARAMS) -> bool:
+def set_as_of(day: date) -> bool:
     """Write the date to params.yaml and return True, or False where the query uses none.
 
     Raises StageError when fetch.as_of has no line of its own.
     """
-    if not uses_as_of(read_query(load_params(path).fetch.query)):
+    if not uses_as_of(read_query(load_params().fetch.query)):
         return False
-    write_value("fetch", "as_of", day, path)
+    write_value("fetch", "as_of", day)
     return True
 
 

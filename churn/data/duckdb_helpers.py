@@ -21,6 +21,7 @@ import duckdb
 Item = TypeVar("Item")
 UNREADABLE = "cannot be read; run `dvc repro`, which makes it first"  # a table that a stage wrote
 TOGETHER = 4_000_000  # rows in a share of hashes
+BETWEEN = "; "  # the rules that a row violates
 SQL_TYPES = {  # of the contract's types
     "string": "VARCHAR",
     "category": "VARCHAR",
@@ -165,25 +166,23 @@ def hash_shares(value: str, rows: int, together: int = TOGETHER) -> Iterator[str
         yield f"hash({value}) % {shares} = {number}"
 
 
-def violations_sql(rules: Iterable[tuple[str, str]], separator: str) -> str:
-    """Return SQL that lists a row's violated rules, '' if none.
+def violations_sql(rules: Iterable[tuple[str, str]]) -> str:
+    """Return SQL that lists a row's violated rules with BETWEEN them, '' if none.
 
     Parameters
     ----------
     rules
         The text of each rule, and SQL that is true where a row violates it.
-    separator
-        A text between the rules.
 
     Examples
     --------
-    >>> sql = violations_sql([("a below 0", "a < 0"), ("b missing", "b IS NULL")], "; ")
+    >>> sql = violations_sql([("a below 0", "a < 0"), ("b missing", "b IS NULL")])
     >>> with connection() as database:
     ...     database.execute(f"SELECT {sql} FROM (VALUES (-1, NULL), (1, 2)) t(a, b)").fetchall()
     [('a below 0; b missing',), ('',)]
     """
     texts = [f"CASE WHEN {sql} THEN {literal(text)} END" for text, sql in rules]
-    return f"concat_ws({literal(separator)}, {', '.join([*texts, 'NULL'])})"
+    return f"concat_ws({literal(BETWEEN)}, {', '.join([*texts, 'NULL'])})"
 
 
 def tokens(sql: str) -> Iterator[tuple[str, str]]:
