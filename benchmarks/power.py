@@ -3,7 +3,7 @@
 All customers are scored by models that did not learn from them. A challenger's scores are main's with more noise, so
 its true loss is known: the mean fall of the ROC AUC on all customers. Holdouts are drawn from them with replacement,
 and judged as `python -m report` does, for all customers. Beside it stand the fixed floors of the ROC AUC and the
-accuracy in params.yaml, which is what a tutorial checks. Usage: python -m benchmarks.power [RUNS]
+accuracy in params.yaml, where it has them, which is what a tutorial checks. Usage: python -m benchmarks.power [RUNS]
 """
 
 from typing import Any, NamedTuple
@@ -97,7 +97,9 @@ class Pool:
             total = Compared(len(y), self.compared(anchor, branch, rows))
             outcomes += vs_anchor(total, Compared(len(y), step), gate, "the anchor with")
         evaluation = as_json(all_metrics(y, ours, evaluate))
-        floors = list(evaluate_bounds("all", evaluation, {name: gate.overall[name] for name in FLOORS}))
+        floors = list(
+            evaluate_bounds("all", evaluation, {name: gate.overall[name] for name in FLOORS if name in gate.overall})
+        )
         area = next(one for one in outcomes if one.kind == "vs_baseline" and one.metric == "roc_auc")
         return Judged(area, *(any(one.status == "failed" for one in rules) for rules in (outcomes, floors)))
 
