@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import sys
+import termios
 
 from tests.unit.test_init import make_csv
 
@@ -24,8 +25,9 @@ def on_a_terminal(clone, command, answers):
     """Run a command of the clone on a terminal, type each answer after its question, and return what was shown."""
     child, terminal = pty.fork()
     if child == 0:
+        termios.tcsetwinsize(0, (24, 80))
         os.chdir(clone.folder)
-        os.execvpe(command[0], command, clone.real | {"TERM": "dumb"})
+        os.execvpe(command[0], command, clone.real | {"TERM": "xterm"})
     shown, waiting = "", list(answers.items())
     while select.select([terminal], [], [], SECONDS)[0]:
         try:
@@ -52,7 +54,8 @@ def test_a_person_adopts_a_table_on_a_terminal_and_the_open_question_stops_valid
     status, shown = on_a_terminal(clone, command, ANSWERS)
     assert status == 0, shown
     assert "init: contract.yaml asks what a missing charge means: validate fails until it is answered" in shown
-    assert re.search(r"bounds: 10 splits, about [\d.]+ minutes \.\.\.", shown)
+    assert "fetch: 0.00 rows" in shown  # a bar, which only a terminal has
+    assert re.search(r"bounds: +10%", shown)
     assert shown.splitlines()[-3:] == [
         "  dvc add data/members.csv",
         "  dvc repro",
@@ -64,5 +67,6 @@ def test_a_person_adopts_a_table_on_a_terminal_and_the_open_question_stops_valid
     clone.replace("contract.yaml", '"What does a missing charge mean?"', "Nothing was sold yet.")
     clone.ok("dvc", "repro", "validate")
     printed = clone.ok("python", "-m", "churn", "bounds", "--splits", "10")
+    assert re.search(r"bounds: 10 splits, about [\d.]+ minutes \.\.\.", printed)
     assert "bounds: params.yaml has the bounds, each with its reason" in printed
     assert 'as_of: "2026-11-24" # the date' in clone.text("params.yaml")
