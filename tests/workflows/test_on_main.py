@@ -291,45 +291,84 @@ def test_a_command_that_fails_is_one_sentence_also_to_the_alert(outputs, capsys,
 def pull_request(monkeypatch, commands):
     for name in ("GITHUB_REPOSITORY", "GITHUB_SHA", "DEFAULT_BRANCH", "PULL_REQUEST"):
         monkeypatch.setenv(name, {"PULL_REQUEST": "7"}.get(name, name))
+
+    def answer(decision="", state="OPEN", auto=None, after="MERGED"):
+        asked = {"autoMergeRequest": auto, "reviewDecision": decision, "state": state}
+        commands.answers["--json autoMergeRequest,reviewDecision,state"] = json.dumps(asked)
+        commands.answers["--json state"] = json.dumps({"state": after})
+
+    answer()
+    commands.answer_view = answer
     return commands
+
+
+MERGE = "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --match-head-commit GITHUB_SHA --delete-branch"
+VIEW = "gh pr view 7 --repo GITHUB_REPOSITORY --json state"
+DISPATCH = "gh workflow run pipeline.yml --repo GITHUB_REPOSITORY --ref DEFAULT_BRANCH"
+
+
+@pytest.fixture
+def refused(pull_request, monkeypatch):
+    """Let the GitHub CLI refuse to merge, as it does with a merge queue, where it may not delete the branch."""
+    real = shell.run
+
+    def run(*command, **more):
+        printed = real(*command, **more)
+        if command[:3] == ("gh", "pr", "merge"):
+            raise shell.FailedError("`gh pr` failed (exit status 1)")
+        return printed
+
+    monkeypatch.setattr(shell, "run", run)
 
 
 @pytest.mark.parametrize("decision", ["", "APPROVED"])
 def test_a_pull_request_that_waits_for_nobody_is_merged_at_the_commit_that_was_checked(pull_request, decision):
-    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision, "state": "OPEN"})
+    pull_request.answer_view(decision)
     land.main()
-    assert pull_request[1:] == [
-        "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --match-head-commit GITHUB_SHA --delete-branch",
-        "gh workflow run pipeline.yml --repo GITHUB_REPOSITORY --ref DEFAULT_BRANCH",
-    ]
+    assert pull_request[1:] == [MERGE, VIEW, DISPATCH]
 
 
-def test_in_a_merge_queue_whose_branches_the_github_cli_refuses_to_delete_it_is_merged_all_the_same(
-    pull_request, monkeypatch
-):
-    """Fault in CI and the judge: main has a merge queue, so that the GitHub CLI refuses to delete the branch.
+@pytest.mark.usefixtures("refused")
+def test_in_a_merge_queue_without_an_app_the_job_that_merges_fails_and_names_the_way_out(pull_request):
+    """Fault in CI and the judge: main has a merge queue, and there is no app.
 
-    The job `land` puts the pull request into the queue. The next proposal deletes the branch.
+    The run's token starts no checks in a queue. So the job `land` queues nothing and fails: `pull request 7 is not
+    merged: merge it by hand, or set up an app where main has a merge queue …`
     """
-    real = shell.run
+    pull_request.answer_view(after="OPEN")
+    with pytest.raises(shell.FailedError) as failed:
+        land.main()
+    assert str(failed.value) == (
+        "`gh pr` failed (exit status 1), so pull request 7 is not merged: merge it by hand, or set up an app where main"
+        " has a merge queue (docs/ci.md)"
+    )
+    assert pull_request[1:] == [MERGE, VIEW]
 
-    def run(*command, **more):
-        if command[-1] == "--delete-branch":
-            raise shell.FailedError("`gh pr` failed (exit status 1)")
-        return real(*command, **more)
 
-    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": "", "state": "OPEN"})
-    monkeypatch.setattr(shell, "run", run)
+def test_a_merge_that_github_only_queues_is_a_failure_too(pull_request):
+    pull_request.answer_view(after="OPEN")
+    with pytest.raises(shell.FailedError, match="GitHub only queued the merge, so pull request 7 is not merged: "):
+        land.main()
+    assert pull_request[1:] == [MERGE, VIEW]
+
+
+@pytest.mark.usefixtures("refused")
+def test_where_somebody_has_let_github_merge_it_the_job_that_merges_passes(pull_request, capsys):
+    pull_request.answer_view(auto={"mergeMethod": "SQUASH"}, after="OPEN")
     land.main()
-    assert pull_request[1:] == [
-        "gh pr merge 7 --repo GITHUB_REPOSITORY --squash --match-head-commit GITHUB_SHA",
-        "gh workflow run pipeline.yml --repo GITHUB_REPOSITORY --ref DEFAULT_BRANCH",
-    ]
+    assert pull_request[1:] == [MERGE, VIEW]
+    assert "::notice::Pull request 7 has passed its checks, and GitHub merges it" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("refused")
+def test_a_merge_whose_branch_could_not_be_deleted_starts_the_pipeline_on_main(pull_request):
+    land.main()
+    assert pull_request[1:] == [MERGE, VIEW, DISPATCH]
 
 
 @pytest.mark.parametrize("decision", ["REVIEW_REQUIRED", "CHANGES_REQUESTED"])
 def test_a_pull_request_that_waits_for_a_review_is_left_open(pull_request, decision, capsys):
-    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": decision, "state": "OPEN"})
+    pull_request.answer_view(decision)
     land.main()
     assert len(pull_request) == 1
     assert "::notice::Pull request 7 has passed its checks and waits for a review." in capsys.readouterr().out
@@ -340,7 +379,7 @@ def test_a_pull_request_that_a_newer_one_closed_while_it_was_checked_is_no_failu
 
     Its job `land` passes, and merges nothing.
     """
-    pull_request.answers["gh pr view"] = json.dumps({"reviewDecision": "", "state": "CLOSED"})
+    pull_request.answer_view(state="CLOSED")
     land.main()
     assert len(pull_request) == 1
     assert "::notice::Pull request 7 has passed its checks and was closed meanwhile." in capsys.readouterr().out
