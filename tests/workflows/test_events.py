@@ -14,8 +14,8 @@ MAIN, BRANCH = "refs/heads/main", "refs/heads/feature"
 RETRAINED, RECORDED = "refs/heads/retrain/1a2b3c4d", "refs/heads/record/1a2b3c4d"
 
 
-def pull_request(repository):
-    return {"pull_request": {"number": 7, "head": {"repo": repository, "ref": "feature"}, "base": {"ref": "main"}}}
+def pull_request(repository, branch="feature"):
+    return {"pull_request": {"number": 7, "head": {"repo": repository, "ref": branch}, "base": {"ref": "main"}}}
 
 
 def after(event, repository, conclusion="success"):
@@ -37,6 +37,8 @@ def jobs_on(tmp_path):
     def jobs(workflow, event, payload, failing=(), *, default="main", first=False):
         value = YAML(typ="safe").load(ROOT / ".github" / "workflows" / f"{workflow}.yml")
         value["concurrency"].pop("queue", None)  # act 0.2.89 does not know it
+        if list(value["on"]) == ["workflow_call"]:
+            value["on"] = event  # its caller's, as at GitHub
         for name, job in value["jobs"].items():
             work = {"id": "report", "run": f"echo {name} >> {tmp_path}/ran"}
             job["steps"] = [work, {"run": "false" if name in failing else "true"}]
@@ -163,6 +165,27 @@ PENDING = {
 @pytest.mark.parametrize(("payload", "jobs"), PENDING.values(), ids=PENDING.keys())
 def test_the_comment_says_of_each_pull_request_what_is_being_checked(jobs_on, payload, jobs):
     assert jobs_on("pending", "workflow_run", payload) == jobs
+
+
+ALERT = {
+    "a push to main": ("push", {"ref": MAIN}, True),
+    "a Sunday": ("schedule", {}, True),
+    "a pull request": ("pull_request", pull_request(OURS), False),
+    "a retraining's pull request by an app": ("pull_request", pull_request(OURS, "retrain/1a2b3c4d"), True),
+    "a pull request with results by an app": ("pull_request", pull_request(OURS, "record/1a2b3c4d"), True),
+    "one from a fork whose branch is called so": ("pull_request", pull_request(FORK, "retrain/1a2b3c4d"), False),
+    "a group of a merge queue": ("merge_group", {}, False),
+    "the comment on a fork": ("workflow_run", after("pull_request", FORK), False),
+}
+
+
+@pytest.mark.parametrize(("event", "payload", "told"), ALERT.values(), ids=ALERT.keys())
+def test_a_failure_is_told_of_what_nobody_waits_for(jobs_on, event, payload, told):
+    """Fault in CI and the judge: with an app, a check fails on a pull request that CI opened.
+
+    A message goes to Slack, as without an app. Other pull requests send none, because their authors see the failure.
+    """
+    assert jobs_on("alert", event, payload) == ["alert"] * told
 
 
 RETRAIN = {
