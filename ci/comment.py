@@ -5,7 +5,8 @@
 
 CML posts. It also publishes the picture, if CML_PUBLISH_URL names a host; otherwise PICTURE_URL is where ci.picture
 keeps it. Where CML is missing, fails, hangs or would not find the former comment, the GitHub CLI posts; either finds by
-CML's watermark what the other wrote. Exits with 1 only if no comment could be posted.
+CML's watermark what the other wrote. A run about another commit than the pull request's newest posts nothing, such as
+an older run that runs again. Exits with 1 only if no comment could be posted.
 """
 
 import argparse
@@ -63,6 +64,14 @@ def fork_number(folder: Path, head: str) -> int:
     if api(f"pulls/{number}")["head"]["sha"] != head:
         raise RefusedError(f"the head of pull request {number} is not {head}, which the report is about")
     return int(number)
+
+
+def newest(number: int) -> str:
+    """Return the commit at the head of a pull request; where GitHub does not answer, the one that this run is about."""
+    try:
+        return str(api(f"pulls/{number}")["head"]["sha"])
+    except shell.FailedError:  # CML may comment all the same
+        return github.commit()
 
 
 def published(picture: Path, scratch: Path) -> str:
@@ -165,6 +174,10 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         number = given.pull_request or fork_number(given.folder, given.expect_head)
+        if not given.expect_head and (head := newest(number)) != (commit := github.commit()):
+            said = f"Pull request {number} is at {head[:8]}. This run is about {commit[:8]}, so it posts nothing."
+            print(f"::notice::{said}")
+            return 0
         with tempfile.TemporaryDirectory() as scratch:
             text = comment_text(given.folder, Path(scratch), of_fork=bool(given.expect_head))
             print(post(number, with_origin(text), Path(scratch)))

@@ -32,6 +32,7 @@ def footer(server="https://github.com"):
 def github(tmp_path, monkeypatch):
     """GitHub as a job on a pull request finds it, with nothing on PATH but the GitHub CLI's stand-in."""
     fake = FakeGitHub()
+    fake.heads[7] = SHA
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "gh").symlink_to(STAND_INS / "gh")
@@ -288,7 +289,32 @@ def test_when_nobody_can_post_one_sentence_says_so_also_to_the_alert(github, fol
     assert (folder / "output").read_text() == f"fault={said}"
 
 
+@pytest.mark.parametrize("event", ["pull_request", "workflow_dispatch"])
+def test_a_run_about_another_commit_than_the_newest_posts_nothing(github, folder, monkeypatch, capsys, event):
+    """Fault in CI and the judge: somebody re-runs a pull request's older run, or dispatches another branch for it.
+
+    The comment keeps the verdict on the newest commit: `Pull request 7 is at 66666666. This run is about 55555555, so
+    it posts nothing.`
+    """
+    monkeypatch.setenv("GITHUB_EVENT_NAME", event)
+    assert post(folder) == 0
+    verdict = bodies(github)
+    github.heads[7] = "6" * 40
+    (folder / "report.md").write_text("**Blocked**\n")
+    assert post(folder) == 0
+    assert bodies(github) == verdict
+    said = "::notice::Pull request 7 is at 66666666. This run is about 55555555, so it posts nothing.\n"
+    assert capsys.readouterr().out.endswith(said)
+
+
+def test_where_github_does_not_name_the_newest_commit_the_run_comments(github, folder):
+    del github.heads[7]
+    assert post(folder) == 0
+    assert len(github.comments) == 1
+
+
 def test_a_fork_is_commented_on_under_the_number_that_its_run_wrote_down(github, folder, monkeypatch):
+    github.heads[7] = "7" * 40
     event = folder.parent / "event.json"
     run = {"html_url": "https://github.com/example/churn/actions/runs/11", "head_sha": "7" * 40}
     event.write_text(json.dumps({"workflow_run": run}))
@@ -317,6 +343,7 @@ def test_a_fork_cannot_choose_where_its_report_is_shown(github, folder, written,
     (folder / "pull_request.txt").unlink()
     if written is not None:
         (folder / "pull_request.txt").write_text(written)
+    github.heads[7] = "7" * 40
     assert post(folder, "--expect-head", SHA) == 1
     assert capsys.readouterr().err == f"No comment was posted: {said}.\n"
     assert github.comments == []
