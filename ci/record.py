@@ -5,7 +5,7 @@
 Output: `recorded` where a commit of main holds the results; `refused` where main takes no push; none where main has
 moved on. Then a newer run on main records and registers. If there is none, because the newer commit has [skip ci] or a
 workflow's token pushed it, the pipeline is dispatched on main with DISPATCH_TOKEN. Where this run is an older one that
-runs again after a newer one has passed, it registers nothing either: champion would return to its model.
+runs again after a newer one has registered, it registers nothing either: champion would return to its model.
 """
 
 import os
@@ -33,6 +33,14 @@ def newer_runs() -> list[Any]:
     return [run for run in found if run["event"] in events and run["id"] > int(os.environ["GITHUB_RUN_ID"])]
 
 
+def registered(run: Any) -> bool:
+    """Return whether a run on main has registered: it passed, or in one of its attempts a step failed after that."""
+    if run["conclusion"] == "success":
+        return True
+    jobs = github.api(f"actions/runs/{run['id']}/jobs?filter=all&per_page=100", token="DISPATCH_TOKEN")["jobs"]
+    return any(step["name"] == "Register" and step["conclusion"] == "success" for job in jobs for step in job["steps"])
+
+
 def leave_to_newer_run() -> None:
     """See that the pipeline runs on main after this run, and then records and registers."""
     if runs := newer_runs():
@@ -50,7 +58,7 @@ def recorded() -> str | None:
         git("reset", "--quiet", "--soft", "FETCH_HEAD")  # which is the commit's, or an earlier attempt recorded them
         print("Main's newest commit holds these very results.")
     elif shell.holds(*staged):
-        if any(run["conclusion"] == "success" for run in newer_runs()):
+        if any(map(registered, newer_runs())):
             return None
         print("The commit holds these very results.")
     elif moved_on():

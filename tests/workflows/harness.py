@@ -362,7 +362,9 @@ class GitHub(FakeGitHub):
                 return 200, {}
             case ["GET", "actions", "runs", number, "jobs"]:
                 jobs = next(run.jobs for run in self.runs if run.id == int(number))
-                return 200, {"jobs": [{"name": name, "conclusion": result} for name, result in jobs.items()]}
+                return 200, {
+                    "jobs": [{"name": name, "conclusion": result, "steps": []} for name, result in jobs.items()]
+                }
             case ["GET", "actions", "runs", number]:
                 return 200, next(run.json() for run in self.runs if run.id == int(number))
             case ["GET", "pulls"]:

@@ -190,13 +190,23 @@ def test_an_older_run_that_runs_again_registers_nothing_after_a_newer_one_has_pa
 @pytest.mark.usefixtures("newer")
 @pytest.mark.parametrize("newer", ["before the push"], indirect=True)
 @pytest.mark.parametrize("conclusion", [None, "failure", "cancelled"])
-def test_a_run_registers_while_a_newer_one_has_not_passed_yet(commands, outputs, conclusion):
+@pytest.mark.parametrize("register", ["success", "failure", "skipped", None])
+def test_a_run_registers_unless_a_newer_one_has_also_where_that_failed_afterwards(
+    commands, outputs, conclusion, register
+):
+    """Fault in CI and the judge: a newer run of main registers and then fails, and somebody re-runs an older one.
+
+    The old run registers nothing: the newer run's step `Register` succeeded.
+    """
     Path("metrics/gate.json").write_text("old\n")
     runs = [{"id": 14, "event": "push", "conclusion": conclusion}]
     runs += [{"id": 13, "event": "pull_request", "conclusion": "success"}]
     commands.answers[RUNS_ON_MAIN] = json.dumps({"workflow_runs": runs})
+    jobs = [{"name": "checks", "steps": []}]
+    jobs += [{"name": "register / register", "steps": [{"name": "Register", "conclusion": register}]}]
+    commands.answers["repos/example/churn/actions/runs/14/jobs?filter=all"] = json.dumps({"jobs": jobs})
     record.main()
-    assert outputs() == {"recorded": "true"}
+    assert outputs() == ({} if register == "success" else {"recorded": "true"})
 
 
 def test_where_main_takes_no_push_the_results_stay_in_the_checkout_to_be_proposed(checkout, outputs, capsys):

@@ -446,6 +446,13 @@ def test_workflows_set_up_check_and_test_by_the_targets_that_people_call():
     assert sorted(called) == ["audit", "check", "extras", "quick", "setup remote", "test"]
 
 
+def test_one_step_registers_and_has_the_name_that_an_older_run_looks_for():
+    named = [(step["name"], step["run"]) for path in FILES for step in steps_of(load(path)) if "run" in step]
+    assert [name for name, run in named if "-m ci.register" in run] == ["Register"]
+    assert [run for name, run in named if name == "Register"] == ["python -m ci.register"]
+    assert 'step["name"] == "Register"' in PROGRAMS["record"]
+
+
 def test_all_tests_run_on_each_commit_of_main_and_every_week():
     (command,) = [step["run"] for step in load(WORKFLOWS["suite"])["jobs"]["suite"]["steps"] if "run" in step]
     assert command == "make test"
