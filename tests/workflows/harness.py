@@ -210,6 +210,7 @@ class GitHub(FakeGitHub):
             "merge_commit_sha": None,
             "review_decision": "",
             "auto_merge": None,
+            "created_at": datetime.now(UTC).isoformat(),
         }
         return number
 
@@ -368,8 +369,9 @@ class GitHub(FakeGitHub):
             case ["GET", "actions", "runs", number]:
                 return 200, next(run.json() for run in self.runs if run.id == int(number))
             case ["GET", "pulls"]:
-                branch = query.get("head", [":"])[0].partition(":")[2]
-                return 200, [pull for pull in reversed(self.pulls.values()) if branch in ("", pull["head"]["ref"])]
+                branch, state = query.get("head", [":"])[0].partition(":")[2], query["state"][0]
+                found = [pull for pull in reversed(self.pulls.values()) if branch in ("", pull["head"]["ref"])]
+                return 200, [pull for pull in found if state in ("all", pull["state"])]
             case ["GET", "git", "matching-refs", *prefix]:
                 found = self.git("for-each-ref", "--format=%(refname)", f"refs/{'/'.join(prefix)}").split()
                 return 200, [{"ref": ref} for ref in found]

@@ -101,11 +101,11 @@ def silence(github):
     return github.act("audit.yml", "schedule", "main", {"schedule": "0 5 * * 1"}, job="silence")
 
 
-def test_nine_days_without_a_scheduled_retraining_are_a_failure(source, monkeypatch):
+def test_a_week_without_a_scheduled_retraining_is_a_failure(source, monkeypatch):
     github = source.github
     monkeypatch.setattr(github, "runs", [])
     assert silence(github).conclusion == "success", "the workflow is new"
-    monkeypatch.setattr(github, "retrain_created", datetime.now(UTC) - timedelta(days=10))
+    monkeypatch.setattr(github, "retrain_created", datetime.now(UTC) - timedelta(days=8))
     run = silence(github)
     assert run.conclusion == "failure"
     assert run.annotations[0].startswith("error: No scheduled retraining has succeeded since ")

@@ -442,20 +442,64 @@ def write_triggers(branches):
         Path(".github/workflows", name).write_text("on:\n" + "".join(lines) + "  schedule:\n")
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """Let GitHub say when retraining last ran, which is today, and which pull requests are open."""
+    monkeypatch.setenv("GITHUB_REPOSITORY", "example/churn")
+    known = {"runs": [{"created_at": ago(days=0)}], "created_at": ago(days=0), "pulls": []}
+
+    def api(path):
+        if path.startswith("pulls?state=open"):
+            return known["pulls"]
+        return {"workflow_runs": known["runs"]} if "/runs?event=schedule" in path else known
+
+    monkeypatch.setattr(silence.github, "api", api)
+    return known
+
+
+def ago(**time):
+    return (datetime.now(UTC) - timedelta(**time)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["", "in the workflow's first days"])
 @pytest.mark.parametrize(
-    ("days", "new", "quiet"), [(8, False, False), (10, False, True), (8, True, False), (10, True, True)]
+    ("hours", "quiet"), [(27, False), (7 * 24 + 11, False), (7 * 24 + 27, True)], ids=["Sunday", "late", "none"]
 )
 @pytest.mark.usefixtures("workflows")
-def test_nine_days_without_a_retraining_by_schedule_are_a_fault_also_in_the_workflows_first_days(
-    monkeypatch, outputs, days, new, quiet
-):
-    then = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    runs = {"workflow_runs": [] if new else [{"created_at": then}]}
-    monkeypatch.setattr(
-        silence.github, "api", lambda path: runs if "/runs?event=schedule" in path else {"created_at": then}
-    )
+def test_a_sunday_without_a_retraining_by_schedule_is_a_fault_on_monday(asked, outputs, new, hours, quiet):
+    """Fault in CI and the judge: GitHub drops the retraining of a Sunday.
+
+    The audit of the Monday after it fails: `No scheduled retraining has succeeded since …`
+    """
+    asked |= {"created_at": ago(hours=hours), "runs": [] if new else [{"created_at": ago(hours=hours)}]}
     assert silence.main() == quiet
     assert bool(outputs()) == quiet
+
+
+def proposed(branch="retrain/1a2b3c4d", days=8, repository="example/churn"):
+    head = {"ref": branch, "repo": repository and {"full_name": repository}}
+    return {"number": 9, "head": head, "created_at": ago(days=days)}
+
+
+@pytest.mark.usefixtures("workflows")
+@pytest.mark.parametrize("branch", ["retrain/1a2b3c4d", "record/1a2b3c4d"])
+def test_a_pull_request_of_ci_that_nobody_has_merged_in_a_week_is_a_fault(asked, outputs, branch):
+    """Fault in CI and the judge: a pull request with results stays open, for example because a review is missing.
+
+    After a week the audit fails: `Pull request 9 from retrain/1a2b3c4d is open since …: merge or close it.`
+    """
+    asked["pulls"] = [proposed(branch)]
+    assert silence.main() == 1
+    assert outputs()["fault"].startswith(f"Pull request 9 from {branch} is open since ")
+
+
+@pytest.mark.usefixtures("workflows", "outputs")
+@pytest.mark.parametrize(
+    "pull", [{"days": 6}, {"branch": "feature"}, {"repository": "stranger/churn"}, {"repository": None}], ids=str
+)
+def test_a_new_one_and_those_of_people_and_of_forks_are_no_fault(asked, pull):
+    asked["pulls"] = [proposed(**pull)]
+    assert silence.main() == 0
 
 
 @pytest.mark.parametrize(
@@ -463,19 +507,15 @@ def test_nine_days_without_a_retraining_by_schedule_are_a_fault_also_in_the_work
     ["[main,release]", '["release"]', "['main', 'release'] # why", "\n      - main # why\n      - release", "['rel*']"],
 )
 @pytest.mark.parametrize(("branch", "known"), [("release", True), ("why", False), ("main-2", False)])
-@pytest.mark.usefixtures("workflows", "outputs")
+@pytest.mark.usefixtures("workflows", "outputs", "asked")
 def test_a_list_of_branches_may_be_written_as_yaml_allows(monkeypatch, branches, branch, known):
     monkeypatch.setenv("BRANCH", branch)
-    now = datetime.now(UTC).isoformat()
-    monkeypatch.setattr(silence.github, "api", lambda _: {"workflow_runs": [{"created_at": now}]})
     write_triggers(f"    branches: {branches}\n")
     assert silence.main() == (not known)
 
 
-@pytest.mark.usefixtures("workflows", "outputs")
-def test_a_trigger_without_a_list_of_branches_fits_the_default_branch_and_a_missing_trigger_does_not(monkeypatch):
-    now = datetime.now(UTC).isoformat()
-    monkeypatch.setattr(silence.github, "api", lambda _: {"workflow_runs": [{"created_at": now}]})
+@pytest.mark.usefixtures("workflows", "outputs", "asked")
+def test_a_trigger_without_a_list_of_branches_fits_the_default_branch_and_a_missing_trigger_does_not():
     pipeline = Path(".github/workflows/pipeline.yml")
     text = pipeline.read_text()
     pipeline.write_text(text.replace("  pull_request:\n    branches: [main, master] # why\n", "  pull_request:\n"))
@@ -485,10 +525,10 @@ def test_a_trigger_without_a_list_of_branches_fits_the_default_branch_and_a_miss
 
 
 def test_a_default_branch_without_the_pipeline_is_told_before_a_retraining_that_went_quiet(
-    workflows, monkeypatch, outputs, capsys
+    workflows, asked, monkeypatch, outputs, capsys
 ):
     monkeypatch.setenv("BRANCH", "trunk")
-    monkeypatch.setattr(silence.github, "api", lambda _: {"workflow_runs": [{"created_at": "2026-01-01T00:00:00Z"}]})
+    asked["runs"] = [{"created_at": "2026-01-01T00:00:00Z"}]
     assert silence.main() == 1
     assert outputs()["fault"].startswith("pipeline.yml or suite.yml ignores the default branch trunk: ")
     assert capsys.readouterr().out.count("::error::") == 2
@@ -502,8 +542,11 @@ def test_a_default_branch_without_the_pipeline_is_told_also_where_github_does_no
     monkeypatch.setenv("BRANCH", "trunk")
     monkeypatch.setattr(silence.github, "api", api)
     assert silence.main() == 1
-    said = "::error::GitHub does not say when retrain.yml last ran by itself: `gh api` failed (HTTP 502).\n"
-    assert capsys.readouterr().out.endswith(said)
+    said = [
+        "::error::GitHub does not say when retrain.yml last ran by itself: `gh api` failed (HTTP 502).",
+        "::error::GitHub does not list the open pull requests: `gh api` failed (HTTP 502).",
+    ]
+    assert capsys.readouterr().out.splitlines()[1:] == said
     assert outputs()["fault"].startswith("pipeline.yml or suite.yml ignores the default branch trunk: ")
 
 

@@ -232,7 +232,7 @@ PERMISSIONS = {
     "audit": {
         "reproduce": {"actions": "read", "contents": "read", "id-token": "write"},
         "dependencies": {"contents": "read"},
-        "silence": {"actions": "read", "contents": "read"},
+        "silence": {"actions": "read", "contents": "read", "pull-requests": "read"},
         "alert": {"contents": "read"},
     },
     "fork-comment": {
