@@ -269,6 +269,12 @@ def test_each_job_has_these_permissions_and_no_others():
     } == PERMISSIONS
 
 
+def test_no_event_and_no_other_job_skips_a_check_that_main_requires():
+    """GitHub counts a required job that was skipped as passed."""
+    jobs = load(WORKFLOWS["pipeline"])["jobs"]
+    assert [name for name in ("checks", "pipeline") if jobs[name].keys() & {"if", "needs"}] == []
+
+
 def test_a_pull_request_runs_only_its_newest_commit_and_main_runs_each():
     assert load(WORKFLOWS["pipeline"])["concurrency"] == {
         "group": "pipeline-${{ github.event.pull_request.number || github.ref }}",
