@@ -18,15 +18,12 @@ EXTRA := $(patsubst requirements-%.txt,.venv/.extra-%,$(wildcard $(shell \
 # The page of `dvc plots`, with vega inside; a folder without DVC needs none.
 PLOTS := $(patsubst .dvc/config,.venv/.plots,$(wildcard .dvc/config))
 
-.PHONY: help setup extras init repro resolve test quick defects check profile bounds audit format report ui registry rollback remote pull push lock bench
+.PHONY: help setup init repro resolve test quick defects check profile bounds audit format report ui registry rollback remote pull push lock bench
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: .venv/.runtime $(PLOTS) $(EXTRA) ## create .venv from requirements.txt
-
-extras: # for the key of CI's cache
-	@echo $(sort $(EXTRA:.venv/.extra-%=%))
 
 init: .venv/.runtime $(EXTRA) ## put your own table in the place of the sample: make init SOURCE=data/customers.csv
 	@python -m churn init $(if $(SOURCE),'$(SOURCE)',--help) $(OPTIONS)

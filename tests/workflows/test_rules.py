@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -390,41 +389,86 @@ def test_what_is_uploaded_is_kept_for_thirty_days():
     assert set(kept.values()) == {30}
 
 
-def test_the_environment_is_cached_by_the_locks():
-    (cached,) = [
-        step for step in steps_of(load(GITHUB / "actions/setup/action.yml")) if "cache" in step.get("uses", "")
-    ]
-    assert cached["with"]["path"].split() == [".venv", ".cache/mypy"]
+def all_steps(job):
+    """Yield the steps of a job, and those of the actions of this repository that it uses."""
+    for step in job.get("steps", []):
+        yield step
+        if (path := step.get("uses", "")).startswith("./"):
+            yield from steps_of(load(ROOT / path / "action.yml"))
+
+
+def restored(job):
+    """Return what a job restores from GitHub's cache: paths, or the action that caches by itself."""
+    found = []
+    for step in all_steps(job):
+        name, given = step.get("uses", "").partition("@")[0], step.get("with", {})
+        if name.startswith("actions/cache"):
+            found += given["path"].split()
+        elif "cache" in given or (name == "actions/setup-node" and given.get("package-manager-cache") is not False):
+            found.append(name)
+    return found
+
+
+STAGES = re.compile(r"dvc repro|ci\.(?:reproduce|refetch|register)\b")
+
+
+def faults_of_caches(job):
+    paths = restored(job)
+    if paths and not without_rights(job):
+        yield f"a job with rights restores {', '.join(paths)}"
+    if paths and any(STAGES.search(step.get("run", "")) for step in all_steps(job)):
+        yield f"a job that runs the stages restores {', '.join(paths)}"
+    for path in paths:
+        if not path.startswith(".cache/"):
+            yield f"{path} may hold an environment"
+
+
+def test_no_job_restores_an_environment_and_none_with_rights_or_stages_restores_anything():
+    """A .pth file in a cached .venv runs in each Python of the job that restores it.
+
+    A branch's run can save one for its next run, and the features on main can save one for register.
+    """
+    jobs = {(name, job): value for name, path in WORKFLOWS.items() for job, value in load(path)["jobs"].items()}
+    assert [(*where, fault) for where, job in jobs.items() for fault in faults_of_caches(job)] == []
+    assert {where: found for where, job in jobs.items() if (found := restored(job))} == {
+        ("pipeline", "checks"): [".cache/mypy"]
+    }
+
+
+CACHE = {"uses": "actions/cache/restore@v5", "with": {"path": ".cache/mypy\n.venv"}}
+READS = {"permissions": {"contents": "read"}}
+
+
+@pytest.mark.parametrize(
+    ("job", "found"),
+    [
+        (READS | {"steps": [CACHE]}, [".venv may hold an environment"]),
+        (
+            {"permissions": {"contents": "write"}, "steps": [{"uses": "actions/setup-node@v7"}]},
+            ["a job with rights restores actions/setup-node", "actions/setup-node may hold an environment"],
+        ),
+        (
+            READS | {"steps": [{"uses": "actions/setup-python@v7", "with": {"cache": "pip"}}, {"run": "dvc repro"}]},
+            [
+                "a job that runs the stages restores actions/setup-python",
+                "actions/setup-python may hold an environment",
+            ],
+        ),
+        (
+            READS | {"env": {"KEY": "${{ secrets.KEY }}"}, "steps": [CACHE | {"with": {"path": ".cache/mypy"}}]},
+            ["a job with rights restores .cache/mypy"],
+        ),
+    ],
+    ids=["an environment", "a right", "the stages", "a secret"],
+)
+def test_a_cache_in_the_wrong_job_is_found(job, found):
+    assert list(faults_of_caches(job)) == found
+
+
+def test_the_results_of_mypy_are_cached_by_the_locks():
+    (cached,) = [step for step in load(WORKFLOWS["pipeline"])["jobs"]["checks"]["steps"] if "cache@" in str(step)]
     assert "${{ hashFiles('requirements*.txt') }}" in cached["with"]["key"]
-    assert "restore-keys" not in cached["with"], "another lock's environment is none"
-
-
-def test_an_extra_is_installed_by_one_job_and_restored_by_the_others(tmp_path):
-    steps = {step["name"]: step for step in steps_of(load(GITHUB / "actions/setup/action.yml"))}
-    checkout = Clone(tmp_path)
-
-    def bash(script):
-        return checkout.ok("bash", "-ec", script, GITHUB_OUTPUT=str(tmp_path / "output"))
-
-    (tmp_path / "params.yaml").write_text("source: snowflake://me@account/db\nestimator: xgboost.XGBClassifier\n")
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    for path in ROOT.glob("requirements*.txt"):
-        (tmp_path / path.name).touch()
-    stamps = re.findall(r"touch (\.venv/\S+)", bash("make --dry-run --always-make setup .venv/.dev"))
-    assert {".venv/.extra-snowflake", ".venv/.extra-xgboost"} < set(stamps)
-    (tmp_path / ".venv").mkdir()
-    for stamp in stamps:
-        (tmp_path / stamp).touch()
-        os.utime(tmp_path / stamp, (0, 0))  # the checkout is newer than what the cache restores
-    assert "Installing requirements-xgboost.txt" in bash("make --dry-run setup .venv/.dev")
-    bash(steps["Environment"]["run"].splitlines()[0])
-    assert "Installing" not in bash("make --dry-run setup .venv/.dev")
-
-    extras = steps["Extras that params.yaml names, such as xgboost"]
-    bash(extras["run"])
-    assert (tmp_path / "output").read_text() == "names=snowflake xgboost\n"
-    (cached,) = [step for step in steps.values() if "actions/cache@" in step.get("uses", "")]
-    assert "-${{ steps.extras.outputs.names }}-" in cached["with"]["key"], "a cache is never written twice"
+    assert "restore-keys" not in cached["with"], "mypy uses no results of another version"
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/churn", "s3://bucket/churn/", "s3://branches"])
@@ -449,7 +493,7 @@ def test_workflows_set_up_check_and_test_by_the_targets_that_people_call():
     commands = [step["run"] for path in FILES for step in steps_of(load(path)) if "run" in step]
     assert [command for command in commands if re.search(rf"(?m)(?:^|[ /;&|(])(?:{TOOLS})(?: |$)", command)] == []
     called = re.findall(r"\bmake ([a-z][a-z ]*)", "\n".join(commands))
-    assert sorted(called) == ["audit", "check", "extras", "quick", "setup remote", "test"]
+    assert sorted(called) == ["audit", "check", "quick", "setup remote", "test"]
 
 
 def test_one_step_registers_and_has_the_name_that_an_older_run_looks_for():
