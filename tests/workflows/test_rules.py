@@ -12,6 +12,7 @@ from pathlib import Path
 
 from churn.config.params import load_params
 from churn.registry.package import closure
+from ci import take
 from report.changes import FREE, owned
 from tests.conftest import ROOT, Clone
 from tests.frozen import REPLACED, copy_of
@@ -310,16 +311,59 @@ def test_of_two_runs_at_once_on_a_pull_request_one_after_the_other_comments():
     assert concurrency == {"group": "report-${{ inputs.pull_request }}", "cancel-in-progress": False, "queue": "max"}
 
 
+RESULTS = "${{ runner.temp }}/results"
+
+
 @pytest.mark.parametrize(
-    ("workflow", "job"), [("report", "report"), ("report", "picture"), ("fork-comment", "comment")]
+    ("workflow", "job", "checkout", "folders"),
+    [
+        ("report", "report", OF_THE_DEFAULT_BRANCH, [RESULTS]),
+        ("report", "picture", OF_THE_DEFAULT_BRANCH, [RESULTS]),
+        ("fork-comment", "comment", OF_THE_DEFAULT_BRANCH, [RESULTS]),
+        ("register", "register", {}, [RESULTS, ".cache/remote"]),  # which has objects that DVC verifies
+        ("retrain", "propose", {}, [RESULTS]),
+    ],
 )
-def test_a_job_that_may_comment_runs_nothing_of_the_branch(workflow, job):
+def test_a_job_that_may_write_runs_nothing_of_the_branch_or_of_an_artifact(workflow, job, checkout, folders):
     steps = load(WORKFLOWS[workflow])["jobs"][job]["steps"]
     checkouts = [step["with"] for step in steps if step.get("uses", "").startswith("actions/checkout@")]
-    assert checkouts == [OF_THE_DEFAULT_BRANCH | {"persist-credentials": False}]
+    assert checkouts == [checkout | {"persist-credentials": False}]
     assert steps[0]["with"] is checkouts[0], "what comes before the checkout would run from nowhere"
-    downloads = [step["with"]["path"] for step in steps if "download-artifact" in step.get("uses", "")]
-    assert downloads == ["${{ runner.temp }}/results"], "the branch's files must not lie where scripts are run from"
+    assert downloads_of(steps) == folders, "other files must not lie where scripts are run from"
+
+
+def downloads_of(steps):
+    return [step["with"].get("path", ".") for step in steps if "download-artifact" in step.get("uses", "")]
+
+
+def test_no_job_unpacks_an_artifact_among_the_files_that_it_runs():
+    folders = {folder for path in WORKFLOWS.values() for folder in downloads_of(steps_of(load(path)))}
+    assert folders == {RESULTS, ".cache/remote"}
+
+
+@pytest.mark.parametrize(
+    ("workflow", "job", "options"), [("register", "register", ""), ("retrain", "propose", "--retraining ")]
+)
+def test_the_results_of_an_artifact_are_checked_before_a_step_has_a_token(workflow, job, options):
+    steps = load(WORKFLOWS[workflow])["jobs"][job]["steps"]
+    (at,) = [at for at, step in enumerate(steps) if "ci.take" in step.get("run", "")]
+    assert steps[at]["run"].endswith(f' -m ci.take {options}"$RUNNER_TEMP/results"')
+    assert downloads_of(steps[:at]) == [RESULTS]
+    assert not any("GH_TOKEN" in step.get("env", {}) or "app-token" in step.get("uses", "") for step in steps[:at])
+
+
+@pytest.mark.parametrize(("workflow", "more"), [("pipeline", []), ("retrain", ["params.yaml"])])
+def test_ci_takes_each_of_the_results_that_a_run_uploads(workflow, more):
+    (uploaded,) = [step["with"] for step in steps_of(load(WORKFLOWS[workflow])) if results_of(step)]
+    paths = [path for path in uploaded["path"].splitlines() if path != "${{ steps.fetch.outputs.source }}"]
+    assert sorted(paths) == sorted([take.LOCK, *take.FOLDERS, take.REPORT, *more])
+    committed = [file for file in tracked() if file.partition("/")[0] in take.FOLDERS]
+    assert committed
+    assert all(take.is_result(file, []) for file in committed)
+
+
+def results_of(step):
+    return "upload-artifact" in step.get("uses", "") and step["with"]["name"] == "results"
 
 
 def test_forks_get_no_storage_and_the_token_of_the_run_is_for_main_only():
