@@ -246,3 +246,25 @@ def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, bran
     assert done.stdout == ("" if known else f"::error::{fault}\n")
     if not known:
         assert runner.outputs() == {"fault": fault}
+
+
+NPM = {"is refused": "exit 1", "hangs": "sleep 60", "hangs, and ignores signals": "trap '' TERM; sleep 60"}
+
+
+@pytest.mark.parametrize("npm", NPM.values(), ids=NPM.keys())
+def test_a_job_goes_on_without_cml_where_npm_fails_or_hangs(runner, npm):
+    """Fault in CI and the judge: npm fails, or hangs.
+
+    After two minutes at most the job goes on without CML: `CML could not be installed: the GitHub CLI does its work.`
+    """
+    action = ROOT / ".github" / "actions" / "cml"
+    steps = YAML(typ="safe").load(action / "action.yml")["runs"]["steps"]
+    (install,) = [step["run"] for step in steps if "run" in step]
+    (runner.programs / "npm").write_text(f"#!/bin/sh\n{npm}\n")
+    (runner.programs / "npm").chmod(0o755)
+    assert install.count("timeout --kill-after=10 120 npm ci ") == 1
+    shortened = install.replace("--kill-after=10 120", "--kill-after=0.2 0.2")
+    added = runner.temporary / "path"
+    done = runner.bash(shortened, GITHUB_ACTION_PATH=str(action), GITHUB_PATH=str(added))
+    assert done.stdout == "::warning::CML could not be installed: the GitHub CLI does its work.\n"
+    assert added.read_text() == f"{runner.temporary}/cml/node_modules/.bin\n"
