@@ -67,7 +67,8 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
             raise StageError(f"{place} is outside of this repository, where CI has no file: copy it to data/ first.")
         place = path.resolve().relative_to(Path.cwd()).as_posix()
         if any(one in (Path(place), *Path(place).parents) or Path(place) in one.parents for one in GIVEN_UP):
-            raise StageError(f"{place} is where the stages write, and init empties it: move the table to data/ first.")
+            where = "move the table elsewhere first, such as to data/customers.csv"
+            raise StageError(f"{place} is where the stages write, and init empties it: {where}.")
     if files.begins_with(place, sqlite.MAGIC):
         dialect = SQLITE
     has_tables = dialect is not DUCKDB or files.begins_with(place, b"DUCK", 8)

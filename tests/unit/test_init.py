@@ -924,7 +924,7 @@ def test_a_query_of_the_teams_own_is_what_init_begins_from(plan, folder):
         ("data/a #1.csv", r"^data/a #1\.csv does not exist: name a CSV"),
         (
             "data/raw/ours.csv",
-            r"^data/raw/ours\.csv is where the stages write, and init empties it: move the table to data/",
+            r"^data/raw/ours\.csv is where the stages write, and init empties it: move the table elsewhere",
         ),
         ("data", r"^data is where the stages write, and init empties it"),
         ("mlflow.db#runs", r"^mlflow\.db is where the stages write"),
