@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from churn.config.check import slice_names
 from churn.config.contract import Contract, load_contract
 from churn.config.params import METRICS, Evaluate, Gate, Prepare, load_params
 from churn.core.cluster import Here, scratch
@@ -22,7 +23,6 @@ from churn.data.duckdb_helpers import parquet_views
 from churn.data.reducing import Database, PartitionedViews
 from churn.evaluation.holdout import EARLIER, evaluation_of, outcomes_of, scores_of, with_groups
 from churn.evaluation.partitioned import count_partitions, evaluation_of_counts, score_partitions
-from churn.evaluation.slices import slice_names
 from churn.gate.baseline import Known, vs_baseline
 from churn.gate.rules import evaluate_rules
 from churn.gate.rules import shown as metric_shown
@@ -112,7 +112,7 @@ def candidate(reference: Path, names: Mapping[str, str], approval: Approval) -> 
         reference=reference,
         gate=merged(theirs.gate, params.gate, "gate", approved=approved),
         mains_gate=theirs.gate,
-        mains_slices=slice_names(possible_slices(theirs.evaluate.slices, their_contract), their_contract),
+        mains_slices={*slice_names(possible_slices(theirs.evaluate.slices, their_contract), their_contract)},
         evaluate=evaluate.model_copy(update={"slices": possible_slices(evaluate.slices, contract)}),
         prepare=theirs.prepare.model_copy(update=own),
         contract=contract,

@@ -15,7 +15,7 @@ from typing import TypeVar
 from churn.config.contract import Contract, load_contract
 from churn.config.estimators import BOOSTING, LISTED, PACKAGES, XGBOOST, how_to_install
 from churn.config.memory import limit_duckdb
-from churn.config.params import Params, Prepare, SettingsError, load_params
+from churn.config.params import Params, Prepare, SettingsError, Slices, load_params
 from churn.core.errors import StageError, nearest
 from churn.core.files import read_json
 from churn.core.paths import CONTRACT, PARAMS, PROFILE
@@ -82,9 +82,7 @@ def slice_faults(params: Params, contract: Contract) -> Iterator[str]:
         if name not in choices:
             what = f"{name} is not a category or boolean of the contract{nearest(name, choices)}"
             yield f"{PARAMS}: evaluate.slices.columns: {what}"
-    columns = [name for name in slices.columns if name in choices]
-    missing = [f"{name} is missing" for name in contract.features if contract.columns[name].nullable]
-    names = [*slices_of(columns, contract), *slices.conditions, *missing]
+    names = slice_names(slices, contract)
     for name, count in Counter(names).items():
         if count > 1:
             yield f"{PARAMS}: evaluate.slices: {name} is the name of two slices; rename the condition"
@@ -96,6 +94,13 @@ def slice_faults(params: Params, contract: Contract) -> Iterator[str]:
         elif name not in names:
             near = nearest(name, names) or "; it is column=value, the name of a condition, or `column is missing`"
             yield f"{PARAMS}: gate.slices.{name}: is not a slice{near}"
+
+
+def slice_names(slices: Slices, contract: Contract) -> list[str]:
+    """Return the names of all slices; a column that makes none has none."""
+    choices = contract.features_of("category", "boolean")
+    missing = [f"{name} is missing" for name in contract.features if contract.columns[name].nullable]
+    return [*slices_of([one for one in slices.columns if one in choices], contract), *slices.conditions, *missing]
 
 
 def slices_of(columns: Iterable[str], contract: Contract) -> Iterator[str]:

@@ -71,15 +71,5 @@ def slice_masks(features: pd.DataFrame, slices: Slices, contract: Contract) -> I
             yield Slice(f"{name} is missing", "missing", features[name].isna().to_numpy())
 
 
-def slice_names(slices: Slices, contract: Contract) -> set[str]:
-    """Return the names of the slices that `slice_masks` yields, without their rows."""
-    values = {name: contract.columns[name].values or (False, True) for name in slices.columns}
-    return {
-        *(f"{name}={_shown(value)}" for name, some in values.items() for value in some),
-        *slices.conditions,
-        *(f"{name} is missing" for name in contract.features if contract.columns[name].nullable),
-    }
-
-
 def _shown(value: str | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else value
