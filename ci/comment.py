@@ -56,12 +56,17 @@ def run_url() -> str:
     return str(before["html_url"]) if before else github.run_url()
 
 
+def head_of(number: int | str) -> str:
+    """Return the commit at the head of a pull request."""
+    return str(api(f"pulls/{number}")["head"]["sha"])
+
+
 def fork_number(folder: Path, head: str) -> int:
     """Return the number that a fork's run wrote down, if the head of that pull request is the commit that ran."""
     number = read_text(folder / "pull_request.txt", 20).strip()
     if not re.fullmatch(r"[1-9][0-9]{0,9}", number):
         raise RefusedError("pull_request.txt holds no number")
-    if api(f"pulls/{number}")["head"]["sha"] != head:
+    if head_of(number) != head:
         raise RefusedError(f"the head of pull request {number} is not {head}, which the report is about")
     return int(number)
 
@@ -69,7 +74,7 @@ def fork_number(folder: Path, head: str) -> int:
 def newest(number: int) -> str:
     """Return the commit at the head of a pull request; where GitHub does not answer, the one that this run is about."""
     try:
-        return str(api(f"pulls/{number}")["head"]["sha"])
+        return head_of(number)
     except shell.FailedError:  # CML may comment all the same
         return github.commit()
 

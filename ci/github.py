@@ -33,6 +33,11 @@ def on_main() -> bool:
     return os.environ["GITHUB_REF"] == f"refs/heads/{os.environ['DEFAULT_BRANCH']}"
 
 
+def ours(repository: Any) -> bool:
+    """Return whether a head's repository is this one; a deleted fork is null."""
+    return bool(repository) and repository["full_name"] == os.environ["GITHUB_REPOSITORY"]
+
+
 def run_before() -> Any:
     """Return the run that started this one by `workflow_run`, or None."""
     return _event()["workflow_run"] if os.environ["GITHUB_EVENT_NAME"] == "workflow_run" else None

@@ -103,9 +103,7 @@ def remove_former(branch: str, number: int) -> None:
     former = [
         pull
         for pull in pulls
-        if pull["head"]["ref"].startswith(kind)
-        and (pull["head"]["repo"] or {}).get("full_name") == repository
-        and pull["number"] < number
+        if pull["head"]["ref"].startswith(kind) and github.ours(pull["head"]["repo"]) and pull["number"] < number
     ]
     for pull in former:
         if pull["state"] == "open":

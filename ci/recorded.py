@@ -43,17 +43,12 @@ PROPOSED = """query($owner: String!, $name: String!, $branch: String!) { reposit
 EVALUATION, GATE = Path("metrics/evaluation.json"), Path("metrics/gate.json")
 
 
-def ours(of: Any) -> bool:
-    """Return whether a head's repository is this one; a deleted fork is null."""
-    return bool(of) and of["full_name"] == os.environ["GITHUB_REPOSITORY"]
-
-
 def of_main(workflow: str) -> Iterator[Any]:
     """Yield the runs of a workflow on main's own commits, newest first; GitHub also finds those of a tag or a fork."""
     main = os.environ["DEFAULT_BRANCH"]
     for run in github.api(f"actions/workflows/{workflow}/runs?per_page=20&branch={main}")["workflow_runs"]:
         its_own = run["event"] in ("push", "schedule", "workflow_dispatch", "repository_dispatch")
-        if ours(run["head_repository"]) and its_own and in_main(run["head_sha"]):
+        if github.ours(run["head_repository"]) and its_own and in_main(run["head_sha"]):
             yield run
 
 
@@ -84,7 +79,7 @@ def of_pull(pull: Any) -> Iterator[Any]:
     for run in github.api(f"actions/workflows/pipeline.yml/runs?per_page=20&head_sha={head['sha']}")["workflow_runs"]:
         to_main = only_to_main and run["created_at"] > since
         by_pull = run["event"] == "pull_request" and run["head_branch"] == head["ref"] and to_main
-        if ours(run["head_repository"]) and (by_pull or run["event"] == "workflow_dispatch"):
+        if github.ours(run["head_repository"]) and (by_pull or run["event"] == "workflow_dispatch"):
             yield run
 
 
@@ -95,7 +90,7 @@ def candidates() -> Iterator[tuple[int, str]]:
     """
     for pull in github.api(f"commits/{os.environ['GITHUB_SHA']}/pulls"):
         into_main = pull["merged_at"] and pull["base"]["ref"] == os.environ["DEFAULT_BRANCH"]
-        if into_main and ours(pull["head"]["repo"]):
+        if into_main and github.ours(pull["head"]["repo"]):
             for run in filter(passed, of_pull(pull)):
                 by_pull = run["event"] == "pull_request"
                 yield run["id"], f"branches/{pull['number'] if by_pull else 'refs/heads/' + run['head_branch']}"

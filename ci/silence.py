@@ -66,8 +66,7 @@ def proposals() -> Iterator[str]:
         return
     for pull in pulls:
         head, since = pull["head"], pull["created_at"]
-        ours = (head["repo"] or {}).get("full_name") == os.environ["GITHUB_REPOSITORY"]
-        if ours and head["ref"].startswith(("retrain/", "record/")) and older(since, OPEN):
+        if github.ours(head["repo"]) and head["ref"].startswith(("retrain/", "record/")) and older(since, OPEN):
             yield f"Pull request {pull['number']} from {head['ref']} is open since {since}: merge or close it."
 
 
