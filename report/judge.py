@@ -112,7 +112,7 @@ def candidate(reference: Path, names: Mapping[str, str], approval: Approval) -> 
         reference=reference,
         gate=merged(theirs.gate, params.gate, "gate", approved=approved),
         mains_gate=theirs.gate,
-        mains_slices={*slice_names(possible_slices(theirs.evaluate.slices, their_contract), their_contract)},
+        mains_slices=slice_names(possible_slices(theirs.evaluate.slices, their_contract), their_contract),
         evaluate=evaluate.model_copy(update={"slices": possible_slices(evaluate.slices, contract)}),
         prepare=theirs.prepare.model_copy(update=own),
         contract=contract,
