@@ -142,7 +142,8 @@ def some_customers(contract: Contract, most: int) -> Iterator[tuple[Path, float]
         with reading(RAW), pq.ParquetWriter(path, pq.read_schema(files[0])) as writer:
             refuse_other_types(writer.schema, types_of([contract.customer], contract), RAW)
             for batch in chain.from_iterable(batches_in(pq.ParquetFile(file)) for file in files):
-                some = in_holdout(batch[contract.customer].to_pandas(), "some customers", share)
+                whose = batch[contract.customer].to_pandas(integer_object_nulls=True)
+                some = in_holdout(whose, "some customers", share)
                 writer.write_batch(batch.filter(pa.array(some)))
         yield path, share
 

@@ -120,7 +120,8 @@ def split_rows(
             for name, values in zip(withheld, to_arrow(withheld, contract).columns, strict=True):
                 table = table.add_column(1, name, values)  # pandas is slow to insert into many columns, and warns
             table = with_periods(table, periods)
-            holdout = in_holdout(table[contract.customer].to_pandas(), params.salt, params.holdout_share)
+            whose = table[contract.customer].to_pandas(integer_object_nulls=True)
+            holdout = in_holdout(whose, params.salt, params.holdout_share)
             digest.update(key_lines(customers.loc[holdout, contract.key]))
             if writing:
                 kept.update(writing.result())

@@ -117,6 +117,21 @@ def test_integers_stay_the_keys_that_they_are_where_a_row_without_one_is_dropped
     assert account["holdout_sha256"] == [hashlib.sha256(lines).hexdigest()]
 
 
+def test_an_integer_key_is_on_the_side_of_its_digits_beside_an_empty_one_that_validate_will_refuse(
+    raw, contract, tmp_path
+):
+    numbered = contract.model_copy(
+        update={"columns": contract.columns | {"customer_id": Column(role="key", type="integer")}}
+    )
+    table = pq.read_table(raw)
+    keys = pa.array([None, *range(1, table.num_rows)])
+    pq.write_table(table.set_column(0, "customer_id", keys), raw)
+    _, train, test = split_to(tmp_path, raw, numbered)
+    held_out = in_holdout(keys[1:].to_pandas(), "salt", 0.2)
+    found = {side: {*part["customer_id"].to_pylist()} - {None} for side, part in ((True, test), (False, train))}
+    assert found == {side: {number + 1 for number, out in enumerate(held_out) if out == side} for side in (True, False)}
+
+
 def test_a_row_that_fits_two_reasons_counts_once(contract):
     frame = pd.DataFrame({"tenure_months": [1, 2, 3]})
     kept, dropped = drop_declared(frame, {"small": "tenure_months < 3", "tiny": "tenure_months < 2"}, contract)
