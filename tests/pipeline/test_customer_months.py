@@ -70,7 +70,7 @@ def test_the_tests_of_the_live_files_and_of_the_sample_pass(adopted):
 def test_a_split_by_row_is_refused_with_the_number_of_customers_in_both_tables(adopted, tmp_path):
     """The months of a customer are on both sides: tests/report/test_judge_over_time.py has the group left out."""
     clone = Clone(shutil.copytree(adopted.folder, tmp_path / "repository", symlinks=True))
-    clone.replace("churn/data/tables.py", "in_holdout(table[contract.customer]", "in_holdout(table[contract.key]")
+    clone.replace("churn/data/tables.py", "whose = table[contract.customer]", "whose = table[contract.key]")
     done = clone.run("dvc", "repro", "gate")
     assert done.returncode != 0
     assert re.search(r"validate: test: the training table has [\d,]+ customers of the holdout, too", done.stdout)
