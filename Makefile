@@ -84,11 +84,7 @@ rollback: .venv/.runtime ## return champion to the former version: make rollback
 
 remote: .venv/.runtime ## tell DVC its remote: DVC_REMOTE_URL, or else a folder; DVC_BRANCH_URL adds `branch`
 	@mkdir -p .cache/remote && chmod 700 .cache
-	@python -m dvc remote add --quiet --local --force --default ci "$${DVC_REMOTE_URL:-$$PWD/.cache/remote}"
-	@python -m dvc remote modify --quiet --local ci verify true
-	@branch=$$(sed -E 's%([^:/])/+%\1/%g' <<< "$$DVC_BRANCH_URL"); \
-	  [ -z "$$branch" ] || { python -m dvc remote add --quiet --local --force branch "$$branch" && \
-	  python -m dvc remote modify --quiet --local branch verify true; }
+	@python -m ci.remote set
 
 pull: .venv/.runtime ## take over from DVC's remote what others have made, with the run-cache
 	@python -m ci.remote fetch

@@ -1,11 +1,12 @@
 """Fetch from the DVC remote, or push to it, with the run-cache; and say in one sentence what went wrong.
 
+    python -m ci.remote set              # `make remote`: tell DVC its remotes
     python -m ci.remote fetch            # `make pull`, which also checks out
     python -m ci.remote push [REMOTE]    # `make push`
 
-This is `dvc fetch --run-cache` and `dvc push --run-cache`, and what they leave out: an entry of the run-cache that was
-cut short would stop `dvc repro`, so it is deleted; an object that is missing or damaged in the remote is named; and
-what is damaged there is replaced by the whole one that is here, which `dvc push` takes for the same.
+The last two are `dvc fetch --run-cache` and `dvc push --run-cache`, and what they leave out: an entry of the run-cache
+that was cut short would stop `dvc repro`, so it is deleted; an object that is missing or damaged in the remote is
+named; and what is damaged there is replaced by the whole one that is here, which `dvc push` takes for the same.
 
 Without REMOTE that is the default one, which is main's. Another, such as a branch's, gets the objects without the
 run-cache: nothing reads runs from there, so that no branch can plant one.
@@ -20,6 +21,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,13 @@ from typing import Any
 from ci import github
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from dvc.config import NoRemoteError  # type: ignore[import-untyped]  # DVC has no types
+from dvc.config import Config, ConfigError, NoRemoteError  # type: ignore[import-untyped]  # DVC has no types
 from dvc.exceptions import DvcException  # type: ignore[import-untyped]
 from dvc.repo import Repo  # type: ignore[import-untyped]
 from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml  # type: ignore[import-untyped]
 from dvc_data.hashfile.hash import file_md5
 
+FOLDER = ".cache/remote"  # the remote of a repository that has no other
 LOOK = "look at DVC_REMOTE_URL and AWS_ENDPOINT_URL_S3"
 KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 CONNECTIONS = {  # by botocore's class
@@ -88,6 +91,30 @@ def code_of(error: BaseException | None) -> str | None:
             return code
         error = error.__cause__ or error.__context__
     return None
+
+
+def set_remotes(urls: Mapping[str, str]) -> None:
+    """Tell DVC the address of each remote, the default one first, in .dvc/config.local. Raises RemoteError.
+
+    One `dvc remote` for each setting would take a second each.
+    """
+    try:
+        with Config.from_cwd(validate=False).edit("local") as settings:
+            settings["core"]["remote"] = next(iter(urls))
+            settings["remote"] |= {name: {"url": url, "verify": True} for name, url in urls.items()}
+    except ConfigError as error:
+        raise RemoteError("DVC takes no such address: look at DVC_REMOTE_URL and DVC_BRANCH_URL.") from error
+
+
+def addresses(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the address of the default remote, `ci`, a folder unless DVC_REMOTE_URL names it, and of `branch`, if any.
+
+    A slash at the end of DVC_REMOTE_URL makes two within DVC_BRANCH_URL, where the branch's role may not write.
+    """
+    urls = {"ci": environment.get("DVC_REMOTE_URL") or str(Path.cwd() / FOLDER)}
+    if branch := environment.get("DVC_BRANCH_URL"):
+        urls["branch"] = re.sub("([^:/])/+", r"\1/", branch)
+    return urls
 
 
 def connect(repo: Any, name: str | None) -> Any:
@@ -196,12 +223,16 @@ def push(repo: Any, name: str | None) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Fetch or push. Raises RemoteError."""
+    """Set, fetch or push. Raises RemoteError."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("set", help="tell DVC its remotes, by DVC_REMOTE_URL and DVC_BRANCH_URL")
     commands.add_parser("fetch", help="fetch from the default remote, with its run-cache")
     commands.add_parser("push", help="push to a remote").add_argument("remote", nargs="?")
     asked = parser.parse_args(arguments)
+    if asked.command == "set":
+        set_remotes(addresses(os.environ))
+        return
     faults = Faults()
     with Repo() as repo:
         name = asked.remote if asked.command == "push" else None

@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import shutil
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -14,7 +13,7 @@ from churn.config.params import load_params
 from churn.registry.package import closure
 from ci import take
 from report.changes import FREE, owned
-from tests.conftest import ROOT, Clone
+from tests.conftest import ROOT
 from tests.frozen import REPLACED, copy_of
 
 import pytest
@@ -513,21 +512,6 @@ def test_the_results_of_mypy_are_cached_by_the_locks():
     (cached,) = [step for step in load(WORKFLOWS["pipeline"])["jobs"]["checks"]["steps"] if "cache@" in str(step)]
     assert "${{ hashFiles('requirements*.txt') }}" in cached["with"]["key"]
     assert "restore-keys" not in cached["with"], "mypy uses no results of another version"
-
-
-@pytest.mark.parametrize("address", ["s3://bucket/churn", "s3://bucket/churn/", "s3://branches"])
-def test_a_slash_at_the_end_of_the_remotes_address_leads_a_branch_to_no_other_prefix(tmp_path, address):
-    """The branch role may write below branches/ alone, and `churn//branches/7` is not there."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    program = tmp_path / ".venv" / "bin" / "python"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
-    program.chmod(0o755)
-    place = {"DVC_REMOTE_URL": address, "DVC_BRANCH_URL": f"{address}/branches/7"}
-    Clone(tmp_path).ok("make", "remote", "--assume-old=.venv/.runtime", **place)
-    called = (tmp_path / "called").read_text().splitlines()
-    added = [line.rpartition(" ")[2] for line in called if " remote add " in line]
-    assert added == [address, f"{address.removesuffix('/')}/branches/7"]
 
 
 TOOLS = r"pip3?|uv|pytest|ruff|mypy|zizmor|act|pip-audit|venv"
