@@ -39,9 +39,10 @@ def take(folder: Path) -> None:
 
 
 def quick_yaml(folder: Path) -> None:
-    """Let ruamel.yaml read a text once, and DVC write a lock once: it reads all settings again for each stage.
+    """Let ruamel.yaml read a text once, and DVC write a stage's lock once: it does both again for each stage.
 
-    That takes 0.3 of the 0.9 s of a run. dvc.lock is read by the parser that drops comments, because it has none.
+    Reading takes 0.3 of the 0.9 s of a run, and writing 0.1 s for each stage that runs. dvc.lock is read by the parser
+    that drops comments, because it has none.
     """
     from dvc.utils.serialize import _yaml
     from ruamel.yaml import YAML
@@ -58,13 +59,21 @@ def quick_yaml(folder: Path) -> None:
             return _yaml.parse_yaml(text, path)
         return keeping_comments(text, path)
 
-    def dump_once(data, stream):
-        def dumped():
+    def dumped(data):
+        def dump_all():
             dump(data, text := io.StringIO())
             return text.getvalue()
 
         plain = type(data) in (dict, OrderedDict)  # without comments
-        stream.write(once(folder, hashlib.sha256(b"dump" + pickle.dumps(data)), dumped, pickle) if plain else dumped())
+        return once(folder, hashlib.sha256(b"dump" + pickle.dumps(data)), dump_all, pickle) if plain else dump_all()
+
+    def dump_once(data, stream):
+        if [*data] == ["schema", "stages"] and data["stages"]:  # a lock, in which one stage has changed
+            parts = (dumped({"stages": {name: stage}}) for name, stage in data["stages"].items())
+            stream.write(dumped({"schema": data["schema"]}) + "stages:\n")
+            stream.writelines(part.removeprefix("stages:\n") for part in parts)
+        else:
+            stream.write(dumped(data))
 
     YAML.load, _yaml.parse_yaml_for_update, _yaml._dump = load_once, parse, dump_once
 
