@@ -29,9 +29,6 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-# The options of pytest in a clone. In a fork libraries are loaded already whose plugins it would have rewritten.
-IN_A_FORK = ("-o", "addopts=", "-q", "-W", "ignore:Module already imported")
-
 # At its very end a process prints pages of "nanobind: leaked" where objects of DuckDB's are left.
 atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
 
@@ -230,6 +227,13 @@ def clone_of_tree(folder: Path, *, live: bool = False) -> Clone:
     clone.ok("git", "init", "--quiet", "--initial-branch", "main")
     clone.commit("Start")
     return clone
+
+
+def tests_in(clone: Clone, *arguments: str) -> str:
+    """Run pytest in a clone, with the server of programs of this run, and return what it printed."""
+    # In a fork libraries are loaded already whose plugins pytest would have rewritten.
+    options = ("-o", "addopts=", "-q", "-W", "ignore:Module already imported")
+    return clone.ok("python", "-m", "pytest", *options, *arguments, **{SHARED: programs()})
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], Clone]) -> Clone:

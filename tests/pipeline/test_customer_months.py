@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 
-from tests.conftest import IN_A_FORK, ROOT, Clone, clone_of_tree
+from tests.conftest import ROOT, Clone, clone_of_tree, tests_in
 from tests.customer_months import SOURCE, customer_months
 
 import pytest
@@ -61,9 +61,9 @@ def test_the_commit_that_adopts_customer_months_lands_on_main(adopted):
 
 
 def test_the_tests_of_the_live_files_and_of_the_sample_pass(adopted):
-    printed = adopted.ok("python", "-m", "pytest", *IN_A_FORK, *WITH)
+    printed = tests_in(adopted, *WITH)
     assert re.search(r"^\d{3} passed in ", printed, re.MULTILINE), printed
-    printed = adopted.ok("python", "-m", "pytest", *IN_A_FORK, "--collect-only")
+    printed = tests_in(adopted, "--collect-only")
     assert re.search(r"^\d{4} tests collected", printed, re.MULTILINE)
 
 

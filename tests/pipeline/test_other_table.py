@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from tests.conftest import IN_A_FORK, ROOT, Clone, clone_of_tree
+from tests.conftest import ROOT, Clone, clone_of_tree, tests_in
 from tests.frozen import REPLACED
 from tests.other_table import put_other_table
 
@@ -115,11 +115,6 @@ def test_a_repository_without_the_templates_history_merges_it_by_the_command_of_
     assert "members.sql" in clone.ok(*command.split()).splitlines()
 
 
-def outcome_of_pytest(clone, *arguments):
-    """Run pytest in the clone, and return what it printed."""
-    return clone.ok("python", "-m", "pytest", *IN_A_FORK, *arguments)
-
-
 def test_the_tests_of_the_live_files_pass_with_computed_features(adopted):
-    printed = outcome_of_pytest(adopted, "tests/own")
+    printed = tests_in(adopted, "tests/own")
     assert re.search(r"^\d passed in ", printed, re.MULTILINE), printed
