@@ -20,6 +20,7 @@ from churn.data.duckdb_helpers import (
     connection,
     hash_shares,
     identifier,
+    literal,
     typed,
     violations_sql,
 )
@@ -79,6 +80,14 @@ def rules_of_rows(contract: Contract, names: Collection[str]) -> list[tuple[str,
     return [(f"{one.column} {one.rule}", one.violated) for one in rules if one.rule not in ("unique", "sorted")]
 
 
+def _unless_misfit(rule: str, sql: str) -> str:
+    """Return the SQL of a rule; for nulls, without the values that were given and do not fit their type."""
+    column, _, kind = rule.rpartition(" ")
+    if kind != "nulls":
+        return sql
+    return f"{sql} AND NOT contains('{BETWEEN}' || __cast_errors, {literal(f'{BETWEEN}{column} type')})"
+
+
 def _with_nearest(lacking: Sequence[str], given: Sequence[str]) -> str:
     """Return the names of missing columns, the first of them with the nearest name of a given column."""
     short = [name for name in given if len(name) <= NAME_LENGTH]
@@ -123,7 +132,7 @@ def read_incoming(database: duckdb.DuckDBPyConnection, contract: Contract, query
     casts = [f"{typed(name, column.type)} AS {identifier(name)}" for name, column in expected.columns.items()]
     cast_errors = [(f"{name} type", cast_error(name, column.type)) for name, column in expected.columns.items()]
     rules = [(f"{contract.key} unique", f"{key} IN (FROM twins)")]
-    rules += rules_of_rows(expected, expected.columns)
+    rules += [(rule, _unless_misfit(rule, sql)) for rule, sql in rules_of_rows(expected, expected.columns)]
     find_twins(database, cast(contract.key, expected.columns[contract.key].type))
     database.execute(
         f"""

@@ -289,3 +289,14 @@ def test_nan_where_no_number_may_be_missing_and_infinity_are_rejected(customers,
     customers.drop(columns=["num_products", "churn"]).to_csv(tmp_path / "customers.csv", index=False)
     done = score(str(tmp_path / "customers.csv"), str(tmp_path / "scores.csv"), Constant(), contract, 1)
     assert done == (2_000, 1_998, {"monthly_charges finite": 1, "monthly_charges nulls": 1})
+
+
+def test_a_value_that_does_not_fit_its_type_is_not_counted_as_missing(customers, contract, tmp_path):
+    given = customers.drop(columns=["num_products", "churn"]).astype({"tenure_months": object, "partner": object})
+    given.loc[[3, 5], ["tenure_months", "partner"]] = [["ten", "perhaps"], [None, None]]
+    given.to_csv(tmp_path / "customers.csv", index=False)
+    done = score(str(tmp_path / "customers.csv"), str(tmp_path / "scores.csv"), Constant(), contract, 1)
+    wrong = {f"{name} {rule}": 1 for name in ("partner", "tenure_months") for rule in ("nulls", "type")}
+    assert done == (2_000, 1_998, wrong)
+    rules = pd.read_csv(tmp_path / "scores.rejected.csv")["rule"]
+    assert {*rules} == {"tenure_months type; partner type", "tenure_months nulls; partner nulls"}
