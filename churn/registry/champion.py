@@ -214,6 +214,8 @@ def table_of(client: "MlflowClient", model: str) -> Iterator[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table; line breaks and control characters, as in a tag that anybody wrote, become blanks."""
+    rows = [["".join(one if one.isprintable() else " " for one in cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -266,6 +268,6 @@ def main(asked: argparse.Namespace) -> None:
         elif asked.command == "dossier":
             print(f"dossier: {copy_dossier(client, model, asked.version)}")
         else:
-            why = " ".join(asked.why).strip() or "no reason was given"
+            why = " ".join(" ".join(asked.why).split()) or "no reason was given"
             start, former = rollback(client, model, why)
             print(f"rollback: {ALIAS} of {model} is version {former} again, no longer version {start} ({why})")

@@ -1,4 +1,4 @@
-from churn.registry.champion import former_champion, who
+from churn.registry.champion import _aligned, former_champion, who
 
 import pytest
 
@@ -50,3 +50,8 @@ def test_a_move_by_hand_names_the_account(monkeypatch):
     monkeypatch.delenv("GITHUB_ACTOR", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "an account of the registry")
     assert who() == "an account of the registry"
+
+
+def test_a_line_break_or_an_escape_in_a_tag_breaks_no_table():
+    rows = [["version", "why"], ["10", "rolled back by ana:\ncomplaints\x1b[31m"]]
+    assert [*_aligned(rows)] == ["version  why", "10       rolled back by ana: complaints [31m"]
