@@ -104,12 +104,17 @@ def loosened(change: Change) -> bool:
 
 
 def without_renamed(changes: Sequence[Change], names: Mapping[str, str]) -> tuple[Change, ...]:
-    """Return the changes without those that give a value of main's to the `names` that its features have here."""
+    """Return the changes without those that give a value of main's to the `names` that it has for features and slices.
+
+    `names` are those of here, by main's.
+    """
+    words = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
 
     def here(value: Any) -> Any:
         if isinstance(value, list):
             return [here(one) for one in value]
-        return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), value) if isinstance(value, str) else value
+        is_text = names and isinstance(value, str)
+        return re.sub(rf"(?<!\w)(?:{words})(?!\w)", lambda found: names[found[0]], value) if is_text else value
 
     before = {(one.file, here(one.key)): here(one.before) for one in changes if one.before is not None}
     after = {(one.file, one.key): one.after for one in changes if one.after is not None}
@@ -126,6 +131,7 @@ def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[Not
     for what, (path, keys) in JUDGING.items():
         changed = [change for change in changes if change.file == str(path) and change.key.startswith(keys)]
         if changed:
+            changed.sort(key=lambda change: not loosened(change))  # the looser ones first
             loose = sum(map(loosened, changed))
             weaker = f", {loose} of them looser than before" if loose else ""
             listed = ", ".join(f"{change.key} {value(change.before)} → {value(change.after)}" for change in changed[:3])

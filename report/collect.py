@@ -41,7 +41,7 @@ from report.judge import candidate, judged
 from report.problem import other_names, other_problem
 from report.recompute import recomputing
 from report.sample import sample_note
-from report.settings import mains_contract
+from report.settings import mains_contract, renamed_conditions
 from report.state import blocked, logged_runs, outcome_of, outdated_stages, result_of, stage_runs
 from report.values import spike_notes, value_notes
 
@@ -166,7 +166,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             since: tuple[RuleOutcome, ...] = ()
             reference = Path() if problem else main
             ours = candidate(reference, names, data.approval)
-            data.changes = without_renamed(data.changes, names)
+            data.changes = without_renamed(data.changes, names | renamed_conditions(reference, names))
             if not uncompared and not problem:
                 with noted(uncompared):
                     data.same_model = {MODEL, TEST} <= same

@@ -280,13 +280,7 @@ def mains_settings(main: Path, names: Mapping[str, str]) -> tuple[Params, Contra
     slices, prepare = params["evaluate"]["slices"], params["prepare"]
     prepare["drop"] = {name: renamed_in(text, names) for name, text in prepare["drop"].items()}
     conditions = {name: renamed_in(text, names) for name, text in slices["conditions"].items()}
-    here = load_params().evaluate.slices.conditions
-    called = {
-        name: new
-        for name, text in conditions.items()
-        for new in here
-        if name not in here and new not in conditions and tree_of(text) == tree_of(here[new])
-    }
+    called = renamed_conditions(main, names)
     ours = Contract.model_validate_json(json.dumps(contract))
     called |= renamed_slices(ours, names)
     slices |= {
@@ -295,6 +289,20 @@ def mains_settings(main: Path, names: Mapping[str, str]) -> tuple[Params, Contra
     }
     params["gate"]["slices"] = _renamed(params["gate"]["slices"], called)
     return Params.model_validate_json(json.dumps(params)), ours
+
+
+def renamed_conditions(main: Path, names: Mapping[str, str]) -> dict[str, str]:
+    """Return which conditions of evaluate.slices have another name than in `main`, and the same text, by main's name.
+
+    `names` are those that features of main's have here.
+    """
+    theirs, here = (one.evaluate.slices.conditions for one in (mains_params(main), load_params()))
+    return {
+        name: new
+        for name, text in theirs.items()
+        for new in here
+        if name not in here and new not in theirs and tree_of(renamed_in(text, names)) == tree_of(here[new])
+    }
 
 
 def renamed_slices(contract: Contract, names: Mapping[str, str]) -> dict[str, str]:

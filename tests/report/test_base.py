@@ -207,6 +207,12 @@ def test_another_day_of_the_same_query_is_no_such_note():
     assert list(judge_notes([Change("params.yaml", "fetch.as_of", "2026-01-01", "2026-01-02")], [])) == []
 
 
+def test_the_looser_of_several_settings_are_named_first():
+    added = [Change("params.yaml", f"gate.overall.{name}.min", None, 0.5) for name in ("accuracy", "f1", "precision")]
+    (note,) = judge_notes([*added, Change("params.yaml", "gate.overall.roc_auc.min", 0.82, 0.6)], [])
+    assert "1 of them looser than before: gate.overall.roc_auc.min 0.82 → 0.6, gate.overall.accuracy" in note.text
+
+
 def test_a_feature_with_another_name_alone_makes_no_setting_looser():
     alike = (
         Change("params.yaml", "gate.slices.plan=basic.roc_auc.min", 0.69, None),
@@ -222,4 +228,9 @@ def test_a_feature_with_another_name_alone_makes_no_setting_looser():
         Change("params.yaml", "gate.overall.roc_auc.min", 0.82, 0.6),
     )
     assert without_renamed((*alike, *looser), {"plan": "tariff"}) == looser
+    slices = (
+        Change("params.yaml", "evaluate.slices.conditions.new ones", "tenure < 6", None),
+        Change("params.yaml", "evaluate.slices.conditions.newcomers", None, "tenure < 6"),
+    )
+    assert without_renamed((*slices, *looser), {"new ones": "newcomers"}) == looser
     assert without_renamed((*alike, *looser), {}) == (*alike, *looser)

@@ -331,6 +331,16 @@ def test_a_weakened_judge_is_the_first_thing_that_is_said(clone):
     assert text.index("changes the gate rules") < text.index("**The gate**: ")
 
 
+def test_a_slice_with_another_name_alone_is_not_called_looser(clone):
+    change(clone, ("params.yaml", "      new_customers: ", "      newcomers: "))
+    clone.replace("params.yaml", "    new_customers:\n", "    newcomers:\n")
+    clone.run("dvc", "repro", "gate")
+    _, text, outcome = reported(clone)
+    assert outcome["verdict"] == "passed"
+    assert "looser" not in text
+    assert text.startswith("## ✅ Passes the gate")
+
+
 def test_a_renewed_profile_is_shown_beside_mains(clone):
     lines = clone.text("data/sample/telco_customers.csv").splitlines(keepends=True)
     clone.ok("git", "switch", "--quiet", "--create", "change")

@@ -7,7 +7,14 @@ from churn.config.params import load_params
 from report.changes import loosened
 from report.data import Change
 from report.relations import implies
-from report.settings import loosened_settings, mains_settings, merged, possible_slices, stricter_contract
+from report.settings import (
+    loosened_settings,
+    mains_settings,
+    merged,
+    possible_slices,
+    renamed_conditions,
+    stricter_contract,
+)
 from tests.frozen import copy_of
 
 import pytest
@@ -211,6 +218,7 @@ def test_mains_rules_follow_features_and_slices_that_are_renamed(params, contrac
     theirs = mains_settings(main, RENAMED)
     assert list(loosened_settings(theirs[0], ours[0], theirs[1], ours[1])) == []
     assert set(theirs[0].gate.slices) == set(ours[0].gate.slices)
+    assert renamed_conditions(main, RENAMED) == {"new_customers": "newcomers"}
     assert mains_settings(copy_of("params.yaml").parent, {})[1] == contract
     faults = "\n".join(fault.message for fault in loosened_settings(params, ours[0], contract, ours[1]))
     assert "evaluate.slices.columns lacks contract" in faults, "without the names these are other settings"
