@@ -189,11 +189,14 @@ def data_change(main: Path, prepared: bool) -> DataChange | None:
     before, after = (main / TRAIN, TRAIN) if prepared else (main / RAW, RAW)
     if all(sha256_of(one) == sha256_of(other) for one, other in {(before, after), (main / RAW, RAW)}):
         return None
-    drift = tuple(feature_drift(before, after, contract))
+    theirs, names = mains_contract(main), renamed_features(main) if prepared else {}
+    gone = {one: theirs.columns[one] for one in theirs.features if one not in contract.columns and one not in names}
+    both = contract.model_copy(update={"columns": {**contract.columns, **gone}})
+    drift = tuple(one for one in feature_drift(before, after, both) if one.name not in names.values())
     rows = row_changes(main / RAW, RAW, contract)
     if not prepared:
         return DataChange(rows, drift)
-    rekeyed, names, theirs = other_keys(main, contract), renamed_features(main), mains_contract(main)
+    rekeyed = other_keys(main, contract)
     labels, values = customer_changes(main, theirs, contract, rekeyed.pairs, names)
-    both = twins(main, theirs, contract, names)
-    return DataChange(rows, drift, labels, rekeyed, values, both, again(main, theirs, contract, rekeyed.pairs, names))
+    pair = twins(main, theirs, contract, names)
+    return DataChange(rows, drift, labels, rekeyed, values, pair, again(main, theirs, contract, rekeyed.pairs, names))

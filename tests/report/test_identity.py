@@ -9,7 +9,7 @@ from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.featuring import to_arrow
 from churn.gate.baseline import Trained
 from report.collect import same_under_other_names
-from report.comparison import known_values
+from report.comparison import data_change, known_values
 from report.data import OtherKeys
 from report.identity import copy_snapshot, other_keys, renamed_features, trained_apart
 from report.problem import other_problem
@@ -66,6 +66,16 @@ def test_a_feature_with_another_name_and_the_same_values_is_found(sides, contrac
     assert pq.read_table(sides / "copy")["partner"].equals(pq.read_table(RAW)["has_partner"])
     (note,) = same_under_other_names({"partner": "has_partner"}, None)
     assert note == "partner is called has_partner here, with the same values: main's rules and slices follow the name"
+
+
+def test_a_feature_that_is_gone_is_removed_from_the_data_and_a_renamed_one_is_neither_removed_nor_new(sides):
+    rename({"  partner:": "  has_partner:"}, {"partner": "has_partner"})
+    rename({"  streaming_tv: {role: feature, type: boolean}\n": ""})
+    for path in (RAW, TRAIN, TEST):
+        pq.write_table(pq.read_table(path).drop_columns("streaming_tv"), path)
+    for prepared, new in ((True, {}), (False, {"has_partner": "added", "partner": "removed"})):
+        levels = {one.name: one.level for one in data_change(sides, prepared).drift if one.level != "stable"}
+        assert levels == {"streaming_tv": "removed", **new}
 
 
 def test_a_column_that_mains_model_needs_and_other_customers_lack_is_named(sides, customers, contract):
