@@ -10,7 +10,7 @@ from churn.page.filters import limit, signed, value
 from churn.page.render import TEMPLATES as PAGE
 from churn.quality.drift import FeatureDrift, RowChanges
 from ci.artifact import INVISIBLE, neutral
-from report.data import Change, Comparison, DataChange, Note
+from report.data import Change, Comparison, DataChange, Note, Outcome
 from report.faults import to_approve
 from report.filters import FILTERS, escaped
 from report.render import LIMIT, TEMPLATES, headline, markdown, page, terminal
@@ -139,6 +139,20 @@ def test_an_address_in_a_name_becomes_no_link():
 def test_a_command_in_a_sentence_is_shown_as_code(text, shown):
     assert escaped(text) == shown
     assert neutral(shown) == shown
+
+
+def test_a_command_in_the_headline_is_code_on_the_page_too():
+    blocked = Outcome(False, "Blocked: `make profile` renews profile.json", "validate")
+    text = page(replace(CASES["passes"], outcome=blocked))
+    assert "Blocked: <code>make profile</code> renews profile.json</h1>" in text
+
+
+def test_failed_and_passed_rules_are_counted_out_of_the_same_number():
+    rules = [rule for name in ("inconclusive_slices", "worse_than_main") for rule in CASES[name].rules]
+    text = markdown(replace(CASES["passes"], rules=tuple(rules)))
+    counted = re.findall(r"(?:rules of the gate: \d+|\*\*The gate\*\*: \d+) of (\d+)", text)
+    assert counted == [str(sum(rule.status != "skipped" for rule in rules))] * 2
+    assert "inconclusive" in {rule.status for rule in rules}
 
 
 @pytest.mark.parametrize("template", sorted([*TEMPLATES.iterdir(), *PAGE.glob("*.j2")]), ids=lambda path: path.name)
