@@ -9,6 +9,7 @@ champion does not follow it. Outside of a clean checkout of main (churn/registry
 `candidate`.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 BATCH = 100  # the most parameters that MLflow takes at once
 SERVED = 20_000  # customers whom a version scores at most: a fault of one in 5,000 is missed in 2 % of the cases
+LONGEST = 200  # characters of a name: MLflow takes 250, and that of a slice is followed by a metric's
 ROUNDING = 1e-9  # of a score; a linear model's last bits depend on which rows are scored together
 
 
@@ -83,8 +85,12 @@ def content_of(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def mlflow_name(text: str) -> str:
-    """Return `text` in the characters that MLflow takes in a name, the others by their code point, `+` as `_2B_`."""
-    return re.sub(r"[^\w .:-]", lambda found: f"_{ord(found[0]):X}_", text.replace("=", ": "))
+    """Return `text` in the characters that MLflow takes in a name, the others by their code point, `+` as `_2B_`.
+
+    The end of a long one is replaced by a hash.
+    """
+    name = re.sub(r"[^\w .:-]", lambda found: f"_{ord(found[0]):X}_", text.replace("=", ": "))
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 13]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def metrics_of(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -15,7 +15,7 @@ from churn.modeling.model import model_frame
 from churn.registry.lineage import lock_digest
 from churn.registry.local_store import follow
 from churn.registry.package import SERVING, closure, digest_of, package_of
-from stages.register import metrics_of
+from stages.register import metrics_of, mlflow_name
 from tests.conftest import Clone, copy_without_registry, made_once
 from tests.serving import assert_mlflow_predicts_the_scores
 
@@ -527,6 +527,18 @@ def test_names_stay_apart_in_the_characters_that_mlflow_takes(names):
     assert len(set(logged)) == 3 * len(METRICS)
     for name in logged:
         assert re.fullmatch(r"[\w .:-]+(/[\w .:-]+)?", name)
+
+
+def test_long_names_of_slices_stay_apart_within_the_length_that_mlflow_takes():
+    from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH
+
+    names = [f"{' AND '.join(['monthly_charges < 70'] * 12)} {last}" for last in ("a", "b")]
+    evaluation = dict.fromkeys(METRICS, 0.5) | {
+        "slices": [{"name": name} | dict.fromkeys(METRICS, 0.5) for name in names]
+    }
+    logged = [*dict(metrics_of(evaluation)), *(mlflow_name(f"gate.slices.{name}.recall.min") for name in names)]
+    assert len(set(logged)) == 3 * len(METRICS) + 2
+    assert max(map(len, logged)) <= MAX_ENTITY_KEY_LENGTH
 
 
 def test_without_a_commit_there_is_nothing_to_register_under(clone):
