@@ -49,6 +49,15 @@ def test_no_name_is_so_long_that_a_number_is_cut_off(made, tmp_path):
     assert json.loads(written(long, tmp_path, script, "--window-size=1200,800")) == []
 
 
+def test_the_name_of_a_column_is_not_broken_where_the_table_has_room(made, tmp_path):
+    names = "[...document.querySelectorAll('#contract tbody th:not(:has(code))')]"
+    script = (
+        "const lines = (one) => { const range = document.createRange(); range.selectNodeContents(one);"
+        f" return range.getClientRects().length; }}; answer(JSON.stringify({names}.map((one) => lines(one))))"
+    )
+    assert set(json.loads(written(made, tmp_path, script, "--window-size=1200,800"))) == {1}
+
+
 def test_a_click_on_a_columns_name_sorts_numbers_by_size_and_names_by_letter(made, tmp_path):
     rows, up, ends = json.loads(written(made, tmp_path, SORT.replace("NUMBER", "1")))
     counts = [int(text.replace(",", "")) for text in rows]
