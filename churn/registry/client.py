@@ -33,7 +33,7 @@ RETRIES = {  # of each request: 5xx and dropped connections after 0, 2, 4, 8 and
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
-ACCOUNT = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+ACCOUNT, TOKEN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"
 MLFLOW_FAULTS = (  # by what MLflow's texts have in common
     (r"timed out|timeout exception", "it does not answer in time"),
     (r"valid JSON format", "its answer is not MLflow's: look at MLFLOW_TRACKING_URI, and at what lies between"),
@@ -117,8 +117,9 @@ def fault_of_registry(error: BaseException | None) -> str:
     from mlflow.protos.databricks_pb2 import ErrorCode
 
     text, code = str(error), str(getattr(error, "error_code", ""))
+    account = TOKEN if os.environ.get(TOKEN) and not os.environ.get("MLFLOW_TRACKING_PASSWORD") else ACCOUNT
     if status := re.search(r"failed with error code (\d{3}) ", text):
-        look = {"401": ACCOUNT, "403": ACCOUNT, "404": "the path in MLFLOW_TRACKING_URI"}.get(status[1])
+        look = {"401": account, "403": account, "404": "the path in MLFLOW_TRACKING_URI"}.get(status[1])
         return f"it answers with the HTTP status {status[1]}{f': look at {look}' if look else ''}"
     if words := next((words for pattern, words in MLFLOW_FAULTS if re.search(pattern, text)), None):
         return words
@@ -128,7 +129,7 @@ def fault_of_registry(error: BaseException | None) -> str:
             return words
         cause = cause.__cause__ or cause.__context__
     if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
-        return f"this account may not do that: look at {ACCOUNT}"
+        return f"this account may not do that: look at {account}"
     return f"it answers {code}" if code in dict(ErrorCode.items()) else f"it fails with {type(error).__name__}"
 
 

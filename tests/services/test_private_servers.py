@@ -8,7 +8,7 @@ import warnings
 from churn.core.runner import attempt
 from churn.data.sinks import sink
 from churn.data.sources.stream import record_batches
-from churn.registry.client import registry
+from churn.registry.client import fault_of_registry, registry
 from tests.servers import postgresql_server
 
 import pyarrow as pa
@@ -126,6 +126,15 @@ class _Echoing(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         """Say nothing."""
+
+
+def test_a_token_that_the_registry_refuses_is_named_where_it_is_what_signs_in(monkeypatch):
+    refused = Exception("API request failed with error code 401 != 200")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", CANARY)
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+    assert fault_of_registry(refused) == "it answers with the HTTP status 401: look at MLFLOW_TRACKING_TOKEN"
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", CANARY)
+    assert fault_of_registry(refused).endswith("look at MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 
 @pytest.mark.parametrize(
