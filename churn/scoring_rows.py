@@ -85,7 +85,8 @@ def _unless_misfit(rule: str, sql: str) -> str:
     column, _, kind = rule.rpartition(" ")
     if kind != "nulls":
         return sql
-    return f"{sql} AND NOT contains('{BETWEEN}' || __cast_errors, {literal(f'{BETWEEN}{column} type')})"
+    misfits = f"{literal(BETWEEN)} || __cast_errors || {literal(BETWEEN)}"
+    return f"{sql} AND NOT contains({misfits}, {literal(f'{BETWEEN}{column} type{BETWEEN}')})"
 
 
 def _with_nearest(lacking: Sequence[str], given: Sequence[str]) -> str:
