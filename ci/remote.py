@@ -101,7 +101,7 @@ def set_remotes(urls: Mapping[str, str]) -> None:
     try:
         with Config.from_cwd(validate=False).edit("local") as settings:
             settings["core"]["remote"] = next(iter(urls))
-            settings["remote"] |= {name: {"url": url, "verify": True} for name, url in urls.items()}
+            settings["remote"] |= {name: {"url": url, "verify": "true"} for name, url in urls.items()}
     except ConfigError as error:
         raise RemoteError("DVC takes no such address: look at DVC_REMOTE_URL and DVC_BRANCH_URL.") from error
 

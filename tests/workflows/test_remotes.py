@@ -21,7 +21,7 @@ def local(tmp_path, monkeypatch):
 
 
 def settings_of(**urls):
-    sections = (f"['remote \"{name}\"']\n    url = {url}\n    verify = True\n" for name, url in urls.items())
+    sections = (f"['remote \"{name}\"']\n    url = {url}\n    verify = true\n" for name, url in urls.items())
     return f"[core]\n    remote = ci\n{''.join(sections)}"
 
 
