@@ -102,6 +102,7 @@ def params_text(plan: Plan, branch: str | None) -> str:
 def contract_text(plan: Plan) -> str:
     """Return contract.yaml."""
     rate, rows = plan.churn_rate, plan.label.rows
+    churner = " ".join(f"1 where {plan.label.source} is {plan.churned}".split())  # either may have line breaks
     lines = [
         "# The columns of a customer, and the rules for them. `python -m churn init` wrote this file.",
         "",
@@ -109,7 +110,7 @@ def contract_text(plan: Plan) -> str:
         f"  {scalar(plan.key.name)}: {{role: key, type: {key_type(plan.key)}}}",
         *([f"  {scalar(plan.group.name)}: {{role: group, type: {key_type(plan.group)}}}"] if plan.group else []),
         *([f"  {scalar(plan.time.name)}: {{role: time, type: date}}"] if plan.time else []),
-        f"  {scalar(plan.label.name)}: {{role: label, type: integer}} # 1 where {plan.label.source} is {plan.churned}",
+        f"  {scalar(plan.label.name)}: {{role: label, type: integer}} # {churner}",
         "",
         *(line for column in plan.features for line in _feature(column, plan)),
         "",

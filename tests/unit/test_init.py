@@ -627,6 +627,15 @@ def test_values_that_yaml_would_read_as_something_else_are_quoted(plan):
     assert scalar("Bank transfer (automatic)") == "Bank transfer (automatic)"
 
 
+def test_a_label_may_have_line_breaks_in_its_name_and_its_values(plan):
+    cells = {'"left\nin May"': lambda row: '"gone\n# away"' if CHURNED[row] else "here"}
+    roles = ("--key", "id", "--label", "left\nin May", "--churned", "gone\n# away", "--leave-out", "churn")
+    made = plan(make_csv(charge=[1, 2, 3], **cells), roles=roles)
+    assert contract_of(made).label == "left_in_may"
+    assert "# 1 where left in May is gone # away\n" in contract_text(made)
+    assert [row["left_in_may"] for row in fetched(made)] == [int(one) for one in CHURNED]
+
+
 def test_a_long_category_of_signs_is_quoted_at_once():
     program = "from churn.adopting.blocks import scalar; print(scalar(f'Other {\"-\" * 5_000},'))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True, capture_output=True)
