@@ -106,6 +106,8 @@ def snake_case(name: str) -> str:
 def _column(database: duckdb.DuckDBPyConnection, column: Column) -> Column:
     """Return the column with all that its rows say."""
     stored = column.stored
+    if stored == '"NULL"':
+        return replace(column, kind="empty", missing=column.rows)
     if stored.startswith("ENUM") or stored == "UUID":
         column = replace(column, stored="VARCHAR")
     if column.is_text:

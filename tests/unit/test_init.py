@@ -27,6 +27,7 @@ from tests.frozen import REPLACED, ROOT, copy_of
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
@@ -888,6 +889,15 @@ def test_a_parquet_file_is_read_by_its_types(plan, folder):
     assert "has the type BIGINT[], which no feature has" in made.left_out["many"]
     assert "has the type BLOB, which no feature has" in made.left_out["photo"]
     assert fetched(made)[1]["days_since_signup"] == 326
+
+
+def test_a_column_without_a_type_in_parquet_is_empty(plan):
+    table = pa.table(
+        {"id": [f"c{n}" for n in range(ROWS)], "churn": CHURNED, "charge": range(ROWS), "x": pa.nulls(ROWS)}
+    )
+    pq.write_table(table, "customers.parquet")
+    made = plan(None, "--keep=charge", name="customers.parquet", roles=(*ROLES[:-1], "true"))
+    assert made.left_out == {"x": "empty in every row"}
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
