@@ -4,7 +4,7 @@ On a terminal a person answers, with defaults where the table suggests one; othe
 names the missing one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 from churn.adopting.answers import Answers, read_one_way
@@ -41,9 +41,11 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
     rest = [one for one in answers.given if one.name not in roles]
     left_out = _left_out(answers, database, rest)
     features = [one for one in rest if one.name not in left_out]
-    for name, how in knowing(database, features, is_churner).items():
-        if not answers.on_terminal:
-            raise StageError(f"{name} {how}: nothing known before the churn does, so write --leave-out {name}.")
+    known = knowing(database, features, is_churner)
+    if known and not answers.on_terminal:
+        every = "; ".join(f"{name} {how}" for name, how in known.items())
+        raise StageError(f"{every}: nothing known before the churn does, so write --leave-out {' '.join(known)}.")
+    for name, how in known.items():
         print(f"init: {name} {how}; it is left out")
         left_out[name] = f"{how}: known after the churn alone"
     features = [read_one_way(answers, database, one) for one in features if one.name not in left_out]
@@ -74,33 +76,49 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
 
 def _left_out(answers: Answers, database: duckdb.DuckDBPyConnection, rest: Sequence[Column]) -> dict[str, str]:
     """Return the columns that are no features, by name, with the reason."""
-    asked = answers.asked
-    chosen = dict.fromkeys(answers.names(asked.leave_out), "as init was told")
-    kept = answers.names(asked.keep)
+    chosen = _named(answers, answers.asked.leave_out, rest, "--leave-out ")
     others = [one for one in rest if one.name not in chosen]
+    kept = _named(answers, answers.asked.keep, rest, "--keep ", impossible)
     found = {name: why for name, why in proposals(database, others).items() if name not in kept}
-    if refused := [one for one in others if one.name in kept and impossible(one)]:
-        raise StageError(f"--keep {_refusal(refused)}")
     for name, why in found.items():
         print(f"init: leave out {name}: {why}")
     if answers.on_terminal:
         if found:
-            question = "Which of these do you keep as features? [none] "
-            kept = answers.names(answers.typed(question))
-            while refused := [one for one in others if one.name in kept and impossible(one)]:
-                print(f"init: {_refusal(refused)}")
-                kept = answers.names(answers.typed(question))
+            kept = _typed(answers, "Which of these do you keep as features? [none] ", rest, impossible)
             found = {name: why for name, why in found.items() if name not in kept}
         question = "Which other columns are personal, or known only after the churn? [none] "
-        chosen |= dict.fromkeys(answers.names(answers.typed(question)), "as init was told") if not chosen else {}
-    return chosen | found
+        chosen = chosen or _typed(answers, question, rest)
+    return dict.fromkeys(chosen, "as init was told") | found
 
 
-def _refusal(columns: Sequence[Column]) -> str:
-    """Return the sentence on columns that somebody keeps, and that no contract can have."""
-    reasons = dict.fromkeys((impossible(one) or "").partition(": ")[0] for one in columns)
-    names = " ".join(one.source for one in columns)
-    return f"{names}: no feature can be made of it ({'; '.join(reasons)}); convert it by --query."
+def _typed(
+    answers: Answers, question: str, rest: Sequence[Column], refused: Callable[[Column], str | None] = lambda _: None
+) -> dict[str, None]:
+    """Return the columns that a person types, who is asked again about a wrong one."""
+    while True:
+        text = answers.typed(question)
+        try:
+            return _named(answers, text, rest, "", refused)
+        except StageError as error:
+            print(f"init: {error}")
+
+
+def _named(
+    answers: Answers,
+    text: str | Sequence[str],
+    rest: Sequence[Column],
+    option: str,
+    refused: Callable[[Column], str | None] = lambda _: None,
+) -> dict[str, None]:
+    """Return the listed columns. Raises StageError for one that has a role, or that is `refused` as a feature."""
+    names = answers.names(text)
+    if roles := [one.source for one in answers.given if one.name in names and one not in rest]:
+        raise StageError(f"{option}{' '.join(roles)}: the key, the group, the time and the label are no features.")
+    if columns := [one for one in rest if one.name in names and refused(one)]:
+        reasons = dict.fromkeys((refused(one) or "").partition(": ")[0] for one in columns)
+        listed = f"{option}{' '.join(one.source for one in columns)}"
+        raise StageError(f"{listed}: no feature can be made of it ({'; '.join(reasons)}); convert it by --query.")
+    return names
 
 
 def _refuse_unread_dates(database: duckdb.DuckDBPyConnection, dates: Sequence[Column]) -> None:

@@ -377,6 +377,22 @@ def test_a_column_is_kept_or_left_out_as_the_options_say(plan):
     assert (set(types(made)), made.left_out) == ({"charge", "charge_usd"}, {"why_left": "as init was told"})
 
 
+@pytest.mark.parametrize("option", ["--leave-out", "--keep"])
+def test_a_column_with_a_role_is_neither_left_out_nor_kept_as_a_feature(plan, monkeypatch, capsys, option):
+    content = make_csv(charge=lambda row: row % 90, plan=["basic", "plus"], same=["x"])
+    said = "id churn: the key, the group, the time and the label are no features."
+    with pytest.raises(StageError) as refused:
+        plan(content, option, "churn", "plan", "id")
+    assert str(refused.value) == f"{option} {said}"
+    answers = iter([*["id, churn", "chrge", ""] * 2])
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    monkeypatch.setattr("churn.adopting.answers.is_interactive", lambda: True)
+    assert plan(content).left_out == {"same": "constant: the same value in every row"}
+    printed = capsys.readouterr().out
+    assert printed.count(f"init: {said}\n") == 2
+    assert printed.count("init: SOURCE has no column chrge (is it charge?).\n") == 2
+
+
 IMPOSSIBLE = (
     "SELECT n AS id, (n % 3 = 0)::INT AS churn, n % 7 AS charge, 'x' || n % 300 AS product, NULL::INTEGER AS nothing,"
     " NULL::DATE AS day, NULL::BOOLEAN AS flag, 'NA' AS unknown, [n] AS many, n * 1e300 AS huge, 1 AS same"
@@ -484,6 +500,19 @@ def test_a_feature_that_equals_the_label_is_refused_by_name(plan, name, values, 
     with pytest.raises(StageError, match=rf"^{snake_case(name)} {how}.*write --leave-out {snake_case(name)}\.$"):
         plan(content)
     assert set(types(plan(content, "--leave-out", name))) == {"charge"}
+
+
+def test_all_features_that_equal_the_label_are_named_at_once_and_left_out_beside_others(plan):
+    gone = {name: lambda row: "gone" if CHURNED[row] else "active" for name in ("status", "state")}
+    gone["refund"] = lambda row: row % 50 + 1 if CHURNED[row] else -row
+    content = make_csv(charge=lambda row: row % 90, other=[1, 2, 3], **gone)
+    options = ("--keep", "state", "--leave-out", "other")
+    several = r"^status has .*; state has .*; refund separates .*write --leave-out [a-z ]+\.$"
+    with pytest.raises(StageError, match=several) as refused:
+        plan(content, *options)
+    pasted = str(refused.value).partition("write ")[2].rstrip(".").split()
+    assert {*pasted} == {"--leave-out", "status", "state", "refund"}
+    assert set(types(plan(content, *options, *pasted))) == {"charge"}
 
 
 def few(rows, churners):
