@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 from churn.adopting.answers import Answers, read_one_way
-from churn.adopting.column import Column, cleaned
+from churn.adopting.column import Column, cleaned, value
 from churn.adopting.columns import one_row
 from churn.adopting.dialects import Dialect
 from churn.adopting.proposals import impossible, knowing, proposals
@@ -49,6 +49,11 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
         print(f"init: {name} {how}; it is left out")
         left_out[name] = f"{how}: known after the churn alone"
     features = [read_one_way(answers, database, one) for one in features if one.name not in left_out]
+    days = _days(database, features, time) if time else {}
+    for one in [one for one in features if one.name in days and not one.missing and len({*days[one.name]}) == 1]:
+        left_out[one.name] = "constant: as many days before that of the row in every row"
+        print(f"init: leave out {one.name}: {left_out[one.name]}")
+        features.remove(one)
     if not features:
         raise StageError("no column is left that could be a feature: take some of them back by --keep.")
     dates = [one for one in features if one.kind == "date"]
@@ -70,8 +75,18 @@ def planned(answers: Answers, database: duckdb.DuckDBPyConnection, source: tuple
         _meanings(answers, features),
         as_of,
         periods,
+        days,
         rate,
     )
+
+
+def _days(database: duckdb.DuckDBPyConnection, features: Sequence[Column], time: Column) -> dict[str, tuple[int, int]]:
+    """Return the fewest and the most days from each date to that of its row, by the column's name."""
+    until = f"CAST({value(time)} AS DATE)"
+    since = {
+        one.name: f"date_diff('day', CAST({value(one)} AS DATE), {until})" for one in features if one.kind == "date"
+    }
+    return {name: one_row(database, f"SELECT min({sql}), max({sql}) FROM given") for name, sql in since.items()}
 
 
 def _left_out(answers: Answers, database: duckdb.DuckDBPyConnection, rest: Sequence[Column]) -> dict[str, str]:

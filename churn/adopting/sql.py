@@ -30,6 +30,7 @@ class Plan:
     meanings: dict[str, str]  # of a missing value, by name
     as_of: date | None
     periods: dict[str, int]  # prepare.time, empty without a time
+    days: dict[str, tuple[int, int]]  # of a date before the day of its row: the fewest and the most, by name
     churn_rate: float
 
     @cached_property

@@ -179,9 +179,10 @@ def _ranges(plan: Plan) -> Iterator[str]:
     """Yield the range of each number, wider than what was seen."""
     for column in plan.features:
         least, most = column.least, column.most
-        if column.kind == "date" and plan.as_of:
-            first, last = (plan.time.least, plan.time.most) if plan.time else (plan.as_of, plan.as_of)
-            least, most = (first - column.most).days, (last - column.least).days
+        if column.name in plan.days:
+            least, most = plan.days[column.name]
+        elif column.kind == "date" and plan.as_of:
+            least, most = (plan.as_of - column.most).days, (plan.as_of - column.least).days
         elif column.kind not in ("integer", "number"):
             continue
         wide = widened(float(least), float(most))

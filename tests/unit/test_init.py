@@ -720,6 +720,16 @@ def test_rows_of_one_customer_over_time_get_a_group_a_time_and_a_key_of_both(pla
     assert key in source_sql(replace(made, dialect=BIGQUERY))
 
 
+def test_a_dates_range_over_time_is_that_of_the_days_before_each_row(plan, monkeypatch):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
+    given = MONTHS | {"since": lambda row: f"2026-{row % 6 + 1:02}-{row % 9 + 1}", "day": MONTHS["month"]}
+    made = plan(make_csv(**given), roles=OVER_TIME)
+    assert made.left_out == {"day": "constant: as many days before that of the row in every row"}
+    assert "days_since_since: {min: 0, max: 50} # 19 to 27 were seen" in contract_text(made)
+    days = [row["days_since_since"] for row in fetched(made)]
+    assert (min(days), max(days)) == (19, 27)
+
+
 def test_a_number_of_a_year_and_a_month_is_a_day_as_the_time_alone(plan, monkeypatch):
     monkeypatch.setitem(make_csv.__globals__, "ROWS", 900)
     made = plan(
