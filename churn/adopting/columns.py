@@ -168,8 +168,8 @@ def _with_digits(database: duckdb.DuckDBPyConnection, column: Column, texts: str
             return read
     like, unlike = _unlike(database, texts) if distinct > FEW_NUMBERS else ("", 0)
     if distinct > MOST_VALUES or (like == "dates" and unlike):
-        return replace(column, kind="text", like=like, unlike=unlike)
-    return column
+        column = replace(column, kind="text")
+    return replace(column, like=like, unlike=unlike)
 
 
 def _read(database: duckdb.DuckDBPyConnection, column: Column, texts: str) -> Column | None:

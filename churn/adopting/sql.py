@@ -10,6 +10,7 @@ from churn.adopting.column import Column, cleaned
 from churn.adopting.columns import unused
 from churn.adopting.dialects import Dialect
 from churn.adopting.readings import NUMBER
+from churn.core.errors import number_of
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def evidence(column: Column) -> str:
         told.append("spellings that differ by case alone")
     if column.padded:
         told.append("blanks around values")
+    if column.kind == "category" and column.like == "numbers" and column.unlike:
+        told.append(f"a category, because {number_of(column.unlike, 'rows')} have no number")
     if spelled := [one for one in column.markers if one]:
         told.append(f"missing is spelled {', '.join(map(repr, spelled))}")
     return f" -- {'; '.join(told)}" if told else ""

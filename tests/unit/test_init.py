@@ -171,6 +171,15 @@ def test_a_unit_beside_each_number_is_evidence_in_the_query_and_one_of_few_lengt
     assert [row["discount"] for row in fetched(made)[:3]] == ["12", "5", None]
 
 
+def test_a_category_of_numbers_and_a_word_says_so_in_the_query(plan):
+    late = [*range(60), "k. A.", "k. A."]
+    made = plan(make_csv(late=late, grade=["1", "2", "3+"], region=[f"R{n}" for n in range(40)]))
+    assert types(made) == {"late": "category", "grade": "category", "region": "category"}
+    unlike = sum(late[row % len(late)] == "k. A." for row in range(ROWS))
+    notes = [line.partition(" -- ")[2] for line in source_sql(made).splitlines() if " -- " in line]
+    assert notes == [f"a category, because {unlike} rows have no number"]
+
+
 @pytest.mark.parametrize("key", ["CUS{}", "EUR{}", "{}DE", "ACC-{}", "{} kg"])
 def test_letters_beside_a_number_are_part_of_a_key_and_of_a_products_code(plan, key):
     codes = {"product": lambda row: f"SKU{100 + row % 30}", "seat": lambda row: f"{10 + row % 28}{'AB'[row % 2]}"}
