@@ -45,7 +45,6 @@ RESULTS = (
 )
 REGISTRY = (Path("mlflow.db"), Path("mlartifacts"))
 GIVEN_UP = (*RESULTS, *REGISTRY)
-OWN_QUERY = "SELECT * FROM source (--query has your own)"
 STRONGEST = 0.95  # the ROC AUC of a feature alone that a contract may allow
 SOURCE_LINE = "      - ${fetch.source} # a file or folder; delete the line if it is a URL\n"
 
@@ -76,7 +75,7 @@ def origin(asked: argparse.Namespace) -> tuple[str, Dialect, str]:
         sql = read_query(asked.query).rstrip().rstrip(";")
         return place, dialect, f"(\n{sql}\n) AS source"
     if has_tables and not name:
-        raise StageError(f"{place} has several tables: write {place}#TABLE, or --query FILE with a SELECT.")
+        raise StageError(f"{place} is a database: write {place}#TABLE, or --query FILE with a SELECT.")
     relation = dialect.table(name) if has_tables else "source"
     return place, dialect, relation
 
@@ -221,7 +220,8 @@ def main(asked: argparse.Namespace) -> None:
             raise StageError(f"{asked.query} uses $as_of, the day of the data: write --as-of.")
         as_of = as_day(asked.as_of)
     rows = relation.replace("(\n", "(", 1)  # so that the lines of an error are those of the file
-    with table(place, f"SELECT * FROM {rows}", as_of, asked.query or OWN_QUERY) as database:
+    name = asked.query or f"SELECT * FROM {relation} (--query has your own)"
+    with table(place, f"SELECT * FROM {rows}", as_of, name) as database:
         with working("init: reading the columns"):
             given = columns(database)
         plan = planned(Answers(asked, given), database, (place, dialect, relation))
@@ -240,8 +240,10 @@ def print_next(plan: Plan) -> None:
         print(f"init: {others} left out, with the reasons in {QUERY}")
     if asked := [plan.names[one.name] for one in plan.features if one.missing and one.name not in plan.meanings]:
         more = f" and {len(asked) - 5:,} more" if len(asked) > 5 else ""
-        questions = f"what a missing {', '.join(asked[:5])}{more} means"
-        print(f"init: {CONTRACT} asks {questions}: validate fails until it is answered")
+        print(
+            f"init: {CONTRACT} asks what a missing value of {', '.join(asked[:5])}{more} means: validate fails"
+            " until it is answered"
+        )
     print("init: next:")
     track = [] if "://" in plan.place else [f"dvc add {shlex.quote(plan.place)}"]
     commit = 'git add --all && git commit --message "Adopt our customers"'

@@ -53,7 +53,7 @@ def test_a_person_adopts_a_table_on_a_terminal_and_the_open_question_stops_valid
     command = [sys.executable, "-m", "churn", "init", "data/members.csv", "--splits", "10"]
     status, shown = on_a_terminal(clone, command, ANSWERS)
     assert status == 0, shown
-    assert "init: contract.yaml asks what a missing charge means: validate fails until it is answered" in shown
+    assert "init: contract.yaml asks what a missing value of charge means: validate fails until it is answered" in shown
     assert "fetch: 0.00 rows" in shown  # a bar, which only a terminal has
     assert re.search(r"bounds: +10%", shown)
     assert shown.splitlines()[-3:] == [

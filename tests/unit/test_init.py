@@ -963,9 +963,7 @@ def test_a_table_of_a_database_is_read_in_its_dialect(plan, folder, kind):
             cells = [[str(one) if isinstance(one, date) else one for one in row] for row in rows]
             database.executemany(f"INSERT INTO customers VALUES ({', '.join('?' * len(frame.columns))})", cells)
             database.commit()
-    with pytest.raises(
-        StageError, match=r"customers\.db has several tables: write customers\.db#TABLE, or --query FILE"
-    ):
+    with pytest.raises(StageError, match=r"customers\.db is a database: write customers\.db#TABLE, or --query FILE"):
         plan(None, name="customers.db", roles=ROLES)
     made = plan(None, "--as-of", "2026-11-24", name="customers.db#customers", roles=ROLES)
     assert made.place == "customers.db"
@@ -999,7 +997,7 @@ def test_a_query_of_the_teams_own_is_what_init_begins_from(plan, folder):
         ("postgresql://me:secret@host/db#t", r"^SOURCE holds a password, which Git would keep"),
         (
             "postgresql://me@host/db",
-            r"^postgresql://me@host/db has several tables: write postgresql://me@host/db#TABLE",
+            r"^postgresql://me@host/db is a database: write postgresql://me@host/db#TABLE",
         ),
     ],
 )
@@ -1108,3 +1106,12 @@ def test_a_name_with_a_blank_is_one_column(typed):
         Column(source, name, "VARCHAR", "other", 3) for source, name in (("Konto offen", "konto_offen"), ("alt", "alt"))
     ]
     assert [*Answers(init.arguments().parse_args(["x.csv"]), given).names(typed)] == ["konto_offen", "alt"]
+
+
+def test_the_message_on_a_table_that_is_not_there_has_the_query_that_ran(template):
+    with closing(sqlite3.connect("customers.db")) as database:
+        database.execute("CREATE TABLE customers (id)")
+    with pytest.raises(
+        StageError, match=r"^SELECT \* FROM clients \(--query has your own\) does not run in customers\.db:"
+    ):
+        init.main(init.arguments().parse_args(["customers.db#clients", *ROLES]))
