@@ -22,7 +22,7 @@ from churn.adopting.columns import columns, table
 from churn.adopting.dialects import DUCKDB, OF_SCHEME, SQLITE, Dialect
 from churn.adopting.questions import as_day, planned
 from churn.adopting.sql import Plan, source_sql
-from churn.adopting.texts import FEATURES, contract_text, params_text
+from churn.adopting.texts import FEATURES, contract_text, least_rows, params_text
 from churn.config.contract import load_contract
 from churn.config.params import load_params
 from churn.core.errors import StageError, has_password, number_of
@@ -133,7 +133,7 @@ def _read_back(texts: Mapping[Path, str]) -> None:
 
 
 def described_by_profile() -> None:
-    """Write profile.json, and the limit of a single feature's ROC AUC by the strongest feature."""
+    """Write profile.json, and by it the limit of a single feature's ROC AUC and the least number of rows."""
     contract = load_contract()
     profile = customers_profile(contract)
     write_json(PROFILE, profile.model_dump(mode="json", exclude_none=False))
@@ -141,7 +141,8 @@ def described_by_profile() -> None:
     name = max(areas, key=lambda one: areas[one])
     limit = min(max(contract.rules.max_single_feature_roc_auc, ceil((areas[name] + 0.05) * 20) / 20), STRONGEST)
     line = f"max_single_feature_roc_auc: {limit:g} # {name} has {areas[name]:.2f}; a higher value suggests leakage"
-    replace_blocks(CONTRACT, {"rules.max_single_feature_roc_auc": [line]})
+    # Of rows over time, prepare drops those whose label is not final, and those after the training.
+    replace_blocks(CONTRACT, {"rules.max_single_feature_roc_auc": [line], "rules.min_rows": [least_rows(profile.rows)]})
     if areas[name] > limit:
         print(f"init: {name} alone has a ROC AUC of {areas[name]:.2f}: validate refuses what only a churn tells")
 

@@ -101,7 +101,7 @@ def params_text(plan: Plan, branch: str | None) -> str:
 
 def contract_text(plan: Plan) -> str:
     """Return contract.yaml."""
-    rate, rows = plan.churn_rate, plan.label.rows
+    rate = plan.churn_rate
     churner = " ".join(f"1 where {plan.label.source} is {plan.churned}".split())  # either may have line breaks
     lines = [
         "# The columns of a customer, and the rules for them. `python -m churn init` wrote this file.",
@@ -115,7 +115,7 @@ def contract_text(plan: Plan) -> str:
         *(line for column in plan.features for line in _feature(column, plan)),
         "",
         "rules: # A change reruns validate, and register, which makes a version: the contract is part of it.",
-        f"  min_rows: {_rounded_down(rows / 2)} # of both tables together; {rows:,} were seen",
+        f"  {least_rows(plan.label.rows)}",
         f"  label_rate: {{min: {_two(rate / 3)}, max: {min(_two(rate * 2.5), 0.95)}}} # {rate:.1%} churned",
         "  max_single_feature_roc_auc: 0.85 # a higher value suggests leakage",
         "  profile: # the allowed difference from profile.json, beyond four standard errors; `make profile` renews it",
@@ -129,6 +129,11 @@ def contract_text(plan: Plan) -> str:
     ranges = list(_ranges(plan))
     lines += ["  ranges:", *ranges] if ranges else ["  ranges: {}"]
     return "\n".join([*lines, "  relations: {}"]) + "\n"
+
+
+def least_rows(rows: int) -> str:
+    """Return the line of rules.min_rows: half of the rows that were seen."""
+    return f"min_rows: {_rounded_down(rows / 2)} # of both tables together; {rows:,} were seen"
 
 
 def key_type(column: Column) -> str:

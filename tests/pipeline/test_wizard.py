@@ -1,5 +1,6 @@
 """init and bounds as a person sees them, on a terminal of the system's own, on a copy of the template."""
 
+import json
 import os
 import pty
 import re
@@ -70,3 +71,20 @@ def test_a_person_adopts_a_table_on_a_terminal_and_the_open_question_stops_valid
     assert re.search(r"bounds: 10 splits, about [\d.]+ minutes \.\.\.", printed)
     assert "bounds: params.yaml has the bounds, each with its reason" in printed
     assert 'as_of: "2026-11-24" # the date' in clone.text("params.yaml")
+
+
+def test_rows_over_time_that_prepare_drops_are_not_among_the_least_rows_of_the_contract(clone, monkeypatch):
+    monkeypatch.setitem(make_csv.__globals__, "ROWS", 3_000)
+    given = {"id": lambda row: f"c-{row // 6:04}", "month": lambda row: f"2026-0{row % 6 + 1}-28"}
+    given |= {"churn": lambda row: int(row * 37 % 11 < 4), "charge": lambda row: row * 7 % 90}
+    (clone.folder / "data" / "months.csv").write_text(make_csv(**given))
+    over_time = "--group id --time month --label-window 30 --holdout-days 30 --as-of 2026-04-30"
+    roles = f"{over_time} --label churn --churned 1 --splits 10".split()
+    clone.ok("python", "-m", "churn", "init", "data/months.csv", *roles)
+    clone.ok("dvc", "repro", "validate")
+    rows = json.loads(clone.text("metrics/rows.json"))
+    seen = rows["train"] + rows["test"]
+    assert seen < 1_000
+    assert f"min_rows: {seen // 2 // 100 * 100} # of both tables together; {seen:,} were seen" in clone.text(
+        "contract.yaml"
+    )
