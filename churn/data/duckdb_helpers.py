@@ -227,13 +227,13 @@ def folded(sql: str) -> str:
 def cast(name: str, kind: str) -> str:
     """Return the SQL of a column's value in a type of the contract, NULL where it does not fit.
 
-    A date is one of ISO 8601, such as 2026-11-24, or a time at midnight without a zone, which would move it.
+    A date is one of ISO 8601, such as 2026-11-24, or a time at midnight without a zone, which would move it. Python has
+    no year 0.
     """
     if kind == "date":
         text = f"CAST({identifier(name)} AS VARCHAR)"
-        return (
-            f"if(regexp_full_match({text}, '\\d{{4}}-\\d\\d-\\d\\d( 00:00:00)?'), TRY_CAST({text}[:10] AS DATE), NULL)"
-        )
+        fits = f"regexp_full_match({text}, '\\d{{4}}-\\d\\d-\\d\\d( 00:00:00)?') AND {text} NOT LIKE '0000%'"
+        return f"if({fits}, TRY_CAST({text}[:10] AS DATE), NULL)"
     return f"TRY_CAST({identifier(name)} AS {SQL_TYPES[kind]})"
 
 

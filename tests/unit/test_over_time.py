@@ -146,7 +146,18 @@ def test_a_day_is_stored_as_a_date(tmp_path, monthly, params, day):
 
 
 @pytest.mark.parametrize(
-    "day", ["01.03.2025", "03/01/2025", "2025-3-1", "2025-02-30", "20250301", "2025-03-01 12:00:00", "soon", "infinity"]
+    "day",
+    [
+        "01.03.2025",
+        "03/01/2025",
+        "2025-3-1",
+        "2025-02-30",
+        "20250301",
+        "2025-03-01 12:00:00",
+        "soon",
+        "infinity",
+        "0000-01-01",
+    ],
 )
 def test_a_day_that_is_none_of_iso_8601_is_counted_by_column(tmp_path, monthly, params, day):
     with pytest.raises(
