@@ -15,7 +15,9 @@ from churn.core.terminal import interactive, progress, working
 from churn.data.as_of import read_query
 from churn.data.duckdb_helpers import blank, cast_error, connection, identifier, in_chunks, literal, typed
 from churn.data.engines import duckdb_fault
-from churn.data.sources.hints import hints, nearest
+from churn.data.sources.files import begins_with
+from churn.data.sources.hints import SQLITE, hints, nearest
+from churn.data.sources.sqlite import MAGIC
 from churn.data.sources.stream import record_batches, streaming, table_share
 
 import duckdb
@@ -115,6 +117,7 @@ def load_typed(
         ]
         values = {name: found[name][1] for name in types if name in found}
         scheme = params.source.partition("://")[0] if "://" in params.source else ""
+        scheme = SQLITE if begins_with(params.source, MAGIC) else scheme
         hint = hints(values, {**types, contract.label: "label"}, sql, params.query, scheme)
         raise StageError(f"{params.source} does not fit the types of contract.yaml: {'; '.join(faults)}.{hint}")
     many = [f"{name}: {too_many_values(count, name)}" for name, count in _many_values(database, types)]

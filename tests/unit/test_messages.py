@@ -1,7 +1,9 @@
 """What a message says to write, for files and values that a query or the contract cannot read as they are."""
 
 import shlex
+import sqlite3
 import subprocess
+from contextlib import closing
 
 from churn.config.contract import Contract, load_contract
 from churn.config.params import Fetch
@@ -9,7 +11,7 @@ from churn.core.errors import StageError
 from churn.data.duckdb_helpers import connection
 from churn.data.snapshot import snapshot
 from churn.data.sources.encodings import likely_encoding
-from churn.data.sources.hints import hints, nearest, source_of
+from churn.data.sources.hints import SQLITE, hints, nearest, source_of
 from churn.quality.row_checks import table_findings
 from tests.frozen import copy_of
 from tests.unit.test_fetch import CONTRACT
@@ -160,6 +162,13 @@ def test_a_name_in_another_case_is_the_same_as_in_sql(fetched):
             "line 5: texts for yes and no",
             [True, False],
         ),
+        (
+            "Paperless",
+            ["1.0", "0.0"],
+            "CAST(Paperless AS INTEGER) AS paperless",
+            "line 5: numbers with a decimal point",
+            [True, False],
+        ),
     ],
 )
 def test_values_that_do_not_fit_are_counted_and_the_sql_that_is_written_for_them_reads_them(fetched, tmp_path, case):
@@ -251,6 +260,56 @@ def test_a_date_that_the_contract_declares_is_told_what_reads_it(value, kind, wr
 def test_a_date_of_a_warehouse_is_told_in_its_dialect(scheme, written):
     sql = "SELECT Signup AS signup FROM t"
     assert f" write {written} (" in hints({"signup": ["24.11.2026"]}, {"signup": "integer"}, sql, "source.sql", scheme)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "written"),
+    [
+        ("2026-11-24 10:00", "date", "date(x)"),
+        ("2026-11-24", "integer", "julianday($as_of) - julianday(date(x))"),
+        ("€ 12.50", "number", "replace(replace(x, ' ', ''), '€', '')"),
+        ("12.5", "integer", "round(CAST(x AS DOUBLE))"),
+        ("1.0", "boolean", "CAST(x AS INTEGER)"),
+    ],
+)
+def test_what_is_told_of_an_sqlite_file_runs_in_sqlite(value, kind, written):
+    said = hints({"x": [value]}, {"x": kind}, "SELECT x FROM t", "source.sql", SQLITE)
+    assert said.startswith(f" In source.sql write {written} AS x (")
+    with closing(sqlite3.connect(":memory:")) as database:
+        ((read,),) = database.execute(f"SELECT {written} FROM (SELECT '{value}' AS x)", {"as_of": "2026-11-25"})
+    assert read in ("2026-11-24", 1, "12.50", 13)
+
+
+def test_an_sqlite_file_is_told_nothing_that_sqlite_lacks(fetched, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "in.csv")) as database:
+        database.execute(
+            "CREATE TABLE source AS SELECT 'a' AS id, 1 AS Churn, '€ 2' AS Charges, 1 AS Paperless, 'a' AS Plan"
+        )
+        database.commit()
+    said = message(fetched, tmp_path, (tmp_path / "in.csv").read_bytes())
+    assert said.endswith("write replace(replace(Charges, ' ', ''), '€', '') AS charges (line 4: a currency or a unit).")
+    assert hints({"x": ["24.11.2026"]}, {"x": "date"}, "SELECT x FROM t", "source.sql", SQLITE) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "scheme", "written"),
+    [
+        ("12.5", "integer", "postgresql", "round(CAST(x AS DOUBLE PRECISION))"),
+        ("12.5", "integer", "bigquery", "round(CAST(x AS FLOAT64))"),
+        ("5 %", "number", "snowflake", "replace(replace(x, ' ', ''), '%', '')"),
+        ("2026-11-24", "integer", "", "$as_of - CAST(x AS DATE)"),
+        ("18446744073709551615", "integer", "", "CAST(x AS VARCHAR)"),
+    ],
+)
+def test_a_number_is_told_in_the_dialect_and_by_its_shape(value, kind, scheme, written):
+    said = hints({"x": [value]}, {"x": kind}, "SELECT x FROM t", "source.sql", scheme)
+    assert said.startswith(f" In source.sql write {written} AS x (")
+
+
+def test_no_unit_and_no_other_form_is_told_where_there_is_none():
+    of_label = hints({"x": ["0.4"]}, {"x": "label"}, "SELECT x FROM t", "source.sql", "")
+    assert "currency" not in of_label
+    assert hints({"x": ["2026-02-30"]}, {"x": "date"}, "SELECT x FROM t", "source.sql", "") == ""
 
 
 def test_the_expression_of_a_column_is_found_in_its_item_of_the_query_alone():

@@ -27,9 +27,13 @@ DATES = {  # by the shape: the words, and the formats that may be meant
     r"\d{4}-\d{1,2}-\d{1,2}": ("without leading zeros", ("%Y-%m-%d",)),
     r"\d{8}": ("yearmonthday", ("%Y%m%d",)),
 }
-TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*"
-FRACTION, MONEY = r"[+-]?\d*\.\d+", r"[€$£¥]? ?[+-]?\d[\d.]* ?[€$£¥%]?"
+DAY = r"\d{4}-\d\d-\d\d"
+TIME = rf"{DAY}[T ]\d\d:\d\d.*"
+FRACTION, MONEY = r"[+-]?\d*\.\d+", r"(?=.*[€$£¥%])[€$£¥]? ?[+-]?\d[\d.]* ?[€$£¥%]?"
+WIDE, FLAG = r"[+-]?\d{19,}", r"[01]\.0+"  # an integer beyond 64 bits, and a boolean that pandas wrote beside nulls
+SQLITE = "sqlite"  # in the place of a URL's scheme
 PLACES = {"postgresql": "to_date", "postgres": "to_date", "snowflake": "to_date", "bigquery": "parse_date"}
+FLOATS = {"postgresql": "DOUBLE PRECISION", "postgres": "DOUBLE PRECISION", "bigquery": "FLOAT64"}
 COLUMNS_SHOWN, EXPRESSION = 3, 60  # of a message
 
 
@@ -45,7 +49,7 @@ def hints(values: Mapping[str, Collection[str]], types: Mapping[str, str], sql: 
     sql, query
         The query and its name.
     scheme
-        That of the source's URL, or '' for a file: it decides the dialect.
+        That of the source's URL, SQLITE for such a file, or '' for any other: it decides the dialect.
 
     Examples
     --------
@@ -150,7 +154,11 @@ def _hint(x: str, values: Collection[str], kind: str, scheme: str) -> tuple[str,
         x = f"nullif({x}, {literal(value)})"
     words += [f"texts such as {placeholders[0]}"] if placeholders else []
     if filled:
-        hint = _of_dates(x, filled, scheme) if kind == "date" else _of_flags(x, filled, kind)
+        if kind == "date":
+            absent = any(re.fullmatch(DAY, value) for value in filled)  # such as 2026-02-30
+            hint = None if absent else _of_dates(x, filled, scheme)
+        else:
+            hint = _of_flags(x, filled, kind)
         if hint is None and kind in NUMBERS:
             hint = _of_numbers(x, filled, kind, scheme)
         if hint is None and kind == "label":
@@ -163,6 +171,8 @@ def _hint(x: str, values: Collection[str], kind: str, scheme: str) -> tuple[str,
 
 def _of_flags(x: str, values: Collection[str], kind: str) -> tuple[str, str] | None:
     lower = {value.lower() for value in values}
+    if kind == "boolean" and all(re.fullmatch(FLAG, value) for value in values):
+        return f"CAST({x} AS INTEGER)", "numbers with a decimal point"
     if not lower <= YES | NO or kind == "number":
         return None
     one, zero = ("1", "0") if kind in NUMBERS else ("true", "false")
@@ -176,18 +186,28 @@ def _of_numbers(x: str, values: Sequence[str], kind: str, scheme: str) -> tuple[
         return all(any(re.fullmatch(one, value) for one in patterns) for value in values)
 
     if dates := _of_dates(x, values, scheme):
-        days = f"date_diff($as_of, {dates[0]}, DAY)" if scheme == "bigquery" else f"$as_of - {dates[0]}"
-        return days, f"days since one of {dates[1]}"
+        forms = {"bigquery": "date_diff($as_of, {}, DAY)", SQLITE: "julianday($as_of) - julianday({})"}
+        return forms.get(scheme, "$as_of - {}").format(dates[0]), f"days since one of {dates[1]}"
+    bare = f"regexp_replace({x}, '[^0-9.+-]', '', 'g')"
+    if scheme not in ("", "postgresql", "postgres"):  # whose function has other arguments, or is not there
+        bare = x
+        for sign in sorted({*"".join(values)} & {*"€$£¥% "}):
+            bare = f"replace({bare}, {literal(sign)}, '')"
     known = (
         ((GROUPS,), f"replace({x}, ',', '')", "commas between thousands"),
         ((COMMA,), f"replace({x}, ',', '.')", "decimal commas"),
         ((COMMA, POINTS), f"replace(replace({x}, '.', ''), ',', '.')", "decimal commas, and points between thousands"),
         (
             (FRACTION if kind == "integer" else "",),
-            f"round(CAST({x} AS DOUBLE))",
+            f"round(CAST({x} AS {FLOATS.get(scheme, 'DOUBLE')}))",
             "fractions; or declare the type number",
         ),
-        ((MONEY,), f"regexp_replace({x}, '[^0-9.+-]', '', 'g')", "a currency or a unit"),
+        (
+            (WIDE if kind == "integer" else "",),
+            f"CAST({x} AS VARCHAR)",
+            "integers beyond 64 bits: declare a key the type string, a feature the type number",
+        ),
+        ((MONEY,), bare, "a currency or a unit"),
     )
     found = next(((sql, words) for patterns, sql, words in known if fit(*patterns)), None)
     if found and fit(GROUPS) and fit(COMMA):  # such as 1,234 alone
@@ -197,8 +217,11 @@ def _of_numbers(x: str, values: Sequence[str], kind: str, scheme: str) -> tuple[
 
 def _of_dates(x: str, values: Collection[str], scheme: str) -> tuple[str, str] | None:
     """Return the SQL that reads dates, and the words for their format."""
-    if values and all(re.fullmatch(TIME, value) for value in values):
-        return f"CAST({x} AS DATE)", "dates with a time"
+    for pattern, words in ((DAY, "dates"), (TIME, "dates with a time")):
+        if values and all(re.fullmatch(pattern, value) for value in values):
+            return (f"date({x})" if scheme == SQLITE else f"CAST({x} AS DATE)"), words
+    if scheme == SQLITE:  # which reads no other form
+        return None
     for pattern, (words, forms) in DATES.items():
         if values and all(re.fullmatch(pattern, value) for value in values):
             fit = [form for form in forms if _fits_all(values, form)] or [forms[0]]
