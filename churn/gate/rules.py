@@ -182,7 +182,7 @@ def evaluate_rules(evaluation: Values, rules: Gate) -> list[RuleOutcome]:
         if rows is None:
             scope += " (no such slice)" if not parts else " (not one slice)"
         elif rows < rules.min_slice_rows:
-            scope += f" ({number_of(rows, 'rows')}, too few)"
+            scope += f" ({number_of(rows, 'customers' if 'customers' in parts[0] else 'rows')}, too few)"
         outcomes += evaluate_bounds(scope, parts[0] if scope == name else {}, bounds)
     for part in slices:
         outcomes += evaluate_slice(part, evaluation, rules.every_slice, rules.min_slice_rows)

@@ -192,7 +192,7 @@ def save_model(model: Any, path: Path) -> None:
     """Write the model to `path` and the SHA-256 of the file beside it. Raises StageError, see load_model."""
     with replacing(path) as tmp, replacing(hash_file(path)) as tmp_hash:
         tmp.write_bytes(reproducible_bytes(model))
-        read_model(tmp)  # refused now rather than by the next stage
+        read_model(tmp, path)  # refused now rather than by the next stage
         tmp_hash.write_text(f"{sha256_of(tmp)}\n", encoding="utf-8")
 
 
@@ -211,14 +211,14 @@ def load_model(path: Path) -> Any:
     return read_model(path)
 
 
-def read_model(path: Path) -> Any:
-    """Read the model at `path`, whose SHA-256 the caller has checked. Raises StageError, see load_model."""
-    skops_io = _skops_io()
+def read_model(file: Path, named: Path | None = None) -> Any:
+    """Read a model whose SHA-256 the caller has checked; messages call it `named`. Raises like load_model."""
+    path, skops_io = named or file, _skops_io()
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        _refuse_compressed(path)
-        model = skops_io.load(path, trusted=list(TRUSTED_TYPES))
+        _refuse_compressed(file)
+        model = skops_io.load(file, trusted=list(TRUSTED_TYPES))
         sklearn_trees.check(model)
     except UntrustedTypesFoundException as error:
         types = ", ".join(re.findall(r"'([\w.]+)'", str(error))) or "a type that is not trusted"

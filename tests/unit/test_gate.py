@@ -107,6 +107,10 @@ def test_rules_hold_for_all_customers_and_for_each_slice():
             [{"name": "new_customers", "rows": 0, "recall": None}],
             "recall of new_customers (0 rows, too few)",
         ),
+        (
+            [{"name": "new_customers", "rows": 300, "customers": 29, "recall": 1.0}],
+            "recall of new_customers (29 customers, too few)",
+        ),
     ],
 )
 def test_a_slice_that_cannot_be_judged_breaks_its_rules_and_says_why(slices, said):

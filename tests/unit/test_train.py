@@ -311,8 +311,11 @@ def test_a_type_that_is_not_trusted_is_refused_by_name(foreign, tmp_path, contra
     model = trained(contract)
     model.set_params(columntransformer__remainder=foreign)
     path = tmp_path / "model.skops"
-    with pytest.raises(StageError, match=rf"{type(foreign).__name__}.*TRUSTED_TYPES in churn/modeling/model\.py"):
+    with pytest.raises(
+        StageError, match=rf"{type(foreign).__name__}.*TRUSTED_TYPES in churn/modeling/model\.py"
+    ) as refused:
         save_model(model, path)
+    assert str(refused.value).startswith(f"{path} holds ")  # not the temporary file, whose name is another each time
     assert not path.exists()
 
 
