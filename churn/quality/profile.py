@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from math import sqrt
+from math import floor, log10, sqrt
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -28,6 +28,7 @@ from churn.quality.spikes import Spike, new_spikes, spike_sentence, spikes_of
 
 from pydantic import Field, model_validator
 
+FLOAT_NOISE = 1e-12  # of a mean: the deviation of a constant is smaller, by rounding
 LARGEST = 1e150  # of the numbers that are described: the square of a larger one is no number
 TOGETHER = 32  # features in a query: the memory of its grouping sets grows with the square of their number
 LABEL = "__label"  # a name that no column of a contract has
@@ -233,7 +234,7 @@ def _feature(
         return Bin(name=name, share=_rounded(rows / total), label_rate=_rounded(churned and churned / labelled))
 
     bins, missing = [bin_of(name, number) for number, name in enumerate(names)], bin_of("missing", MISSING)
-    mean, std = map(_rounded, moments or (None, None))
+    mean, std = _rounded_moments(*moments or (None, None))
     return FeatureProfile(
         missing=missing.share,
         bins=tuple([*bins, missing] if missing.share else bins),
@@ -241,6 +242,15 @@ def _feature(
         mean=mean,
         std=std,
     )
+
+
+def _rounded_moments(mean: float | None, std: float | None) -> tuple[float | None, float | None]:
+    """Return a mean and a deviation with six places, or as many as give a small deviation six digits."""
+    if mean is None or std is None:
+        return None, None
+    std = std if std > FLOAT_NOISE * abs(mean) else 0.0
+    places = max(6, 5 - floor(log10(std))) if std else 6
+    return round(mean, places), round(std, places)
 
 
 def _rounded(value: Any) -> Any:

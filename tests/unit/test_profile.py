@@ -6,7 +6,14 @@ from churn.core.errors import StageError
 from churn.core.paths import TEST, TRAIN
 from churn.data.featuring import to_arrow
 from churn.quality.deciles import deciles_of
-from churn.quality.profile import customers_profile, load_profile, profile_of, single_feature_roc_auc
+from churn.quality.profile import (
+    _rounded_moments,
+    customers_profile,
+    load_profile,
+    pooled_moments,
+    profile_of,
+    single_feature_roc_auc,
+)
 from churn.quality.profile_checks import profile_findings, standard_error
 from tests.conftest import make_customers
 from tests.frozen import copy_of
@@ -107,6 +114,21 @@ def test_a_new_draw_of_the_same_customers_is_like_the_profile(seed, customers, c
     drawn = customers.sample(len(customers), replace=True, random_state=seed)
     assert shifts(drawn, contract, reference) == set()
     assert shifts(drawn.sample(frac=1, random_state=seed), contract, reference) == set()
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-12])
+def test_a_number_of_a_small_unit_is_compared_as_closely_as_one_of_a_large_unit(unit, customers, contract):
+    rates = np.random.default_rng(0).normal(2.49, 1.2, len(customers)) * unit
+    before = customers.assign(monthly_charges=rates)
+    known = profile(before, contract)
+    assert shifts(before.assign(monthly_charges=rates + 0.05 * unit), contract, known) == set()
+    assert ("mean", "monthly_charges") in shifts(before.assign(monthly_charges=rates * 2), contract, known)
+
+
+def test_the_deviation_of_a_constant_in_partitions_is_none():
+    mean, std = pooled_moments([(1, 0.1, 0.0), (2, 0.1, 0.0)])
+    assert std > 0  # by rounding
+    assert _rounded_moments(mean, std) == (0.1, 0.0)
 
 
 def test_shares_that_were_rounded_up_are_no_more_than_all_of_many_customers():
