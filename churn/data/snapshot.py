@@ -23,6 +23,7 @@ from churn.data.sources.stream import record_batches, streaming, table_share
 import duckdb
 import pyarrow as pa
 
+OWN = "__"  # how a column begins that the pipeline makes for itself
 CAST_ERRORS = "__cast_errors"  # a column that the snapshot lacks: the columns and values that do not fit their type
 BETWEEN, WITHIN = "\x1e", "\x1f"  # these, and a column and its value
 VALUES, LENGTH = 1000, 40  # values of a column, and characters of each, whose shape a message needs
@@ -89,6 +90,11 @@ def load_typed(
             raise StageError(
                 f"{params.query} gives no column {', '.join(missing)}, which contract.yaml declares: add it to the"
                 f" query, or say `computed: true` if prepare makes it{_alike(missing, given, declared)}."
+            )
+        if own := [name for name in given if name.startswith(OWN)]:
+            raise StageError(
+                f"{params.query} gives the column {own[0]}, and names that begin with {OWN} are the pipeline's own:"
+                " leave it out, or name it otherwise there."
             )
         columns = [f"{typed(name, kind)} AS {identifier(name)}" for name, kind in types.items()]
         columns += [identifier(name) for name in given if name.lower() not in declared]

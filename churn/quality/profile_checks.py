@@ -100,10 +100,12 @@ def _shifts(
     message = f"{name} is missing in {here.missing:.1%} of the rows, in {there.missing:.1%} of {PROFILE}"
     yield "nulls_share", _excess(there.missing, here.missing, rules.nulls, sizes), message
     if there.mean is not None and there.std:
-        mean = here.mean if here.mean is not None else float("inf")
-        off = abs(mean - there.mean) / there.std
+        off = float("inf") if here.mean is None else abs(here.mean - there.mean) / there.std
         chance = REACH * sqrt(1 / sizes[0] + 1 / max(sizes[1], 1))
-        message = f"the mean of {name} is {mean:.4g}, {there.mean:.4g} in {PROFILE}: {off:.1f} standard deviations off"
+        was = f"{there.mean:.4g} in {PROFILE}"
+        message = f"{name} has no value, and so no mean, {was}"
+        if here.mean is not None:
+            message = f"the mean of {name} is {here.mean:.4g}, {was}: {off:.1f} standard deviations off"
         yield "mean", off - rules.mean - chance, message
     (_, nulls), (values, former_nulls) = _nulls_apart(here), _nulls_apart(there)
     before, after, known = 0.0, 0.0, {one.name: one for one in values}

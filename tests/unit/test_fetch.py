@@ -187,6 +187,11 @@ def test_a_bad_csv_file_is_one_sentence_and_no_snapshot(fetched, tmp_path, conte
             "line 2: id cannot be converted as the query asks.",
         ),
         ("SELECT *, id AS Plan FROM source", "gives the column plan more than once."),
+        (
+            "SELECT *, 1 AS __cast_errors FROM source",
+            "gives the column __cast_errors, and names that begin with __ are",
+        ),
+        ("SELECT *, 1 AS __row FROM source", "gives the column __row, and names that begin with __ are the pipeline's"),
         ("SELECT *, encode(id) AS raw FROM source", "gives raw as bytes: cast it to a text or a number there."),
         ("CREATE TABLE other (id INTEGER)", "does not run: it is no SELECT, or more than one."),
         ("SELECT * FROM source; SELECT 1", "does not run: it is no SELECT, or more than one."),

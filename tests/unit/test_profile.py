@@ -109,6 +109,12 @@ def test_the_sentence_on_a_bins_churn_names_both_of_its_ends(customers, contract
     assert message.startswith(f"0.0% of the customers with tenure_months above {lower:g}, up to {upper:g} churned, ")
 
 
+def test_a_number_without_a_value_has_no_mean_to_be_compared(customers, contract, reference):
+    said = messages(customers.assign(total_charges=np.nan), contract, reference)
+    mean = reference.features["total_charges"].mean
+    assert f"total_charges has no value, and so no mean, {mean:.4g} in profile.json" in said
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_new_draw_of_the_same_customers_is_like_the_profile(seed, customers, contract, reference):
     drawn = customers.sample(len(customers), replace=True, random_state=seed)
