@@ -19,6 +19,7 @@ from churn.config.contract import Contract
 from churn.config.params import AFTER_TRAINING, WINDOW_OPEN, Prepare
 from churn.core.errors import StageError, number_of
 from churn.core.files import refuse_other_types
+from churn.core.paths import PARAMS
 from churn.data.split import in_holdout
 
 import numpy as np
@@ -67,7 +68,7 @@ def periods_of(
     """Return the periods of a snapshot, None without a column for the day or without `prepare.time`.
 
     `parts` are the days of its partitions, if it has some. Raises StageError when a row has no day, or one after
-    `as_of`.
+    `as_of`, and when the periods begin before the calendar.
     """
     if contract.time is None or prepare.time is None:
         return None
@@ -81,8 +82,15 @@ def periods_of(
             f"{raw}: {number_of(later, 'rows')} have a day in {contract.time} after fetch.as_of, {as_of}: let the query"
             f" stop there, with `WHERE CAST({contract.time} AS DATE) <= $as_of`."
         )
-    final_until = (as_of or newest) - timedelta(days=prepare.time.label_window_days)
-    train_until = final_until - timedelta(days=prepare.time.holdout_days)
+    until = as_of or newest
+    try:
+        final_until = until - timedelta(days=prepare.time.label_window_days)
+        train_until = final_until - timedelta(days=prepare.time.holdout_days)
+    except OverflowError as error:
+        raise StageError(
+            f"{raw}: {contract.time} ends on {until}, and prepare.time in {PARAMS} counts back beyond the year 1: look"
+            " at the days that the query gives."
+        ) from error
     return Periods(train_until, final_until, prepare.time.label_window_days)
 
 

@@ -288,6 +288,7 @@ def test_a_single_row_is_too_little_for_two_tables(raw, monthly):
             date(2025, 11, 30),
             r"300 rows have a day in month after fetch\.as_of, 2025-11-30: let the query",
         ),
+        (lambda f: f.assign(month=date(1, 1, 1)), None, r"month ends on 0001-01-01, and prepare\.time in params\.yaml"),
     ],
 )
 def test_a_row_without_a_day_or_after_the_as_of_day_is_one_sentence(raw, monthly, change, as_of, says):
