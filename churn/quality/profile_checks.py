@@ -102,10 +102,10 @@ def _shifts(
     if there.mean is not None and there.std:
         off = float("inf") if here.mean is None else abs(here.mean - there.mean) / there.std
         chance = REACH * sqrt(1 / sizes[0] + 1 / max(sizes[1], 1))
-        was = f"{there.mean:.4g} in {PROFILE}"
-        message = f"{name} has no value, and so no mean, {was}"
+        former = f"{there.mean:.4g} in {PROFILE}"
+        message = f"{name} has no value, and so no mean, {former}"
         if here.mean is not None:
-            message = f"the mean of {name} is {here.mean:.4g}, {was}: {off:.1f} standard deviations off"
+            message = f"the mean of {name} is {here.mean:.4g}, {former}: {off:.1f} standard deviations off"
         yield "mean", off - rules.mean - chance, message
     (_, nulls), (values, former_nulls) = _nulls_apart(here), _nulls_apart(there)
     before, after, known = 0.0, 0.0, {one.name: one for one in values}
