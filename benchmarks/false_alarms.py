@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.command import repetitions
 from churn.config.contract import Contract, load_contract
-from churn.config.params import Params, Train, load_params
+from churn.config.params import OVERALL, Params, Train, load_params
 from churn.core.paths import TEST, TRAIN
 from churn.core.results import RuleOutcome
 from churn.data.split import in_holdout
@@ -23,7 +23,7 @@ from churn.evaluation.metrics import Floats
 from churn.evaluation.paired import Difference, compare, compare_slices
 from churn.evaluation.slices import slice_masks
 from churn.gate.baseline import vs_baseline
-from churn.gate.rules import OVERALL, evaluate_rules
+from churn.gate.rules import evaluate_rules
 from churn.modeling.model import read_parquet, read_table, types_of
 from churn.modeling.training import build_classifier, build_model, fit
 

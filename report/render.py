@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from churn.config.params import PROFIT
-from churn.gate.rules import OVERALL
+from churn.config.params import OVERALL, PROFIT
 from churn.page.charts import charts
 from churn.page.filters import METRIC_ORDER, metric, number, signed
 from churn.page.render import rendered

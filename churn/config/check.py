@@ -15,7 +15,7 @@ from typing import TypeVar
 from churn.config.contract import Contract, load_contract
 from churn.config.estimators import BOOSTING, LISTED, PACKAGES, XGBOOST, how_to_install
 from churn.config.memory import limit_duckdb
-from churn.config.params import Params, Prepare, SettingsError, Slices, load_params
+from churn.config.params import OVERALL, Params, Prepare, SettingsError, Slices, load_params
 from churn.core.errors import StageError, nearest
 from churn.core.files import read_json
 from churn.core.paths import CONTRACT, PARAMS, PROFILE
@@ -83,6 +83,8 @@ def slice_faults(params: Params, contract: Contract) -> Iterator[str]:
             what = f"{name} is not a category or boolean of the contract{nearest(name, choices)}"
             yield f"{PARAMS}: evaluate.slices.columns: {what}"
     names = slice_names(slices, contract)
+    if OVERALL in slices.conditions:
+        yield f"{PARAMS}: evaluate.slices.conditions: {OVERALL} names the rules on all of them; rename the condition"
     for name, count in Counter(names).items():
         if count > 1:
             yield f"{PARAMS}: evaluate.slices: {name} is the name of two slices; rename the condition"

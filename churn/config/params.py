@@ -119,6 +119,7 @@ METRICS = (
     "roc_auc",
 )
 PROFIT = "profit_per_customer"
+OVERALL = "all customers"  # what a rule on all of them has in the place of a slice
 AT_EQUAL_NUMBER = ("f1", "precision", "recall")  # compared at main's number of predicted customers
 SMALLER_IS_BETTER = ("brier_score", "expected_calibration_error", "log_loss")
 

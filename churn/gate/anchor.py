@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from churn.config.params import Gate, WhenInconclusive
+from churn.config.params import OVERALL, Gate, WhenInconclusive
 from churn.core.results import RuleOutcome
 from churn.evaluation.paired import Difference, Differences, SliceDifferences
 from churn.gate.baseline import Known, gain, vs_baseline
-from churn.gate.rules import OVERALL, finite
+from churn.gate.rules import finite
 
 
 class Compared(NamedTuple):

@@ -11,11 +11,11 @@ from math import ceil, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
-from churn.config.params import AT_EQUAL_NUMBER, SMALLER_IS_BETTER, Gate, VsBaseline
+from churn.config.params import AT_EQUAL_NUMBER, OVERALL, SMALLER_IS_BETTER, Gate, VsBaseline
 from churn.core.results import RuleOutcome
 from churn.evaluation.metrics import Z
 from churn.evaluation.paired import Difference, Differences, SliceDifferences
-from churn.gate.rules import OVERALL, POWER, check_limit, finite, shown, stated
+from churn.gate.rules import POWER, check_limit, finite, shown, stated
 
 FAMILY = 0.05  # two-sided, for all metrics of all customers together; slices have rules.familywise_alpha
 MOST_CUSTOMERS = 10**12  # that a message names

@@ -7,14 +7,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from churn.config.params import Bound, EverySlice, Gate
+from churn.config.params import OVERALL, Bound, EverySlice, Gate
 from churn.core.errors import number_of
 from churn.core.results import RuleOutcome
 
 Values = Mapping[str, Any]
 LEAST_OUTCOMES = 20  # churners, and stayers: with fewer, the interval of a ROC AUC is too narrow
 CHANCE = 0.55  # a ROC AUC below it, whose interval includes 0.5, is called chance
-OVERALL = "all customers"
 SUITABLE = "suitable_threshold"  # a key of an evaluation by whose threshold hardly anybody, or everybody, is predicted
 OF_PREDICTED = ("f1", "precision", "recall", "predicted_to_actual_ratio")
 FARTHEST = 8.0  # standard deviations of a metric at its bound, between its value and the bound

@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from churn.config.params import METRICS
+from churn.config.params import METRICS, OVERALL
 from churn.core.errors import has_password, number_of
 from churn.core.results import RuleOutcome
-from churn.gate.rules import OVERALL
 
 from markupsafe import Markup, escape
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from churn.gate.rules import OVERALL
+from churn.config.params import OVERALL
 from churn.page.filters import CONTROL, FILTERS, METRIC_ORDER
 
 TEMPLATES = Path(__file__).parent / "templates"

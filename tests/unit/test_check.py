@@ -40,6 +40,15 @@ def test_the_samples_settings_fit_each_other(checked):
     assert checked() is None
 
 
+def test_a_condition_called_like_all_customers_is_refused(checked):
+    def named(values):
+        values["evaluate"]["slices"]["conditions"]["all customers"] = "tenure_months < 6"
+
+    assert checked(named) == (
+        "params.yaml: evaluate.slices.conditions: all customers names the rules on all of them; rename the condition."
+    )
+
+
 def on_dask(values):
     values["compute"] = {"engine": "dask"}
 
