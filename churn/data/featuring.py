@@ -33,8 +33,13 @@ def add_features(customers: pd.DataFrame) -> pd.DataFrame:
             if name not in customers or not customers[name].equals(before[name]):
                 raise StageError(f"{function.__name__} changes {name}: a feature gets a column of its own.")
         for name in half.columns:
+            try:
+                alone = _same(half[name], customers[name].iloc[::2])
+            except (TypeError, ValueError) as error:  # of arrays
+                what = "values that cannot be compared, such as arrays: a feature is a number, a text or a boolean"
+                raise StageError(f"{function.__name__} makes {what}.") from error
             # protection: a row's features depend on that row alone
-            if not _same(half[name], customers[name].iloc[::2]):
+            if not alone:
                 known = _is_known(name, function, before)
                 raise StageError(
                     f"{function.__name__} makes a customer's {name if known else 'feature'}"
@@ -63,6 +68,8 @@ def _same(one: pd.Series, other: pd.Series) -> bool:
 
     The last bits of a number may differ: NumPy adds up a row of eight numbers in another order than many rows.
     """
+    if isinstance(one.dtype, pd.CategoricalDtype):  # whose values in a half may be fewer
+        one, other = one.astype(object), other.astype(object)
     same = (one == other) | (one.isna() & other.isna())
     if not same.all() and is_float_dtype(one) and is_float_dtype(other):
         same |= np.isclose(one.to_numpy(float, na_value=np.nan), other.to_numpy(float, na_value=np.nan), ROUNDING, 0)

@@ -135,6 +135,23 @@ def test_a_feature_of_its_own_row_may_be_missing(customers, monkeypatch):
     assert add_features(customers.drop(columns="churn"))["age"].isna().any()
 
 
+def test_a_feature_may_be_a_category_whose_rare_value_half_of_the_rows_lack(monkeypatch):
+    monkeypatch.setattr(
+        churn.features, "FEATURES", (lambda frame: frame.assign(tier=frame["plan"].astype("category")),)
+    )
+    plans = pd.DataFrame({"plan": ["a", "rare", "a", "b"]})
+    assert add_features(plans)["tier"].tolist() == plans["plan"].tolist()
+
+
+def test_a_feature_function_that_makes_arrays_is_refused(monkeypatch):
+    def shares(frame):
+        return frame.assign(shares=[np.ones(2)] * len(frame))
+
+    monkeypatch.setattr(churn.features, "FEATURES", (shares,))
+    with pytest.raises(StageError, match="shares makes values that cannot be compared, such as arrays"):
+        add_features(pd.DataFrame({"plan": ["a", "b"]}))
+
+
 def test_a_feature_function_that_makes_a_column_without_a_name_is_refused(monkeypatch, customers):
     def unnamed(frame):
         return pd.concat([frame, pd.Series(1, index=frame.index)], axis=1)
