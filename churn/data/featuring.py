@@ -146,7 +146,19 @@ def to_arrow(customers: pd.DataFrame, contract: Contract) -> pa.Table:
         declared = contract.columns[name].type if name in contract.columns else "string"
         try:
             values = customers[name] if name in contract.columns else customers[name].astype("str")
-            arrays[name] = pa.Array.from_pandas(values, type=ARROW_TYPES[declared])
+            arrays[name] = _converted(values, declared)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             raise StageError(f"{name} is declared {declared}, but a feature function made others.") from error
     return pa.table(arrays).replace_schema_metadata({"columns": contract.columns_json()})
+
+
+def _converted(values: pd.Series, declared: str) -> pa.Array:
+    """Return a column in a type of the contract. Raises ValueError where Arrow would change a value instead."""
+    kind = values.dtype.kind
+    if declared == "integer" and (kind in "mM" or isinstance(values.dtype, pd.PeriodDtype)):
+        raise ValueError("Arrow would take the microseconds of a time")
+    if declared == "boolean" and kind in "iuf" and not values.dropna().isin((0, 1)).all():
+        raise ValueError("Arrow would take each number but 0 for true")
+    if declared == "integer" and kind == "O":  # as decimals, which Arrow would cut off
+        return pa.Array.from_pandas(values).cast(ARROW_TYPES[declared])
+    return pa.Array.from_pandas(values, type=ARROW_TYPES[declared])

@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import churn.features
 from churn.core.errors import StageError
 from churn.data.featuring import add_features, to_arrow
@@ -81,6 +83,28 @@ def test_columns_get_the_types_of_the_contract(customers, contract):
 def test_a_fraction_in_an_integer_is_refused_by_name(customers, contract):
     with pytest.raises(StageError, match="num_products is declared integer, but a feature function made others"):
         to_arrow(customers.assign(num_products=1.5), contract)
+
+
+@pytest.mark.parametrize(
+    ("declared", "values"),
+    [
+        ("integer", [Decimal("1.5"), Decimal(2)]),
+        ("integer", pd.to_timedelta([1, 2], unit="D")),
+        ("integer", pd.to_datetime(["2026-11-24", "2026-11-25"])),
+        ("integer", pd.period_range("2026", "2027", freq="Y")),
+        ("boolean", [0, 2]),
+        ("boolean", [0.5, np.nan]),
+    ],
+)
+def test_a_value_that_arrow_would_change_is_refused(contract, declared, values):
+    name = {"integer": "num_products", "boolean": "partner"}[declared]
+    with pytest.raises(StageError, match=f"{name} is declared {declared}, but a feature function made others"):
+        to_arrow(pd.DataFrame({name: values}), contract)
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0.0, 1.0], [False, True], ["0", "1"], [Decimal(0), Decimal("1.0")]])
+def test_zero_and_one_are_an_integer_in_any_form(contract, values):
+    assert to_arrow(pd.DataFrame({"num_products": values}), contract)["num_products"].to_pylist() == [0, 1]
 
 
 def test_an_undeclared_column_reaches_validate_whatever_its_type(customers, contract):
