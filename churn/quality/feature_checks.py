@@ -98,7 +98,7 @@ def _hashes(database: Database, contract: Contract, names: Sequence[str]) -> Seq
     number = {name: contract.columns[name].type in ("integer", "number") for name in names}
     values = {name: f"{identifier(name)}::DOUBLE" if number[name] else identifier(name) for name in names}
     key = identifier(contract.key)
-    hashes = ", ".join(f"coalesce(bit_xor(hash(hash({key}, v{place}))), 0)" for place in range(len(names)))
-    rows = f"SELECT {key}, {', '.join(f'{value} AS v{place}' for place, value in enumerate(values.values()))}"
+    hashes = ", ".join(f"coalesce(bit_xor(hash(hash({key}, __v{place}))), 0)" for place in range(len(names)))
+    rows = f"SELECT {key}, {', '.join(f'{value} AS __v{place}' for place, value in enumerate(values.values()))}"
     found = rows_of(database, f"SELECT {hashes} FROM ({rows} FROM train UNION ALL {rows} FROM test)")
     return [reduce(xor, some) for some in zip(*found, strict=True)]

@@ -208,7 +208,7 @@ def _bin_names(name: str, edges: Sequence[float] | None, contract: Contract) -> 
 def _counted(database: Database, codes: Mapping[str, str]) -> dict[str, Counts]:
     """Return for each feature, by the number of its bin, how many customers, labels and churners are in it."""
     counted: dict[str, Counts] = {name: {} for name in codes}
-    columns = [f"b{number}" for number in range(len(codes))]
+    columns = [f"__b{number}" for number in range(len(codes))]  # no column of a contract
     binned = ", ".join(f"{code} AS {column}" for code, column in zip(codes.values(), columns, strict=True))
     sets = ", ".join(f"({column})" for column in columns)
     for *bins, rows, labelled, churned in grouped(

@@ -47,6 +47,19 @@ def checked(described, contract, few):
     return check
 
 
+@pytest.mark.parametrize("key", ["customer_id", "v0", "v1"])
+def test_a_copy_is_found_whatever_the_key_is_called(contract, few, customers, key):
+    columns = {key if name == few.key else name: one for name, one in few.columns.items()}
+    named = few.model_copy(update={"columns": columns})
+    copied = customers.rename(columns={few.key: key}).assign(dependents=customers["partner"])
+    with duckdb.connect() as database:
+        for name, part in (("train", copied.iloc[::2]), ("test", copied.iloc[1::2])):
+            database.register(name, to_arrow(part[list(columns)], named))
+        now = profile_of(database, named)
+        _, (note,) = feature_findings(database, named, now, now)
+    assert note.startswith("dependents equals partner in every row")
+
+
 CONSTANTS = {
     "tenure_months": 7,
     "monthly_charges": 19.99,

@@ -115,6 +115,13 @@ def test_a_number_without_a_value_has_no_mean_to_be_compared(customers, contract
     assert f"total_charges has no value, and so no mean, {mean:.4g} in profile.json" in said
 
 
+def test_a_feature_is_described_alike_under_any_name(customers, contract, reference):
+    names = {name: f"b{number}" for number, name in enumerate(reversed(contract.features))}
+    named = contract.model_copy(update={"columns": {names.get(k, k): one for k, one in contract.columns.items()}})
+    found = profile(customers.rename(columns=names), named)
+    assert found.features == {names[name]: one for name, one in reference.features.items()}
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_new_draw_of_the_same_customers_is_like_the_profile(seed, customers, contract, reference):
     drawn = customers.sample(len(customers), replace=True, random_state=seed)
