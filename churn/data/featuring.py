@@ -13,9 +13,14 @@ from churn.core.files import ARROW_TYPES
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pandas.api.types import is_float_dtype
 
 ROUNDING = 1e-9  # of a computed number, relative
+OF_NUMBERS = tuple(  # what Arrow makes of a column, also of digits in texts
+    getattr(pa.types, f"is_{kind}")
+    for kind in ("null", "boolean", "integer", "floating", "decimal", "string", "large_string")
+)
 
 
 def add_features(customers: pd.DataFrame) -> pd.DataFrame:
@@ -153,12 +158,18 @@ def to_arrow(customers: pd.DataFrame, contract: Contract) -> pa.Table:
 
 
 def _converted(values: pd.Series, declared: str) -> pa.Array:
-    """Return a column in a type of the contract. Raises ValueError where Arrow would change a value instead."""
-    kind = values.dtype.kind
-    if declared == "integer" and (kind in "mM" or isinstance(values.dtype, pd.PeriodDtype)):
-        raise ValueError("Arrow would take the microseconds of a time")
-    if declared == "boolean" and kind in "iuf" and not values.dropna().isin((0, 1)).all():
-        raise ValueError("Arrow would take each number but 0 for true")
-    if declared == "integer" and kind == "O":  # as decimals, which Arrow would cut off
-        return pa.Array.from_pandas(values).cast(ARROW_TYPES[declared])
-    return pa.Array.from_pandas(values, type=ARROW_TYPES[declared])
+    """Return a column in a type of the contract. Raises ValueError where Arrow would make another value instead.
+
+    It would take a time as its microseconds, a decimal without its fraction, and 2 for true.
+    """
+    if declared not in ("boolean", "integer", "number"):
+        return pa.Array.from_pandas(values, type=ARROW_TYPES[declared])
+    made = pa.Array.from_pandas(values)
+    if pa.types.is_dictionary(made.type):
+        made = made.cast(made.type.value_type)
+    if not any(is_kind(made.type) for is_kind in OF_NUMBERS):
+        raise ValueError(f"{made.type} is no number")
+    counted = declared == "boolean" and not pa.types.is_boolean(made.type)
+    if counted and pc.any(pc.and_(pc.not_equal(made, 0), pc.not_equal(made, 1))).as_py():
+        raise ValueError("a number is neither 0 nor 1")
+    return made.cast(ARROW_TYPES[declared])

@@ -91,9 +91,11 @@ def test_a_fraction_in_an_integer_is_refused_by_name(customers, contract):
         ("integer", [Decimal("1.5"), Decimal(2)]),
         ("integer", pd.to_timedelta([1, 2], unit="D")),
         ("integer", pd.to_datetime(["2026-11-24", "2026-11-25"])),
+        ("integer", pd.Series(pd.to_datetime(["2026-11-24", "2026-11-25"]), dtype=object)),
         ("integer", pd.period_range("2026", "2027", freq="Y")),
         ("boolean", [0, 2]),
         ("boolean", [0.5, np.nan]),
+        ("boolean", pd.Categorical([0, 2])),
     ],
 )
 def test_a_value_that_arrow_would_change_is_refused(contract, declared, values):
@@ -102,7 +104,9 @@ def test_a_value_that_arrow_would_change_is_refused(contract, declared, values):
         to_arrow(pd.DataFrame({name: values}), contract)
 
 
-@pytest.mark.parametrize("values", [[0, 1], [0.0, 1.0], [False, True], ["0", "1"], [Decimal(0), Decimal("1.0")]])
+@pytest.mark.parametrize(
+    "values", [[0, 1], [0.0, 1.0], [False, True], ["0", "1"], pd.Categorical([0, 1]), [Decimal(0), Decimal("1.0")]]
+)
 def test_zero_and_one_are_an_integer_in_any_form(contract, values):
     assert to_arrow(pd.DataFrame({"num_products": values}), contract)["num_products"].to_pylist() == [0, 1]
 
