@@ -12,7 +12,7 @@ from math import ceil, floor, inf, isfinite, log10, sqrt
 from churn.adopting.blocks import replace_blocks, scalar
 from churn.adopting.noise import MARGINS, NEVER_EMPTY, SPLITS, Noise, measure
 from churn.config.contract import load_contract
-from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate, EverySlice, load_params
+from churn.config.params import METRICS, SMALLER_IS_BETTER, Evaluate, EverySlice, Gate, load_params
 from churn.core.errors import StageError
 from churn.core.paths import PARAMS
 from churn.gate.rules import LEAST_OUTCOMES, evaluate_slice
@@ -25,6 +25,7 @@ SLICE_MARGINS = {"roc_auc": 0.02, "recall": 0.1, "brier_score": 0.01}
 LEAST_ROWS = 100  # of a slice that is judged
 MOST_SLICES = 20  # with bounds: of 424 rules of 212 slices, a new seed broke one
 LEAST_SPLITS = 10  # whose standard deviation lies within 45 % of the true one in 19 of 20 cases; of 5, within 67 %
+MORE_ROWS = f"raise prepare.holdout_share or prepare.time.holdout_days in {PARAMS}"
 Spread = tuple[float, float]  # the median of a metric, and its standard deviation
 
 
@@ -182,6 +183,18 @@ def _possible(metric: str, evaluate: Evaluate | None = None) -> tuple[float, flo
     return 0.0, 1.0
 
 
+def _too_wide(noise: Noise, gate: Gate) -> Iterator[str]:
+    """Yield the margins, by their dotted keys, that are as wide as all that the median model could lose."""
+    for name, rules in (("vs_baseline", gate.vs_baseline), ("anchor", gate.anchor)):
+        for key, margins in (("margins", rules.margins), ("slice_margins", rules.slice_margins)):
+            for metric, margin in margins.items():
+                least, most = _possible(metric, noise.evaluate)
+                worst = most if metric in SMALLER_IS_BETTER else 0.5 if metric == "roc_auc" else least
+                values = noise.values(metric)
+                if len(values) and margin >= abs(float(np.median(values)) - worst):
+                    yield f"gate.{name}.{key}.{metric}"
+
+
 def required_metrics(asked: argparse.Namespace) -> dict[str, float]:
     """Return the bounds that are asked for, METRIC=VALUE, by the metric. Raises StageError for any wrong option."""
     if asked.splits < LEAST_SPLITS:
@@ -211,13 +224,15 @@ def write_bounds(splits: int, required: Mapping[str, float]) -> None:
     noise = measure(load_params(), load_contract(), splits)
     replace_blocks(PARAMS, settings(noise, required))
     churners = round(float(np.median([each["churners"] for each in noise.evaluations])) / noise.share)
+    gate = load_params().gate
     if churners < LEAST_OUTCOMES:
         print(
             f"bounds: the gate sees little: the holdout has {churners} churners, and a ROC AUC needs {LEAST_OUTCOMES};"
-            f" raise prepare.holdout_share or prepare.time.holdout_days in {PARAMS}"
+            f" {MORE_ROWS}"
         )
-    bounds = load_params().gate.overall
-    for metric, bound in bounds.items():
+    if wide := list(_too_wide(noise, gate)):
+        print(f"bounds: honest models differ so much that no loss is too large for {', '.join(wide)}; {MORE_ROWS}")
+    for metric, bound in gate.overall.items():
         side, limit = ("min", bound.min) if bound.min is not None else ("max", bound.max)
         spread = noise.spread(metric)
         told = f"median {spread[0]:.4f}, SD {spread[1]:.4f}" if spread else "no noise was measured"

@@ -292,19 +292,27 @@ def test_a_value_of_several_lines_is_replaced_whole_and_the_comment_of_the_next_
     assert path.read_text(encoding="utf-8") == "a:\n  b: {} # new\n\n  # of e\n  e: 5 # new\n# of f\nf: 4\n"
 
 
-def test_a_holdout_with_too_few_churners_for_a_roc_auc_is_named_with_the_remedy(monkeypatch, tmp_path, capsys):
+def test_a_holdout_that_is_too_small_for_a_roc_auc_or_for_margins_is_named_with_the_remedy(
+    monkeypatch, tmp_path, capsys
+):
     for name in ("params.yaml", "contract.yaml"):
         shutil.copy(copy_of(name), tmp_path)
     monkeypatch.chdir(tmp_path)
     evaluate, contract = load_params().evaluate, load_contract()
 
-    def printed(rows):
-        monkeypatch.setattr("churn.adopting.bounds.measure", lambda *_: noise(contract, evaluate, rows=rows))
+    def printed(rows, **errors):
+        measured = noise(contract, evaluate, rows=rows)
+        measured = replace(measured, errors=measured.errors | errors)
+        monkeypatch.setattr("churn.adopting.bounds.measure", lambda *_: measured)
         write_bounds(8, {})
         return capsys.readouterr().out
 
-    assert "sees little" not in printed(1_200)
+    assert "; raise " not in printed(1_200)
     remedy = "a ROC AUC needs 20; raise prepare.holdout_share or prepare.time.holdout_days in params.yaml"
     assert re.search(
         rf"^bounds: the gate sees little: the holdout has 1\d churners, and {remedy}$", printed(40), re.MULTILINE
     )
+    wide = "gate.vs_baseline.margins.lift_at_capacity, gate.anchor.margins.lift_at_capacity"
+    assert f"no loss is too large for {wide}; raise prepare.holdout_share" in printed(1_200, lift_at_capacity=7)
+    slices = "gate.vs_baseline.slice_margins.roc_auc, gate.vs_baseline.slice_margins.recall"
+    assert f"no loss is too large for {slices}, gate.anchor.margins.roc_auc" in printed(1_200, roc_auc=0.15)
