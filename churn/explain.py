@@ -21,7 +21,7 @@ from churn.core.terminal import RED, coloured
 AGAIN = "then run `dvc repro`, which begins at this stage"
 TO_DO = {  # by stage
     "fetch": f"Correct fetch in {PARAMS}, its query, or the source; {AGAIN}.",
-    "prepare": f"Correct churn/features.py, or prepare in {PARAMS}; {AGAIN}.",
+    "prepare": f"Correct churn/features.py, {CONTRACT}, or prepare in {PARAMS}; {AGAIN}.",
     "validate": f"Where the data are wrong, correct the query; where they are right, {CONTRACT}; {AGAIN}.",
     "train": f"Correct train in {PARAMS}; {AGAIN}.",
     "evaluate": f"Correct evaluate in {PARAMS}; {AGAIN}.",
