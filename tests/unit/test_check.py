@@ -1,13 +1,17 @@
 """Settings that do not fit each other are named together, before a customer is read."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 
 from churn.config.check import checked_settings, estimator_faults, profile_note
+from churn.config.contract import WRITTEN
+from churn.config.params import AFTER_TRAINING, OVERALL, WINDOW_OPEN
 from churn.core.errors import StageError
 from churn.data.conditions import condition_faults
+from churn.data.snapshot import OWN
 from tests.conftest import ROOT
 from tests.frozen import copy_of
 
@@ -47,6 +51,11 @@ def test_a_condition_called_like_all_customers_is_refused(checked):
     assert checked(named) == (
         "params.yaml: evaluate.slices.conditions: all customers names the rules on all of them; rename the condition."
     )
+
+
+def test_the_names_that_are_the_pipelines_own_are_in_the_docs():
+    page = (ROOT / "docs/adapt.md").read_text(encoding="utf-8").partition("## What is refused")[2].partition("\n## ")[0]
+    assert {OWN, OVERALL, WINDOW_OPEN, AFTER_TRAINING, *WRITTEN} <= {*re.findall(r"`([^`]+)`", page)}
 
 
 def on_dask(values):
