@@ -339,8 +339,8 @@ def test_a_refused_file_is_one_sentence_with_the_model_s_path(estimator, whole, 
 def test_a_library_that_is_not_installed_is_one_sentence(estimator, whole, contract, tmp_path, monkeypatch):
     """Fault in the settings: the library of train.estimator is not installed.
 
-    fetch fails: `params.yaml: train.estimator: xgboost.XGBClassifier is of xgboost, which is not installed: run make
-    setup, which installs requirements-xgboost.txt for it.`
+    The first stage that runs fails: `params.yaml: train.estimator: xgboost.XGBClassifier is of xgboost, which is not
+    installed: run make setup, which installs requirements-xgboost.txt for it.`
     """
     save_model(whole[estimator], tmp_path / "model.skops")
     package = estimator.partition(".")[0]

@@ -311,7 +311,7 @@ def test_a_table_whose_last_day_of_training_is_no_day_has_none(tmp_path, day):
 def test_a_time_column_and_prepare_time_come_together(raw, monthly):
     """Fault in the settings: a column has the role time, and `prepare.time` is missing, or the reverse.
 
-    prepare fails, and names the other one.
+    The first stage that runs fails, and names the other one.
     """
     with pytest.raises(StageError, match=r"prepare\.time is missing, and contract\.yaml gives month the role time"):
         split_to(raw, monthly, SETTINGS.model_copy(update={"time": None}))

@@ -194,7 +194,8 @@ def test_what_cannot_be_made_is_one_sentence_with_its_key(estimator, parameters,
 def test_an_estimator_that_is_no_classifier_of_a_listed_package_is_neither_called_nor_imported(path):
     """Fault in the settings: `train.estimator` is not a classifier of a listed package.
 
-    train fails without importing it: `params.yaml: train.estimator: os.system is not from a listed package: …`
+    The first stage that runs fails without importing it: `params.yaml: train.estimator: os.system is not from a listed
+    package: …`
     """
     before = set(sys.modules)
     with pytest.raises(StageError, match=rf"^params\.yaml: train\.estimator: {path} (is no|does not exist)"):

@@ -231,7 +231,7 @@ def test_a_run_that_a_branch_could_have_planted_is_reused_by_nobody(runner, reus
 def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, branch, known):
     """Fault in CI and the judge: the default branch is not main, master or trunk.
 
-    The weekly audit fails: `pipeline.yml ignores the default branch release: add it to each line branches:
+    The weekly audit fails: `pipeline.yml or suite.yml ignores the default branch release: add it to each line branches:
     [main, master, trunk].`
     """
     runner.bash(f"mkdir -p .github && ln -s {ROOT}/.github/workflows .github/workflows")
@@ -247,6 +247,8 @@ def test_a_default_branch_that_the_pipeline_does_not_run_on_is_told(runner, bran
     assert done.stdout == ("" if known else f"::error::{fault}\n")
     if not known:
         assert runner.outputs() == {"fault": fault}
+    if branch == "release":
+        assert f"`{fault}`" in (ROOT / "docs/faults.md").read_text(encoding="utf-8")
 
 
 NPM = {"is refused": "exit 1", "hangs": "sleep 60", "hangs, and ignores signals": "trap '' TERM; sleep 60"}
