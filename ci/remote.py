@@ -1,4 +1,4 @@
-"""Fetch from the DVC remote, or push to it, with the run-cache; and say in one sentence what went wrong.
+"""Tell DVC its remotes, fetch from the remote or push to it, with the run-cache; say in one sentence what went wrong.
 
     python -m ci.remote set              # `make remote`: tell DVC its remotes
     python -m ci.remote fetch            # `make pull`, which also checks out
