@@ -54,7 +54,7 @@ check: .venv/.dev ## lint, format, types, workflows
 	@for file in .github/workflows/*; do sed '/^  queue: /d' $$file > build/workflows/$${file##*/}; done # act 0.2.89 knows no queue
 	@said=$$(ACT_DISABLE_VERSION_CHECK=1 act --validate --strict --workflows build/workflows 2>&1) || { echo "$$said"; exit 1; }
 
-profile: .venv/.runtime ## describe the prepared customers anew, for the contract to compare with
+profile: .venv/.runtime ## describe the prepared customers in profile.json, which validate compares with
 	@python -m churn profile
 
 bounds: .venv/.runtime ## measure the noise of your customers, and write the gate's bounds into params.yaml
