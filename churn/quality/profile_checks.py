@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import sqrt
 
 from churn.config.contract import Contract, ProfileRules
-from churn.core.paths import PROFILE
+from churn.core.paths import CONTRACT, PROFILE
 from churn.quality.profile import Bin, FeatureProfile, Profile, is_foreign, single_feature_roc_auc
 from churn.quality.row_checks import Finding
 from churn.quality.spikes import new_spikes, spike_sentence
@@ -53,7 +53,11 @@ def profile_findings(contract: Contract, reference: Profile, now: Profile) -> It
         if name not in reference.features:
             continue
         worst: dict[str, tuple[float, str]] = {}
-        for rule, excess, message in _shifts(name, here, reference, now.rows, rules):
+        if _is_retyped(name, contract, reference):
+            kind, not_one = contract.columns[name].type, "" if reference.features[name].mean is not None else "not "
+            message = f"{name} has the type {kind} in {CONTRACT}, and is {not_one}a number in {PROFILE}"
+            worst["profile"] = 1.0, message
+        for rule, excess, message in () if worst else _shifts(name, here, reference, now.rows, rules):
             # protection: like the profile
             if excess > worst.get(rule, (0.0, ""))[0]:
                 worst[rule] = (excess, message)
@@ -82,6 +86,12 @@ def _column_findings(contract: Contract, reference: Profile, now: Profile) -> It
         yield _finding("profile", name, 1.0, now, f"{name} is in {PROFILE}, but no feature any more: {RENEW}")
     for name in new:
         yield _finding("profile", name, 1.0, now, f"{name} is not in {PROFILE}: {RENEW}")
+
+
+def _is_retyped(name: str, contract: Contract, reference: Profile) -> bool:
+    """Return whether of the feature's types here and in `reference` one is a number, and the other one is none."""
+    there, is_number = reference.features[name], contract.columns[name].type in ("integer", "number")
+    return there.missing < 1 and is_number != (there.mean is not None)
 
 
 def _some(names: Sequence[str]) -> str:

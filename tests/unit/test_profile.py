@@ -115,6 +115,20 @@ def test_a_number_without_a_value_has_no_mean_to_be_compared(customers, contract
     assert f"total_charges has no value, and so no mean, {mean:.4g} in profile.json" in said
 
 
+def test_a_number_that_was_none_and_one_that_is_none_any_more_are_named_as_such(customers, contract, reference):
+    flag, number = "paperless_billing", "num_products"
+    columns, ranges = dict(contract.columns), dict(contract.rules.ranges)
+    columns[flag], columns[number] = columns[number], columns[flag]
+    ranges[flag] = ranges.pop(number)
+    rules = contract.rules.model_copy(update={"ranges": ranges})
+    retyped = contract.model_copy(update={"columns": columns, "rules": rules})
+    turned = customers.assign(**{flag: customers[number], number: customers[flag]})
+    assert messages(turned, retyped, reference) == [
+        f"{number} has the type boolean in contract.yaml, and is a number in profile.json",
+        f"{flag} has the type integer in contract.yaml, and is not a number in profile.json",
+    ]
+
+
 def test_a_feature_is_described_alike_under_any_name(customers, contract, reference):
     names = {name: f"b{number}" for number, name in enumerate(reversed(contract.features))}
     named = contract.model_copy(update={"columns": {names.get(k, k): one for k, one in contract.columns.items()}})
