@@ -62,7 +62,17 @@ def merged(main: Model, branch: Model, *where: str, approved: Collection[Place] 
                 there[name] = here[name]
             else:
                 del there[name]
-    return type(main).model_validate_json(json.dumps(both))
+    return type(main).model_validate_json(json.dumps(_possible(main.model_dump(mode="json"), both)))
+
+
+def _possible(main: Any, both: Any) -> Any:
+    """Return the stricter settings, with main's range where no value is in both main's and the branch's."""
+    if not (isinstance(main, Mapping) and isinstance(both, Mapping)):
+        return both
+    least, most = both.get("min"), both.get("max")
+    if isinstance(least, int | float) and isinstance(most, int | float) and least > most:
+        return main
+    return {name: _possible(main.get(name), value) for name, value in both.items()}
 
 
 def _at(values: Any, place: Iterable[str | int]) -> Any:
@@ -178,7 +188,8 @@ def stricter_contract(main: Contract, branch: Contract, approved: Collection[Pla
             return here
         nulls = here.nulls if there.nullable or ("columns", name, "nulls") in approved else there.nulls
         known = (("columns", name, "values") not in approved and there.values) or here.values or ()
-        values = tuple(one for one in here.values if one in known) if here.values else None
+        # Where all values have other names, none is in both, and main's count.
+        values = (tuple(one for one in here.values if one in known) or tuple(known)) if here.values else None
         return here.model_copy(update={"nulls": nulls, "values": values})
 
     rules: Rules = merged(main.rules, branch.rules, "rules", approved=approved)
