@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from churn.config.contract import load_contract
 from churn.core.errors import StageError
 from churn.core.files import YAML_LENGTH, read_text, read_yaml, sha256_of
 from churn.core.git import git
@@ -16,6 +17,7 @@ from churn.lock import first_difference, stages_of
 from churn.page.filters import flat, value
 from report.data import Change, Note
 from report.faults import Fault
+from report.relations import implies
 from report.settings import looser
 
 # Files that judge, that run before the judge or in a job with rights, or that decide what is fetched; `*` matches `/`,
@@ -84,7 +86,7 @@ def _summary(profile: Mapping[str, Any]) -> dict[str, float]:
     """Return a profile's numbers by dotted name, in four places."""
     numbers = {"rows": profile["rows"], "label_rate": profile["label_rate"]}
     for name, feature in profile["features"].items():
-        numbers |= {f"{name}.{key}": feature[key] for key in ("mean", "missing") if feature[key] is not None}
+        numbers |= {f"{name}.{key}": feature[key] for key in ("mean", "missing", "std") if feature[key] is not None}
         numbers |= {f"{name}={one['value']:.10g}": one["share"] for one in feature.get("spikes", ())}
         if feature["mean"] is None:
             numbers |= {f"{name}={one['name']}": one["share"] for one in feature["bins"]}
@@ -96,11 +98,34 @@ def loosened(change: Change) -> bool:
     last = change.key.rpartition(".")[2]
     if last == "nulls":
         return bool(change.after == "allow")
+    if change.key.startswith("rules.relations."):
+        return last == "holds" and change.before is not None and not _implied(change.before)
     if change.key.startswith("rules.spikes."):
         return change.before is None
     judges = change.key.startswith(("gate.", "rules.", "evaluate.slices."))
     before, after = (0.0 if one == "forbid" else one for one in (change.before, change.after))  # in rules.changes
     return judges and looser(change.key, before, after)
+
+
+def looser_changes(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes that let more through: none of a column that is new or gone, because main has no rule on it.
+
+    The judge has the same view, see `loosened_settings`.
+    """
+    roles = [one for one in changes if re.fullmatch(r"columns\..+\.role", one.key) and None in (one.before, one.after)]
+    names = [one.key.removeprefix("columns.").removesuffix(".role") for one in roles]
+    sections = ("columns", "rules.ranges", "rules.changes", "rules.spikes")
+    others = tuple(f"{section}.{name}." for section in sections for name in names)
+    return [one for one in changes if loosened(one) and not f"{one.key}.".startswith(others)]
+
+
+def _implied(relation: str) -> bool:
+    """Return whether a relation here is proved to be as strict as main's."""
+    try:
+        rules = load_contract().rules
+        return any(implies(one.holds, relation, rules.ranges) for one in rules.relations.values())
+    except StageError:  # which the outcome names
+        return False
 
 
 def without_renamed(changes: Sequence[Change], names: Mapping[str, str]) -> tuple[Change, ...]:
@@ -131,12 +156,12 @@ def judge_notes(changes: Sequence[Change], files: Sequence[str]) -> Iterator[Not
     for what, (path, keys) in JUDGING.items():
         changed = [change for change in changes if change.file == str(path) and change.key.startswith(keys)]
         if changed:
-            changed.sort(key=lambda change: not loosened(change))  # the looser ones first
-            loose = sum(map(loosened, changed))
-            weaker = f", {loose} of them looser than before" if loose else ""
+            loose = looser_changes(changed)
+            changed = [*loose, *(change for change in changed if change not in loose)]
+            weaker = f", {len(loose)} of them looser than before" if loose else ""
             listed = ", ".join(f"{change.key} {value(change.before)} → {value(change.after)}" for change in changed[:3])
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            yield Note(f"This branch changes the {what}{weaker}: {listed}{more}", warns=loose > 0)
+            yield Note(f"This branch changes the {what}{weaker}: {listed}{more}", warns=bool(loose))
     for what in OWNED:
         if touched := [file for file in files if owned(file) == what]:
             listed = f"{', '.join(touched[:5])}{' …' if len(touched) > 5 else ''}"

@@ -14,7 +14,7 @@ from churn.page.charts import charts
 from churn.page.filters import METRIC_ORDER, metric, number, signed
 from churn.page.render import rendered
 from report import filters
-from report.changes import loosened
+from report.changes import looser_changes
 from report.data import ReportData
 from report.faults import Fault, to_approve
 from report.filters import SLICE_METRICS, escaped, plain
@@ -98,7 +98,7 @@ def _mark(data: ReportData) -> str:
         return "⛔"
     worse = data.comparison and any(one.verdict == "worse" for one in data.comparison.overall.values())
     easier = data.comparison and data.comparison.easier
-    return "⚠️" if worse or easier or data.approved or any(map(loosened, data.changes)) else "✅"
+    return "⚠️" if worse or easier or data.approved or looser_changes(data.changes) else "✅"
 
 
 def _refused(data: ReportData) -> tuple[Fault, ...]:

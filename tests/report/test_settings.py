@@ -4,7 +4,7 @@ import re
 
 from churn.config.contract import Range, load_contract
 from churn.config.params import load_params
-from report.changes import loosened
+from report.changes import judge_notes, loosened, looser_changes
 from report.data import Change
 from report.relations import implies
 from report.settings import (
@@ -125,6 +125,36 @@ def test_a_loosened_relation_is_a_fault_and_mains_counts(params, contract, relat
     assert stricter_contract(contract, ours).rules.relations == contract.rules.relations
 
 
+def test_of_a_range_that_shares_no_value_with_mains_mains_counts_until_it_is_approved(
+    params, contract, branch_contract
+):
+    """Fault in CI and the judge: a branch's range shares no value with main's, as after a change of the unit.
+
+    Main's range counts until the branch's is approved: `contract.yaml: rules.ranges.monthly_charges.max is …`. So it is
+    where all values of a category have other names.
+    """
+
+    def in_cents(values):
+        values["rules"]["ranges"]["monthly_charges"] = {"min": 1000, "max": 50000}
+
+    ours = branch_contract(in_cents)
+    (fault,) = loosened_settings(params, params, contract, ours)
+    assert fault.message.startswith("contract.yaml: rules.ranges.monthly_charges.max is 50000.0, on main 500.0")
+    mains, own = contract.rules.ranges["monthly_charges"], ours.rules.ranges["monthly_charges"]
+    assert stricter_contract(contract, ours).rules.ranges["monthly_charges"] == mains
+    assert stricter_contract(contract, ours, [fault.place]).rules.ranges["monthly_charges"] == own
+
+
+def test_where_all_values_of_a_category_have_other_names_mains_count_until_they_are_approved(
+    params, contract, branch_contract
+):
+    new = ("monthly", "yearly", "biennial")
+    ours = branch_contract(lambda values: values["columns"]["contract"].update(values=new))
+    (fault,) = loosened_settings(params, params, contract, ours)
+    assert stricter_contract(contract, ours).columns["contract"].values == contract.columns["contract"].values
+    assert stricter_contract(contract, ours, [fault.place]).columns["contract"].values == new
+
+
 def test_a_relation_over_a_column_that_is_gone_is_named_and_not_checked(params, contract, branch_contract):
     def remove(values):
         del values["columns"]["total_charges"], values["rules"]["ranges"]["total_charges"]
@@ -191,6 +221,36 @@ def test_a_spike_of_a_column_that_main_has_takes_an_approval_and_one_of_a_new_co
     assert list(loosened_settings(params, params, ours, contract)) == [], "without it, more is refused"
     assert loosened(Change("contract.yaml", "rules.spikes.monthly_charges.0", None, "Free."))
     assert not loosened(Change("contract.yaml", "rules.spikes.monthly_charges.0", "Free.", "At no cost."))
+
+
+def test_what_a_new_or_a_removed_column_brings_is_not_called_looser():
+    def changes(role, nulls, largest, spike):
+        return [
+            Change("contract.yaml", "columns.days.nulls", *nulls),
+            Change("contract.yaml", "columns.days.role", *role),
+            Change("contract.yaml", "rules.changes.days", *largest),
+            Change("contract.yaml", "rules.ranges.days.max", *largest),
+            Change("contract.yaml", "rules.spikes.days.0", *spike),
+        ]
+
+    new = changes((None, "feature"), (None, "allow"), (None, 5), (None, "None yet."))
+    removed = changes(("feature", None), ("allow", None), (5, None), ("None yet.", None))
+    assert looser_changes(new) == looser_changes(removed) == []
+    kept = [one for one in new + removed if not one.key.endswith(".role")]
+    assert {one.key.split(".")[1] for one in looser_changes(kept)} == {"days", "ranges", "changes", "spikes"}
+    notes = [*judge_notes(new, []), *judge_notes(removed, [])]
+    assert [note.warns for note in notes] == [False, False]
+
+
+def test_a_relation_is_called_looser_where_the_judge_says_so(contract, monkeypatch):
+    monkeypatch.chdir("tests/sample")
+    key = "rules.relations.total_charges_fit_tenure.holds"
+    ours = contract.rules.relations["total_charges_fit_tenure"].holds
+    factor = "3 * monthly_charges"
+    tighter, looser = (ours.replace(factor, f"{one} * monthly_charges") for one in ("2.9", "4"))
+    assert not loosened(Change("contract.yaml", key, looser, ours)), "it was tightened"
+    assert loosened(Change("contract.yaml", key, tighter, ours))
+    assert not loosened(Change("contract.yaml", key.replace(".holds", ".column"), "monthly_charges", "total_charges"))
 
 
 def test_a_reordered_list_and_a_reworded_reason_are_not_called_looser():
