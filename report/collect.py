@@ -37,7 +37,7 @@ from report.comparison import comparison, data_change, picture_alone
 from report.data import FOLDER, Note, OtherKeys, Outcome, PageData, ReportData, Run
 from report.faults import Fault, given_approval, missing_comparison
 from report.identity import renamed_features
-from report.judge import candidate, judged
+from report.judge import candidate, judged, profile_notes
 from report.problem import other_names, other_problem
 from report.recompute import recomputing
 from report.sample import sample_note
@@ -181,7 +181,7 @@ def compare_with_main(data: ReportData, commit: str, done: Collection[str], own:
             data.notes = (
                 *((Note(text, warns=False),) if (text := sample_note()) else ()),
                 *(Note(text, warns=False) for text in same_under_other_names(ours.names, rekeyed)),
-                *map(Note, value_notes(data.data, ours.strict)),
+                *map(Note, (*profile_notes(reference, ours.contract), *value_notes(data.data, ours.strict))),
                 *map(Note, spike_notes(mains_contract(reference), ours.contract, ours.names)),
             )
     missing = [missing_comparison(reason) for reason in uncompared]

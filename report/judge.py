@@ -166,6 +166,21 @@ def profile_faults(contract: Contract, reference: Path, names: Mapping[str, str]
             yield Fault(finding.sentence, "profile", (finding.rule, finding.column))
 
 
+def profile_notes(reference: Path, contract: Contract) -> Iterator[str]:
+    """Yield a sentence where the profile here is neither that in `reference` nor what these tables give."""
+    ours, left_out = load_profile(), {"spikes": (), "out_of_fold": None}  # `make profile` leaves out some spikes
+    if ours == load_profile(reference / PROFILE):
+        return
+    with _views() as database:
+        now = profile_of(database, contract).features
+    both = ((name, ours.features[name], now[name]) for name in now if name in ours.features)
+    if other := [name for name, *sides in both if len({repr(one.model_copy(update=left_out)) for one in sides}) > 1]:
+        yield (
+            f"{PROFILE} differs from main's, and does not describe these tables: {', '.join(other[:5])}"
+            f"{' …' if len(other) > 5 else ''}; it will judge later changes, so run `make profile`"
+        )
+
+
 def evaluation_faults(recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each number that the branch recorded, and that is another when it is recomputed."""
     claims = {None: recorded} | {part.get("name"): part for part in recorded.get("slices") or []}

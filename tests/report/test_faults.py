@@ -1,5 +1,6 @@
 """Each fault is approved by its own id, and the approval of one is that of no other."""
 
+import json
 from contextlib import chdir
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from report.changes import own_judge
 from report.collect import settle
 from report.data import LabelChanges, Outcome, ReportData
 from report.faults import Approval, Fault, given_approval, missing_comparison, to_approve
-from report.judge import candidate, judged, pipeline_faults
+from report.judge import candidate, judged, pipeline_faults, profile_notes
 from report.selection import selection_faults
 from report.settings import loosened_settings, mains_params, merged, stricter_contract
 from tests.frozen import copy_of
@@ -213,6 +214,33 @@ def test_a_new_value_and_its_shift_from_the_profile_are_approved_by_one_line(jud
     assert {"contract", "profile"} <= {fault.kind for fault in faults if "Free" in fault.message}
     _, left = judge(approve=[fault.id for fault in faults if fault.id])
     assert {fault.id for fault in left} <= {None, *(fault.id for fault in faults)}, "one review is enough"
+
+
+def test_a_profile_that_describes_other_tables_than_these_is_named(clone, tmp_path):
+    """Fault in CI and the judge: `profile.json` is edited by hand, or comes from other customers.
+
+    Main's profile judges the branch. The report warns, because the new one will judge later changes: `profile.json
+    differs from main's, and does not describe these tables: monthly_charges …`
+    """
+    mains, ours = clone.text("profile.json"), clone.folder / "profile.json"
+    (tmp_path / "profile.json").write_text(mains, encoding="utf-8")
+
+    def notes(text):
+        ours.write_text(text, encoding="utf-8")
+        with chdir(clone.folder):
+            return list(profile_notes(tmp_path, load_contract()))
+
+    assert notes(mains) == []
+    profile = json.loads(mains)
+    profile["features"]["monthly_charges"]["std"] *= 100
+    profile["features"]["contract"]["bins"][0]["label_rate"] = None
+    edited = json.dumps(profile)
+    assert notes(edited) == [
+        "profile.json differs from main's, and does not describe these tables: monthly_charges, contract; it will judge"
+        " later changes, so run `make profile`"
+    ]
+    (tmp_path / "profile.json").write_text(edited, encoding="utf-8")
+    assert notes(mains) == [], "it was renewed"
 
 
 FORGED = Fault("metrics/evaluation.json says roc_auc is 0.99, but evaluated anew it is 0.70")
