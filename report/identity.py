@@ -47,7 +47,8 @@ def renamed_features(main: Path) -> dict[str, str]:
             WITH before AS (FROM train_before UNION ALL BY NAME FROM test_before),
                 after AS (FROM train_after UNION ALL BY NAME FROM test_after)
             SELECT (SELECT count(*) FROM before), count(*), {", ".join(differ)}
-            FROM before JOIN after ON before.{identifier(theirs.key)} = after.{identifier(ours.key)}
+            FROM before JOIN after
+                ON before.{identifier(theirs.key)}::VARCHAR = after.{identifier(ours.key)}::VARCHAR
             """
         ).fetchall()[0]
     names: dict[str, str] = {}

@@ -132,7 +132,8 @@ def loosened_settings(main: Params, branch: Params, theirs: Contract, ours: Cont
         after = branch.prepare.model_dump(mode="json")[name]
         if before != after and not (name == "drop" and _conditions(before) == _conditions(after)):
             yield Fault(
-                f"{PARAMS}: prepare.{name} is {after}, on main {before}: the holdout is another; {BY_APPROVAL}",
+                f"{PARAMS}: prepare.{name} is {shown(after)}, on main {shown(before)}: the holdout is another;"
+                f" {BY_APPROVAL}",
                 *(settings, ("prepare", name), _conditions(after) if name == "drop" else after),
             )
     rules, here = (one.rules.model_dump(mode="json", exclude={"relations", "spikes"}) for one in (theirs, ours))

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+from churn.config.contract import load_contract
 from churn.core.errors import StageError
 from churn.core.paths import CONTRACT, RAW, TEST, TRAIN
 from churn.data.featuring import to_arrow
@@ -66,6 +67,18 @@ def test_a_feature_with_another_name_and_the_same_values_is_found(sides, contrac
     assert pq.read_table(sides / "copy")["partner"].equals(pq.read_table(RAW)["has_partner"])
     (note,) = same_under_other_names({"partner": "has_partner"}, None)
     assert note == "partner is called has_partner here, with the same values: main's rules and slices follow the name"
+
+
+def test_names_of_features_are_compared_by_keys_of_any_type(sides, customers, contract, monkeypatch):
+    numbered = customers.assign(customer_id=np.arange(len(customers)))
+    rename({"customer_id: {role: key, type: string}": "customer_id: {role: key, type: integer}"})
+    write(numbered, load_contract())
+    rename({"  partner:": "  has_partner:"}, {"partner": "has_partner"})
+    assert renamed_features(sides) == {}, "main's keys are no numbers"
+    with monkeypatch.context() as patch:
+        patch.chdir(sides)
+        write(numbered.assign(customer_id=numbered["customer_id"].astype(str)), contract)
+    assert renamed_features(sides) == {"partner": "has_partner"}
 
 
 def test_a_feature_that_is_gone_is_removed_from_the_data_and_a_renamed_one_is_neither_removed_nor_new(sides):

@@ -128,6 +128,10 @@ PROFIT = {"retained_value": 200, "offer_cost": 11, "success_rate": 0.3}
             "evaluate.campaign.profit.offer_cost is 1.0, on main 11",
         ),
         ({"prepare": {"salt": "another"}}, "prepare.salt is another, on main churn: the holdout is another"),
+        (
+            {"prepare": {"time": {"holdout_days": 90, "label_window_days": 30}}},
+            "prepare.time is {'holdout_days': 90, 'label_window_days': 30}, on main absent: the holdout is another",
+        ),
         ({"prepare": {"holdout_share": 0.1}}, "prepare.holdout_share is 0.1"),
         ({"prepare": {"drop": {"young": "tenure_months < 3"}}}, "prepare.drop is {'young': 'tenure_months < 3'}"),
         ({"gate": {"min_slice_rows": 1000}}, "gate.min_slice_rows is 1000, on main 100"),
