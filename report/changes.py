@@ -98,6 +98,8 @@ def loosened(change: Change) -> bool:
     last = change.key.rpartition(".")[2]
     if last == "nulls":
         return bool(change.after == "allow")
+    if last == "values" and change.key.startswith("columns."):
+        return change.before is not None and looser(change.key, change.after or [], change.before)
     if change.key.startswith("rules.relations."):
         return last == "holds" and change.before is not None and not _implied(change.before)
     if change.key.startswith("rules.spikes."):
