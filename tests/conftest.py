@@ -229,7 +229,7 @@ def clone_of_tree(folder: Path, *, live: bool = False) -> Clone:
     return clone
 
 
-def tests_in(clone: Clone, *arguments: str) -> str:
+def run_pytest(clone: Clone, *arguments: str) -> str:
     """Run pytest in a clone, with the server of programs of this run, and return what it printed."""
     # In a fork libraries are loaded already whose plugins pytest would have rewritten.
     options = ("-o", "addopts=", "-q", "-W", "ignore:Module already imported")

@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 
-from tests.conftest import ROOT, Clone, clone_of_tree, tests_in
+from tests.conftest import ROOT, Clone, clone_of_tree, run_pytest
 from tests.customer_months import SOURCE, customer_months
 
 import pytest
@@ -61,9 +61,9 @@ def test_the_commit_that_adopts_customer_months_lands_on_main(adopted):
 
 
 def test_the_tests_of_the_live_files_and_of_the_sample_pass(adopted):
-    printed = tests_in(adopted, *WITH)
+    printed = run_pytest(adopted, *WITH)
     assert re.search(r"^\d{3} passed in ", printed, re.MULTILINE), printed
-    printed = tests_in(adopted, "--collect-only")
+    printed = run_pytest(adopted, "--collect-only")
     assert re.search(r"^\d{4} tests collected", printed, re.MULTILINE)
 
 

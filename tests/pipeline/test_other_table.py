@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from tests.conftest import ROOT, Clone, clone_of_tree, tests_in
+from tests.conftest import ROOT, Clone, clone_of_tree, run_pytest
 from tests.frozen import REPLACED
 from tests.other_table import put_other_table
 
@@ -116,5 +116,5 @@ def test_a_repository_without_the_templates_history_merges_it_by_the_command_of_
 
 
 def test_the_tests_of_the_live_files_pass_with_computed_features(adopted):
-    printed = tests_in(adopted, "tests/own")
+    printed = run_pytest(adopted, "tests/own")
     assert re.search(r"^\d passed in ", printed, re.MULTILINE), printed
