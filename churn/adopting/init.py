@@ -179,30 +179,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--as-of", metavar="DAY", help="the day of the data, as 2026-11-24; dates become days before it"
     )
-    parser.add_argument(
-        "--leave-out",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="COLUMN",
-        help="personal, or known only after the churn",
-    )
-    parser.add_argument(
-        "--keep",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="COLUMN",
-        help="a feature, though init would leave it out",
-    )
-    parser.add_argument(
-        "--missing",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="COLUMN=MEANING",
-        help="what a missing value means",
-    )
+    for option, what, told in (
+        ("--leave-out", "COLUMN", "personal, or known only after the churn"),
+        ("--keep", "COLUMN", "a feature, though init would leave it out"),
+        ("--missing", "COLUMN=MEANING", "what a missing value means"),
+    ):
+        parser.add_argument(option, nargs="+", action="extend", default=[], metavar=what, help=told)
     parser.add_argument("--decimal", choices=("point", "comma"), help="how 1,234 is read where both fit")
     parser.add_argument("--dates", choices=("day-first", "month-first"), help="how 3/4/2026 is read where both fit")
     parser.add_argument("--force", action="store_true", help="overwrite files that are no longer the sample's")
